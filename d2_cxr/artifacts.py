@@ -1,0 +1,111 @@
+"""Files that are finished or absent: the only writer of the project's own artefacts.
+
+Everything is written beside its place and renamed (`os.replace` is atomic on one file system), so that a kill at any
+moment leaves either the old file or the new one. The forms are those of docs/formats.md.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+
+def write_with(path: str | os.PathLike, write: Callable[[str], None]) -> None:
+    """Call `write(temporary_path)` and rename what it wrote to `path`.
+
+    The temporary file stands in the same folder and keeps the suffix, because some writers (numpy, OpenCV) go by it.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(prefix=".unfinished-", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    try:
+        write(temporary)
+        os.chmod(temporary, 0o666 & ~_UMASK)  # mkstemp gives 0600; other users of a shared set must read it
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def write_bytes(path: str | os.PathLike, content: bytes) -> None:
+    write_with(path, lambda temporary: _write_binary(temporary, content))
+
+
+def write_text(path: str | os.PathLike, content: str) -> None:
+    """Write UTF-8 text with "\\n" line ends on every system."""
+    write_bytes(path, content.encode("utf-8"))
+
+
+def write_json(path: str | os.PathLike, value, indent: int | None = 1) -> None:
+    """Write JSON with sorted keys and no NaN.
+
+    Raises:
+        ValueError: a number is NaN or infinite; give None and say why in another key.
+    """
+    write_text(path, json.dumps(value, sort_keys=True, allow_nan=False, indent=indent, ensure_ascii=False) + "\n")
+
+
+def read_json(path: str | os.PathLike):
+    """Read a JSON file.
+
+    Raises:
+        ValueError: the file is not JSON; names it.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not a JSON file ({error}); was it cut short?") from error
+
+
+def write_csv(path: str | os.PathLike, rows: Iterable[Mapping], columns: Sequence[str]) -> None:
+    """Write rows (dicts) as CSV with these columns in this order; None becomes an empty cell."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(columns), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
+
+
+def read_csv(path: str | os.PathLike) -> list[dict[str, str]]:
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def sha256_bytes(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def sha256_file(path: str | os.PathLike) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_json(value) -> str:
+    """Fingerprint of a plain value: sha256 of its JSON with sorted keys and no spaces."""
+    return sha256_bytes(json.dumps(value, sort_keys=True, allow_nan=False, separators=(",", ":")).encode("utf-8"))
+
+
+def sha256_lines(lines: Iterable[str]) -> str:
+    """Fingerprint of a list of strings, order included: sha256 of the lines, each ended by a line feed."""
+    return sha256_bytes("".join(f"{line}\n" for line in lines).encode("utf-8"))
+
+
+def _write_binary(path: str, content: bytes) -> None:
+    with open(path, "wb") as file:
+        file.write(content)
+
+
+def _read_umask() -> int:
+    mask = os.umask(0)  # the only portable way to read it is to set it
+    os.umask(mask)
+    return mask
+
+
+_UMASK = _read_umask()
