@@ -1,0 +1,146 @@
+"""The rules of docs/design.md about who imports whom, held by reading the source."""
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "d2_cxr"
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+
+# A room may import rooms of a lower number, and itself.
+FLOORS = {
+    "_registration": 0,
+    "boxes": 0,
+    "artifacts": 0,
+    "config": 0,
+    "drawing": 0,
+    "cli": 0,
+    "precision": 0,
+    "data": 1,
+    "phantom": 2,
+    "checkpoint": 3,
+    "evaluation": 3,
+    "pretraining": 4,
+    "engine": 4,
+    "report": 5,
+}
+OUTSIDE = {"__init__", "doctor", "_registration"}
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported_modules(path: Path) -> set[str]:
+    """Every module that a file imports, at the top or inside a function."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relatively; write the full name"
+            names.add(node.module)
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return names
+
+
+def imported_rooms(path: Path) -> set[str]:
+    return {name.split(".")[1] for name in imported_modules(path) if name.startswith("d2_cxr.")} & set(FLOORS)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_go_down_only(path):
+    room = room_of(path)
+    if room in OUTSIDE:
+        return
+    assert room in FLOORS, f"{room} has no floor; name it in docs/design.md and here"
+    for other in imported_rooms(path) - {room}:
+        assert FLOORS[other] < FLOORS[room] or FLOORS[room] == FLOORS[other] == 0, f"{path} imports {other}"
+
+
+FENCES = {
+    "solo": "d2_cxr/pretraining/",
+    "pytorch_lightning": "d2_cxr/pretraining/",
+    "lightning": "d2_cxr/pretraining/",
+    "imagecodecs": "d2_cxr/data/dicom.py",
+}
+
+
+@pytest.mark.parametrize("package, home", FENCES.items())
+def test_a_package_stays_behind_its_fence(package, home):
+    writers = {"d2_cxr/phantom/dicom_writer.py", "d2_cxr/doctor.py"}  # encodes films, and asks for versions
+    for path in SOURCES:
+        place = str(path.relative_to(ROOT))
+        if not place.startswith(home) and place not in writers:
+            tops = {name.split(".")[0] for name in imported_modules(path)}
+            assert package not in tops, f"{place} imports {package}, which belongs in {home}"
+
+
+def calls(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call):
+            found.add(ast.unparse(node.func))
+        elif isinstance(node, ast.Attribute) and node.attr == "pixel_array":
+            found.add("pixel_array")
+    return found
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_what_has_one_home_is_done_nowhere_else(path):
+    place = str(path.relative_to(PACKAGE))
+    done = calls(path)
+    if place != "data/dicom.py":
+        assert "pixel_array" not in done
+    if place not in {"data/preprocess.py", "data/dicom.py"}:
+        assert not done & {"cv2.equalizeHist", "cv2.createCLAHE"}
+    if place not in {"artifacts.py"}:
+        assert not done & {"json.dump", "csv.writer", "csv.DictWriter", "Path.write_text"}, f"{place} writes by itself"
+    if place != "boxes.py":
+        names = {
+            node.name for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.FunctionDef)
+        }
+        assert not {n for n in names if "iou" in n.split("_") and "pairwise" in n}, f"{place} computes IoU by itself"
+
+
+def test_no_room_is_a_junk_drawer():
+    for path in SOURCES:
+        assert not {"utils", "helpers", "common", "misc"} & {part.removesuffix(".py") for part in path.parts}
+
+
+def test_the_package_does_not_print():
+    for path in SOURCES:
+        if path.name != "doctor.py":
+            assert "print" not in calls(path), f"{path} prints; log instead"
+
+
+def run_python(code: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_importing_the_package_imports_neither_torch_nor_detectron2():
+    heavy = run_python("import sys, d2_cxr, d2_cxr.data.annotations; print({'torch', 'detectron2'} & set(sys.modules))")
+    assert heavy == "set()"
+
+
+@pytest.mark.parametrize("order", ["import d2_cxr, detectron2.data", "import detectron2.data, d2_cxr"])
+def test_names_are_registered_whichever_is_imported_first(order):
+    names = run_python(
+        f"{order}; from detectron2.data import DatasetCatalog as C; print(len(C.list()), *C.list())"
+    ).split()
+    assert {"vindr_cxr_train", "vindr_cxr_train_labeled_60", "vindr_cxr_stratified_test", "phantom_cxr_train"} <= set(
+        names
+    )
