@@ -102,10 +102,9 @@ def test_what_has_one_home_is_done_nowhere_else(path):
     if place not in {"artifacts.py"}:
         assert not done & {"json.dump", "csv.writer", "csv.DictWriter", "Path.write_text"}, f"{place} writes by itself"
     if place != "boxes.py":
-        names = {
-            node.name for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.FunctionDef)
-        }
-        assert not {n for n in names if "iou" in n.split("_") and "pairwise" in n}, f"{place} computes IoU by itself"
+        functions = (node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.FunctionDef))
+        own = {node.name for node in functions if "pairwise" in node.name or "intersection" in node.name}
+        assert not own, f"{place} computes IoU by itself: {own}"
 
 
 def test_no_room_is_a_junk_drawer():
@@ -138,9 +137,6 @@ def test_importing_the_package_imports_neither_torch_nor_detectron2():
 
 @pytest.mark.parametrize("order", ["import d2_cxr, detectron2.data", "import detectron2.data, d2_cxr"])
 def test_names_are_registered_whichever_is_imported_first(order):
-    names = run_python(
-        f"{order}; from detectron2.data import DatasetCatalog as C; print(len(C.list()), *C.list())"
-    ).split()
-    assert {"vindr_cxr_train", "vindr_cxr_train_labeled_60", "vindr_cxr_stratified_test", "phantom_cxr_train"} <= set(
-        names
-    )
+    names = run_python(f"{order}; from detectron2.data import DatasetCatalog; print(*DatasetCatalog.list())").split()
+    for name in ("vindr_cxr_train", "vindr_cxr_train_labeled_60", "vindr_cxr_stratified_test", "phantom_cxr_train"):
+        assert name in names

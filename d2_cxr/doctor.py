@@ -1,0 +1,151 @@
+"""What is installed, what is missing, and the remedy: `python -m d2_cxr.doctor`.
+
+Runs where Detectron2, torch or any other part is missing, because that is when it is needed.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import os
+import platform
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report: what was looked at, whether it is there, what was seen, what to do."""
+
+    subject: str
+    ok: bool
+    seen: str
+    remedy: str = ""
+    required: bool = True
+
+
+# import name, what it is for, remedy, required
+_PACKAGES = (
+    ("numpy", "arrays", "pip install numpy", True),
+    ("cv2", "resizing, PNG", "pip install opencv-python-headless (no libGL needed) or opencv-python", True),
+    ("pydicom", "DICOM headers, native and RLE pixels", "pip install 'pydicom>=3'", True),
+    ("PIL", "JPEG 2000 pixels", "pip install pillow", True),
+    ("imagecodecs", "JPEG, JPEG lossless and JPEG-LS pixels", "pip install imagecodecs", True),
+    ("pandas", "label tables", "pip install pandas", True),
+    ("iterstrat", "stratified splits", "pip install iterative-stratification", True),
+    ("pycocotools", "reference COCO metrics", "pip install pycocotools", True),
+    ("faster_coco_eval", "fast COCO metrics", "pip install faster-coco-eval", True),
+    ("torch", "training", "pip install torch torchvision, the build for your hardware", True),
+    ("torchvision", "RoIAlign, NMS", "pip install torchvision, the release that belongs to your torch", True),
+    ("detectron2", "the detector", "python tools/install_detectron2.py", True),
+    ("pytorch_lightning", "pretraining", "pip install -e '.[pretrain]'", False),
+    ("solo", "SimCLR", "pip install --no-deps solo-learn==1.0.2", False),
+    ("submitit", "study runs on Slurm", "pip install -e '.[slurm]'", False),
+)
+_DISTRIBUTIONS = {"cv2": ("opencv-python-headless", "opencv-python"), "PIL": ("pillow",), "solo": ("solo-learn",)}
+
+
+def examine() -> list[Finding]:
+    """Look at everything; never raises."""
+    findings = [_python()]
+    findings += [_package(*row) for row in _PACKAGES]
+    findings += [_attempt("codecs", _codecs), _attempt("GPU", _gpu), _attempt("precision", _precision)]
+    findings += [_datasets(), _write_access(Path.cwd())]
+    return findings
+
+
+def main() -> int:
+    """Print the report; 1 where something required is missing."""
+    findings = examine()
+    width = max(len(finding.subject) for finding in findings)
+    for finding in findings:
+        mark = "ok     " if finding.ok else "MISSING" if finding.required else "absent "
+        print(f"{mark} {finding.subject:<{width}}  {finding.seen}")
+        if not finding.ok and finding.remedy:
+            print(f"        {'':<{width}}  -> {finding.remedy}")
+    missing = [finding.subject for finding in findings if finding.required and not finding.ok]
+    print(f"Missing: {', '.join(missing)}" if missing else "Everything that is required is here.")
+    return 1 if missing else 0
+
+
+def _python() -> Finding:
+    ok = sys.version_info >= (3, 11)
+    return Finding("python", ok, f"{platform.python_version()} on {platform.machine()}", "use Python 3.11 or 3.12")
+
+
+def _package(name: str, purpose: str, remedy: str, required: bool) -> Finding:
+    """Import it for real: a package that is installed and cannot load (libGL, a foreign torch) is not there."""
+    try:
+        importlib.import_module(name)
+    except ImportError as error:
+        return Finding(name, False, f"{purpose}: {error}", remedy, required)
+    except Exception as error:  # an import may fail in any way (torchvision beside a foreign torch: RuntimeError)
+        return Finding(name, False, f"{purpose}: {type(error).__name__}: {error}", remedy, required)
+    return Finding(name, True, f"{_version(name)}, {purpose}")
+
+
+def _version(name: str) -> str:
+    for distribution in _DISTRIBUTIONS.get(name, (name,)):
+        try:
+            return importlib.metadata.version(distribution)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return str(getattr(sys.modules[name], "__version__", "version unknown"))
+
+
+def _attempt(subject: str, look: Callable[[], Finding]) -> Finding:
+    try:
+        return look()
+    except Exception as error:  # a report about a broken installation must not break on it
+        return Finding(subject, False, f"could not be examined: {type(error).__name__}: {error}", required=False)
+
+
+def _codecs() -> Finding:
+    import imagecodecs
+    from PIL import features
+
+    decoders = {
+        "JPEG 2000": features.check("jpg_2000"),
+        "JPEG lossless": imagecodecs.JPEG8.available,
+        "JPEG-LS": imagecodecs.JPEGLS.available,
+    }
+    missing = [name for name, there in decoders.items() if not there]
+    seen = f"without {', '.join(missing)}" if missing else ", ".join(decoders)
+    return Finding("codecs", not missing, seen, "pip install --upgrade pillow imagecodecs")
+
+
+def _gpu() -> Finding:
+    import torch
+
+    if not torch.cuda.is_available():
+        return Finding("GPU", False, f"none; {os.cpu_count()} CPU cores", required=False)
+    return Finding("GPU", True, ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())))
+
+
+def _precision() -> Finding:
+    from d2_cxr import precision
+
+    name, reason = precision.choose("auto")
+    return Finding("precision", True, f"{name} ({reason})")
+
+
+def _datasets() -> Finding:
+    root = Path(os.environ.get("DETECTRON2_DATASETS", "datasets"))
+    sets = sorted(path.parent.name for path in root.glob("*/dataset.json"))
+    seen = f"{root}: {', '.join(sets) or 'no prepared set'}"
+    return Finding("data sets", bool(sets), seen, "python tools/prepare_vindr_cxr.py --help", required=False)
+
+
+def _write_access(folder: Path) -> Finding:
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return Finding("write access", True, str(folder))
+    except OSError as error:
+        return Finding("write access", False, f"{folder}: {error}", "work in a folder that you may write to")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
