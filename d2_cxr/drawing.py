@@ -98,7 +98,7 @@ def _fit(image: np.ndarray, tile: int) -> np.ndarray:
 def _frame(canvas: np.ndarray, box: np.ndarray, color: tuple[int, int, int], thickness: int, dashed: bool) -> None:
     x0, y0, x1, y1 = (int(value) for value in box)
     if not dashed:
-        cv2.rectangle(canvas, (x0, y0), (x1, y1), color, thickness, cv2.LINE_AA)
+        cv2.rectangle(canvas, (x0, y0), (x1, y1), color, thickness, cv2.LINE_8)
         return
     dash = max(4, 4 * thickness)
     for x in range(x0, x1, 2 * dash):
