@@ -1,0 +1,53 @@
+"""Negative control of a study: the same numbers, in the wrong places.
+
+Each tensor of the backbone keeps its values (hence its mean, spread and histogram) and loses their order. If an arm
+that starts from these does as well as one that starts from the pretrained file, the gain was one of scale, not of
+features.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from d2_cxr import artifacts
+from d2_cxr.checkpoint.config_file import detector_config, write_config
+from d2_cxr.checkpoint.convert import ConversionRefused
+from d2_cxr.checkpoint.loading import load_weights_file
+from d2_cxr.checkpoint.resnet_names import BOTTOM_UP
+from d2_cxr.checkpoint.weights_card import WeightsCard
+
+
+def permute_weights(source: str | Path, output: str | Path, seed: int = 0) -> WeightsCard:
+    """Write a converted file with its backbone permuted within each tensor, card and `.yaml` included.
+
+    Args:
+        source: a converted `.pth`.
+        seed: of the permutations; the same seed gives the same file.
+
+    Raises:
+        ConversionRefused: the source is no converted file.
+    """
+    import torch
+
+    source, output = Path(source), Path(output)
+    content = load_weights_file(source)
+    if not isinstance(content.get("model"), dict) or not any(name.startswith(BOTTOM_UP) for name in content["model"]):
+        raise ConversionRefused(f"{source} holds no {BOTTOM_UP}* tensors; convert it first")
+    card = WeightsCard.from_dict(content.get("card") or {})
+    generator = torch.Generator().manual_seed(seed)
+    model = {name: _permuted(name, content["model"][name], generator) for name in sorted(content["model"])}
+    card.method = f"{card.method or 'unknown'}, permuted within each tensor (seed {seed})"
+    card.source_sha256, card.parity = artifacts.sha256_file(source), None
+    stored = {**content, "model": model, "card": card.to_dict()}
+    artifacts.write_with(output, lambda temporary: torch.save(stored, temporary))
+    write_config(output.with_suffix(".yaml"), detector_config(card, weights=str(output)), card)
+    return card
+
+
+def _permuted(name: str, tensor, generator):
+    import torch
+
+    if not name.startswith(BOTTOM_UP) or tensor.ndim == 0:
+        return tensor
+    order = torch.randperm(tensor.numel(), generator=generator)
+    return tensor.flatten()[order].reshape(tensor.shape)

@@ -1,0 +1,259 @@
+"""A self-supervised ResNet to a weights file of Detectron2: complete, or it raises.
+
+Detectron2 only warns when a weight is missing, has another shape or another name, and then trains on with random
+values. So nothing is left to it: every parameter and buffer of the backbone must be there with its shape, what is left
+out is named, and before anything is written the renamed tensors are loaded into Detectron2's backbone and its features
+compared with the original network's, stage by stage (verify.py).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from d2_cxr import __version__, artifacts
+from d2_cxr.checkpoint import resnet_names
+from d2_cxr.checkpoint.config_file import detector_config, write_config
+from d2_cxr.checkpoint.loading import load_weights_file
+from d2_cxr.checkpoint.resnet_names import BOTTOM_UP, torchvision_to_detectron2
+from d2_cxr.checkpoint.weights_card import WeightsCard, project_commit
+
+__all__ = ["ConversionRefused", "convert_file", "convert_state", "torchvision_to_detectron2"]
+logger = logging.getLogger(__name__)
+
+_PREFIX_FORMATS = {  # prefix of the backbone -> who writes it so
+    "encoder.": "solo-learn <= 1.0.2",
+    "backbone.": "solo-learn >= 1.0.3",
+    "": "torchvision",
+}
+_COUNTER = "num_batches_tracked"
+
+
+class ConversionRefused(ValueError):
+    """Weights that can not be converted completely; says which tensor and what is wrong."""
+
+
+@dataclass
+class Conversion:
+    """A backbone under torchvision's names, and what became of everything else in its file."""
+
+    architecture: str
+    prefix: str
+    backbone: dict  # torchvision name -> float32 or int64 tensor, complete
+    left_out: list[str] = field(default_factory=list)  # names in the file that are no part of the backbone
+    notes: list[str] = field(default_factory=list)
+
+
+def convert_file(
+    source: str | Path,
+    output: str | Path,
+    verify: bool = True,
+    detector: str | Path | None = None,
+    pixel_mean: list[float] | None = None,
+    pixel_std: list[float] | None = None,
+    prefix: str | None = None,
+    trust: bool = False,
+) -> WeightsCard:
+    """Write `output` (.pth) with its card, and beside it the `.yaml` that the weights demand.
+
+    Args:
+        source: pretraining's `last.ckpt`, a checkpoint of solo-learn, or a state dict of torchvision's ResNet.
+        output: the `.pth` to write.
+        verify: load the written file through Detectron2 and compare features at res2 ... res5.
+        detector: a Detectron2 detector whose FPN, RPN and heads are kept and whose backbone is replaced.
+        pixel_mean, pixel_std: three numbers each, RGB, 0-255 scale; for files that do not state them.
+        prefix: what stands before the backbone's names, when the file leaves a choice.
+        trust: also read pickles that hold more than tensors and plain values.
+
+    Raises:
+        ConversionRefused: the backbone is not complete, or its features differ after conversion.
+    """
+    from d2_cxr.checkpoint import verify as verification
+
+    source, output = Path(source), Path(output)
+    if output.suffix != ".pth":
+        raise ConversionRefused(f"{output} must end in .pth: Detectron2 goes by the ending")
+    content = load_weights_file(source, trust)
+    conversion = _named(source, convert_state, _state_dict(content, source), prefix)
+    card = _card(content, conversion, source, pixel_mean, pixel_std)
+    kept = _detector_weights(detector, conversion, trust) if detector else {}
+    backbone = {BOTTOM_UP + torchvision_to_detectron2(name): value for name, value in conversion.backbone.items()}
+    if verify:
+        card.parity = verification.file_parity(backbone, conversion.backbone, conversion.architecture)
+    _write(output, {**kept, **backbone}, card, content, conversion, detector)
+    _report(conversion, card, output, len(kept), detector)
+    return card
+
+
+def convert_state(state: Mapping[str, object], prefix: str | None = None) -> Conversion:
+    """Take the ResNet out of a state dict, complete, with every shape checked.
+
+    Raises:
+        ConversionRefused: names the tensor that is missing, unknown, has another shape or is not finite.
+    """
+    prefix = _prefix(state, prefix)
+    inside = resnet_names.below(state, prefix)
+    outside = sorted(name for name in state if not name.startswith(prefix))
+    architecture = resnet_names.recognize(inside)
+    expected = resnet_names.expected_shapes(architecture)
+    head = sorted(name for name in inside if name.startswith("fc."))  # torchvision's classifier
+    inside = {name: value for name, value in inside.items() if name not in head}
+    notes = _add_counters(inside, expected)
+    _check_names(inside, expected, prefix, architecture)
+    backbone = {name: _tensor(prefix + name, inside[name], shape, notes) for name, shape in expected.items()}
+    return Conversion(architecture, prefix, backbone, [prefix + name for name in head] + outside, sorted(set(notes)))
+
+
+def _prefix(state: Mapping[str, object], asked: str | None) -> str:
+    found = resnet_names.find_prefixes(state)
+    if asked is not None:
+        if asked not in found:
+            raise ConversionRefused(f"no ResNet lies below the prefix {asked!r}; prefixes found: {found}")
+        return asked
+    if any(name.startswith(BOTTOM_UP) for name in state):
+        raise ConversionRefused("the file is in Detectron2's names already; use it as MODEL.WEIGHTS as it is")
+    # A momentum encoder is an average of the backbone that was trained, never the one that is meant.
+    online = [prefix for prefix in found if not prefix.split(".")[0].startswith("momentum")]
+    if len(online) != 1:
+        if not online:
+            raise ConversionRefused("the file holds no ResNet (no names with layer1 ... layer4)")
+        raise ConversionRefused(f"several backbones lie in the file, below {online}; say which with --prefix")
+    if online[0] not in _PREFIX_FORMATS:
+        raise ConversionRefused(f"the backbone lies below the unknown prefix {online[0]!r}; confirm it with --prefix")
+    return online[0]
+
+
+def _add_counters(inside: dict, expected: Mapping[str, tuple]) -> list[str]:
+    """Give a file without any `num_batches_tracked`, as torchvision's oldest are, zeros; some missing is an error."""
+    import torch
+
+    counters = [name for name in expected if name.endswith(_COUNTER)]
+    if any(name in inside for name in counters):
+        return []
+    inside.update({name: torch.zeros((), dtype=torch.int64) for name in counters})
+    return [f"no {_COUNTER} in the file: {len(counters)} counters start at 0"]
+
+
+def _check_names(inside: Mapping, expected: Mapping, prefix: str, architecture: str) -> None:
+    missing = sorted(expected.keys() - inside.keys())
+    if missing:
+        raise ConversionRefused(
+            f"{len(missing)} of {len(expected)} tensors of {architecture} are missing, first: {prefix}{missing[0]}"
+        )
+    unknown = sorted(inside.keys() - expected.keys())
+    if unknown:
+        raise ConversionRefused(
+            f"{len(unknown)} names below {prefix!r} are no part of {architecture}, first: {prefix}{unknown[0]}"
+        )
+
+
+def _tensor(name: str, value, shape: tuple[int, ...], notes: list[str]):
+    import torch
+
+    if not isinstance(value, torch.Tensor):
+        value = torch.as_tensor(value)
+    if tuple(value.shape) != shape:
+        raise ConversionRefused(f"{name} has shape {tuple(value.shape)}, expected {shape}")
+    if name.endswith(_COUNTER):
+        return value.to(torch.int64)
+    if value.dtype != torch.float32:
+        notes.append(f"{value.dtype} widened to float32")
+    value = value.detach().to(torch.float32).contiguous()
+    if not torch.isfinite(value).all():
+        raise ConversionRefused(f"{name} holds NaN or infinite values: its training broke down")
+    return value
+
+
+def _state_dict(content: dict, source: Path) -> dict:
+    """Find the tensors: Lightning says `state_dict`, Detectron2 and many others `model`, torchvision nothing."""
+    import torch
+
+    for key in ("state_dict", "model"):
+        if isinstance(content.get(key), dict):
+            return content[key]
+    if any(isinstance(value, torch.Tensor) for value in content.values()):
+        return content
+    raise ConversionRefused(f"{source} holds no tensors under state_dict, model or at its top: {sorted(content)[:5]}")
+
+
+def _named(source: Path, function, *arguments):
+    """Call a pure function and let its refusals name the file."""
+    try:
+        return function(*arguments)
+    except ValueError as error:
+        raise ConversionRefused(f"{source}: {error}") from error
+
+
+def _card(content: dict, conversion: Conversion, source: Path, pixel_mean, pixel_std) -> WeightsCard:
+    stated = {key: value for key, value in (content.get("d2_cxr") or {}).items() if key != "films"}
+    card = WeightsCard.from_dict(stated)
+    if card.architecture not in (None, conversion.architecture):
+        raise ConversionRefused(
+            f"{source}: its card says {card.architecture}, its tensors are {conversion.architecture}"
+        )
+    for key, given in (("pixel_mean", pixel_mean), ("pixel_std", pixel_std)):
+        if given is not None and len(given) != 3:
+            raise ConversionRefused(f"{key} needs three numbers (RGB, 0-255), got {given}")
+        if given is not None:
+            setattr(card, key, [float(value) for value in given])
+    card.architecture = conversion.architecture
+    card.depth = resnet_names.depth_of(conversion.architecture)
+    card.stride_in_1x1 = False  # torchvision's bottlenecks
+    card.input_format = "RGB"  # every format that is read here
+    card.norm = card.norm or "BN"
+    card.source_sha256 = artifacts.sha256_file(source)
+    card.source_format = card.source_format or _PREFIX_FORMATS.get(conversion.prefix, f"prefix {conversion.prefix}")
+    card.project_version, card.project_commit = __version__, project_commit()
+    return card
+
+
+def _detector_weights(path: str | Path, conversion: Conversion, trust: bool) -> dict:
+    """Return a detector's tensors outside its backbone, after checking that the backbone is of the same shape."""
+    import torch
+
+    state = _state_dict(load_weights_file(path, trust), Path(path))
+    state = {name: torch.as_tensor(value) for name, value in state.items()}
+    theirs = {name: tuple(v.shape) for name, v in state.items() if name.startswith(BOTTOM_UP) and _COUNTER not in name}
+    ours = {BOTTOM_UP + torchvision_to_detectron2(name): tuple(v.shape) for name, v in conversion.backbone.items()}
+    ours = {name: shape for name, shape in ours.items() if _COUNTER not in name}
+    if theirs != ours:
+        differing = sorted(name for name in theirs.keys() | ours.keys() if theirs.get(name) != ours.get(name))
+        raise ConversionRefused(
+            f"{path}: its backbone is no {conversion.architecture}: "
+            f"{len(differing)} tensors differ, first: {differing[0]}"
+        )
+    return {name: value for name, value in state.items() if not name.startswith(BOTTOM_UP)}
+
+
+def _write(output: Path, model: dict, card: WeightsCard, content: dict, conversion: Conversion, detector) -> None:
+    import torch
+
+    origins = {name: "source" if name.startswith(BOTTOM_UP) else "detector" for name in sorted(model)}
+    record = {"prefix": conversion.prefix, "left_out": conversion.left_out, "notes": conversion.notes}
+    if detector:
+        record |= {"detector_sha256": artifacts.sha256_file(detector), "origins": origins}
+    stored = {"model": model, "card": card.to_dict(), "conversion": record}
+    films = (content.get("d2_cxr") or {}).get("films")
+    stored["films"] = films if films is not None else torch.zeros((0, 16), dtype=torch.uint8)
+    artifacts.write_with(output, lambda temporary: torch.save(stored, temporary))
+    write_config(output.with_suffix(".yaml"), detector_config(card, weights=str(output)), card)
+
+
+def _report(conversion: Conversion, card: WeightsCard, output: Path, num_kept: int, detector) -> None:
+    logger.info("%s: %d tensors below %r", conversion.architecture, len(conversion.backbone), conversion.prefix)
+    heads = sorted({name.split(".")[0] for name in conversion.left_out})
+    if heads:
+        logger.info("left out: %d tensors of %s", len(conversion.left_out), ", ".join(heads))
+    for note in conversion.notes:
+        logger.info("%s", note)
+    if detector:
+        logger.info("%d tensors outside the backbone kept from %s", num_kept, detector)
+    if card.pixel_mean is None or card.pixel_std is None:
+        logger.warning("the file does not state its pixel mean and std; give --pixel-mean and --pixel-std if you know")
+    if card.parity:
+        logger.info("parity: %s", ", ".join(f"{stage} {value:.1e}" for stage, value in card.parity.items()))
+    else:
+        logger.warning("parity was not verified")
+    logger.info("wrote %s and %s", output, output.with_suffix(".yaml"))

@@ -1,0 +1,147 @@
+"""Do the weights arrive? Features of Detectron2's backbone against the original network's, stage by stage.
+
+Names and shapes can all be right and the network still another one: with Detectron2's `STRIDE_IN_1X1: True` every
+tensor of a torchvision ResNet-50 loads, no warning is given, and res3 ... res5 differ by more than half their norm.
+Only features tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from d2_cxr.checkpoint.resnet_names import BOTTOM_UP, STAGES, depth_of, detectron2_to_torchvision, recognize
+
+LIMIT = 1e-4  # of max |a - b| / max |b|; float32 kernels that sum in another order stay below 1e-5
+
+
+class ParityError(ValueError):
+    """Features at some stage differ from the original network's; says where and by how much."""
+
+
+def file_parity(converted: Mapping, original: Mapping, architecture: str, seed: int = 0) -> dict[str, float]:
+    """Load converted tensors into Detectron2's own FPN backbone and compare it with torchvision's network.
+
+    Args:
+        converted: Detectron2 name, `backbone.bottom_up.` included -> tensor.
+        original: torchvision name -> tensor, complete without `fc`.
+        architecture: e.g. "resnet50".
+
+    Returns:
+        Stage -> max |a - b| / max |b|, each at most `LIMIT`.
+
+    Raises:
+        ParityError: a stage differs by more, or Detectron2 did not take every tensor.
+    """
+    backbone = _detectron2_backbone(architecture)
+    expected = {f"backbone.{name}" for name in backbone.state_dict() if name.startswith("bottom_up.")}
+    if expected != set(converted):
+        raise ParityError(f"names differ from Detectron2's, first: {sorted(expected ^ set(converted))[0]}")
+    backbone.load_state_dict({name.removeprefix("backbone."): v for name, v in converted.items()}, strict=False)
+    return check(feature_parity(backbone.bottom_up, original, architecture, seed=seed))
+
+
+def feature_parity(
+    bottom_up, original: Mapping, architecture: str | None = None, size: int = 64, seed: int = 0
+) -> dict[str, float]:
+    """Compare a Detectron2 ResNet with the torchvision network of the original weights on one random image.
+
+    Args:
+        bottom_up: Detectron2's ResNet (`model.backbone.bottom_up` of an FPN detector), on any device; its mode is
+            restored.
+        original: torchvision name -> tensor, complete without `fc`.
+        size: side of the image in pixels; 64 gives 2 x 2 positions at res5.
+
+    Returns:
+        Stage -> max |a - b| / max |b| for res2 ... res5, computed in evaluation mode and float32; infinite where the
+        features differ in shape or are not finite.
+    """
+    import torch
+
+    device = next(bottom_up.parameters()).device
+    image = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(seed))
+    reference = _torchvision_features(original, architecture or recognize(original), image)
+    was_training = bottom_up.training
+    out_features = bottom_up._out_features
+    bottom_up.eval()
+    bottom_up._out_features = list(STAGES)
+    try:
+        with torch.no_grad(), torch.autocast(device.type, enabled=False):
+            features = bottom_up(image.to(device))
+    finally:
+        bottom_up.train(was_training)
+        bottom_up._out_features = out_features
+    return {stage: _difference(features[stage].float().cpu(), reference[stage]) for stage in STAGES}
+
+
+def detector_parity(model, weights: Mapping, seed: int = 0) -> dict[str, float]:
+    """Compare the backbone inside a loaded detector with the network that a converted file holds, and check it.
+
+    Args:
+        model: a Detectron2 detector with an FPN over a ResNet.
+        weights: the `model` of a converted file, Detectron2 name -> tensor.
+
+    Raises:
+        ParityError: the backbone is not the file's: random, of another stride, or with a missing buffer.
+    """
+    original = {
+        detectron2_to_torchvision(name.removeprefix(BOTTOM_UP)): value
+        for name, value in weights.items()
+        if name.startswith(BOTTOM_UP)
+    }
+    return check(feature_parity(model.backbone.bottom_up, original, seed=seed))
+
+
+def check(parity: Mapping[str, float], limit: float = LIMIT) -> dict[str, float]:
+    """Return the parity as it is when every stage is within the limit.
+
+    Raises:
+        ParityError: names the first stage that is not.
+    """
+    for stage, value in parity.items():
+        if not value <= limit:  # also catches NaN
+            raise ParityError(
+                f"features at {stage} differ from the pretrained network's by {value:.2g} of their maximum "
+                f"(limit {limit:g}); is MODEL.RESNETS.STRIDE_IN_1X1 False, and is every buffer loaded?"
+            )
+    return dict(parity)
+
+
+def _difference(ours, reference) -> float:
+    if ours.shape != reference.shape or not bool(ours.isfinite().all()):
+        return float("inf")
+    return float((ours - reference).abs().max() / reference.abs().max().clamp_min(1e-12))
+
+
+def _torchvision_features(state: Mapping, architecture: str, image) -> dict:
+    import torch
+    import torchvision
+
+    network = getattr(torchvision.models, architecture)(weights=None)
+    network.fc = torch.nn.Identity()
+    network.load_state_dict({name: torch.as_tensor(value) for name, value in state.items()}, strict=True)
+    network.eval()
+    features = {}
+    with torch.no_grad():
+        x = network.maxpool(network.relu(network.bn1(network.conv1(image))))
+        for number, stage in enumerate(STAGES, start=1):
+            x = features[stage] = getattr(network, f"layer{number}")(x)
+    return features
+
+
+def _detectron2_backbone(architecture: str):
+    """Build Detectron2's FPN backbone in torchvision's convention, with BN so that every buffer has its place."""
+    from detectron2.config import get_cfg
+    from detectron2.modeling import build_backbone
+
+    from d2_cxr.checkpoint.config_file import detector_config
+    from d2_cxr.checkpoint.weights_card import WeightsCard
+
+    card = WeightsCard(depth=depth_of(architecture), stride_in_1x1=False, input_format="RGB")
+    resnets = detector_config(card, weights="")["MODEL"]["RESNETS"]
+    cfg = get_cfg()
+    cfg.MODEL.BACKBONE.NAME = "build_resnet_fpn_backbone"
+    cfg.MODEL.BACKBONE.FREEZE_AT = 0
+    cfg.MODEL.FPN.IN_FEATURES = list(STAGES)
+    for key, value in {**resnets, "NORM": "BN"}.items():
+        cfg.MODEL.RESNETS[key] = value
+    return build_backbone(cfg).eval()
