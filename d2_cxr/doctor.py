@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import importlib.util
 import os
 import platform
 import sys
@@ -47,6 +48,9 @@ _PACKAGES = (
 )
 _DISTRIBUTIONS = {"cv2": ("opencv-python-headless", "opencv-python"), "PIL": ("pillow",), "solo": ("solo-learn",)}
 
+# solo-learn imports only beside the stand-ins that d2_cxr.pretraining puts in place, which costs seconds.
+_FOUND_NOT_IMPORTED = {"solo"}
+
 
 def examine() -> list[Finding]:
     """Look at everything; never raises."""
@@ -79,7 +83,10 @@ def _python() -> Finding:
 def _package(name: str, purpose: str, remedy: str, required: bool) -> Finding:
     """Import it for real: a package that is installed and cannot load (libGL, a foreign torch) is not there."""
     try:
-        importlib.import_module(name)
+        if name not in _FOUND_NOT_IMPORTED:
+            importlib.import_module(name)
+        elif importlib.util.find_spec(name) is None:
+            raise ImportError(f"No module named {name!r}")
     except ImportError as error:
         return Finding(name, False, f"{purpose}: {error}", remedy, required)
     except Exception as error:  # an import may fail in any way (torchvision beside a foreign torch: RuntimeError)
@@ -93,7 +100,7 @@ def _version(name: str) -> str:
             return importlib.metadata.version(distribution)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return str(getattr(sys.modules[name], "__version__", "version unknown"))
+    return str(getattr(sys.modules.get(name), "__version__", "version unknown"))
 
 
 def _attempt(subject: str, look: Callable[[], Finding]) -> Finding:
