@@ -1,0 +1,100 @@
+"""COCO's numbers from matches, under film weights: AP and AR, per class, with and without regard to classes.
+
+Definitions as in https://cocodataset.org/#detection-eval; equal to pycocotools' to 1e-9 (tests/evaluation/test_coco.py).
+All functions return one value per column of `weights` (F, B): copies of each film in each resample.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from d2_cxr.evaluation import ranking
+from d2_cxr.evaluation.greedy import AREA_NAMES, AREA_RANGES, HIT, IGNORED, IOU_THRESHOLDS
+from d2_cxr.evaluation.matching import MAX_DETECTIONS, Matches
+
+ALL_THRESHOLDS = tuple(range(len(IOU_THRESHOLDS)))
+ALL_AREAS = tuple(range(len(AREA_NAMES)))
+
+
+def average_precision(
+    matches: Matches,
+    weights: np.ndarray,
+    classes: Sequence[int] | None = None,
+    areas: Sequence[int] = ALL_AREAS,
+    thresholds: Sequence[int] = ALL_THRESHOLDS,
+    normals: bool = False,
+) -> np.ndarray:
+    """COCO's average precision over 101 recall values, at 100 detections a film and class.
+
+    Args:
+        classes: positions in `matches.class_names`; default all.
+        areas, thresholds: positions in greedy.AREA_NAMES and greedy.IOU_THRESHOLDS.
+        normals: count detections on normal films, too.
+
+    Returns:
+        (classes, areas, thresholds, B); NaN where a resample holds no truth box of that class and size.
+    """
+    classes = range(len(matches.class_names)) if classes is None else classes
+    weights = weights if normals else weights[: matches.num_findings_films]
+    values = np.empty((len(classes), len(areas), len(thresholds), weights.shape[1]))
+    for row, index in enumerate(classes):
+        films, codes = _class_detections(matches, index, len(weights))
+        for column, area in enumerate(areas):
+            num_truth = truth_boxes(matches, weights, index, area)
+            for layer, threshold in enumerate(thresholds):
+                code = codes[:, area, threshold]
+                counted = code != IGNORED
+                values[row, column, layer] = ranking.average_precision(
+                    films[counted], code[counted] == HIT, num_truth, weights
+                )
+    return values
+
+
+def recall(
+    matches: Matches, weights: np.ndarray, max_detections: int, area: int = 0, classes: Sequence[int] | None = None
+) -> np.ndarray:
+    """Share of truth boxes that are hit by the first detections of a film and class; (classes, 10, B)."""
+    classes = range(len(matches.class_names)) if classes is None else classes
+    weights = weights[: matches.num_findings_films]
+    values = np.empty((len(classes), len(IOU_THRESHOLDS), weights.shape[1]))
+    for row, index in enumerate(classes):
+        keep = (matches.dt_class == index) & (matches.dt_rank < max_detections)
+        num_truth = truth_boxes(matches, weights, index, area)
+        values[row] = _share(_hits_by_film(matches.dt_film, matches.dt_coco, keep, area, weights), num_truth)
+    return values
+
+
+def agnostic_recall(matches: Matches, weights: np.ndarray, max_detections: int, area: int = 0) -> np.ndarray:
+    """The same without regard to classes (pycocotools' useCats = 0), first detections of a film; (10, B)."""
+    weights = weights[: matches.num_findings_films]
+    keep = matches.dt_rank_film < max_detections
+    hits = _hits_by_film(matches.dt_film, matches.dt_agnostic, keep, area, weights)
+    return _share(hits, truth_boxes(matches, weights, None, area))
+
+
+def truth_boxes(matches: Matches, weights: np.ndarray, index: int | None = None, area: int = 0) -> np.ndarray:
+    """Count the truth boxes (B,) of a class (None: of any) and size that COCO counts."""
+    low, high = AREA_RANGES[area]
+    keep = ~matches.gt_crowd & (matches.gt_area >= low) & (matches.gt_area <= high)
+    if index is not None:
+        keep &= matches.gt_class == index
+    return ranking.totals(matches.gt_film[keep], weights)
+
+
+def _class_detections(matches: Matches, index: int, num_films: int) -> tuple[np.ndarray, np.ndarray]:
+    keep = (matches.dt_class == index) & (matches.dt_rank < MAX_DETECTIONS) & (matches.dt_film < num_films)
+    return matches.dt_film[keep], matches.dt_coco[keep]
+
+
+def _hits_by_film(films: np.ndarray, codes: np.ndarray, keep: np.ndarray, area: int, weights: np.ndarray) -> np.ndarray:
+    """Count hits (10, B) at each IoU threshold."""
+    detection, threshold = np.nonzero((codes[:, area] == HIT) & keep[:, None])
+    cells = threshold * len(weights) + films[detection]
+    counts = np.bincount(cells, minlength=len(IOU_THRESHOLDS) * len(weights))
+    return counts.reshape(len(IOU_THRESHOLDS), len(weights)).astype(np.float64) @ weights
+
+
+def _share(hits: np.ndarray, num_truth: np.ndarray) -> np.ndarray:
+    return np.where(num_truth > 0, hits / np.maximum(num_truth, 1), np.nan)

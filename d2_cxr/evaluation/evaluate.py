@@ -1,0 +1,173 @@
+"""Truth and results to `evaluation.json`: every metric with its value, interval, n and definition."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from d2_cxr import artifacts
+from d2_cxr.evaluation import bootstrap, coco, metrics
+from d2_cxr.evaluation.constant_box import constant_box_results
+from d2_cxr.evaluation.matching import Matches, match
+
+FORMAT_VERSION = 1
+COMPARED = ("mAP", "AP50", "mAP_support_weighted", "AR_agnostic", "AP40_vinbigdata", "mean_best_iou", "froc_sens_at_1")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation found: the document, and the matches it rests on."""
+
+    document: dict
+    matches: Matches
+    constant_box: Matches | None = None
+
+    def to_json(self) -> dict:
+        """Return the content of `evaluation.json`: plain types, no NaN."""
+        return self.document
+
+    def value(self, metric: str, class_name: str | None = None) -> float | None:
+        """Return a point value, overall or of one class."""
+        table = self.document["metrics"] if class_name is None else self.document["per_class"][class_name]
+        return table[metric]["value"]
+
+    def write(self, folder: str | os.PathLike) -> Path:
+        """Write `evaluation.json`, `matches.npz` and, with that row, `constant_box_matches.npz`; return the first."""
+        folder = Path(folder)
+        self.matches.save(folder / "matches.npz")
+        if self.constant_box is not None:
+            self.constant_box.save(folder / "constant_box_matches.npz")
+        artifacts.write_json(folder / "evaluation.json", self.document)
+        return folder / "evaluation.json"
+
+
+def evaluate(
+    truth: Mapping,
+    results: Sequence[Mapping],
+    normal_truth: Mapping | None = None,
+    normal_results: Sequence[Mapping] | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+    patients: Mapping | None = None,
+    train_truth: Mapping | None = None,
+    dataset: str = "",
+) -> Evaluation:
+    """Evaluate COCO results against COCO truth.
+
+    Args:
+        truth, results: COCO dict of films with findings, COCO results (boxes XYWH in pixels of the prepared image).
+        normal_truth, normal_results: the same of films without findings; results may also stand in `results`.
+        resamples: of films (patients, where known) for every interval; 0 leaves intervals out.
+        patients: patient by film name or image id; default: `patient` of the images.
+        train_truth: COCO dict of the training films; adds the constant-box row.
+
+    Raises:
+        ValueError: results and truth do not belong together; says where.
+    """
+    matches = match(truth, results, normal_truth, normal_results, patients)
+    weights = bootstrap.with_original(bootstrap.film_weights(matches, resamples, seed))
+    document = {**_header(matches, dataset, resamples, seed), **_tables(matches, weights), "rows": {}}
+    baseline = None
+    if train_truth is not None:
+        every_film = {**truth, "images": [*truth["images"], *(normal_truth or {"images": []})["images"]]}
+        constant = constant_box_results(train_truth, every_film)
+        baseline = match(truth, constant, normal_truth, None, patients)
+        document["rows"]["constant_box"] = _row(matches, baseline, weights)
+    return Evaluation(document, matches, baseline)
+
+
+def _header(matches: Matches, dataset: str, resamples: int, seed: int) -> dict:
+    by_patient = len(np.unique(matches.film_group)) < matches.num_films
+    return {
+        "format_version": FORMAT_VERSION,
+        "dataset": dataset,
+        "num_films": matches.num_films,
+        "num_findings_films": matches.num_findings_films,
+        "num_normal_films": int(matches.film_normal.sum()),
+        "num_boxes": int((~matches.gt_crowd).sum()),
+        "num_detections": len(matches.dt_film),
+        "num_groups": len(np.unique(matches.film_group)),
+        "resampled_by": "patient" if by_patient else "film",
+        "resamples": resamples,
+        "seed": seed,
+        "interval": "95 % percentile bootstrap over films (patients where known); films with and without findings "
+        "are drawn apart; undefined_resamples hold no truth box, in reduced_resamples some class has none and is left out",
+    }
+
+
+def _tables(matches: Matches, weights: np.ndarray) -> dict:
+    """Return `metrics` and `per_class`."""
+    computation = metrics.Computation(matches, weights, range(len(matches.class_names)))
+    overall = {name: _overall_entry(computation, name) for name in _defined_overall(matches)}
+    per_class: dict[str, dict] = {name: _class_counts(matches, i) for i, name in enumerate(matches.class_names)}
+    for metric, rule in metrics.CLASS_METRICS.items():
+        if metric.endswith("_with_normals") and not matches.has_normals:
+            continue
+        values = computation.per_class(metric)
+        for index, name in enumerate(matches.class_names):
+            n = _count(matches, rule.unit, rule.area, index)
+            per_class[name][metric] = _entry(values[index], n, rule.unit, rule.definition)
+    return {"metrics": overall, "per_class": per_class}
+
+
+def _defined_overall(matches: Matches) -> list[str]:
+    return [name for name, rule in metrics.OVERALL.items() if matches.has_normals or not rule.needs_normals]
+
+
+def _overall_entry(computation: metrics.Computation, name: str) -> dict:
+    rule = metrics.OVERALL[name]
+    values = computation.overall(name)
+    entry = _entry(values, _count(computation.matches, rule.unit, rule.area), rule.unit, rule.definition)
+    if rule.of is not None:
+        defined = np.isfinite(computation.per_class(rule.of))  # (C, 1 + B)
+        entry["num_classes"] = int(defined[:, 0].sum())
+        entry["reduced_resamples"] = int((defined[:, 1:].sum(axis=0) < defined[:, 0].sum()).sum())
+    return entry
+
+
+def _entry(values: np.ndarray, n: int, unit: str, definition: str) -> dict:
+    """Describe values (1 + B,): the original sample's, then the resamples'."""
+    return {
+        "value": float(values[0]) if np.isfinite(values[0]) else None,
+        "interval": bootstrap.interval(values[1:]) if np.isfinite(values[0]) else None,
+        "n": n,
+        "unit": unit,
+        "undefined_resamples": int((~np.isfinite(values[1:])).sum()),
+        "definition": definition,
+    }
+
+
+def _count(matches: Matches, unit: str, area: int, index: int | None = None) -> int:
+    if unit == "films":
+        return matches.num_films
+    return int(coco.truth_boxes(matches, np.ones((matches.num_films, 1)), index, area)[0])
+
+
+def _class_counts(matches: Matches, index: int) -> dict:
+    boxes = (matches.gt_class == index) & ~matches.gt_crowd
+    return {"num_boxes": int(boxes.sum()), "num_films": len(np.unique(matches.gt_film[boxes]))}
+
+
+def _row(matches: Matches, other: Matches, weights: np.ndarray) -> dict:
+    """Describe another predictor on the same films, and the model's difference to it under the same resamples."""
+    ours = metrics.Computation(matches, weights, range(len(matches.class_names)))
+    theirs = metrics.Computation(other, weights, range(len(matches.class_names)))
+    names = _defined_overall(other)
+    return {
+        "metrics": {name: _overall_entry(theirs, name) for name in names},
+        "model_minus_row": {
+            name: bootstrap.compared(ours.overall(name), theirs.overall(name)) for name in COMPARED if name in names
+        },
+        "per_class": {
+            name: {
+                "AP50": _entry(
+                    values, _count(other, "boxes", 0, index), "boxes", metrics.CLASS_METRICS["AP50"].definition
+                )
+            }
+            for index, (name, values) in enumerate(zip(other.class_names, theirs.per_class("AP50"), strict=True))
+        },
+    }

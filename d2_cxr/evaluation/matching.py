@@ -1,0 +1,213 @@
+"""Detections against truth, once: everything that metrics, paired tests and pooled bootstraps need afterwards.
+
+`match` compares boxes under every rule that a metric uses; `Matches` holds the outcome per detection and per truth
+box, without a box or an image, and is what `matches.npz` stores.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from d2_cxr import artifacts
+from d2_cxr import boxes as box_math
+from d2_cxr.evaluation.greedy import Pairs, match_greedily
+from d2_cxr.evaluation.tables import Tables, tabulate
+
+FORMAT_VERSION = 1
+MAX_DETECTIONS = 100  # a film and class, as COCO
+HIT_RULES = {
+    "iou": "IoU with the truth box > 0.4",
+    "center": "the detection's centre lies in the truth box",
+    "iobb": "intersection over the detection's area > 0.5",
+}
+VOC_IOU = 0.4  # VinBigData's challenge: strictly more
+
+
+@dataclass(frozen=True)
+class Matches:
+    """What became of every detection (D) and truth box (G) on F films; C classes.
+
+    Detections are in the order of falling score, equal scores by film and file order, as COCO's evaluation ranks them.
+    """
+
+    class_names: tuple[str, ...]
+    film_ids: np.ndarray  # (F,) int64, COCO image ids, films with findings first
+    film_names: np.ndarray  # (F,) str
+    film_normal: np.ndarray  # (F,) bool
+    film_group: np.ndarray  # (F,) int64, what a bootstrap draws: patients where known
+    gt_film: np.ndarray  # (G,) int64
+    gt_class: np.ndarray  # (G,) int64
+    gt_area: np.ndarray  # (G,) float64, pixels squared of the prepared image
+    gt_crowd: np.ndarray  # (G,) bool
+    gt_readers: np.ndarray  # (G,) int64, readers who agreed, -1 where unknown
+    gt_best_iou: np.ndarray  # (G,) float64, best IoU with a detection of its class, 0 without one
+    gt_best_other: np.ndarray  # (G,) float64, the same over the other classes
+    dt_film: np.ndarray  # (D,) int64
+    dt_class: np.ndarray  # (D,) int64
+    dt_score: np.ndarray  # (D,) float64
+    dt_rank: np.ndarray  # (D,) int64, place among the detections of its film and class, from 0
+    dt_rank_film: np.ndarray  # (D,) int64, place among all detections of its film, from 0
+    dt_coco: np.ndarray  # (D, 4, 10) uint8: MISS, HIT, IGNORED by area range and IoU threshold
+    dt_agnostic: np.ndarray  # (D, 4, 10) uint8, the same without regard to classes
+    dt_voc: np.ndarray  # (D,) bool, hit by VOC 2010's rule at IoU > 0.4
+    dt_lesion: np.ndarray  # (D, 3) int64, the truth box it points at by each of HIT_RULES, or -1
+    dt_iou_same: np.ndarray  # (D,) float64, best IoU with a truth box of its class
+    dt_iou_other: np.ndarray  # (D,) float64, best IoU with a truth box of another class
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write `matches.npz`."""
+        arrays = {field.name: np.asarray(getattr(self, field.name)) for field in fields(self)}
+        arrays["format_version"] = np.array(FORMAT_VERSION)
+        artifacts.write_with(path, lambda temporary: np.savez_compressed(temporary, **arrays))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> Matches:
+        """Read `matches.npz`.
+
+        Raises:
+            ValueError: the file is of another format version, or no such file at all.
+        """
+        names = [field.name for field in fields(cls)]
+        with np.load(path, allow_pickle=False) as archive:
+            missing = sorted({"format_version", *names} - set(archive.files))
+            if missing or archive["format_version"] != FORMAT_VERSION:
+                raise ValueError(f"{path} is not a matches.npz of format {FORMAT_VERSION}; evaluate the results again")
+            arrays = {name: archive[name] for name in names}
+        arrays["class_names"] = tuple(arrays["class_names"].tolist())
+        return cls(**arrays)
+
+    @property
+    def num_films(self) -> int:
+        return len(self.film_ids)
+
+    @property
+    def num_findings_films(self) -> int:
+        """Films with findings; they come first in every per-film array."""
+        return int((~self.film_normal).sum())
+
+    @property
+    def has_normals(self) -> bool:
+        return bool(self.film_normal.any())
+
+    def class_index(self, name: str) -> int:
+        if name not in self.class_names:
+            raise ValueError(f"class {name!r} is none of {', '.join(self.class_names)}")
+        return self.class_names.index(name)
+
+
+def match(
+    truth: Mapping,
+    results: Sequence[Mapping],
+    normal_truth: Mapping | None = None,
+    normal_results: Sequence[Mapping] | None = None,
+    patients: Mapping | None = None,
+) -> Matches:
+    """Match COCO results to COCO truth; arguments and errors as `tables.tabulate`."""
+    return match_tables(tabulate(truth, results, normal_truth, normal_results, patients))
+
+
+def match_tables(tables: Tables) -> Matches:
+    """Match tabulated detections to truth."""
+    tables = _ranked(tables)
+    num_gt, num_dt, num_classes = len(tables.gt_film), len(tables.dt_film), max(1, len(tables.class_names))
+    pairs, overlap = _overlapping_pairs(tables)
+    same = tables.dt_class[pairs.dt] == tables.gt_class[pairs.gt]
+    counts = ~tables.gt_crowd[pairs.gt]
+    walk = tables.dt_film * num_classes + tables.dt_class
+    rank, rank_film = _rank(walk), _rank(tables.dt_film)
+    own, other = pairs.select(same & counts), pairs.select(~same & counts)
+    shapes = (tables.dt_area, tables.gt_area, tables.gt_crowd)
+    return Matches(
+        **{field.name: getattr(tables, field.name) for field in fields(Matches) if hasattr(tables, field.name)},
+        gt_best_iou=_best(own.gt, own.iou, num_gt),
+        gt_best_other=_best(other.gt, other.iou, num_gt),
+        dt_rank=rank,
+        dt_rank_film=rank_film,
+        dt_coco=match_greedily(pairs.select(same & (rank[pairs.dt] < MAX_DETECTIONS)), walk, rank, *shapes),
+        dt_agnostic=match_greedily(pairs, tables.dt_film, rank_film, *shapes),
+        dt_voc=_voc_hits(own, num_dt, num_gt),
+        dt_lesion=_lesions(own, overlap[same & counts], tables),
+        dt_iou_same=_best(own.dt, own.iou, num_dt),
+        dt_iou_other=_best(other.dt, other.iou, num_dt),
+    )
+
+
+def _ranked(tables: Tables) -> Tables:
+    """Sort detections by falling score; among equals films in order, then file order (COCO's stable sort)."""
+    order = np.lexsort((tables.dt_film, -tables.dt_score))
+    sorted_columns = {
+        field.name: getattr(tables, field.name)[order] for field in fields(tables) if field.name[:3] == "dt_"
+    }
+    kept = {field.name: getattr(tables, field.name) for field in fields(tables) if field.name[:3] != "dt_"}
+    return Tables(**kept, **sorted_columns)
+
+
+def _rank(walk: np.ndarray) -> np.ndarray:
+    """Return the place (from 0) of each entry among those of the same number, in array order."""
+    order = np.argsort(walk, kind="stable")
+    _, start, count = np.unique(walk[order], return_index=True, return_counts=True)
+    rank = np.empty(len(walk), dtype=np.int64)
+    rank[order] = np.arange(len(walk)) - np.repeat(start, count)
+    return rank
+
+
+def _overlapping_pairs(tables: Tables) -> tuple[Pairs, np.ndarray]:
+    """Return all pairs of one film that overlap, and of each the intersection over the detection's area."""
+    dt_of = _positions_by_film(tables.dt_film, len(tables.film_ids))
+    gt_of = _positions_by_film(tables.gt_film, len(tables.film_ids))
+    found = [_film_pairs(tables, dt_of[film], gt_of[film]) for film in np.unique(tables.gt_film)]
+    columns = [np.concatenate(column) for column in zip(*found, strict=True)] if found else [np.zeros(0)] * 4
+    pairs = Pairs(columns[0].astype(np.int64), columns[1].astype(np.int64), columns[2])
+    return pairs, columns[3]
+
+
+def _film_pairs(tables: Tables, dt: np.ndarray, gt: np.ndarray) -> tuple[np.ndarray, ...]:
+    iou = box_math.pairwise_iou(tables.dt_boxes[dt], tables.gt_boxes[gt])
+    iobb = box_math.pairwise_iobb(tables.dt_boxes[dt], tables.gt_boxes[gt])
+    row, column = np.nonzero(iobb)
+    crowd = tables.gt_crowd[gt[column]]
+    iou = np.where(crowd, iobb[row, column], iou[row, column])  # COCO: a crowd may be larger than what it holds
+    return dt[row], gt[column], iou, iobb[row, column]
+
+
+def _positions_by_film(films: np.ndarray, num_films: int) -> list[np.ndarray]:
+    order = np.argsort(films, kind="stable")
+    return np.split(order, np.cumsum(np.bincount(films, minlength=num_films))[:-1])
+
+
+def _best(index: np.ndarray, values: np.ndarray, length: int) -> np.ndarray:
+    best = np.zeros(length)
+    np.maximum.at(best, index, values)
+    return best
+
+
+def _voc_hits(own: Pairs, num_dt: int, num_gt: int) -> np.ndarray:
+    """VOC 2010: a detection stands for the truth box of its highest IoU, and hits if no better-scored one has it."""
+    target = _target(own, own.iou, own.iou > VOC_IOU, num_dt)
+    hits = np.zeros(num_dt, dtype=bool)
+    first = np.full(num_gt, num_dt)
+    aimed = np.flatnonzero(target >= 0)
+    np.minimum.at(first, target[aimed], aimed)  # detections stand in the order of falling score
+    hits[first[first < num_dt]] = True
+    return hits
+
+
+def _lesions(own: Pairs, iobb: np.ndarray, tables: Tables) -> np.ndarray:
+    centers = box_math.centers(tables.dt_boxes)[own.dt]
+    gt_boxes = tables.gt_boxes[own.gt]
+    inside = ((centers >= gt_boxes[:, :2]) & (centers <= gt_boxes[:, 2:])).all(axis=1)
+    rules = ((own.iou, own.iou > 0.4), (own.iou, inside), (iobb, iobb > 0.5))  # the order of HIT_RULES
+    return np.stack([_target(own, value, admitted, len(tables.dt_film)) for value, admitted in rules], axis=1)
+
+
+def _target(pairs: Pairs, value: np.ndarray, admitted: np.ndarray, num_dt: int) -> np.ndarray:
+    """Return the admitted truth box (D,) of highest value for each detection, the first of equals, or -1."""
+    pairs, value = pairs.select(admitted), value[admitted]
+    order = np.lexsort((-pairs.gt, value))  # rising, so that the last write wins
+    target = np.full(num_dt, -1, dtype=np.int64)
+    target[pairs.dt[order]] = pairs.gt[order]
+    return target

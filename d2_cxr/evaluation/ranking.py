@@ -1,0 +1,76 @@
+"""Ranked detections under film weights: the arithmetic that turns one matching into a thousand resamples.
+
+A resample of films is a whole number of copies of each film. Counts of detections up to a place of the ranking are
+then a product of (places x films) with (films x resamples), and precision has to be known at hits only, because it
+falls between them. This equals evaluating the resampled films again, up to ties of score within one film and class.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+_RECALL_POINTS = np.linspace(0, 1, 101)  # COCO's, rounding included: 57 * 0.01 is a little more than 0.57
+_EPSILON = np.spacing(1)
+
+
+def counts_up_to(films: np.ndarray, places: np.ndarray, ends: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Count, with film weights, the entries at or before each end.
+
+    Args:
+        films: (N,) film of each entry.
+        places: (N,) place of each entry in the ranking.
+        ends: (K,) rising places.
+        weights: (F, B) copies of each film in each resample.
+
+    Returns:
+        (K, B) float64; whole numbers, exact below 2**24.
+    """
+    num_films, num_ends = len(weights), len(ends)
+    segment = np.searchsorted(ends, places, side="left")  # the first end that includes the entry
+    inside = segment < num_ends
+    cells = np.bincount(segment[inside] * num_films + films[inside], minlength=num_ends * num_films)
+    histogram = np.cumsum(cells.reshape(num_ends, num_films), axis=0, dtype=np.float32)
+    return (histogram @ weights.astype(np.float32, copy=False)).astype(np.float64)
+
+
+def totals(films: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Count entries (N,) with film weights (F, B); returns (B,) float64."""
+    return np.bincount(films, minlength=len(weights)).astype(np.float64) @ weights
+
+
+def average_precision(
+    films: np.ndarray, hits: np.ndarray, num_truth: np.ndarray, weights: np.ndarray, points: bool = True
+) -> np.ndarray:
+    """Average precision of one ranking under film weights.
+
+    Args:
+        films: (N,) film of each counted detection, by falling score.
+        hits: (N,) bool.
+        num_truth: (B,) weighted number of truth boxes.
+        weights: (F, B).
+        points: COCO's mean over 101 recall values; else the area under the all-point curve (VOC 2010).
+
+    Returns:
+        (B,) in [0, 1]; NaN where a resample holds no truth box.
+    """
+    value = np.zeros(weights.shape[1])
+    ends = np.flatnonzero(hits)
+    if len(ends):
+        true_positives = np.cumsum(weights[films[ends]], axis=0, dtype=np.float64)  # (K, B)
+        detections = counts_up_to(films, np.arange(len(films)), ends, weights)
+        precision = true_positives / (detections + _EPSILON)
+        precision = np.maximum.accumulate(precision[::-1], axis=0)[::-1]  # the best at this recall or a higher one
+        recall = true_positives / np.maximum(num_truth, 1)
+        reached = _recall_points(recall) if points else recall
+        value = _gained(precision, reached) / (len(_RECALL_POINTS) if points else 1)
+    return np.where(num_truth > 0, value, np.nan)
+
+
+def _gained(precision: np.ndarray, reached: np.ndarray) -> np.ndarray:
+    return np.einsum("kb,kb->b", precision, np.diff(reached, axis=0, prepend=0.0))
+
+
+def _recall_points(recall: np.ndarray) -> np.ndarray:
+    """Return how many of COCO's 101 recall values are at most `recall`, as float64."""
+    below = np.minimum((recall * 100 + 1e-9).astype(np.int64), 100)
+    return below + (_RECALL_POINTS[below] <= recall).astype(np.float64)

@@ -1,0 +1,145 @@
+"""COCO JSON and COCO results as arrays, checked once.
+
+Films are sorted by their COCO id, those with findings first and normal ones behind, because COCO's evaluation breaks
+ties between equal scores by that order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+import numpy as np
+
+from d2_cxr import boxes as box_math
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Truth and detections of a set of films; F films, G truth boxes, D detections, C classes.
+
+    `film_group` numbers what a bootstrap draws: patients where known, else films. Boxes are XYXY in pixels of the
+    prepared image; `*_area` are COCO's (the annotation's own `area`, width x height of a detection).
+    `gt_readers` is -1 where unknown.
+    """
+
+    class_names: tuple[str, ...]
+    film_ids: np.ndarray  # (F,) int64, COCO image ids
+    film_names: np.ndarray  # (F,) str, file names without ending
+    film_normal: np.ndarray  # (F,) bool
+    film_group: np.ndarray  # (F,) int64, 0...
+    gt_film: np.ndarray  # (G,) int64, position in film_ids
+    gt_class: np.ndarray  # (G,) int64, position in class_names
+    gt_boxes: np.ndarray  # (G, 4) float64
+    gt_area: np.ndarray  # (G,) float64
+    gt_crowd: np.ndarray  # (G,) bool
+    gt_readers: np.ndarray  # (G,) int64
+    dt_film: np.ndarray  # (D,)
+    dt_class: np.ndarray  # (D,)
+    dt_boxes: np.ndarray  # (D, 4)
+    dt_area: np.ndarray  # (D,)
+    dt_score: np.ndarray  # (D,) float64
+
+
+def tabulate(
+    truth: Mapping,
+    results: Sequence[Mapping],
+    normal_truth: Mapping | None = None,
+    normal_results: Sequence[Mapping] | None = None,
+    patients: Mapping | None = None,
+) -> Tables:
+    """Read COCO truth and COCO results into arrays.
+
+    Args:
+        truth: COCO dict of the films with findings.
+        results: COCO results (image_id, category_id, bbox XYWH, score); may hold those of normal films too.
+        normal_truth: COCO dict of films without findings (images only).
+        normal_results: results on the normal films, where they are kept apart.
+        patients: patient by film name or COCO image id; default: the images' own `patient`, else every film for itself.
+
+    Raises:
+        ValueError: a result names a film or class that the truth does not have, or a number is not finite.
+    """
+    findings = sorted(truth["images"], key=lambda image: image["id"])
+    normals = sorted(normal_truth["images"], key=lambda image: image["id"]) if normal_truth else []
+    images = findings + normals
+    film_of = {image["id"]: index for index, image in enumerate(images)}
+    if len(film_of) != len(images):
+        raise ValueError("two films of the truth share one image id; normal films need ids of their own")
+    categories = sorted(truth["categories"], key=lambda category: category["id"])
+    class_of = {category["id"]: index for index, category in enumerate(categories)}
+    names = [PurePosixPath(image.get("file_name", str(image["id"]))).stem for image in images]
+    return Tables(
+        class_names=tuple(category["name"] for category in categories),
+        film_ids=np.array([image["id"] for image in images], dtype=np.int64),
+        film_names=np.array(names, dtype=np.str_),
+        film_normal=np.arange(len(images)) >= len(findings),
+        film_group=_groups(images, names, patients),
+        **_truth_columns(truth.get("annotations", []), film_of, class_of),
+        **_detection_columns([*results, *(normal_results or [])], film_of, class_of),
+    )
+
+
+def _groups(images: list[Mapping], names: list[str], patients: Mapping | None) -> np.ndarray:
+    keys = []
+    for image, name in zip(images, names, strict=True):
+        patient = image.get("patient")
+        if patients is not None:
+            patient = patients.get(name, patients.get(image["id"]))
+        keys.append(("film", image["id"]) if patient is None else ("patient", str(patient)))
+    numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
+    return np.array([numbers[key] for key in keys], dtype=np.int64)
+
+
+def _truth_columns(annotations: Sequence[Mapping], film_of: Mapping, class_of: Mapping) -> dict[str, np.ndarray]:
+    xywh = _finite_boxes(annotations, "truth")
+    films, classes = _positions(annotations, film_of, class_of, "truth")
+    own_area = xywh[:, 2] * xywh[:, 3]
+    areas = [box.get("area", own) for box, own in zip(annotations, own_area.tolist(), strict=True)]
+    return {
+        "gt_film": films,
+        "gt_class": classes,
+        "gt_boxes": box_math.xywh_to_xyxy(xywh),
+        "gt_area": np.array(areas, dtype=np.float64),
+        "gt_crowd": np.array([bool(box.get("iscrowd", 0)) for box in annotations], dtype=bool),
+        "gt_readers": np.array([box.get("num_readers", -1) for box in annotations], dtype=np.int64),
+    }
+
+
+def _detection_columns(results: Sequence[Mapping], film_of: Mapping, class_of: Mapping) -> dict[str, np.ndarray]:
+    xywh = _finite_boxes(results, "results")
+    films, classes = _positions(results, film_of, class_of, "results")
+    scores = np.array([row["score"] for row in results], dtype=np.float64)
+    if not np.isfinite(scores).all():
+        row = int(np.flatnonzero(~np.isfinite(scores))[0])
+        raise ValueError(f"results: score of detection {row} is {scores[row]}; evaluate a model that did not diverge")
+    return {
+        "dt_film": films,
+        "dt_class": classes,
+        "dt_boxes": box_math.xywh_to_xyxy(xywh),
+        "dt_area": xywh[:, 2] * xywh[:, 3],
+        "dt_score": scores,
+    }
+
+
+def _finite_boxes(rows: Sequence[Mapping], what: str) -> np.ndarray:
+    xywh = box_math.as_boxes([row["bbox"] for row in rows])
+    if not np.isfinite(xywh).all():
+        row = int(np.flatnonzero(~np.isfinite(xywh).all(axis=1))[0])
+        raise ValueError(f"{what}: box {row} is {xywh[row].tolist()}, which is not finite")
+    return xywh
+
+
+def _positions(
+    rows: Sequence[Mapping], film_of: Mapping, class_of: Mapping, what: str
+) -> tuple[np.ndarray, np.ndarray]:
+    try:
+        films = np.array([film_of[row["image_id"]] for row in rows], dtype=np.int64)
+    except KeyError as error:
+        raise ValueError(f"{what}: image_id {error} is none of the {len(film_of)} evaluated films") from error
+    try:
+        classes = np.array([class_of[row["category_id"]] for row in rows], dtype=np.int64)
+    except KeyError as error:
+        raise ValueError(f"{what}: category_id {error} is none of {sorted(class_of)}") from error
+    return films, classes
