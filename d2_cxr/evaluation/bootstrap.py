@@ -1,8 +1,8 @@
 """Film-level bootstrap: intervals, paired tests between two runs, and pooling over seeds.
 
 Films (patients, where known) are drawn with replacement, those with findings and normal ones apart, so that each
-resample has the design of the original. Percentile intervals (Efron 1979, https://doi.org/10.1214/aos/1176344552). A resample is a
-column of film weights; nothing is matched again.
+resample has the design of the original. Percentile intervals (Efron 1979, https://doi.org/10.1214/aos/1176344552).
+A resample is a column of film weights; nothing is matched again.
 """
 
 from __future__ import annotations

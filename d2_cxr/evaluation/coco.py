@@ -1,6 +1,6 @@
 """COCO's numbers from matches, under film weights: AP and AR, per class, with and without regard to classes.
 
-Definitions as in https://cocodataset.org/#detection-eval; equal to pycocotools' to 1e-9 (tests/evaluation/test_coco.py).
+Definitions as in https://cocodataset.org/#detection-eval; equal to pycocotools' to 1e-9, as tests hold.
 All functions return one value per column of `weights` (F, B): copies of each film in each resample.
 """
 
@@ -93,7 +93,8 @@ def _hits_by_film(films: np.ndarray, codes: np.ndarray, keep: np.ndarray, area: 
     detection, threshold = np.nonzero((codes[:, area] == HIT) & keep[:, None])
     cells = threshold * len(weights) + films[detection]
     counts = np.bincount(cells, minlength=len(IOU_THRESHOLDS) * len(weights))
-    return counts.reshape(len(IOU_THRESHOLDS), len(weights)).astype(np.float64) @ weights
+    counts = counts.reshape(len(IOU_THRESHOLDS), len(weights)).astype(np.float32)
+    return (counts @ ranking.single(weights)).astype(np.float64)
 
 
 def _share(hits: np.ndarray, num_truth: np.ndarray) -> np.ndarray:

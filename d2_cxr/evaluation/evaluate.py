@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from d2_cxr import artifacts
-from d2_cxr.evaluation import bootstrap, coco, metrics
+from d2_cxr.evaluation import bootstrap, coco, metrics, thresholds
 from d2_cxr.evaluation.constant_box import constant_box_results
 from d2_cxr.evaluation.matching import Matches, match
 
@@ -55,6 +55,7 @@ def evaluate(
     patients: Mapping | None = None,
     train_truth: Mapping | None = None,
     dataset: str = "",
+    chosen_thresholds: Mapping | None = None,
 ) -> Evaluation:
     """Evaluate COCO results against COCO truth.
 
@@ -64,19 +65,23 @@ def evaluate(
         resamples: of films (patients, where known) for every interval; 0 leaves intervals out.
         patients: patient by film name or image id; default: `patient` of the images.
         train_truth: COCO dict of the training films; adds the constant-box row.
+        chosen_thresholds: content of a `thresholds.json` from other films; adds `at_thresholds`.
 
     Raises:
         ValueError: results and truth do not belong together; says where.
     """
     matches = match(truth, results, normal_truth, normal_results, patients)
     weights = bootstrap.with_original(bootstrap.film_weights(matches, resamples, seed))
-    document = {**_header(matches, dataset, resamples, seed), **_tables(matches, weights), "rows": {}}
+    computation = _computation(matches, weights)
+    document = {**_header(matches, dataset, resamples, seed), **_tables(computation), "rows": {}}
+    if chosen_thresholds is not None:
+        document["at_thresholds"] = thresholds.report(matches, chosen_thresholds, dataset, weights)
     baseline = None
     if train_truth is not None:
         every_film = {**truth, "images": [*truth["images"], *(normal_truth or {"images": []})["images"]]}
         constant = constant_box_results(train_truth, every_film)
         baseline = match(truth, constant, normal_truth, None, patients)
-        document["rows"]["constant_box"] = _row(matches, baseline, weights)
+        document["rows"]["constant_box"] = _row(computation, _computation(baseline, weights))
     return Evaluation(document, matches, baseline)
 
 
@@ -95,22 +100,25 @@ def _header(matches: Matches, dataset: str, resamples: int, seed: int) -> dict:
         "resamples": resamples,
         "seed": seed,
         "interval": "95 % percentile bootstrap over films (patients where known); films with and without findings "
-        "are drawn apart; undefined_resamples hold no truth box, in reduced_resamples some class has none and is left out",
+        "are drawn apart; undefined_resamples hold no truth box, reduced_resamples lack some class, which is left out",
     }
 
 
-def _tables(matches: Matches, weights: np.ndarray) -> dict:
+def _computation(matches: Matches, weights: np.ndarray) -> metrics.Computation:
+    return metrics.Computation(matches, weights, range(len(matches.class_names)))
+
+
+def _tables(computation: metrics.Computation) -> dict:
     """Return `metrics` and `per_class`."""
-    computation = metrics.Computation(matches, weights, range(len(matches.class_names)))
+    matches = computation.matches
     overall = {name: _overall_entry(computation, name) for name in _defined_overall(matches)}
     per_class: dict[str, dict] = {name: _class_counts(matches, i) for i, name in enumerate(matches.class_names)}
-    for metric, rule in metrics.CLASS_METRICS.items():
+    for metric in metrics.CLASS_METRICS:
         if metric.endswith("_with_normals") and not matches.has_normals:
             continue
         values = computation.per_class(metric)
         for index, name in enumerate(matches.class_names):
-            n = _count(matches, rule.unit, rule.area, index)
-            per_class[name][metric] = _entry(values[index], n, rule.unit, rule.definition)
+            per_class[name][metric] = _class_entry(matches, metric, index, values[index])
     return {"metrics": overall, "per_class": per_class}
 
 
@@ -127,6 +135,11 @@ def _overall_entry(computation: metrics.Computation, name: str) -> dict:
         entry["num_classes"] = int(defined[:, 0].sum())
         entry["reduced_resamples"] = int((defined[:, 1:].sum(axis=0) < defined[:, 0].sum()).sum())
     return entry
+
+
+def _class_entry(matches: Matches, metric: str, index: int, values: np.ndarray) -> dict:
+    rule = metrics.CLASS_METRICS[metric]
+    return _entry(values, _count(matches, rule.unit, rule.area, index), rule.unit, rule.definition)
 
 
 def _entry(values: np.ndarray, n: int, unit: str, definition: str) -> dict:
@@ -152,10 +165,9 @@ def _class_counts(matches: Matches, index: int) -> dict:
     return {"num_boxes": int(boxes.sum()), "num_films": len(np.unique(matches.gt_film[boxes]))}
 
 
-def _row(matches: Matches, other: Matches, weights: np.ndarray) -> dict:
+def _row(ours: metrics.Computation, theirs: metrics.Computation) -> dict:
     """Describe another predictor on the same films, and the model's difference to it under the same resamples."""
-    ours = metrics.Computation(matches, weights, range(len(matches.class_names)))
-    theirs = metrics.Computation(other, weights, range(len(matches.class_names)))
+    other = theirs.matches
     names = _defined_overall(other)
     return {
         "metrics": {name: _overall_entry(theirs, name) for name in names},
@@ -163,11 +175,7 @@ def _row(matches: Matches, other: Matches, weights: np.ndarray) -> dict:
             name: bootstrap.compared(ours.overall(name), theirs.overall(name)) for name in COMPARED if name in names
         },
         "per_class": {
-            name: {
-                "AP50": _entry(
-                    values, _count(other, "boxes", 0, index), "boxes", metrics.CLASS_METRICS["AP50"].definition
-                )
-            }
-            for index, (name, values) in enumerate(zip(other.class_names, theirs.per_class("AP50"), strict=True))
+            name: {"AP50": _class_entry(other, "AP50", index, theirs.per_class("AP50")[index])}
+            for index, name in enumerate(other.class_names)
         },
     }

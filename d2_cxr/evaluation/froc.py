@@ -41,9 +41,9 @@ def marks(matches: Matches, classes: Sequence[int] | None = None, rule: str = "i
     """Collect the detections of these classes (default all) on the films with findings, and on normal ones if told."""
     if rule not in HIT_RULES:
         raise ValueError(f"hit rule {rule!r} is none of {', '.join(HIT_RULES)}")
-    wanted = np.isin(
-        np.arange(len(matches.class_names)), range(len(matches.class_names)) if classes is None else classes
-    )
+    wanted = np.full(len(matches.class_names), classes is None)
+    if classes is not None:
+        wanted[list(classes)] = True
     keep = wanted[matches.dt_class] & (normals | (matches.dt_film < matches.num_findings_films))
     lesion = matches.dt_lesion[keep, list(HIT_RULES).index(rule)]
     finds = np.zeros(len(lesion), dtype=bool)

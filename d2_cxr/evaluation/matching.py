@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
@@ -139,11 +139,8 @@ def match_tables(tables: Tables) -> Matches:
 def _ranked(tables: Tables) -> Tables:
     """Sort detections by falling score; among equals films in order, then file order (COCO's stable sort)."""
     order = np.lexsort((tables.dt_film, -tables.dt_score))
-    sorted_columns = {
-        field.name: getattr(tables, field.name)[order] for field in fields(tables) if field.name[:3] == "dt_"
-    }
-    kept = {field.name: getattr(tables, field.name) for field in fields(tables) if field.name[:3] != "dt_"}
-    return Tables(**kept, **sorted_columns)
+    columns = [field.name for field in fields(tables) if field.name.startswith("dt_")]
+    return replace(tables, **{name: getattr(tables, name)[order] for name in columns})
 
 
 def _rank(walk: np.ndarray) -> np.ndarray:

@@ -30,12 +30,16 @@ def counts_up_to(films: np.ndarray, places: np.ndarray, ends: np.ndarray, weight
     inside = segment < num_ends
     cells = np.bincount(segment[inside] * num_films + films[inside], minlength=num_ends * num_films)
     histogram = np.cumsum(cells.reshape(num_ends, num_films), axis=0, dtype=np.float32)
-    return (histogram @ weights.astype(np.float32, copy=False)).astype(np.float64)
+    return (histogram @ single(weights)).astype(np.float64)
 
 
 def totals(films: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Count entries (N,) with film weights (F, B); returns (B,) float64."""
-    return np.bincount(films, minlength=len(weights)).astype(np.float64) @ weights
+    """Count entries (N,) with film weights (F, B); returns (B,) float64, whole numbers, exact below 2**24."""
+    return (np.bincount(films, minlength=len(weights)).astype(np.float32) @ single(weights)).astype(np.float64)
+
+
+def single(weights: np.ndarray) -> np.ndarray:
+    return weights.astype(np.float32, copy=False)
 
 
 def average_precision(

@@ -1,0 +1,158 @@
+"""The Detectron2 evaluator: collects predictions and hands them to `evaluate`.
+
+Use it where `COCOEvaluator` would stand. It needs a data set whose metadata names a COCO JSON.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.evaluation import DatasetEvaluator
+from detectron2.evaluation.coco_evaluation import instances_to_coco_json
+from detectron2.utils import comm
+
+from d2_cxr import artifacts
+from d2_cxr.evaluation import thresholds
+from d2_cxr.evaluation.evaluate import Evaluation, evaluate
+
+logger = logging.getLogger(__name__)
+
+_DETECTRON2_NAMES = {  # as COCOEvaluator calls them, in per cent
+    **{"AP": "mAP", "AP50": "AP50", "AP75": "AP75", "APs": "AP_small", "APm": "AP_medium", "APl": "AP_large"},
+    **{"AR1": "AR_1", "AR10": "AR_10", "AR100": "AR_100", "AR-agnostic": "AR_agnostic"},
+}
+
+
+class CXREvaluator(DatasetEvaluator):
+    """Evaluate boxes on a registered set, with intervals; writes what docs/formats.md says of `inference/<dataset>/`.
+
+    The loader may run over `dataset_name` and `normal_dataset` together: films are told apart by their id.
+    """
+
+    def __init__(
+        self,
+        dataset_name: str,
+        output_dir: str | None,
+        resamples: int = 1000,
+        seed: int = 0,
+        normal_dataset: str | None = None,
+        train_dataset: str | None = None,
+        chosen_thresholds: Mapping | None = None,
+    ):
+        """
+        Args:
+            dataset_name: films with findings.
+            output_dir: where to write; None writes nothing.
+            resamples: of films for every interval.
+            normal_dataset: films without findings of the same split, for false positives and AUROC.
+            train_dataset: training films of the constant-box row; default: `NAME_train` for `NAME_test` and `NAME_val`.
+            chosen_thresholds: content of a `thresholds.json` from other films, to report at.
+        """
+        self._name, self._normal_name = dataset_name, normal_dataset
+        self._train_name = train_dataset or _training_set(dataset_name)
+        self._output_dir = Path(output_dir) if output_dir else None
+        self._resamples, self._seed, self._thresholds = resamples, seed, chosen_thresholds
+        self.evaluation: Evaluation | None = None  # of the last evaluate(), on the main process
+        self.reset()
+
+    def reset(self) -> None:
+        self._results: list[dict] = []
+        self._seen: list[int] = []
+
+    def process(self, inputs: list[dict], outputs: list[dict]) -> None:
+        """Take Detectron2's inputs (`image_id`) and outputs (`instances` in pixels of the prepared image)."""
+        for film, output in zip(inputs, outputs, strict=True):
+            self._seen.append(film["image_id"])
+            self._results += instances_to_coco_json(output["instances"].to("cpu"), film["image_id"])
+
+    def evaluate(self) -> dict:
+        """Return {"bbox": {"AP", "AP50", ...}} in per cent as COCOEvaluator does; {} on other than the main process.
+
+        Raises:
+            ValueError: films of the evaluated sets got no prediction.
+        """
+        results, seen = self._gathered()
+        if not comm.is_main_process():
+            return {}
+        truth = load_truth(self._name)
+        normal_truth = load_truth(self._normal_name) if self._normal_name else None
+        _require_all(seen, truth, self._name)
+        if normal_truth is not None:
+            _require_all(seen, normal_truth, self._normal_name)
+        results = _with_dataset_categories(results, truth)
+        self.evaluation = evaluate(
+            truth,
+            results,
+            normal_truth,
+            resamples=self._resamples,
+            seed=self._seed,
+            train_truth=load_truth(self._train_name) if self._train_name else None,
+            dataset=self._name,
+            chosen_thresholds=self._thresholds,
+        )
+        if self._output_dir is not None:
+            self._write(results, truth)
+        return {"bbox": _detectron2_results(self.evaluation)}
+
+    def _gathered(self) -> tuple[list[dict], set[int]]:
+        comm.synchronize()
+        parts = comm.gather((self._results, self._seen), dst=0)
+        results = list(itertools.chain.from_iterable(part[0] for part in parts))
+        return results, set(itertools.chain.from_iterable(part[1] for part in parts))
+
+    def _write(self, results: list[dict], truth: Mapping) -> None:
+        own = {image["id"] for image in truth["images"]}
+        findings = [row for row in results if row["image_id"] in own]
+        artifacts.write_json(self._output_dir / "coco_instances_results.json", findings, indent=None)
+        if self._normal_name:
+            normals = [row for row in results if row["image_id"] not in own]
+            artifacts.write_json(self._output_dir / "normal_instances_results.json", normals, indent=None)
+        artifacts.write_json(
+            self._output_dir / "thresholds.json", thresholds.choose(self.evaluation.matches, self._name)
+        )
+        path = self.evaluation.write(self._output_dir)
+        logger.info("Evaluated %d films of %s: %s", len(truth["images"]), self._name, path)
+
+
+def load_truth(dataset_name: str) -> dict:
+    """Return the COCO dict of a registered set, cut to the films that the name stands for."""
+    truth = artifacts.read_json(MetadataCatalog.get(dataset_name).json_file)
+    films = {film["image_id"] for film in DatasetCatalog.get(dataset_name)}
+    return {
+        **truth,
+        "images": [image for image in truth["images"] if image["id"] in films],
+        "annotations": [box for box in truth.get("annotations", []) if box["image_id"] in films],
+    }
+
+
+def _training_set(dataset_name: str) -> str | None:
+    for ending in ("_test", "_val"):
+        name = dataset_name.removesuffix(ending) + "_train"
+        if dataset_name.endswith(ending) and name in DatasetCatalog.list():
+            return name if Path(MetadataCatalog.get(name).get("json_file", "")).is_file() else None
+    return None
+
+
+def _require_all(seen: set[int], truth: Mapping, name: str) -> None:
+    missing = [image["file_name"] for image in truth["images"] if image["id"] not in seen]
+    if missing:
+        raise ValueError(
+            f"{len(missing)} of {len(truth['images'])} films of {name} got no prediction, first {missing[0]}"
+        )
+
+
+def _with_dataset_categories(results: list[dict], truth: Mapping) -> list[dict]:
+    """Number classes as the JSON does; the model numbers them from 0 in the order of their ids."""
+    ids = sorted(category["id"] for category in truth["categories"])
+    return [{**row, "category_id": ids[row["category_id"]]} for row in results]
+
+
+def _detectron2_results(evaluation: Evaluation) -> dict[str, float]:
+    per_class = {f"AP-{name}": evaluation.value("AP", name) for name in evaluation.matches.class_names}
+    values = {name: evaluation.value(ours) for name, ours in _DETECTRON2_NAMES.items()} | per_class
+    return {name: math.nan if value is None else 100 * value for name, value in values.items()}
