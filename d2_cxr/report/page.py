@@ -1,0 +1,238 @@
+"""What stands on the report's page apart from the tables and figures of the paper: answers, cards, provenance."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import yaml
+
+from d2_cxr.evaluation import metrics
+from d2_cxr.report import published, tables
+from d2_cxr.report.pictures import primary_metric, primary_name
+from d2_cxr.report.reading import Run, StudyResults
+from d2_cxr.report.savings import compare, label_savings, next_labels, resample
+from d2_cxr.report.scores import Scores, curves
+
+ENDPOINT_COLUMNS = [
+    ("pair", "arms", "text"),
+    ("cell", "mean difference [95 %]", "interval"),
+    ("p", "p", "p"),
+    ("shares", "shares of labels, %", "text"),
+    ("seeds", "seeds", "whole"),
+]
+STAGE_COLUMNS = [
+    ("id", "stage", "text"),
+    ("state", "state", "text"),
+    ("seconds", "seconds", "whole"),
+    ("commit", "commit", "text"),
+]
+_SECTIONS = (
+    ("savings", "Label savings"),
+    ("learned", "Did it learn?"),
+    ("table1", "Table I"),
+    ("table2", "Table II"),
+    ("figures", "Figures 1–4"),
+    ("classes", "Classes"),
+    ("froc", "FROC"),
+    ("controls", "Controls"),
+    ("split", "Published split"),
+    ("runs", "Runs"),
+    ("made", "How this was made"),
+)
+
+
+def baseline(results: StudyResults) -> str:
+    """The arm that others are compared with: named by the study's endpoint, else the first."""
+    return (results.settings.get("endpoint") or {}).get("reference") or results.arms[0]
+
+
+def context(results: StudyResults, scores: Scores, output: Path) -> dict:
+    """Everything that the template shows, but for Tables I and II and the figures."""
+    reached = tables.criterion(results, scores)
+    classes = tables.class_table(results, scores, baseline(results))
+    controls = _comparisons(results, scores, (results.settings.get("endpoint") or {}).get("controls", []))
+    absent = {key for key, there in (("learned", reached), ("controls", controls)) if not there}
+    metric, names = primary_metric(results)
+    return {
+        "title": results.settings.get("title") or f"Study {results.settings['study']}",
+        "study": results.settings["study"],
+        "notes": results.settings.get("notes") or [],
+        "facts": _facts(results),
+        "gaps": [run.name for run in results.runs if not run.done],
+        "num_runs": len(results.runs),
+        "sections": [section for section in _SECTIONS if section[0] not in absent],
+        "primary": {
+            "name": primary_name(results),
+            "definition": f"{metric}: {metrics.OVERALL[metric].definition}" + (f" ({', '.join(names)})" if names else ""),
+        },
+        "seeds": results.seeds,
+        "resamples": scores.resamples,
+        "savings": _savings(results, scores),
+        "endpoint": _comparisons(results, scores, _main_arms(results)),
+        "endpoint_columns": ENDPOINT_COLUMNS,
+        "next_labels": _next_labels(results, scores),
+        "criterion": reached,
+        "criterion_line": criterion_line(reached) if reached else "",
+        "classes": [_with_sentences(row) for row in classes],
+        "class_columns": _class_columns(classes),
+        "controls": controls,
+        "controls_note": _CONTROLS_NOTE,
+        "paper": published.PAPER,
+        "density": {name: f"{value:.2f}" for name, value in published.PUBLISHED_DENSITY.items()},
+        "density_command": published.PUBLISHED_DENSITY_COMMAND,
+        "own_density": (results.statistics or {}).get("density"),
+        "runs": [_run(run, output) for run in (*results.runs, *results.constant) if run.done],
+        "stages": [_stage(results, stage) for stage in results.plan],
+        "stage_columns": STAGE_COLUMNS,
+        "study_yaml": yaml.safe_dump(results.settings, sort_keys=False, allow_unicode=True, width=110),
+    }
+
+
+_CONTROLS_NOTE = (
+    "Negative control: the pretrained weights permuted within each tensor, which keeps their scale and destroys their "
+    "features; it should gain nothing. Positive control: a backbone trained on the renderer's own truth; where it does "
+    "not help, the study is insensitive and a missing gain of another arm says nothing. Longer random training gets "
+    "the compute that pretraining took."
+)
+
+
+def criterion_line(found: dict) -> str:
+    """One sentence: best run, constant box, difference with interval, and whether the margin was met."""
+    model, box, difference = found["model"], found["constant"], found["difference"]
+    over = f" over {', '.join(found['classes'])}" if found["classes"] else ""
+    return (
+        f"Mean {found['metric']}{over}: best run {found['best']} {model['value']:.3f}, constant box {box['value']:.3f}; "
+        f"difference {difference['value']:+.3f} [95 %: {difference['low']:+.3f}, {difference['high']:+.3f}]. "
+        f"{'Met' if found['met'] else 'NOT met'}: at least {found['margin']} with the lower bound above 0."
+    )
+
+
+def savings_sentence(found: dict, percent: int = 100) -> str:
+    """E.g. "simclr reaches random's score at 100 % of the labels (0.412) with 46 % of the labels (95 %: 30 to 90 %)"."""
+    arm, reference = found["arm"], found["reference"]
+    if not found["known"]:
+        return f"{arm} against {reference}: not known yet, runs are missing"
+    goal = f"{reference}'s score at {percent} % of the labels ({found['reference_score']:.3f})"
+    low, high = found["interval"]
+    edges = f"{_share(low)} to {_share(high)}"
+    if found["share"] is None:
+        return f"{arm} does not reach {goal}; in {found['reached']:.0%} of the resamples it does (95 %: {edges})"
+    return f"{arm} reaches {goal} with {_share(found['share'])} of the labels (95 %: {edges})"
+
+
+def _share(value: float | None) -> str:
+    return "not reached" if value is None else f"{value:.0f} %"
+
+
+def _main_arms(results: StudyResults) -> list[str]:
+    controls = (results.settings.get("endpoint") or {}).get("controls", [])
+    return [arm for arm in results.arms if arm != baseline(results) and arm not in controls]
+
+
+def _savings(results: StudyResults, scores: Scores) -> list[dict]:
+    if not any(run.done for run in results.runs):
+        return []
+    table = curves(results, scores, *primary_metric(results))
+    others = [arm for arm in results.arms if arm != baseline(results) and results.select(arm)]
+    found = [label_savings(table, arm, baseline(results)) for arm in others]
+    return [row | {"sentence": savings_sentence(row, results.percents[-1])} for row in found]
+
+
+def _comparisons(results: StudyResults, scores: Scores, arms: list[str]) -> list[dict]:
+    table = curves(results, scores, *primary_metric(results)) if arms else None
+    rows = []
+    for arm in arms:
+        found = compare(table, arm, baseline(results)) if arm in results.arms else None
+        if found and found["difference"] is not None:
+            low, high = found["interval"]
+            row = {"pair": f"{arm} − {baseline(results)}", "cell": {"value": found["difference"], "low": low, "high": high}}
+            rows.append(row | {"p": found["p"], "seeds": found["seeds"], "shares": ", ".join(map(str, found["percents"]))})
+    return rows
+
+
+def _next_labels(results: StudyResults, scores: Scores) -> list[str]:
+    if len(results.percents) < 5:
+        return [f"{len(results.percents)} shares of labels were run; extrapolating a curve takes at least 5."]
+    table, lines = curves(results, scores, *primary_metric(results)), []
+    drawn = resample(table)
+    for arm in results.arms:
+        films = [tables.training_films(results.select(arm, percent)) for percent in table.percents]
+        if all(films):
+            more = films[-1] // 2
+            found = next_labels(np_array(films), table.mean(arm), drawn[table.arms.index(arm)], more)
+            if found:
+                low, high = found["interval"]
+                lines.append(f"{arm}: {more} more labeled films would add {found['gain']:+.3f} (95 %: {low:+.3f} to {high:+.3f}), if the fitted power law holds.")
+    return lines
+
+
+def np_array(values):
+    import numpy as np
+
+    return np.asarray(values, dtype=float)
+
+
+def _with_sentences(row: dict) -> dict:
+    return {key: _short(value) if isinstance(value, dict) and "arm" in value else value for key, value in row.items()}
+
+
+def _short(found: dict) -> str:
+    if not found["known"]:
+        return "not known"
+    low, high = found["interval"]
+    return f"{_share(found['share'])} ({_share(low)} to {_share(high)})"
+
+
+def _class_columns(rows: list[dict]) -> list[tuple]:
+    kinds = {"class": "text", "test films": "whole"}
+    keys = rows[0] if rows else {}
+    return [(key, key, kinds.get(key, "text" if key.endswith(": labels") else "interval")) for key in keys]
+
+
+def _facts(results: StudyResults) -> list[str]:
+    done = [run for run in results.runs if run.done]
+    facts = [f"{len(done)} runs", f"{len(results.seeds)} seed" + "s" * (len(results.seeds) > 1)]
+    facts.append(f"labels: {', '.join(map(str, results.percents))} %")
+    if done:
+        matches = done[0].matches
+        facts.append(f"{matches.num_findings_films} test films with findings, {int(matches.film_normal.sum())} without")
+    commits = sorted({run.record.get("commit") for run in done if run.record.get("commit")})
+    return [*facts, *(f"commit {commit}" for commit in commits)]
+
+
+def _run(run: Run, output: Path) -> dict:
+    card = {key: value for key, value in (run.card or {}).items()}
+    groups, columns = weights_rows(run.weights)
+    return {
+        "name": run.name if run.arm != "constant_box" else f"constant box, {run.test}",
+        "link": os.path.relpath(run.folder, output) + "/",
+        "card": sorted((key, _text(value)) for key, value in card.items()),
+        "weights": groups,
+        "weights_columns": columns,
+    }
+
+
+def weights_rows(weights: dict | None) -> tuple[list[dict], list[tuple]]:
+    """The groups of weights.json as rows, and their columns."""
+    groups = (weights or {}).get("groups", [])
+    if isinstance(groups, dict):
+        groups = [{"group": name, **values} for name, values in groups.items()]
+    rows = [{key: _text(value) for key, value in group.items()} for group in groups]
+    return rows, [(key, key.replace("_", " "), "text") for key in (rows[0] if rows else {})]
+
+
+def _text(value) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key}: {_text(inner)}" for key, inner in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(_text, value))
+    if isinstance(value, str) and len(value) == 64 and set(value) <= set("0123456789abcdef"):
+        return value[:12]  # a fingerprint; whole in the run folder
+    return str(value)
+
+
+def _stage(results: StudyResults, stage: dict) -> dict:
+    record = results.records.get(stage["id"], {})
+    about = {"id": stage["id"], "state": record.get("state", "not run"), "commit": record.get("commit")}
+    return about | {"seconds": round(record["seconds"]) if record.get("seconds") is not None else None}

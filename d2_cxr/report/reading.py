@@ -1,0 +1,126 @@
+"""A study's folder to plain values: the plan, every run with its cards and evaluation, the figures' data.
+
+Only files of docs/formats.md, section 3, are read. A run that was planned and is not there is a gap, not an error.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from d2_cxr.artifacts import read_json
+from d2_cxr.evaluation.matching import Matches
+
+
+@dataclass(frozen=True)
+class Run:
+    """One planned run folder; `evaluation` and the cards are None where it is not there yet."""
+
+    arm: str
+    percent: int
+    seed: int
+    folder: Path
+    test: str
+    evaluation: dict | None = None
+    card: dict | None = None  # run.json
+    weights: dict | None = None  # weights.json
+    record: dict = field(default_factory=dict)  # its stage in study.json
+
+    @property
+    def done(self) -> bool:
+        return self.evaluation is not None
+
+    @property
+    def name(self) -> str:
+        return f"{self.arm} {self.percent} % seed {self.seed}"
+
+    @functools.cached_property
+    def matches(self) -> Matches:
+        return Matches.load(self.folder / "inference" / self.test / "matches.npz")
+
+
+@dataclass(frozen=True)
+class StudyResults:
+    """Everything that the report shows."""
+
+    folder: Path
+    settings: dict  # the study file
+    plan: list[dict]
+    records: dict[str, dict]
+    runs: tuple[Run, ...]  # trained arms
+    constant: tuple[Run, ...]  # constant box, one for each split
+    statistics: dict | None  # data/statistics.json
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(run.arm for run in self.runs))
+
+    @property
+    def percents(self) -> tuple[int, ...]:
+        return tuple(sorted({run.percent for run in self.runs}))
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        return tuple(sorted({run.seed for run in self.runs}))
+
+    def select(self, arm: str, percent: int | None = None) -> list[Run]:
+        """Finished runs of an arm, at one share of labels or at all."""
+        return [run for run in self.runs if run.done and run.arm == arm and percent in (None, run.percent)]
+
+    def constant_for(self, run: Run) -> Run | None:
+        """The constant box on the same test films."""
+        return next((other for other in self.constant if other.done and other.test == run.test), None)
+
+
+def read_results(study_dir: str | Path) -> StudyResults:
+    """Read a study's folder.
+
+    Raises:
+        FileNotFoundError: it holds no study.json.
+        ValueError: study.json is of another kind.
+    """
+    folder = Path(study_dir)
+    path = folder / "study.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder} holds no study.json; give the folder that a study was run in")
+    content = read_json(path)
+    if not {"study", "plan", "stages"} <= set(content):
+        raise ValueError(f"{path} is no plan of a study: study, plan or stages is missing")
+    runs = [_read_run(folder, stage, content["stages"].get(stage["id"], {})) for stage in content["plan"]]
+    runs = [run for run in runs if run]
+    statistics = folder / "data" / "statistics.json"
+    return StudyResults(
+        folder=folder,
+        settings=content["study"],
+        plan=content["plan"],
+        records=content["stages"],
+        runs=tuple(run for run in runs if run.arm != "constant_box"),
+        constant=tuple(run for run in runs if run.arm == "constant_box"),
+        statistics=read_json(statistics) if statistics.is_file() else None,
+    )
+
+
+def _read_run(folder: Path, stage: dict, record: dict) -> Run | None:
+    """Read the run folder of a stage of the plan; None for stages that are no runs."""
+    if stage["kind"] not in ("train", "constant_box"):
+        return None
+    _, arm, percent, seed = stage["output"].split("/")
+    run = folder / stage["output"]
+    test = stage["test"]
+    finished = record.get("state") == "finished"
+    return Run(
+        arm=arm,
+        percent=int(percent),
+        seed=int(seed.removeprefix("seed")),
+        folder=run,
+        test=test,
+        evaluation=_read_if_there(run / "inference" / test / "evaluation.json") if finished else None,
+        card=_read_if_there(run / "run.json"),
+        weights=_read_if_there(run / "weights.json"),
+        record=record,
+    )
+
+
+def _read_if_there(path: Path) -> dict | None:
+    return read_json(path) if path.is_file() else None

@@ -1,0 +1,15 @@
+// Sort a table by a click on a column's head: numbers by data-sort, else text; a second click turns it round.
+document.querySelectorAll("table.sortable").forEach((table) => {
+  const heads = [...table.tHead.rows[0].cells];
+  heads.forEach((head, column) => head.querySelector("button").addEventListener("click", () => {
+    const sign = head.getAttribute("aria-sort") === "ascending" ? -1 : 1;
+    const key = (row) => row.cells[column].dataset.sort ?? row.cells[column].textContent.trim();
+    const rows = [...table.tBodies[0].rows].sort((a, b) => {
+      const x = key(a), y = key(b);
+      return sign * (isNaN(x) || isNaN(y) ? x.localeCompare(y) : x - y);
+    });
+    heads.forEach((other) => other.removeAttribute("aria-sort"));
+    head.setAttribute("aria-sort", sign > 0 ? "ascending" : "descending");
+    table.tBodies[0].append(...rows);
+  }));
+});

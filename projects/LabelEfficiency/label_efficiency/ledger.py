@@ -1,0 +1,118 @@
+"""What of a study is done: `study.json`, the plan with the inputs, outputs and seconds of every stage.
+
+A stage is finished when its results are there and its inputs are the recorded ones: its settings, the files it reads,
+and what the stages before it put out. The commit is recorded but not compared: a changed comment is no new study.
+"""
+
+from __future__ import annotations
+
+import functools
+import platform
+import subprocess
+import time
+from pathlib import Path
+
+from d2_cxr.artifacts import read_json, sha256_json, write_json
+from label_efficiency.plan import REPOSITORY, Stage, Study, file_fingerprint
+
+FORMAT_VERSION = 1
+FINISHED, LOST, STALE, UNFINISHED, ABSENT = "finished", "lost", "stale", "unfinished", "absent"
+
+
+class Ledger:
+    """The state of a study's stages, read from and written to `study.json`; one process writes it."""
+
+    def __init__(self, study: Study):
+        self.study = study
+        self.path = study.output / "study.json"
+        self.stages = {stage.id: stage for stage in study.stages}
+        self._records: dict[str, dict] = read_json(self.path)["stages"] if self.path.is_file() else {}
+
+    def state(self, stage: Stage) -> str:
+        """One of: finished; lost (made from these inputs, but its results were thrown away); stale (made, or begun,
+        from other inputs); unfinished (begun from these inputs); absent."""
+        record = self._records.get(stage.id)
+        if record is None:
+            return ABSENT
+        inputs = self.inputs(stage)
+        if inputs is None or record["inputs_sha256"] != sha256_json(inputs):
+            return STALE
+        if record["state"] != FINISHED:
+            return UNFINISHED
+        return FINISHED if all((self.study.output / path).is_file() for path in stage.results) else LOST
+
+    def inputs(self, stage: Stage) -> dict | None:
+        """Everything that decides a stage's result; None while a stage before it has no outputs of its present inputs."""
+        before = {}
+        for stage_id in stage.needs:
+            if self.state(self.stages[stage_id]) not in (FINISHED, LOST):
+                return None
+            before[stage_id] = self._records[stage_id]["outputs"]
+        files = {path: file_fingerprint(path) for path in stage.files}
+        return {"settings": stage.settings, "files": files, "before": before}
+
+    def to_do(self) -> set[str]:
+        """Ids of the stages that must run: what is not finished, and what was thrown away but is needed for that."""
+        needed: set[str] = set()
+        for stage in reversed(self.study.stages):
+            state = self.state(stage)
+            wanted = any(stage.id in self.stages[other].needs for other in needed)
+            if state not in (FINISHED, LOST) or (state == LOST and (wanted or stage.kind in _KEPT)):
+                needed.add(stage.id)
+        return needed
+
+    def start(self, stage: Stage) -> None:
+        """Record that a stage begins; what was made from other inputs is set aside first, never resumed or deleted."""
+        if self.state(stage) == STALE:
+            self._set_aside(stage)
+        inputs = self.inputs(stage)
+        record = {"state": UNFINISHED, "inputs": inputs, "inputs_sha256": sha256_json(inputs), "output": stage.output}
+        self._records[stage.id] = record | {"commit": commit(), "machine": platform.processor() or platform.machine()}
+        self.write()
+
+    def finish(self, stage: Stage, outputs: dict, seconds: float) -> None:
+        """Record what a stage put out: {name: fingerprint or plain value}, part of the inputs of what follows."""
+        record = self._records[stage.id]
+        record |= {"state": FINISHED, "outputs": outputs, "seconds": round(seconds, 1)}
+        self.write()
+
+    def seconds(self, stage_id: str) -> float | None:
+        return self._records.get(stage_id, {}).get("seconds")
+
+    def write(self) -> None:
+        content = {
+            "format_version": FORMAT_VERSION,
+            "study": self.study.settings,
+            "plan": [_planned(stage) for stage in self.study.stages],
+            "stages": {key: value for key, value in self._records.items() if key in self.stages or value["state"] == FINISHED},
+        }
+        write_json(self.path, content)
+
+    def _set_aside(self, stage: Stage) -> None:
+        old = self.study.output / stage.output
+        if old.exists():
+            label = f"{stage.output.replace('/', '_')}-{time.strftime('%Y%m%d-%H%M%S')}"
+            target = self.study.output / "superseded" / label
+            target.parent.mkdir(parents=True, exist_ok=True)
+            old.rename(target)
+
+
+def _planned(stage: Stage) -> dict:
+    planned = {"id": stage.id, "kind": stage.kind, "needs": list(stage.needs), "output": stage.output}
+    return planned | ({"test": stage.settings["test"]} if "test" in stage.settings else {})
+
+
+# Results that the report reads; pretraining checkpoints and weights may be thrown away once the runs are done.
+_KEPT = {"statistics", "constant_box", "train"}
+
+
+@functools.cache
+def commit() -> str | None:
+    """The repository's commit, with "+" where tracked files differ from it; None outside a git checkout."""
+    try:
+        run = {"cwd": Path(REPOSITORY), "capture_output": True, "text": True, "check": True}
+        head = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], **run).stdout.strip()
+        changed = subprocess.run(["git", "status", "--porcelain", "--untracked-files=no"], **run).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return head + ("+" if changed else "")

@@ -1,0 +1,330 @@
+"""A study's YAML file to its stages: arms x label shares x seeds, each stage with everything that it depends on.
+
+A plan is plain values: it can be printed, hashed and compared without importing torch. What a stage does stands in
+stages.py, what has been done already in ledger.py.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import yaml
+
+from d2_cxr.artifacts import sha256_file
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+
+_KEYS = {
+    "study": True,  # a word for titles
+    "title": False,
+    "output": True,  # folder of the study, from the working directory
+    "data": True,
+    "pretraining": False,
+    "arms": True,
+    "labels": True,
+    "seeds": True,
+    "same_ground": True,
+    "evaluation": False,
+    "endpoint": False,
+    "criterion": False,
+    "resources": False,
+    "notes": False,
+}
+_ARM_KEYS = {"config", "weights", "options", "longer", "label", "iterations"}
+# What an arm may set for itself: the input convention that its weights demand, and the rate that was tuned for it.
+_ARM_OPTIONS = ("MODEL.PIXEL_MEAN", "MODEL.PIXEL_STD", "INPUT.FORMAT", "MODEL.RESNETS.STRIDE_IN_1X1", "SOLVER.BASE_LR")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of a study: done when its results are there and were made from the same inputs.
+
+    `settings` is all that decides the result, as plain JSON; `files` are files of the repository or the user that are
+    read (hashed into the inputs); `results` are paths below the study's folder; `seconds` is the estimated cost.
+    """
+
+    id: str
+    kind: str
+    settings: dict
+    output: str
+    results: tuple[str, ...]
+    needs: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Study:
+    """A checked study file and its stages in an order in which every stage follows what it needs."""
+
+    path: Path
+    output: Path
+    settings: dict
+    stages: tuple[Stage, ...]
+
+    @property
+    def report(self) -> Path:
+        return self.output / "report.html"
+
+
+def read_study(path: str | Path, output: str | Path | None = None) -> Study:
+    """Read and check a study file and lay out its stages.
+
+    Raises:
+        FileNotFoundError: the file, or a config that it names, is missing.
+        ValueError: a key is unknown or missing, an arm leaves the common ground, a share of labels does not exist.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no study file {path}")
+    settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    _check(settings, path)
+    output = Path(output or settings["output"])
+    return Study(path, output, settings, tuple(_stages(settings)))
+
+
+def set_name(settings: dict, seed: int) -> str:
+    """Name of the prepared set that a seed uses; a study with `split_seeds` prepares one split for each seed."""
+    name = settings["data"]["name"]
+    return f"{name}_split{seed}" if settings["data"].get("split_seeds") else name
+
+
+def train_name(settings: dict, percent: int, seed: int) -> str:
+    """Registered name of the labeled training films, e.g. phantom_cxr_train_labeled_30_seed0."""
+    prefix = _prefix(settings, seed)
+    if percent == 100:
+        return f"{prefix}_train"
+    return f"{prefix}_train_labeled_{percent}{_fraction_suffix(settings, seed)}"
+
+
+def test_name(settings: dict, seed: int, split: str = "test") -> str:
+    return f"{_prefix(settings, seed)}_{split}"
+
+
+def pool_names(settings: dict, pool: str, percent: int, seed: int) -> list[str]:
+    """Registered names of the films that an arm pretrains on, never a labeled name.
+
+    complement: the training films without labels at this share, as in the paper; all: all training films, without
+    their labels; all+normal: these and the training films without findings.
+    """
+    prefix = _prefix(settings, seed)
+    pools = {
+        "complement": [f"{prefix}_train_unlabeled_{100 - percent}{_fraction_suffix(settings, seed)}"],
+        "all": [f"{prefix}_train_unlabeled"],
+        "all+normal": [f"{prefix}_train_unlabeled", f"{prefix}_normal_train"],
+        "unlabeled": [f"{prefix}_unlabeled"],
+        "all+unlabeled": [f"{prefix}_train_unlabeled", f"{prefix}_unlabeled"],
+    }
+    if pool not in pools:
+        raise ValueError(f"pool: {pool} is not one of {', '.join(pools)}")
+    if pool == "complement" and percent == 100:
+        raise ValueError("pool: complement leaves no film at 100 % labels; drop the share or take pool: all")
+    return pools[pool]
+
+
+def run_folder(arm: str, percent: int, seed: int) -> str:
+    return f"runs/{arm}/{percent}/seed{seed}"
+
+
+def config_files(path: str) -> tuple[str, ...]:
+    """A YAML config and the files that it inherits from by `_BASE_`, from the repository's root.
+
+    Raises:
+        FileNotFoundError: one of them is missing.
+    """
+    found = []
+    while path:
+        full = REPOSITORY / path
+        if not full.is_file():
+            raise FileNotFoundError(f"there is no config {path} in {REPOSITORY}")
+        found.append(path)
+        base = (yaml.safe_load(full.read_text(encoding="utf-8")) or {}).get("_BASE_")
+        path = str((full.parent / base).resolve().relative_to(REPOSITORY)) if base else ""
+    return tuple(found)
+
+
+def file_fingerprint(path: str) -> str:
+    """sha256 of a file of the repository or the user; "absent" where it is missing."""
+    full = REPOSITORY / path
+    if not full.is_file():
+        return "absent"
+    status = full.stat()
+    return _file_fingerprint(full, status.st_mtime_ns, status.st_size)
+
+
+@functools.lru_cache(maxsize=1024)
+def _file_fingerprint(full: Path, modified: int, size: int) -> str:
+    return sha256_file(full)
+
+
+def _check(settings, path: Path) -> None:
+    if not isinstance(settings, dict):
+        raise ValueError(f"{path} is not a study file: it holds no keys")
+    unknown = sorted(set(settings) - set(_KEYS))
+    if unknown:
+        raise ValueError(f"{path}: unknown key {unknown[0]}; known are {', '.join(_KEYS)}")
+    missing = [key for key, required in _KEYS.items() if required and key not in settings]
+    if missing:
+        raise ValueError(f"{path}: the key {missing[0]} is missing")
+    for name, arm in settings["arms"].items():
+        _check_arm(name, arm or {}, settings, path)
+    wrong = [p for p in settings["labels"]["percent"] if p not in (*range(10, 100, 10), 100)]
+    if wrong:
+        raise ValueError(f"{path}: labels: percent: {wrong[0]} does not exist; shares are 10, 20 ... 100")
+
+
+def _check_arm(name: str, arm: dict, settings: dict, path: Path) -> None:
+    unknown = sorted(set(arm) - _ARM_KEYS)
+    if unknown:
+        raise ValueError(f"{path}: arm {name} has the unknown key {unknown[0]}; known are {', '.join(sorted(_ARM_KEYS))}")
+    if "config" not in arm:
+        raise ValueError(f"{path}: arm {name} names no config")
+    for option in arm.get("options") or {}:
+        if option not in _ARM_OPTIONS:
+            raise ValueError(f"{path}: arm {name} sets {option}: arms differ only in {', '.join(_ARM_OPTIONS)}")
+    source = arm.get("longer") or _source(arm)
+    if source and source not in (settings.get("pretraining") or {}) and not (REPOSITORY / source).suffix:
+        raise ValueError(f"{path}: arm {name} needs {source}, which is not under pretraining and no file")
+
+
+def _source(arm: dict) -> str | None:
+    """Name under `pretraining` (or path) of an arm's weights; `permuted(NAME)` is its negative control."""
+    weights = arm.get("weights")
+    return weights.removeprefix("permuted(").removesuffix(")") if weights else None
+
+
+def _prefix(settings: dict, seed: int) -> str:
+    return settings["data"].get("prefix") or set_name(settings, seed)
+
+
+def _fraction_suffix(settings: dict, seed: int) -> str:
+    return "" if settings["labels"].get("fractions", "nested") == "published" else f"_seed{seed}"
+
+
+def _stages(settings: dict):
+    """Yield every stage once, each after what it needs."""
+    yielded: set[str] = set()
+    for stage in _all_stages(settings):
+        if stage.id not in yielded:
+            yielded.add(stage.id)
+            yield stage
+
+
+def _all_stages(settings: dict):
+    seeds = settings["seeds"]
+    for seed in seeds:
+        yield from _data_stages(settings, seed)
+    yield _statistics(settings, seeds[0])
+    for seed in seeds:
+        yield _constant_box(settings, seed if settings["data"].get("split_seeds") else seeds[0])
+        for percent in settings["labels"]["percent"]:
+            for arm in settings["arms"]:
+                yield from _arm_stages(settings, arm, percent, seed)
+
+
+def _data_stages(settings: dict, seed: int):
+    data, name = settings["data"], set_name(settings, seed)
+    if "phantoms" in data:
+        results = ("phantoms/train.csv", "phantoms/truth.json")
+        yield Stage("phantoms", "phantoms", data["phantoms"], "phantoms", results)
+    if "phantoms" in data or "dicom_dir" in data:
+        prepare = {**(data.get("prepare") or {}), "name": name}
+        if data.get("split_seeds"):
+            prepare["seed"] = seed
+        for key in ("dicom_dir", "annotations", "patients"):
+            if key in data:
+                prepare[key] = data[key]
+        folder = f"datasets/{name}"
+        needs = ("phantoms",) if "phantoms" in data else ()
+        files = tuple(data[key] for key in ("annotations", "patients") if key in data)
+        yield Stage(f"prepare/{name}", "prepare", prepare, folder, (f"{folder}/dataset.json",), needs, files)
+
+
+def _data_needs(settings: dict, seed: int) -> tuple[str, ...]:
+    made_here = "phantoms" in settings["data"] or "dicom_dir" in settings["data"]
+    return (f"prepare/{set_name(settings, seed)}",) if made_here else ()
+
+
+def _registered(settings: dict, seed: int) -> dict:
+    """Where the set of this seed lies: below the study's folder, or at `root`, or where the environment says."""
+    data, name = settings["data"], set_name(settings, seed)
+    if "phantoms" in data or "dicom_dir" in data:
+        return {"name": name, "root": f"datasets/{name}", "inside": True}
+    return {"name": data["name"], "root": data.get("root"), "inside": False}
+
+
+def _statistics(settings: dict, seed: int) -> Stage:
+    plan = {"dataset": _registered(settings, seed), "prefix": _prefix(settings, seed), "seed": seed}
+    plan |= {"percent": settings["labels"]["percent"], "fractions": settings["labels"].get("fractions", "nested")}
+    return Stage("statistics", "statistics", plan, "data", ("data/statistics.json",), _data_needs(settings, seed))
+
+
+def _constant_box(settings: dict, seed: int) -> Stage:
+    folder = run_folder("constant_box", 100, seed)
+    test = test_name(settings, seed)
+    plan = {"dataset": _registered(settings, seed), "train": f"{_prefix(settings, seed)}_train", "test": test}
+    plan |= {"seed": seed, "evaluation": settings.get("evaluation") or {}}
+    return Stage(
+        f"constant_box/seed{seed}", "constant_box", plan, folder, _run_results(folder, test), _data_needs(settings, seed)
+    )
+
+
+def _run_results(folder: str, test: str) -> tuple[str, ...]:
+    """What makes a run done: its card and its evaluation; the weights may be thrown away."""
+    return (f"{folder}/run.json", f"{folder}/inference/{test}/evaluation.json", f"{folder}/inference/{test}/matches.npz")
+
+
+def _arm_stages(settings: dict, arm_name: str, percent: int, seed: int):
+    arm = settings["arms"][arm_name]
+    source = _source(arm)
+    weights, needs = arm.get("weights"), _data_needs(settings, seed)
+    if source in (settings.get("pretraining") or {}):
+        pretrain, convert = _pretraining_stages(settings, source, percent, seed)
+        yield from (pretrain, convert)
+        weights, needs = convert.results[0], (*needs, convert.id)
+    if arm.get("weights", "").startswith("permuted("):
+        permute = _permute(weights, seed, needs[-1:])
+        yield permute
+        weights, needs = permute.results[0], (*needs[:-1], permute.id)
+    yield _train(settings, arm_name, percent, seed, weights, needs)
+
+
+def _pretraining_stages(settings: dict, name: str, percent: int, seed: int) -> tuple[Stage, Stage]:
+    plan = settings["pretraining"][name]
+    method = plan.get("method", "simclr")
+    key = f"{name}/seed{seed}" if plan.get("pool", "all") != "complement" else f"{name}/{percent}/seed{seed}"
+    pool = pool_names(settings, plan.get("pool", "all"), percent, seed)
+    made = {"dataset": _registered(settings, seed), "pool": pool, "seed": seed, "method": method}
+    made |= {"config": plan["config"], "options": plan.get("options") or {}}
+    if method == "supervised":
+        made["truth"] = "phantoms/truth.json"
+    checkpoint = f"pretraining/{key}/last.ckpt"
+    pretrain = Stage(
+        f"pretrain/{key}", "pretrain", made, f"pretraining/{key}", (checkpoint,), _data_needs(settings, seed), config_files(plan["config"])
+    )
+    weights = f"weights/{key.replace('/', '_')}.pth"
+    convert = Stage(f"convert/{key}", "convert", {"checkpoint": checkpoint}, weights, (weights,), (pretrain.id,))
+    return pretrain, convert
+
+
+def _permute(weights: str, seed: int, needs: tuple[str, ...]) -> Stage:
+    target = weights.removesuffix(".pth") + "_permuted.pth"
+    key = Path(target).stem
+    return Stage(f"permute/{key}", "permute", {"weights": weights, "seed": seed}, target, (target,), needs)
+
+
+def _train(settings: dict, arm_name: str, percent: int, seed: int, weights: str | None, needs: tuple[str, ...]) -> Stage:
+    arm = settings["arms"][arm_name]
+    folder, test = run_folder(arm_name, percent, seed), test_name(settings, seed)
+    plan = {"arm": arm_name, "percent": percent, "seed": seed, "config": arm["config"], "weights": weights}
+    plan |= {"dataset": _registered(settings, seed), "train": train_name(settings, percent, seed), "test": test}
+    plan |= {"options": {**settings["same_ground"], **(arm.get("options") or {})}}
+    plan |= {"evaluation": settings.get("evaluation") or {}}
+    if arm.get("longer"):
+        plan["longer"] = {"pretraining": arm["longer"], "iterations": arm.get("iterations")}
+    files = config_files(arm["config"]) + ((weights,) if weights and not weights.startswith("weights/") else ())
+    return Stage(f"train/{arm_name}/{percent}/seed{seed}", "train", plan, folder, _run_results(folder, test), needs, files)

@@ -1,0 +1,202 @@
+"""Run a study's stages: several processes side by side on this machine, or jobs of a cluster by submitit.
+
+The process that holds the plan never imports torch. It starts fresh interpreters ("spawn"): forking after torch has
+started threads hangs. A worker keeps its imports (ten seconds) and takes one stage after another.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import multiprocessing
+import os
+import threading
+import time
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from pathlib import Path
+
+from tqdm import tqdm
+
+from label_efficiency import stages
+from label_efficiency.ledger import Ledger
+from label_efficiency.plan import Stage, Study
+
+logger = logging.getLogger(__name__)
+
+# Stages that use several processes by themselves or take a moment: done by the process that holds the plan.
+_HERE = {"phantoms", "prepare", "statistics"}
+
+
+def run(study: Study, ledger: Ledger, workers, costs: dict[str, float]) -> None:
+    """Run everything that is not finished, each stage as soon as what it needs is there.
+
+    Raises:
+        ValueError, FileNotFoundError, RuntimeError: of the first stage that failed; stages that were running beside it
+            are finished and recorded first.
+    """
+    pending = [stage for stage in study.stages if stage.id in ledger.to_do()]
+    running: dict[Future, tuple[Stage, float]] = {}
+    total = sum(costs.get(stage.id, 1.0) for stage in pending)
+    failure: BaseException | None = None
+    with tqdm(total=round(total), unit="s of work", bar_format=_BAR, mininterval=1) as bar:
+        while pending and not failure or running:
+            if not failure:
+                pending = _start_ready(pending, running, study, ledger, workers, bar, costs)
+            done, _ = wait(running, timeout=1, return_when=FIRST_COMPLETED)
+            for future in done:
+                failure = _collect(future, running.pop(future), ledger, bar, costs) or failure
+            bar.set_description_str(_description(study, ledger, running, pending))
+    if failure:
+        raise failure
+
+
+_BAR = "{desc} {percentage:3.0f}%|{bar:20}| {elapsed}<{remaining}"
+
+
+def _start_ready(pending, running, study, ledger, workers, bar, costs) -> list[Stage]:
+    """Start what can start; return what must wait. A stage done in this process is done when this returns."""
+    waiting_for = {stage.id for stage in pending} | {stage.id for stage, _ in running.values()}
+    later = []
+    for stage in pending:
+        if waiting_for & set(stage.needs):
+            later.append(stage)
+            continue
+        ledger.start(stage)
+        if stage.kind in _HERE:
+            bar.set_description_str(stage.id)
+            future: Future = Future()
+            began = time.time()
+            future.set_result(stages.run_stage(stage.to_dict(), str(study.output)))
+            error = _collect(future, (stage, began), ledger, bar, costs)
+            assert error is None, error
+            waiting_for.discard(stage.id)
+        else:
+            running[workers.submit(run_in_worker, stage.to_dict(), str(study.output))] = (stage, time.time())
+    return later
+
+
+def _collect(future: Future, what: tuple[Stage, float], ledger: Ledger, bar, costs) -> BaseException | None:
+    stage, began = what
+    error = future.exception()
+    if error is None:
+        result = future.result()
+        ledger.finish(stage, result, time.time() - began)
+        bar.update(round(costs.get(stage.id, 1.0)))
+        return None
+    kind = type(error) if isinstance(error, (ValueError, FileNotFoundError)) else RuntimeError
+    failure = kind(f"stage {stage.id} failed: {error}; its log is {stages.log_path(ledger.study.output, stage.id)}")
+    failure.__cause__ = error
+    return failure
+
+
+def _description(study: Study, ledger: Ledger, running, pending) -> str:
+    done = len(study.stages) - len(pending) - len(running)
+    names = ", ".join(stages.progress(study.output, stage.to_dict()) for stage, _ in running.values())
+    return f"{done}/{len(study.stages)} stages; {names or 'between stages'}"
+
+
+def run_in_worker(stage: dict, study_dir: str) -> dict:
+    """Run one stage with its output in a log file, alone: a second process on the same stage waits, then raises."""
+    with _alone(Path(study_dir) / "locks" / f"{stage['id'].replace('/', '_')}.lock", patience=60):
+        with _output_to(stages.log_path(Path(study_dir), stage["id"])):
+            return stages.run_stage(stage, study_dir)
+
+
+def local_workers(jobs: int, threads: int) -> ProcessPoolExecutor:
+    """Worker processes of this machine; they end with the process that started them."""
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin_worker, initargs=(os.getpid(), threads))
+
+
+class SubmititWorkers:
+    """The same `submit` on a cluster: every stage is a job. `cluster` is submitit's name: slurm, local, debug."""
+
+    def __init__(self, cluster: str, folder: Path, jobs: int, threads: int, options: dict):
+        try:
+            import submitit
+        except ImportError as error:
+            raise ValueError('--cluster slurm needs submitit: pip install -e ".[slurm]"') from error
+        self._executor = submitit.AutoExecutor(folder=str(folder), cluster=cluster)
+        self._executor.update_parameters(cpus_per_task=threads, **options)
+        self._slots = threading.Semaphore(jobs)
+        self._threads = threads
+
+    def submit(self, function, *arguments) -> Future:
+        future: Future = Future()
+        threading.Thread(target=self._follow, args=(future, function, arguments), daemon=True).start()
+        return future
+
+    def _follow(self, future: Future, function, arguments) -> None:
+        with self._slots:
+            try:
+                job = self._executor.submit(_submitted, self._threads, function, *arguments)
+                future.set_result(job.result())
+            except BaseException as error:
+                future.set_exception(RuntimeError(str(error)))
+
+    def shutdown(self, **_) -> None:
+        """Jobs end by themselves."""
+
+
+def _submitted(threads: int, function, *arguments):
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    return function(*arguments)
+
+
+@contextlib.contextmanager
+def only_process(study_dir: Path):
+    """Hold a study's folder for this process.
+
+    Raises:
+        ValueError: another process runs the same study now.
+    """
+    try:
+        with _alone(study_dir / "locks" / "study.lock", patience=0):
+            yield
+    except BlockingIOError as error:
+        raise ValueError(f"another process is running the study in {study_dir}; wait for it or stop it") from error
+
+
+@contextlib.contextmanager
+def _alone(path: Path, patience: float):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w") as file:
+        until = time.time() + patience
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.time() >= until:
+                    raise
+                time.sleep(0.2)
+        yield
+
+
+@contextlib.contextmanager
+def _output_to(path: Path):
+    """Send everything that this process writes to stdout and stderr, from Python or from C, to the end of a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    kept = os.dup(1), os.dup(2)
+    with open(path, "ab") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+        try:
+            yield
+        finally:
+            for number, descriptor in enumerate(kept, start=1):
+                os.dup2(descriptor, number)
+                os.close(descriptor)
+
+
+def _begin_worker(parent: int, threads: int) -> None:
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # before torch is imported
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """A killed parent leaves its workers waiting for ever, or writing beside the next start: end with it."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)

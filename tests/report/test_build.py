@@ -1,0 +1,61 @@
+"""The report from a study folder made by hand."""
+
+import csv
+import re
+import shutil
+
+import pytest
+
+from d2_cxr.report import build_report
+
+
+def table(path):
+    with open(path, encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_page_holds_the_papers_tables_and_figures_and_stands_alone(study_folder):
+    page = build_report(study_folder, resamples=50).read_text(encoding="utf-8")
+    for heading in ("Table I", "Table II", "Figure 2", "Figure 3", "Figure 4", "FROC", "Label savings", "Did it learn?"):
+        assert heading in page, heading
+    assert not re.search(r'(src|href)="https?://', page), "the page fetches something"
+    assert "0.129" in page and "another data set" in page.lower()  # the paper's baseline, marked as foreign
+    assert "5.48" in page and "label_statistics.py" in page
+    assert 'href="runs/simclr/10/seed1/"' in page
+
+
+def test_table_1_has_a_row_for_each_arm_and_share_and_the_constant_box(study_folder):
+    build_report(study_folder, resamples=50)
+    rows = table(study_folder / "report" / "table_1.csv")
+    assert [(row["initialisation"], row["labels, %"]) for row in rows] == [
+        ("random", "100"),
+        ("simclr", "100"),
+        ("random", "10"),
+        ("simclr", "10"),
+        ("constant box", "100"),
+    ]
+    assert all(float(row["mAP50 low"]) <= float(row["mAP50"]) <= float(row["mAP50 high"]) for row in rows)
+    assert rows[0]["share of the baseline"] == "1.0"
+    assert rows[0]["training films"] == "48"
+
+
+def test_a_missing_run_is_a_gap(study_folder):
+    shutil.rmtree(study_folder / "runs" / "simclr" / "10")
+    page = build_report(study_folder, resamples=20).read_text(encoding="utf-8")
+    assert "2 of 8 planned runs are not there yet: simclr 10 % seed 0, simclr 10 % seed 1" in page
+    assert table(study_folder / "report" / "table_1.csv")[3]["mAP50"] == ""
+
+
+def test_a_study_without_any_run_still_has_a_page(study_folder):
+    shutil.rmtree(study_folder / "runs")
+    assert build_report(study_folder, resamples=20).is_file()
+
+
+def test_the_same_folder_gives_the_same_page(study_folder):
+    first = build_report(study_folder, resamples=20).read_bytes()
+    assert build_report(study_folder, resamples=20).read_bytes() == first
+
+
+def test_a_folder_that_is_no_study_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"holds no study\.json"):
+        build_report(tmp_path)
