@@ -23,7 +23,7 @@ def choose(requested: str = "auto", device: str = "cpu") -> tuple[str, str]:
         device: "cpu", "cuda" or "cuda:N".
 
     Returns:
-        ("fp32" or "bf16", reason), e.g. ("bf16", "bf16 is 1.90 times as fast as fp32 here; it must be 1.2 times to be taken").
+        ("fp32" or "bf16", reason), e.g. ("fp32", "bf16 is 0.11 times as fast as fp32 here; ...").
 
     Raises:
         ValueError: the request is none of these.
