@@ -46,6 +46,15 @@ def pairwise_iou(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
     return np.divide(intersection, union, out=np.zeros_like(intersection), where=union > 0)
 
 
+def aligned_iou(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Return the IoU (N,) in [0, 1] of boxes (N, 4) and others (N, 4) row by row, XYXY; 0 where both areas are 0."""
+    boxes, others = as_boxes(boxes), as_boxes(others)
+    sides = np.minimum(boxes[:, 2:], others[:, 2:]) - np.maximum(boxes[:, :2], others[:, :2])
+    intersection = np.prod(np.clip(sides, 0, None), axis=1)
+    union = area(boxes) + area(others) - intersection
+    return np.divide(intersection, union, out=np.zeros_like(intersection), where=union > 0)
+
+
 def pairwise_iobb(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Return intersection over the area of `boxes` (N, M) in [0, 1]; 0 where that area is 0.
 

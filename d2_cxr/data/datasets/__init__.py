@@ -1,0 +1,21 @@
+"""Prepared sets by name, and the cards of the sets whose labels are known."""
+
+from d2_cxr.data.datasets.builtin import (
+    class_names,
+    names_of_set,
+    parse_name,
+    prepared_films,
+    register_all,
+    register_prepared,
+    set_folder,
+)
+
+__all__ = [
+    "class_names",
+    "names_of_set",
+    "parse_name",
+    "prepared_films",
+    "register_all",
+    "register_prepared",
+    "set_folder",
+]

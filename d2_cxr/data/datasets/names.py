@@ -1,0 +1,62 @@
+"""Class names as people spell them -> the names of a card, or of the table itself.
+
+Names match whatever their case, spaces, underscores, hyphens and slashes; a card lists what else one class is called.
+"No finding" is known by name, because its id differs from file to file.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+NO_FINDING = "No finding"
+_NO_FINDING_KEYS = {"nofinding", "nofindings"}
+
+
+def name_key(name: str) -> str:
+    """What is left of a name when spelling variants are taken away: "Nodule / Mass" -> "nodulemass"."""
+    return re.sub(r"[^a-z0-9]", "", str(name).casefold())
+
+
+def is_no_finding(name: str) -> bool:
+    return name_key(name) in _NO_FINDING_KEYS
+
+
+def match_to_card(
+    found: Sequence[str], classes: Sequence[str], aliases: Mapping[str, str], extra: Sequence[str] = ()
+) -> dict[str, str | None]:
+    """Map each name found to a class of the card, to NO_FINDING, or to None for an extra class not asked for.
+
+    Raises:
+        ValueError: a name is none of these; lists the known ones.
+    """
+    known: dict[str, str | None] = {name_key(name): None for name in extra}
+    canonical = {name_key(name): name for name in classes}
+    known.update({name_key(alias): canonical.get(name_key(name)) for alias, name in aliases.items()})
+    known.update(canonical)
+    known.update(dict.fromkeys(_NO_FINDING_KEYS, NO_FINDING))
+    unknown = [name for name in found if name_key(name) not in known]
+    if unknown:
+        raise ValueError(
+            f"unknown class {', '.join(map(repr, unknown[:5]))}; known are {', '.join(classes)} and {NO_FINDING!r}; "
+            "with classes 'from-csv' the table's own names are the classes"
+        )
+    return {name: known[name_key(name)] for name in found}
+
+
+def names_of_table(found: Sequence[str], class_ids: Mapping[str, int] | None = None) -> tuple[str, ...]:
+    """Return a table's own class names, each spelling variant once: by class id where one is given, else by alphabet.
+
+    Args:
+        found: the names in order of first appearance; the first spelling of a name stands for it.
+        class_ids: name -> id; used only where every class has its own id.
+    """
+    spelled: dict[str, str] = {}
+    for name in found:
+        if not is_no_finding(name):
+            spelled.setdefault(name_key(name), str(name))
+    names = sorted(spelled.values(), key=str.casefold)
+    ids = {name: class_ids.get(name) for name in names} if class_ids else {}
+    if ids and None not in ids.values() and len(set(ids.values())) == len(names):
+        names.sort(key=ids.__getitem__)
+    return tuple(names)
