@@ -20,7 +20,7 @@ from d2_cxr.checkpoint.loading import load_weights_file
 from d2_cxr.checkpoint.resnet_names import BOTTOM_UP, torchvision_to_detectron2
 from d2_cxr.checkpoint.weights_card import WeightsCard, project_commit
 
-__all__ = ["ConversionRefused", "convert_file", "convert_state", "torchvision_to_detectron2"]
+__all__ = ["ConversionRefused", "convert_file", "convert_state", "state_dict_of", "torchvision_to_detectron2"]
 logger = logging.getLogger(__name__)
 
 _PREFIX_FORMATS = {  # prefix of the backbone -> who writes it so
@@ -76,7 +76,7 @@ def convert_file(
     if output.suffix != ".pth":
         raise ConversionRefused(f"{output} must end in .pth: Detectron2 goes by the ending")
     content = load_weights_file(source, trust)
-    conversion = _named(source, convert_state, _state_dict(content, source), prefix)
+    conversion = _named(source, convert_state, state_dict_of(content, source), prefix)
     card = _card(content, conversion, source, pixel_mean, pixel_std)
     kept = _detector_weights(detector, conversion, trust) if detector else {}
     backbone = {BOTTOM_UP + torchvision_to_detectron2(name): value for name, value in conversion.backbone.items()}
@@ -166,7 +166,7 @@ def _tensor(name: str, value, shape: tuple[int, ...], notes: list[str]):
     return value
 
 
-def _state_dict(content: dict, source: Path) -> dict:
+def state_dict_of(content: dict, source: Path) -> dict:
     """Find the tensors: Lightning says `state_dict`, Detectron2 and many others `model`, torchvision nothing."""
     import torch
 
@@ -213,7 +213,7 @@ def _detector_weights(path: str | Path, conversion: Conversion, trust: bool) -> 
     """Return a detector's tensors outside its backbone, after checking that the backbone is of the same shape."""
     import torch
 
-    state = _state_dict(load_weights_file(path, trust), Path(path))
+    state = state_dict_of(load_weights_file(path, trust), Path(path))
     state = {name: torch.as_tensor(value) for name, value in state.items()}
     theirs = {name: tuple(v.shape) for name, v in state.items() if name.startswith(BOTTOM_UP) and _COUNTER not in name}
     ours = {BOTTOM_UP + torchvision_to_detectron2(name): tuple(v.shape) for name, v in conversion.backbone.items()}

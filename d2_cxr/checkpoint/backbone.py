@@ -1,0 +1,56 @@
+"""Weights to start pretraining from: torchvision's ImageNet networks, or any file that holds a ResNet.
+
+On chest films, ImageNet first and self-supervision second was found best (arXiv 2211.12931).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from d2_cxr.checkpoint.convert import ConversionRefused, convert_state, state_dict_of
+from d2_cxr.checkpoint.loading import load_weights_file
+from d2_cxr.checkpoint.resnet_names import BOTTOM_UP, below, detectron2_to_torchvision
+
+
+def read_backbone(path: str | Path, architecture: str, trust: bool = False) -> tuple[str, dict]:
+    """Return a file's description and its complete ResNet: torchvision name -> tensor, without `fc`.
+
+    Args:
+        path: a torchvision state dict, a checkpoint of solo-learn, a `last.ckpt`, or a converted `.pth`.
+        architecture: what it must be, e.g. "resnet50".
+
+    Raises:
+        ConversionRefused: the backbone is incomplete, or of another architecture.
+    """
+    content = load_weights_file(path, trust)
+    state = state_dict_of(content, Path(path))
+    converted = below(state, BOTTOM_UP)
+    if converted:
+        state = {detectron2_to_torchvision(name): value for name, value in converted.items()}
+    try:
+        found = convert_state(state)
+    except ValueError as error:
+        raise ConversionRefused(f"{path}: {error}") from error
+    if found.architecture != architecture:
+        raise ConversionRefused(f"{path} holds a {found.architecture}, but the backbone is to be a {architecture}")
+    card = content.get("card") or content.get("d2_cxr") or {}
+    return f"{card.get('method') or 'weights'} ({Path(path).name})", found.backbone
+
+
+def imagenet_backbone(architecture: str) -> tuple[str, dict]:
+    """Return torchvision's description and weights (its version 1 recipe), downloaded once by torchvision.
+
+    Raises:
+        ConversionRefused: they can not be downloaded; says what to do without a network.
+    """
+    import torchvision
+
+    weights = torchvision.models.get_model_weights(architecture).IMAGENET1K_V1
+    try:
+        state = weights.get_state_dict(progress=False, check_hash=True)
+    except OSError as error:
+        raise ConversionRefused(
+            f"torchvision can not download its ImageNet weights for {architecture} ({error}); "
+            "fetch the file on another machine and give init_from=FILE"
+        ) from error
+    return f"ImageNet, torchvision {weights}", convert_state(state).backbone

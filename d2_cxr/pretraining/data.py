@@ -1,0 +1,163 @@
+"""Films by registered name to batches of two views; no label ever enters, no folder is listed.
+
+The pixels come from the prepared set: a row of its memory-mapped `images.npy` where there is one, else the PNG. A
+batch is uint8; grey is expanded to three channels and normalised on the device.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from d2_cxr import artifacts
+from d2_cxr.data.datasets import builtin
+from d2_cxr.drawing import contact_sheet
+from d2_cxr.pretraining.settings import view_rules
+from d2_cxr.pretraining.views import ViewRules, two_views
+
+
+def load_films(names: Sequence[str], sets: Sequence[Sequence[str]] = ()) -> list[dict]:
+    """Return the films of one or several names, each once, sorted by image id.
+
+    Args:
+        names: e.g. ["vindr_cxr_train_unlabeled", "vindr_cxr_normal_train"]; names of val or test splits are refused.
+        sets: own prepared sets to register first, [[name, folder], ...].
+
+    Returns:
+        [{image_id, file_name, source_sha256, image_sha256}, ...].
+
+    Raises:
+        ValueError: no name, a name of a held-out split, or no film.
+    """
+    if not names:
+        raise ValueError("datasets is empty; name at least one, e.g. datasets=[vindr_cxr_train_unlabeled]")
+    for name in names:
+        if name.endswith(("_val", "_test")):
+            raise ValueError(f"{name} is held out: pretraining on it would leak films into the evaluation")
+    for name, folder in sets:
+        builtin.register_prepared(name, folder)
+    try:
+        films = {film["file_name"]: film for film in builtin.prepared_films(list(names))}
+    except KeyError as error:  # an unknown name is the user's, not ours
+        raise ValueError(error.args[0]) from error
+    if not films:
+        raise ValueError(f"{', '.join(names)} hold no film")
+    return sorted(films.values(), key=lambda film: (film["image_id"], film["file_name"]))
+
+
+class FilmReader:
+    """Grey films, uint8 (H, W), by number, from memory-mapped arrays where the prepared set has them."""
+
+    def __init__(self, films: Sequence[dict]):
+        self.files = [Path(film["file_name"]) for film in films]
+        self._arrays: dict[Path, tuple[np.ndarray, dict[str, int]] | None] = {}
+
+    def __getitem__(self, number: int) -> np.ndarray:
+        file = self.files[number]
+        array = self._array(file.parents[1])
+        if array is not None:
+            pixels, rows = array
+            return np.asarray(pixels[rows[file.stem]])
+        film = cv2.imread(str(file), cv2.IMREAD_GRAYSCALE)
+        if film is None:
+            raise FileNotFoundError(f"{file} is missing or no image; prepare the set again")
+        return film
+
+    def _array(self, root: Path):
+        if root not in self._arrays:
+            self._arrays[root] = _open_array(root)
+        return self._arrays[root]
+
+    def __getstate__(self):
+        return {"files": self.files, "_arrays": {}}  # a worker maps the file itself
+
+
+def _open_array(root: Path):
+    if not (root / "images.npy").is_file() or not (root / "images.csv").is_file():
+        return None
+    rows = {row["image_id"]: number for number, row in enumerate(artifacts.read_csv(root / "images.csv"))}
+    return np.load(root / "images.npy", mmap_mode="r"), rows
+
+
+class TwoViews(Dataset):
+    """(epoch, film number) -> (film number, uint8 (2, size, size), target 0)."""
+
+    def __init__(self, films: Sequence[dict], rules: ViewRules, seed: int):
+        self.image_ids = [film["image_id"] for film in films]
+        self.reader = FilmReader(films)
+        self.rules, self.seed = rules, seed
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[int, torch.Tensor, int]:
+        epoch, number = key
+        views = two_views(self.reader[number], self.rules, self.seed, epoch, self.image_ids[number])
+        return number, torch.from_numpy(views), 0  # one class for all: solo-learn's online classifier needs a target
+
+
+class EpochSampler(Sampler):
+    """Batches of (epoch, film number): a permutation that depends on (seed, epoch) alone, whole batches only.
+
+    With several processes each takes its own share of every global batch, so that together they see the same films.
+    """
+
+    def __init__(self, num_films: int, batch_size: int, seed: int, rank: int = 0, world_size: int = 1):
+        if num_films < batch_size * world_size:
+            raise ValueError(
+                f"{num_films} films do not fill a batch of {batch_size} on {world_size} process(es); "
+                f"lower batch_size to {max(2, num_films // world_size)} at most"
+            )
+        self.num_films, self.batch_size, self.seed = num_films, batch_size, seed
+        self.rank, self.world_size, self.epoch = rank, world_size, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Lightning calls this at the start of each epoch, also after a restart."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.num_films // (self.batch_size * self.world_size)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        generator = np.random.Generator(np.random.PCG64([self.seed, self.epoch]))
+        order = generator.permutation(self.num_films)
+        for start in range(len(self)):
+            begin = (start * self.world_size + self.rank) * self.batch_size
+            yield [(self.epoch, int(number)) for number in order[begin : begin + self.batch_size]]
+
+
+def make_loader(dataset: TwoViews, sampler: EpochSampler, num_workers: int, pin_memory: bool) -> DataLoader:
+    """Return a loader of (numbers (B,), views uint8 (B, 2, S, S), targets (B,)); workers stay alive between epochs."""
+    return DataLoader(
+        dataset,
+        batch_sampler=sampler,
+        num_workers=num_workers,
+        persistent_workers=num_workers > 0,
+        pin_memory=pin_memory,
+        worker_init_fn=_one_thread if num_workers else None,
+    )
+
+
+def _one_thread(_worker: int) -> None:
+    cv2.setNumThreads(1)  # OpenCV's own threads fight with the other workers
+    torch.set_num_threads(1)
+
+
+def write_view_sheet(settings: Mapping, output: str | os.PathLike, num_pairs: int = 16) -> Path:
+    """Write `views.png`: pairs of views as training would see them, first epoch, side by side; return its path."""
+    films = load_films(settings["datasets"], settings["sets"])[:num_pairs]
+    reader, rules = FilmReader(films), view_rules(settings)
+    pairs = [
+        np.hstack(two_views(reader[number], rules, settings["seed"], 0, film["image_id"]))
+        for number, film in enumerate(films)
+    ]
+    sheet = contact_sheet(pairs, [film["image_id"][:12] for film in films], columns=4)
+    path = Path(output) / "views.png"
+    artifacts.write_bytes(path, cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))[1].tobytes())
+    return path

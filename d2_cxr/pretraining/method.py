@@ -1,0 +1,318 @@
+"""solo-learn's methods under a current Lightning: the gaps, and nothing of solo-learn copied.
+
+solo-learn 1.0.2 (da Costa et al., JMLR 23, 2022) is the last release of the registry and was made for
+pytorch-lightning 1. Each gap that is closed here has a test that it still exists (tests/pretraining/test_method.py):
+
+1. It imports `pl_bolts` for a scheduler, and pl_bolts does not run under Lightning 2: a stand-in is put in place.
+2. `validation_epoch_end` exists, which Lightning 2 refuses: deleted; there is no validation here.
+3. `on_train_batch_end` of the momentum methods demands a `dataloader_idx`, which Lightning 2 no longer passes.
+4. `lars=True` has no effect: the wrapper scales gradients before Lightning's closure computes them anew. `Lars` below.
+5. Under bf16 autocast the contrastive loss is computed in bf16: only the backbone runs under autocast here.
+6. NT-Xent contrasts the films of one process only: projections are gathered from all.
+7. A momentum method restarts its schedule of tau on resume.
+8. Only ResNet-18 and 50 are offered: 34 and 101 are put in their place.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import math
+import sys
+import types
+import warnings
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import nn
+
+SOLO_VERSION = "1.0.2"
+_MOMENTUM = {"base_tau_momentum": 0.99, "final_tau_momentum": 1.0, "momentum_classifier": False}
+# Method -> its own arguments with solo-learn's defaults, and where the shared settings go.
+METHODS: dict[str, dict] = {
+    "simclr": {},
+    "mocov2plus": {"queue_size": 65536, **_MOMENTUM},
+    "byol": {"pred_hidden_dim": 512, **_MOMENTUM},
+    "barlow_twins": {"lamb": 0.0051, "scale_loss": 0.024},
+    "vicreg": {"sim_loss_weight": 25.0, "var_loss_weight": 25.0, "cov_loss_weight": 1.0},
+}
+_WITH_TEMPERATURE = ("simclr", "mocov2plus")
+CITATIONS = {
+    "simclr": "Chen et al., A Simple Framework for Contrastive Learning of Visual Representations, arXiv 2002.05709",
+    "mocov2plus": "Chen and He, Exploring Simple Siamese Representation Learning, arXiv 2011.10566 (MoCo v2+)",
+    "byol": "Grill et al., Bootstrap Your Own Latent, arXiv 2006.07733",
+    "barlow_twins": "Zbontar et al., Barlow Twins, arXiv 2103.03230",
+    "vicreg": "Bardes et al., VICReg, arXiv 2105.04906",
+}
+
+
+def import_solo():
+    """Import solo-learn's methods with its gaps closed; a second call returns the same module.
+
+    Raises:
+        ValueError: solo-learn is missing or of another version; says how to install it.
+    """
+    remedy = f"pip install --no-deps solo-learn=={SOLO_VERSION}"
+    try:
+        version = importlib.metadata.version("solo-learn")
+    except importlib.metadata.PackageNotFoundError:
+        raise ValueError(f"solo-learn is missing: {remedy}") from None
+    if version != SOLO_VERSION:
+        raise ValueError(f"solo-learn {version} is installed, its methods are built otherwise: {remedy}")
+    if "solo.methods" in sys.modules and getattr(sys.modules["solo.methods"], "_gaps_closed", False):
+        return sys.modules["solo.methods"]
+    if importlib.util.find_spec("pl_bolts") is None:
+        _put_stand_in()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # deprecations inside timm and torchvision, nothing a user could do about
+        import solo.methods as methods
+    for base in (methods.base.BaseMethod, methods.base.BaseMomentumMethod):
+        if "validation_epoch_end" in vars(base):
+            del base.validation_epoch_end
+    methods.base.LARSWrapper = Lars
+    methods._gaps_closed = True
+    return methods
+
+
+def _put_stand_in() -> None:
+    """Make `from pl_bolts.optimizers.lr_scheduler import LinearWarmupCosineAnnealingLR` work."""
+    for name in ("pl_bolts", "pl_bolts.optimizers", "pl_bolts.optimizers.lr_scheduler"):
+        sys.modules.setdefault(name, types.ModuleType(name))
+    sys.modules["pl_bolts.optimizers.lr_scheduler"].LinearWarmupCosineAnnealingLR = WarmupCosine
+
+
+class WarmupCosine(torch.optim.lr_scheduler.LambdaLR):
+    """Linear warm-up, then a cosine (Loshchilov and Hutter, arXiv 1608.03983), a step an epoch.
+
+    The arguments are those that solo-learn passes. Epoch 0 has `warmup_start_lr`, epoch `warmup_epochs` - 1 the full
+    rate, epoch `max_epochs` would have `eta_min`. Without a warm-up the full rate comes first.
+    """
+
+    def __init__(
+        self, optimizer, warmup_epochs: int, max_epochs: int, warmup_start_lr: float = 0.0, eta_min: float = 0.0
+    ):
+        def factor(base_lr: float):
+            def of_epoch(epoch: int) -> float:
+                if epoch < warmup_epochs:
+                    return (warmup_start_lr + (base_lr - warmup_start_lr) * epoch / max(1, warmup_epochs - 1)) / base_lr
+                share = min(1.0, (epoch - warmup_epochs) / max(1, max_epochs - warmup_epochs))
+                return (eta_min + (base_lr - eta_min) * (1 + math.cos(math.pi * share)) / 2) / base_lr
+
+            return of_epoch if base_lr > 0 else lambda epoch: 1.0  # the online classifier's rate is 0
+
+        super().__init__(optimizer, [factor(group["lr"]) for group in optimizer.param_groups])
+
+
+class Lars(torch.optim.SGD):
+    """SGD with a trust ratio a tensor (You et al., arXiv 1708.03888), scaled after the closure has run.
+
+    The arguments are those that solo-learn passes to its own wrapper: an SGD whose groups and rates are taken over.
+    """
+
+    def __init__(self, optimizer, eta: float = 1e-3, clip: bool = False, exclude_bias_n_norm: bool = True, eps=1e-8):
+        groups = [dict(group) for group in optimizer.param_groups]
+        super().__init__(groups, **optimizer.defaults)
+        self.eta, self.clip, self.exclude_bias_n_norm, self.eps = eta, clip, exclude_bias_n_norm, eps
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        decays = [group["weight_decay"] for group in self.param_groups]
+        for group, decay in zip(self.param_groups, decays, strict=True):
+            group["weight_decay"] = 0  # is inside the trust ratio; tensors that are left out have none
+            for parameter in group["params"]:
+                if parameter.grad is not None and not (parameter.ndim == 1 and self.exclude_bias_n_norm):
+                    self._scale(parameter, group["lr"], decay)
+        super().step()
+        for group, decay in zip(self.param_groups, decays, strict=True):
+            group["weight_decay"] = decay
+        return loss
+
+    def _scale(self, parameter, lr: float, decay: float) -> None:
+        norm, grad_norm = parameter.norm(), parameter.grad.norm()
+        if norm > 0 and grad_norm > 0:
+            trust = self.eta * norm / (grad_norm + decay * norm + self.eps)
+            if self.clip:
+                trust = torch.clamp(trust / lr, max=1.0)
+            parameter.grad.add_(parameter, alpha=decay).mul_(trust)
+
+
+class _OnFilms:
+    """What stands before a method of solo-learn: film batches in, backbone under autocast, projections out.
+
+    After each step `projected` holds the two views' projections (B, D) and `features` the backbone's (B, F), both
+    float32, detached, and gathered from all processes; `numbers` the film numbers (B,) of this process.
+    """
+
+    bfloat16 = False
+    image_ids: Sequence[str] = ()
+    card: Mapping = {}
+
+    def set_input(self, pixel_mean: Sequence[float], pixel_std: Sequence[float]) -> None:
+        """Set the normalisation of grey pixels (0-255) to three channels."""
+        self.register_buffer("_mean", torch.tensor(pixel_mean, dtype=torch.float32), persistent=False)
+        self.register_buffer("_std", torch.tensor(pixel_std, dtype=torch.float32), persistent=False)
+        self.projected: list[torch.Tensor] = []
+        self.features: list[torch.Tensor] = []
+        self.projector.register_forward_hook(self._keep_projection)
+
+    def on_after_batch_transfer(self, batch, dataloader_idx: int):
+        """(numbers, uint8 (B, 2, S, S), targets) -> (numbers, [two float (B, 3, S, S), channels last], targets)."""
+        numbers, views, targets = batch
+        return numbers, [self.normalized(views[:, 0]), self.normalized(views[:, 1])], targets
+
+    def normalized(self, grey: torch.Tensor) -> torch.Tensor:
+        """uint8 (B, S, S) -> float32 (B, 3, S, S), channels last."""
+        return ((grey[..., None].float() - self._mean) / self._std).permute(0, 3, 1, 2)
+
+    def base_forward(self, X):
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
+            features = self.encoder(X)
+        features = features.float()
+        self.features.append(features.detach())
+        return {"feats": features, "logits": self.classifier(features.detach())}
+
+    @torch.no_grad()
+    def base_momentum_forward(self, X):
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
+            features = self.momentum_encoder(X)
+        return {"feats": features.float()}
+
+    def training_step(self, batch, batch_idx: int):
+        self.projected, self.features = [], []
+        self.numbers = batch[0]
+        loss = super().training_step(batch, batch_idx)
+        if not torch.isfinite(loss):
+            films = ", ".join(self.image_ids[number] for number in batch[0].tolist())
+            raise NotFinite(
+                f"the loss is {float(loss.detach())} at step {self.global_step}; films of the batch: {films}"
+            )
+        return loss
+
+    def on_train_start(self) -> None:
+        super().on_train_start()
+        updater = getattr(self, "momentum_updater", None)
+        if updater is not None and self.global_step:
+            self.last_step = self.global_step
+            updater.update_tau(self.global_step, len(self.trainer.train_dataloader) * self.trainer.max_epochs)
+
+    def on_train_batch_end(self, outputs, batch, batch_idx: int) -> None:
+        if hasattr(self, "momentum_updater"):
+            super().on_train_batch_end(outputs, batch, batch_idx, 0)
+
+    def on_save_checkpoint(self, checkpoint: dict) -> None:
+        checkpoint["d2_cxr"] = dict(self.card)
+
+    def log_dict(self, values: Mapping, **options) -> None:
+        """Log what the method logs, without its online classifier of one class."""
+        values = {key: value for key, value in values.items() if "class_loss" not in key and "acc" not in key}
+        super().log_dict(values, **options)
+
+    def _keep_projection(self, _module, _inputs, projection):
+        if self.gathers and torch.distributed.is_available() and torch.distributed.is_initialized():
+            projection = _gathered(projection)
+        self.projected.append(projection.detach())
+        return projection
+
+
+class NotFinite(ValueError):
+    """The loss became NaN or infinite; names the step and the films."""
+
+
+def _gathered(projection: torch.Tensor) -> torch.Tensor:
+    """Gather (B, D) from every process to (W * B, D), with the gradient of the whole batch's loss.
+
+    DDP averages over W processes what each computes through its own rows, so the rows' gradient is taken W times.
+    """
+    from solo.utils.misc import gather
+
+    world_size = torch.distributed.get_world_size()
+    return gather(projection * world_size - projection.detach() * (world_size - 1))
+
+
+def build_method(settings: Mapping, epochs: int) -> nn.Module:
+    """Return a LightningModule: solo-learn's method by name, on films.
+
+    Args:
+        settings: complete settings (settings.py).
+        epochs: length of the run, for the schedule of the learning rate.
+
+    Raises:
+        ValueError: the method is not one of `METHODS`, or has no such option.
+    """
+    name = settings["method"]
+    if name not in METHODS:
+        raise ValueError(f"method is {name!r}; those tested here are {', '.join(METHODS)}")
+    own = _own_options(name, settings["method_options"])
+    if name in _WITH_TEMPERATURE:
+        own["temperature"] = float(settings["temperature"])
+    solo_methods = import_solo()
+    base = solo_methods.METHODS[name]
+    adapted = type(f"{base.__name__}OnFilms", (_OnFilms, base), {"gathers": name == "simclr"})
+    method = adapted(
+        **own,
+        proj_hidden_dim=settings["projection"]["hidden_dim"],
+        proj_output_dim=settings["projection"]["output_dim"],
+        **_shared_arguments(settings, epochs),
+    )
+    _set_backbone(method, settings["backbone"])
+    method.set_input(settings["pixel_mean"], settings["pixel_std"])
+    return method
+
+
+def _own_options(name: str, given: Mapping) -> dict:
+    unknown = sorted(given.keys() - METHODS[name].keys())
+    if unknown:
+        raise ValueError(f"{name} has no method_options.{unknown[0]}; it has {', '.join(METHODS[name]) or 'none'}")
+    return {**METHODS[name], **given}
+
+
+def _shared_arguments(settings: Mapping, epochs: int) -> dict:
+    optimizer, scheduler = settings["optimizer"], settings["scheduler"]
+    return {
+        "encoder": "resnet18" if settings["backbone"] in ("resnet18", "resnet34") else "resnet50",
+        "num_classes": 1,  # every film is of class 0: the online classifier's loss is exactly 0
+        "backbone_args": {},
+        "max_epochs": epochs,
+        "batch_size": settings["batch_size"],
+        "optimizer": optimizer["name"],
+        "lars": settings["lars"],
+        "lr": optimizer["lr"],
+        "weight_decay": optimizer["weight_decay"],
+        "classifier_lr": 0.0,
+        "exclude_bias_n_norm": True,
+        "accumulate_grad_batches": 1,
+        "extra_optimizer_args": {"momentum": optimizer["momentum"]} if optimizer["name"] == "sgd" else {},
+        "scheduler": scheduler["name"],
+        "min_lr": scheduler["min_lr"],
+        "warmup_start_lr": scheduler["warmup_start_lr"],
+        "warmup_epochs": scheduler["warmup_epochs"],
+        "lr_decay_steps": scheduler["steps"],
+        "num_large_crops": 2,
+        "num_small_crops": 0,
+    }
+
+
+def _set_backbone(method: nn.Module, architecture: str) -> None:
+    """Put the architecture in place where solo-learn offers only one of the same width, channels last."""
+    import torchvision
+
+    for name in ("encoder", "momentum_encoder"):
+        if not hasattr(method, name):
+            continue
+        if architecture in ("resnet34", "resnet101"):
+            backbone = getattr(torchvision.models, architecture)(weights=None)
+            backbone.fc = nn.Identity()
+            setattr(method, name, backbone)
+        getattr(method, name).to(memory_format=torch.channels_last)
+    copy_to_momentum(method)
+
+
+def copy_to_momentum(method: nn.Module) -> None:
+    """Make the momentum encoder, where there is one, equal to the backbone, statistics included, and untrained."""
+    if hasattr(method, "momentum_encoder"):
+        method.momentum_encoder.load_state_dict(method.encoder.state_dict())
+        method.momentum_encoder.requires_grad_(False)

@@ -1,0 +1,151 @@
+"""The settings of a pretraining run: every key with its default, unknown keys refused.
+
+YAML files in configs/pretraining/ say what differs; `KEY=VALUE` on the command line overrides them (dots go down, e.g.
+`optimizer.lr=0.1`).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from d2_cxr import artifacts
+from d2_cxr.checkpoint.resnet_names import ARCHITECTURES
+from d2_cxr.pretraining.views import ViewRules
+
+DEFAULTS = {
+    "datasets": [],  # registered names whose films are joined, e.g. [vindr_cxr_train_unlabeled]
+    "sets": [],  # own prepared sets to register first: [[name, folder], ...]
+    "method": "simclr",  # simclr, mocov2plus, byol, barlow_twins, vicreg
+    "backbone": "resnet50",  # resnet18, resnet34, resnet50, resnet101
+    "image_size": 224,  # side of a view in pixels
+    "batch_size": 256,  # films a step and process; SimCLR contrasts 2 * batch_size views
+    "epochs": None,  # passes over the films; or
+    "num_views": None,  # a budget of views instead, rounded up to whole epochs
+    "optimizer": {"name": "sgd", "lr": 0.1, "weight_decay": 1e-4, "momentum": 0.9},  # sgd, adam, adamw
+    "lars": False,  # layer-wise rates for large batches (sgd only)
+    "scheduler": {"name": "warmup_cosine", "warmup_epochs": 0, "warmup_start_lr": 0.0, "min_lr": 0.0, "steps": []},
+    "temperature": 0.2,  # of NT-Xent and of MoCo's loss
+    "projection": {"hidden_dim": 2048, "output_dim": 128},
+    "method_options": {},  # the other methods' own arguments, by solo-learn's names
+    "augmentation": {
+        "crop_scale": [0.2, 1.0],
+        "crop_ratio": [0.75, 1.3333333333333333],
+        "flip": 0.5,
+        "blur": 1.0,
+        "blur_sigma": [0.1, 2.0],
+        "blur_kernel": 21,
+        "noise": "text",
+    },
+    "pixel_mean": [123.675, 116.28, 103.53],  # RGB, 0-255 scale; (pixel - mean) / std enters the network
+    "pixel_std": [58.395, 57.12, 57.375],  # [0, 0, 0] and [255, 255, 255] give input in [0, 1]
+    "init_from": None,  # imagenet (torchvision's), or a file: a torchvision state dict, a last.ckpt, a converted .pth
+    "precision": "auto",  # auto (bf16 where it pays), fp32, bf16; the loss is in fp32 always
+    "accelerator": "auto",  # auto, cpu, gpu
+    "devices": "auto",  # processes: all GPUs, one on a CPU; or a number
+    "num_workers": "auto",  # processes that make views; a CPU run makes them itself
+    "seed": 0,
+    "checkpoint_every": 1,  # epochs between writes of last.ckpt
+    "licence": None,  # of the weights, written into their card
+}
+# Keys that change where and how fast a run goes, not what it computes.
+_NO_RESULT = ("sets", "accelerator", "num_workers", "checkpoint_every", "licence")
+
+
+def read_settings(path: str | os.PathLike, overrides: Sequence[str] = ()) -> dict:
+    """Read a YAML file and `KEY=VALUE` overrides, and complete them.
+
+    Raises:
+        FileNotFoundError, ValueError: no such file, a key that does not exist, a value that can not be.
+    """
+    from omegaconf import OmegaConf
+
+    from d2_cxr.checkpoint.loading import load_yaml
+
+    wrong = [text for text in overrides if "=" not in text]
+    if wrong:
+        raise ValueError(f"{wrong[0]!r} is no KEY=VALUE")
+    given = OmegaConf.create(load_yaml(path) or {})
+    merged = OmegaConf.merge(given, OmegaConf.from_dotlist(list(overrides)))
+    return complete(OmegaConf.to_container(merged, resolve=True))
+
+
+def complete(config: Mapping) -> dict:
+    """Return every setting as plain values, defaults filled in and checked.
+
+    Args:
+        config: a dict or an OmegaConf node; only what differs from `DEFAULTS`.
+
+    Raises:
+        ValueError: names the key and what it may be.
+    """
+    settings = _filled(_plain(config), DEFAULTS, "")
+    if settings["backbone"] not in ARCHITECTURES:
+        raise ValueError(f"backbone is {settings['backbone']!r}; choose one of {', '.join(ARCHITECTURES)}")
+    if (settings["epochs"] is None) == (settings["num_views"] is None):
+        raise ValueError("give either epochs or num_views, not both and not neither")
+    for key in ("pixel_mean", "pixel_std"):
+        if len(settings[key]) != 3:
+            raise ValueError(f"{key} needs three numbers (RGB, 0-255), got {settings[key]}")
+    if not all(value > 0 for value in settings["pixel_std"]):
+        raise ValueError(f"pixel_std is {settings['pixel_std']}; it divides and must be positive")
+    for key in ("batch_size", "image_size", "checkpoint_every"):
+        if not isinstance(settings[key], int) or settings[key] < 1:
+            raise ValueError(f"{key} is {settings[key]!r}; it must be a whole number above 0")
+    if settings["batch_size"] < 2:
+        raise ValueError("batch_size is 1; there is nothing to contrast a film with")
+    if settings["lars"] and settings["optimizer"]["name"] != "sgd":
+        raise ValueError(f"lars goes with optimizer.name=sgd, not {settings['optimizer']['name']}")
+    view_rules(settings)
+    return settings
+
+
+def view_rules(settings: Mapping) -> ViewRules:
+    """Return the augmentation section as rules."""
+    values = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in settings["augmentation"].items()
+    }
+    return ViewRules(size=settings["image_size"], **values)
+
+
+def num_epochs(settings: Mapping, films_per_epoch: int) -> int:
+    """Return the length of the run: `epochs`, or as many as `num_views` needs at two views a film."""
+    if settings["epochs"] is not None:
+        return int(settings["epochs"])
+    return max(1, -(-int(settings["num_views"]) // (2 * films_per_epoch)))
+
+
+def fingerprint(settings: Mapping, films: Sequence[Mapping]) -> str:
+    """Return what identifies a run: the settings that change its result, and the pixels of its films."""
+    deciding = {key: value for key, value in settings.items() if key not in _NO_RESULT}
+    deciding["init_from"] = _content_of(settings["init_from"])
+    deciding["films"] = artifacts.sha256_lines(f"{film['image_id']} {film['image_sha256']}" for film in films)
+    return artifacts.sha256_json(deciding)
+
+
+def _content_of(init_from: str | None) -> str | None:
+    return artifacts.sha256_file(init_from) if init_from and Path(init_from).is_file() else init_from
+
+
+def _plain(config: Mapping) -> dict:
+    if type(config).__module__.startswith("omegaconf"):
+        from omegaconf import OmegaConf
+
+        return OmegaConf.to_container(config, resolve=True)
+    return {key: _plain(value) if isinstance(value, Mapping) else value for key, value in config.items()}
+
+
+def _filled(given: Mapping, defaults: Mapping, where: str) -> dict:
+    unknown = sorted(given.keys() - defaults.keys())
+    if unknown:
+        raise ValueError(f"unknown setting {where}{unknown[0]}; known here: {', '.join(defaults)}")
+    settings = {}
+    for key, default in defaults.items():
+        value = given.get(key, default)
+        if isinstance(default, dict) and default:
+            if not isinstance(value, Mapping):
+                raise ValueError(f"{where}{key} is {value!r}; it has keys of its own: {', '.join(default)}")
+            value = _filled(value, default, f"{where}{key}.")
+        settings[key] = list(value) if isinstance(value, tuple) else value
+    return settings

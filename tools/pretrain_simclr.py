@@ -1,0 +1,46 @@
+"""Pretrain a backbone on films without labels, by solo-learn's SimCLR.
+
+    python tools/pretrain_simclr.py --config configs/pretraining/simclr_R_50_recommended.yaml \
+        --output output/simclr datasets=[vindr_cxr_train_unlabeled,vindr_cxr_normal_train] batch_size=128
+
+KEY=VALUE overrides a setting (optimizer.lr=0.1 goes down a level); configs/pretraining/ lists and explains them. A
+finished run is not repeated, a killed one goes on from its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+
+from d2_cxr.cli import run_tool
+
+logger = logging.getLogger(__name__)
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", required=True, help="a YAML of configs/pretraining/")
+    parser.add_argument("--output", default="output/pretraining", help="folder of the run (%(default)s)")
+    parser.add_argument("--dry-run", action="store_true", help="write 16 pairs of views as OUTPUT/views.png and stop")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings that differ from the config")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse_args(argv)
+    from d2_cxr.pretraining.settings import read_settings
+
+    settings = read_settings(args.config, args.overrides)
+    if args.dry_run:
+        from d2_cxr.pretraining.data import write_view_sheet
+
+        logger.info("wrote %s", write_view_sheet(settings, args.output))
+        return 0
+    from d2_cxr.pretraining.train import pretrain
+
+    logger.info("wrote %s; next: python tools/convert_simclr_to_d2.py IN OUT.pth", pretrain(settings, args.output))
+    return 0
+
+
+if __name__ == "__main__":
+    run_tool(main)
