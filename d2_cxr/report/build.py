@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from d2_cxr import artifacts
 from d2_cxr.report import page, pictures, published, tables
-from d2_cxr.report.reading import StudyResults, read_results
+from d2_cxr.report.reading import read_results
 from d2_cxr.report.scores import RESAMPLES, Scores
 
 logger = logging.getLogger(__name__)
@@ -76,10 +76,19 @@ def build_report(study_dir: str | Path, output: str | Path | None = None, resamp
     _write_csv(output / "report" / "table_1.csv", TABLE_1_COLUMNS[:-1], rows)
     _write_csv(output / "report" / "table_2.csv", TABLE_2_COLUMNS, second)
     _write_csv(output / "report" / "classes.csv", context["class_columns"], context["classes"])
+    found = context["criterion"]
+    if found:
+        plain = {key: value for key, value in found.items() if key != "folder"}
+        artifacts.write_json(criterion_path(output), plain | {"line": context["criterion_line"]})
     path = output / "report.html"
     artifacts.write_text(path, _render(context))
     logger.info("wrote %s", path)
     return path
+
+
+def criterion_path(output: str | Path) -> Path:
+    """Where the verdict on the study's criterion stands: {met, line, best, difference, ...}."""
+    return Path(output) / "report" / "criterion.json"
 
 
 def _render(context: Mapping) -> str:
@@ -115,6 +124,3 @@ def _write_csv(path: Path, columns: Sequence[tuple], rows: Sequence[Mapping]) ->
             cell = row.get(key)
             target |= {name: (cell or {}).get(part) if part else cell for name, part in parts.items()}
     artifacts.write_csv(path, flat, names)
-
-
-__all__ = ["StudyResults", "build_report"]

@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 import matplotlib
 
 matplotlib.use("svg")
-import matplotlib.pyplot as plt  # noqa: E402
-from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator, ScalarFormatter  # noqa: E402
+import matplotlib.pyplot as plt
+from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator, ScalarFormatter
 
-from d2_cxr.drawing import class_color  # noqa: E402
+from d2_cxr.drawing import class_color
 
 _STYLE = {
     "svg.fonttype": "none",  # text stays text: small, sharp, searchable

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import yaml
 
 from d2_cxr.evaluation import metrics
@@ -54,6 +55,7 @@ def context(results: StudyResults, scores: Scores, output: Path) -> dict:
     controls = _comparisons(results, scores, (results.settings.get("endpoint") or {}).get("controls", []))
     absent = {key for key, there in (("learned", reached), ("controls", controls)) if not there}
     metric, names = primary_metric(results)
+    definition = f"{metric}: {metrics.OVERALL[metric].definition}" + (f" ({', '.join(names)})" if names else "")
     return {
         "title": results.settings.get("title") or f"Study {results.settings['study']}",
         "study": results.settings["study"],
@@ -62,10 +64,7 @@ def context(results: StudyResults, scores: Scores, output: Path) -> dict:
         "gaps": [run.name for run in results.runs if not run.done],
         "num_runs": len(results.runs),
         "sections": [section for section in _SECTIONS if section[0] not in absent],
-        "primary": {
-            "name": primary_name(results),
-            "definition": f"{metric}: {metrics.OVERALL[metric].definition}" + (f" ({', '.join(names)})" if names else ""),
-        },
+        "primary": {"name": primary_name(results), "definition": definition},
         "seeds": results.seeds,
         "resamples": scores.resamples,
         "savings": _savings(results, scores),
@@ -102,14 +101,15 @@ def criterion_line(found: dict) -> str:
     model, box, difference = found["model"], found["constant"], found["difference"]
     over = f" over {', '.join(found['classes'])}" if found["classes"] else ""
     return (
-        f"Mean {found['metric']}{over}: best run {found['best']} {model['value']:.3f}, constant box {box['value']:.3f}; "
+        f"Mean {found['metric']}{over}: best run {found['best']} {model['value']:.3f}, "
+        f"constant box {box['value']:.3f}; "
         f"difference {difference['value']:+.3f} [95 %: {difference['low']:+.3f}, {difference['high']:+.3f}]. "
         f"{'Met' if found['met'] else 'NOT met'}: at least {found['margin']} with the lower bound above 0."
     )
 
 
 def savings_sentence(found: dict, percent: int = 100) -> str:
-    """E.g. "simclr reaches random's score at 100 % of the labels (0.412) with 46 % of the labels (95 %: 30 to 90 %)"."""
+    """E.g. "simclr reaches random's score at 100 % of the labels (0.41) with 46 % of the labels (95 %: 30 to 90 %)"."""
     arm, reference = found["arm"], found["reference"]
     if not found["known"]:
         return f"{arm} against {reference}: not known yet, runs are missing"
@@ -146,9 +146,20 @@ def _comparisons(results: StudyResults, scores: Scores, arms: list[str]) -> list
         found = compare(table, arm, baseline(results)) if arm in results.arms else None
         if found and found["difference"] is not None:
             low, high = found["interval"]
-            row = {"pair": f"{arm} − {baseline(results)}", "cell": {"value": found["difference"], "low": low, "high": high}}
-            rows.append(row | {"p": found["p"], "seeds": found["seeds"], "shares": ", ".join(map(str, found["percents"]))})
+            row = {
+                "pair": f"{arm} − {baseline(results)}",
+                "cell": {"value": found["difference"], "low": low, "high": high},
+            }
+            rows.append(
+                row | {"p": found["p"], "seeds": found["seeds"], "shares": ", ".join(map(str, found["percents"]))}
+            )
     return rows
+
+
+_NEXT = (
+    "{arm}: {more} more labeled films would add {gain:+.3f} (95 %: {low:+.3f} to {high:+.3f}), if the fitted power law "
+    "holds."
+)
 
 
 def _next_labels(results: StudyResults, scores: Scores) -> list[str]:
@@ -160,17 +171,11 @@ def _next_labels(results: StudyResults, scores: Scores) -> list[str]:
         films = [tables.training_films(results.select(arm, percent)) for percent in table.percents]
         if all(films):
             more = films[-1] // 2
-            found = next_labels(np_array(films), table.mean(arm), drawn[table.arms.index(arm)], more)
+            found = next_labels(np.asarray(films, dtype=float), table.mean(arm), drawn[table.arms.index(arm)], more)
             if found:
                 low, high = found["interval"]
-                lines.append(f"{arm}: {more} more labeled films would add {found['gain']:+.3f} (95 %: {low:+.3f} to {high:+.3f}), if the fitted power law holds.")
+                lines.append(_NEXT.format(arm=arm, more=more, gain=found["gain"], low=low, high=high))
     return lines
-
-
-def np_array(values):
-    import numpy as np
-
-    return np.asarray(values, dtype=float)
 
 
 def _with_sentences(row: dict) -> dict:
@@ -202,12 +207,11 @@ def _facts(results: StudyResults) -> list[str]:
 
 
 def _run(run: Run, output: Path) -> dict:
-    card = {key: value for key, value in (run.card or {}).items()}
     groups, columns = weights_rows(run.weights)
     return {
         "name": run.name if run.arm != "constant_box" else f"constant box, {run.test}",
         "link": os.path.relpath(run.folder, output) + "/",
-        "card": sorted((key, _text(value)) for key, value in card.items()),
+        "card": sorted((key, _text(value)) for key, value in (run.card or {}).items()),
         "weights": groups,
         "weights_columns": columns,
     }

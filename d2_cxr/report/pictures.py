@@ -82,7 +82,8 @@ def _froc(results: StudyResults) -> str:
         name = f"{run.arm}, {run.percent} %"
         if run.done and name not in shown:
             weights = np.ones((run.matches.num_films, 1))
-            shown[name] = {"fp_per_film": _RATES, "sensitivity": froc.sensitivities(run.matches, weights, rates=_RATES)[:, 0]}
+            found = froc.sensitivities(run.matches, weights, rates=_RATES)[:, 0]
+            shown[name] = {"fp_per_film": _RATES, "sensitivity": found}
     return draw.froc(shown, (results.statistics or {}).get("reader_points", ()))
 
 

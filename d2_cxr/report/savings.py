@@ -58,7 +58,8 @@ def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float] | N
 def rising(curve: np.ndarray) -> np.ndarray:
     """Isotonic regression of curves (P, ...) along the first axis: the nearest that never falls with more labels.
 
-    By the max-min formula (Barlow et al. 1972): at i, the largest over starts j <= i of the least mean over ends k >= i.
+    By the max-min formula (Barlow et al. 1972): at i, the largest over starts j <= i of the least mean over ends
+    k >= i.
     """
     total = np.concatenate([np.zeros_like(curve[:1]), np.cumsum(curve, axis=0)])
     result = np.empty_like(curve)

@@ -63,7 +63,11 @@ class Scores:
 
 
 def curves(
-    results: StudyResults, scores: Scores, metric: str, classes: Sequence[str] | None = None, one_class: str | None = None
+    results: StudyResults,
+    scores: Scores,
+    metric: str,
+    classes: Sequence[str] | None = None,
+    one_class: str | None = None,
 ) -> Curves:
     """Scores of every arm, share and seed; NaN where a run is missing. `one_class` takes a class metric instead."""
     arms, percents, seeds = results.arms, results.percents, results.seeds

@@ -35,7 +35,9 @@ def table_1(results: StudyResults, scores: Scores, baseline: str) -> list[dict]:
     reference = by_metric["mAP"].mean(baseline)[-1] if baseline in results.arms else np.nan
     rows = []
     for percent in reversed(results.percents):
-        rows += [_row(results, by_metric, arm, percent, reference) for arm in results.arms if planned(results, arm, percent)]
+        rows += [
+            _row(results, by_metric, arm, percent, reference) for arm in results.arms if planned(results, arm, percent)
+        ]
     return rows + [_constant_row(results, scores, run) for run in results.constant[:1] if run.done]
 
 
@@ -45,7 +47,13 @@ def planned(results: StudyResults, arm: str, percent: int) -> list[Run]:
 
 def _row(results: StudyResults, by_metric: dict[str, Curves], arm: str, percent: int, reference: float) -> dict:
     wanted, done = planned(results, arm, percent), results.select(arm, percent)
-    row = {"arm": arm, "labels": percent, "runs": len(done), "planned": len(wanted), "folders": [r.folder for r in wanted]}
+    row = {
+        "arm": arm,
+        "labels": percent,
+        "runs": len(done),
+        "planned": len(wanted),
+        "folders": [r.folder for r in wanted],
+    }
     for name, table in by_metric.items():
         row[name] = cell(table, arm, percent)
     value = row["mAP"]["value"] if row["mAP"] else None

@@ -23,7 +23,9 @@ def truth(num_films: int = 24) -> dict:
             row = {"id": len(annotations) + 1, "image_id": film, "category_id": category, "bbox": box, "iscrowd": 0}
             annotations.append(row | {"area": box[2] * box[3], "num_readers": 2})
     return {
-        "images": [{"id": film, "file_name": f"f{film}.png", "width": 160, "height": 160} for film in range(1, num_films + 1)],
+        "images": [
+            {"id": film, "file_name": f"f{film}.png", "width": 160, "height": 160} for film in range(1, num_films + 1)
+        ],
         "annotations": annotations,
         "categories": [{"id": 1 + index, "name": name} for index, name in enumerate(CLASSES)],
     }

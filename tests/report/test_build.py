@@ -16,7 +16,16 @@ def table(path):
 
 def test_the_page_holds_the_papers_tables_and_figures_and_stands_alone(study_folder):
     page = build_report(study_folder, resamples=50).read_text(encoding="utf-8")
-    for heading in ("Table I", "Table II", "Figure 2", "Figure 3", "Figure 4", "FROC", "Label savings", "Did it learn?"):
+    for heading in (
+        "Table I",
+        "Table II",
+        "Figure 2",
+        "Figure 3",
+        "Figure 4",
+        "FROC",
+        "Label savings",
+        "Did it learn?",
+    ):
         assert heading in page, heading
     assert not re.search(r'(src|href)="https?://', page), "the page fetches something"
     assert "0.129" in page and "another data set" in page.lower()  # the paper's baseline, marked as foreign

@@ -42,7 +42,7 @@ class Ledger:
         return FINISHED if all((self.study.output / path).is_file() for path in stage.results) else LOST
 
     def inputs(self, stage: Stage) -> dict | None:
-        """Everything that decides a stage's result; None while a stage before it has no outputs of its present inputs."""
+        """Everything that decides a stage's result; None while a stage before it lacks outputs of its own inputs."""
         before = {}
         for stage_id in stage.needs:
             if self.state(self.stages[stage_id]) not in (FINISHED, LOST):
@@ -84,7 +84,9 @@ class Ledger:
             "format_version": FORMAT_VERSION,
             "study": self.study.settings,
             "plan": [_planned(stage) for stage in self.study.stages],
-            "stages": {key: value for key, value in self._records.items() if key in self.stages or value["state"] == FINISHED},
+            "stages": {
+                key: value for key, value in self._records.items() if key in self.stages or value["state"] == FINISHED
+            },
         }
         write_json(self.path, content)
 

@@ -32,7 +32,7 @@ _KEYS = {
     "resources": False,
     "notes": False,
 }
-_ARM_KEYS = {"config", "weights", "options", "longer", "label", "iterations"}
+_ARM_KEYS = {"config", "weights", "options", "longer", "iterations", "percent"}
 # What an arm may set for itself: the input convention that its weights demand, and the rate that was tuned for it.
 _ARM_OPTIONS = ("MODEL.PIXEL_MEAN", "MODEL.PIXEL_STD", "INPUT.FORMAT", "MODEL.RESNETS.STRIDE_IN_1X1", "SOLVER.BASE_LR")
 
@@ -180,7 +180,9 @@ def _check(settings, path: Path) -> None:
 def _check_arm(name: str, arm: dict, settings: dict, path: Path) -> None:
     unknown = sorted(set(arm) - _ARM_KEYS)
     if unknown:
-        raise ValueError(f"{path}: arm {name} has the unknown key {unknown[0]}; known are {', '.join(sorted(_ARM_KEYS))}")
+        raise ValueError(
+            f"{path}: arm {name} has the unknown key {unknown[0]}; known are {', '.join(sorted(_ARM_KEYS))}"
+        )
     if "config" not in arm:
         raise ValueError(f"{path}: arm {name} names no config")
     for option in arm.get("options") or {}:
@@ -222,7 +224,7 @@ def _all_stages(settings: dict):
     for seed in seeds:
         yield _constant_box(settings, seed if settings["data"].get("split_seeds") else seeds[0])
         for percent in settings["labels"]["percent"]:
-            for arm in settings["arms"]:
+            for arm in [name for name, arm in settings["arms"].items() if percent in arm.get("percent", [percent])]:
                 yield from _arm_stages(settings, arm, percent, seed)
 
 
@@ -269,13 +271,22 @@ def _constant_box(settings: dict, seed: int) -> Stage:
     plan = {"dataset": _registered(settings, seed), "train": f"{_prefix(settings, seed)}_train", "test": test}
     plan |= {"seed": seed, "evaluation": settings.get("evaluation") or {}}
     return Stage(
-        f"constant_box/seed{seed}", "constant_box", plan, folder, _run_results(folder, test), _data_needs(settings, seed)
+        f"constant_box/seed{seed}",
+        "constant_box",
+        plan,
+        folder,
+        _run_results(folder, test),
+        _data_needs(settings, seed),
     )
 
 
 def _run_results(folder: str, test: str) -> tuple[str, ...]:
     """What makes a run done: its card and its evaluation; the weights may be thrown away."""
-    return (f"{folder}/run.json", f"{folder}/inference/{test}/evaluation.json", f"{folder}/inference/{test}/matches.npz")
+    return (
+        f"{folder}/run.json",
+        f"{folder}/inference/{test}/evaluation.json",
+        f"{folder}/inference/{test}/matches.npz",
+    )
 
 
 def _arm_stages(settings: dict, arm_name: str, percent: int, seed: int):
@@ -304,7 +315,13 @@ def _pretraining_stages(settings: dict, name: str, percent: int, seed: int) -> t
         made["truth"] = "phantoms/truth.json"
     checkpoint = f"pretraining/{key}/last.ckpt"
     pretrain = Stage(
-        f"pretrain/{key}", "pretrain", made, f"pretraining/{key}", (checkpoint,), _data_needs(settings, seed), config_files(plan["config"])
+        f"pretrain/{key}",
+        "pretrain",
+        made,
+        f"pretraining/{key}",
+        (checkpoint,),
+        _data_needs(settings, seed),
+        config_files(plan["config"]),
     )
     weights = f"weights/{key.replace('/', '_')}.pth"
     convert = Stage(f"convert/{key}", "convert", {"checkpoint": checkpoint}, weights, (weights,), (pretrain.id,))
@@ -317,7 +334,9 @@ def _permute(weights: str, seed: int, needs: tuple[str, ...]) -> Stage:
     return Stage(f"permute/{key}", "permute", {"weights": weights, "seed": seed}, target, (target,), needs)
 
 
-def _train(settings: dict, arm_name: str, percent: int, seed: int, weights: str | None, needs: tuple[str, ...]) -> Stage:
+def _train(
+    settings: dict, arm_name: str, percent: int, seed: int, weights: str | None, needs: tuple[str, ...]
+) -> Stage:
     arm = settings["arms"][arm_name]
     folder, test = run_folder(arm_name, percent, seed), test_name(settings, seed)
     plan = {"arm": arm_name, "percent": percent, "seed": seed, "config": arm["config"], "weights": weights}
@@ -327,4 +346,6 @@ def _train(settings: dict, arm_name: str, percent: int, seed: int, weights: str 
     if arm.get("longer"):
         plan["longer"] = {"pretraining": arm["longer"], "iterations": arm.get("iterations")}
     files = config_files(arm["config"]) + ((weights,) if weights and not weights.startswith("weights/") else ())
-    return Stage(f"train/{arm_name}/{percent}/seed{seed}", "train", plan, folder, _run_results(folder, test), needs, files)
+    return Stage(
+        f"train/{arm_name}/{percent}/seed{seed}", "train", plan, folder, _run_results(folder, test), needs, files
+    )

@@ -11,6 +11,7 @@ import fcntl
 import logging
 import multiprocessing
 import os
+import sys
 import threading
 import time
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -39,14 +40,16 @@ def run(study: Study, ledger: Ledger, workers, costs: dict[str, float]) -> None:
     running: dict[Future, tuple[Stage, float]] = {}
     total = sum(costs.get(stage.id, 1.0) for stage in pending)
     failure: BaseException | None = None
-    with tqdm(total=round(total), unit="s of work", bar_format=_BAR, mininterval=1) as bar:
-        while pending and not failure or running:
+    interval = 1 if sys.stderr.isatty() else 60
+    with tqdm(total=round(total), bar_format=_BAR, mininterval=interval, maxinterval=interval) as bar:
+        while (pending and not failure) or running:
             if not failure:
                 pending = _start_ready(pending, running, study, ledger, workers, bar, costs)
             done, _ = wait(running, timeout=1, return_when=FIRST_COMPLETED)
             for future in done:
                 failure = _collect(future, running.pop(future), ledger, bar, costs) or failure
-            bar.set_description_str(_description(study, ledger, running, pending))
+            bar.set_description_str(_description(study, running, pending), refresh=False)
+            bar.update(0)
     if failure:
         raise failure
 
@@ -90,7 +93,7 @@ def _collect(future: Future, what: tuple[Stage, float], ledger: Ledger, bar, cos
     return failure
 
 
-def _description(study: Study, ledger: Ledger, running, pending) -> str:
+def _description(study: Study, running, pending) -> str:
     done = len(study.stages) - len(pending) - len(running)
     names = ", ".join(stages.progress(study.output, stage.to_dict()) for stage, _ in running.values())
     return f"{done}/{len(study.stages)} stages; {names or 'between stages'}"
@@ -98,9 +101,9 @@ def _description(study: Study, ledger: Ledger, running, pending) -> str:
 
 def run_in_worker(stage: dict, study_dir: str) -> dict:
     """Run one stage with its output in a log file, alone: a second process on the same stage waits, then raises."""
-    with _alone(Path(study_dir) / "locks" / f"{stage['id'].replace('/', '_')}.lock", patience=60):
-        with _output_to(stages.log_path(Path(study_dir), stage["id"])):
-            return stages.run_stage(stage, study_dir)
+    lock = Path(study_dir) / "locks" / f"{stage['id'].replace('/', '_')}.lock"
+    with _alone(lock, patience=60), _output_to(stages.log_path(Path(study_dir), stage["id"])):
+        return stages.run_stage(stage, study_dir)
 
 
 def local_workers(jobs: int, threads: int) -> ProcessPoolExecutor:

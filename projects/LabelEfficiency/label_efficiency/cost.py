@@ -1,0 +1,169 @@
+"""What a study will cost: a detector step and a SimCLR step are timed on this machine, the rest is arithmetic.
+
+The measurement (a quarter of a minute) happens once for a study and is kept in `timing.json`; `random_longer` is
+sized by it, so that a restart does not change the study.
+"""
+
+from __future__ import annotations
+
+import logging
+import statistics
+import time
+from pathlib import Path
+
+from d2_cxr import artifacts
+from label_efficiency.ledger import Ledger
+from label_efficiency.plan import REPOSITORY, Stage, Study
+
+logger = logging.getLogger(__name__)
+
+_SECONDS_A_PHANTOM = 0.12  # one core, 256 px, with its DICOM file
+_SECONDS_A_FILM = 0.03  # one core, prepared
+_IMPORTS = 12.0  # seconds of a fresh process
+
+
+def estimate(study: Study, ledger: Ledger, workers, threads: int) -> dict[str, float]:
+    """Estimated seconds of every stage that is not finished."""
+    timing = _timing(study, workers, threads)
+    return {stage_id: _seconds(ledger.stages[stage_id], study, timing) for stage_id in sorted(ledger.to_do())}
+
+
+def describe(study: Study, ledger: Ledger, costs: dict[str, float], jobs: int, threads: int) -> str:
+    """The plan in words: how many stages of each kind, what they cost, and when it should be over."""
+    lines = [f"Study {study.settings['study']} in {study.output}: {len(study.stages)} stages, {len(costs)} to do"]
+    kinds = dict.fromkeys(stage.kind for stage in study.stages)
+    for kind in kinds:
+        mine = [stage for stage in study.stages if stage.kind == kind]
+        left = [stage for stage in mine if stage.id in costs]
+        seconds = sum(costs[stage.id] for stage in left)
+        lines.append(f"  {kind:<14}{len(mine):>4}, {len(left):>4} to do, about {duration(seconds)}")
+    arms, labels = ", ".join(study.settings["arms"]), ", ".join(map(str, study.settings["labels"]["percent"]))
+    lines.append(f"  arms {arms}; labels {labels} %; seeds {', '.join(map(str, study.settings['seeds']))}")
+    wall = max(sum(costs.values()) / jobs, max(costs.values(), default=0))
+    lines.append(f"  about {duration(wall)} with {jobs} side by side, {threads} thread{'s' * (threads > 1)} each")
+    return "\n".join(lines)
+
+
+def duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _timing(study: Study, workers, threads: int) -> dict:
+    path = Path(study.output) / "timing.json"
+    if path.is_file():
+        return artifacts.read_json(path)
+    trains = [stage for stage in study.stages if stage.kind == "train"]
+    pretrains = [stage for stage in study.stages if stage.kind == "pretrain"]
+    logger.info("Timing a step on this machine ...")
+    future = workers.submit(
+        time_steps, trains[0].to_dict() if trains else None, pretrains[0].to_dict() if pretrains else None
+    )
+    timing = {"threads": threads, **future.result()}
+    artifacts.write_json(path, timing)
+    return timing
+
+
+def time_steps(train: dict | None, pretrain: dict | None) -> dict:
+    """Time a detector step and a forward and backward pass of the pretraining backbone, on random images."""
+    return {
+        "detector_step": _time_detector(train["settings"]) if train else 0.0,
+        "pretrain_view": _time_view(pretrain["settings"]) if pretrain else 0.0,
+    }
+
+
+def _seconds(stage: Stage, study: Study, timing: dict) -> float:
+    films = study.settings["data"].get("phantoms", {}).get("num_films", 1000)
+    if stage.kind == "phantoms":
+        return films * _SECONDS_A_PHANTOM
+    if stage.kind == "prepare":
+        return films * _SECONDS_A_FILM
+    if stage.kind == "pretrain":
+        return _IMPORTS + num_views(stage.settings, films) * timing["pretrain_view"]
+    if stage.kind == "train":
+        iterations = stage.settings["options"].get("SOLVER.MAX_ITER", 0)
+        return _IMPORTS + 1.3 * iterations * timing["detector_step"]  # evaluation and loading: about a third more
+    return 3.0
+
+
+def num_views(settings: dict, films: int) -> int:
+    """Views that a pretraining on this many films sees."""
+    from d2_cxr.pretraining.settings import num_epochs
+
+    config = pretraining_settings(settings)
+    return 2 * films * num_epochs(config, films)
+
+
+def pretraining_settings(settings: dict) -> dict:
+    """Complete settings of a pretrain stage, without its data."""
+    from d2_cxr.pretraining.settings import read_settings
+
+    options = [f"{key}={value}" for key, value in settings["options"].items()]
+    return read_settings(REPOSITORY / settings["config"], options)
+
+
+def _time_detector(settings: dict) -> float:
+    """Seconds of a training step of a run's detector on random films with three boxes each."""
+    import torch
+    from detectron2.modeling import build_model
+    from detectron2.structures import Boxes, Instances
+
+    from d2_cxr.engine.setup import load_config
+
+    options = [part for key, value in settings["options"].items() for part in (key, value)]
+    cfg = load_config(REPOSITORY / settings["config"], [*options, "MODEL.WEIGHTS", ""])
+    cfg.MODEL.DEVICE = cfg.MODEL.DEVICE if torch.cuda.is_available() else "cpu"
+    model = build_model(cfg).train()
+    optimizer = torch.optim.SGD(model.parameters(), 1e-6)
+    side = cfg.INPUT.MIN_SIZE_TRAIN[0]
+    boxes = Instances((side, side), gt_boxes=Boxes(torch.tensor([[0.1, 0.1, 0.4, 0.5]] * 3) * side))
+    boxes.gt_classes = torch.arange(3)
+    batch = [{"image": torch.rand(3, side, side) * 255, "instances": boxes}] * cfg.SOLVER.IMS_PER_BATCH
+
+    def step() -> None:
+        with _autocast(cfg.CXR.AMP, cfg.MODEL.DEVICE):
+            loss = sum(model(batch).values())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    return _median_seconds(step)
+
+
+def _time_view(settings: dict) -> float:
+    """Seconds of a view's way forward and back through the backbone."""
+    import torch
+    import torchvision
+
+    config = pretraining_settings(settings)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    network = torchvision.models.get_model(config["backbone"]).to(device, memory_format=torch.channels_last)
+    views = torch.rand(32, 3, config["image_size"], config["image_size"], device=device)
+    views = views.contiguous(memory_format=torch.channels_last)
+
+    def step() -> None:
+        with _autocast(config["precision"], device):
+            loss = network(views).square().mean()
+        loss.backward()
+
+    return _median_seconds(step) / len(views)
+
+
+def _autocast(requested: str, device: str):
+    import torch
+
+    from d2_cxr import precision
+
+    bfloat16 = requested not in ("off", "fp32") and precision.choose(requested, device)[0] == "bf16"
+    return torch.autocast(device.split(":")[0], torch.bfloat16, enabled=bfloat16)
+
+
+def _median_seconds(step, repeats: int = 4) -> float:
+    step()  # the first call compiles kernels and fills caches
+    seconds = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        step()
+        seconds.append(time.perf_counter() - began)
+    return statistics.median(seconds)

@@ -1,0 +1,148 @@
+"""What the report says of the data themselves: partition, class balance, reader agreement, density, example films.
+
+Read from the prepared set alone; no image is decoded but those of Figure 1, and torch is not imported.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+
+from d2_cxr import artifacts
+from d2_cxr.boxes import xywh_to_xyxy
+from d2_cxr.data import splits, statistics
+from d2_cxr.data.coco import from_coco
+from d2_cxr.data.datasets import builtin
+from d2_cxr.drawing import class_color, draw_boxes
+
+_EXAMPLES = 3
+_EXAMPLE_SIDE = 480  # pixels
+
+
+def examine(root: Path, settings: dict, output: Path) -> dict:
+    """Return what `data/statistics.json` holds, and write the example films beside it.
+
+    Args:
+        root: folder of a prepared set.
+        settings: prefix (of the names), percent (shares that are run), fractions, seed.
+        output: folder for pictures.
+    """
+    prefix = settings["prefix"]
+    split = {part: _read(root, f"{prefix}_{part}") for part in ("train", "val", "test")}
+    readers_path = root / "annotations" / "readers.json"
+    readers = artifacts.read_json(readers_path) if readers_path.is_file() else None
+    return {
+        "partition": partition(_films(split["train"]), settings),
+        "class_balance": class_balance(split["train"]),
+        "agreement": reader_agreement(readers, set(_films(split["test"]))),
+        "density": {"split": _split_name(prefix), "boxes": {part: density(coco) for part, coco in split.items()}},
+        "films": {part: len(coco["images"]) for part, coco in split.items()},
+        "example_films": _example_films(root, split["train"], readers, output) if readers else [],
+    }
+
+
+def partition(train: dict[str, str], settings: dict) -> list[dict]:
+    """Count labeled and unlabeled training films at every share (Figure 2); `run` marks those of this study."""
+    films, patients = list(train), {film: patient for film, patient in train.items() if patient}
+    rows = []
+    for percent in (100, *range(90, 0, -10)):
+        if percent == 100:
+            labeled, unlabeled = films, []
+        elif settings["fractions"] == "published":
+            labeled, unlabeled = splits.published_fraction(films, percent, patients)
+        else:
+            labeled, unlabeled = splits.nested_fraction(films, percent, settings["seed"], patients)
+        counts = {"percent": percent, "labeled": len(labeled), "unlabeled": len(unlabeled)}
+        rows.append(counts | {"run": percent in settings["percent"]})
+    return rows
+
+
+def class_balance(train: dict) -> list[dict]:
+    """Training films with a class before and after repeat-factor resampling (Figure 3), the most frequent first."""
+    names = [category["name"] for category in sorted(train["categories"], key=lambda category: category["id"])]
+    films = list(_films(train))
+    labels = splits.label_matrix(films, from_coco(train), names)
+    repeats = statistics.repeat_factors(labels)[1]
+    rows = []
+    for index in np.argsort(-labels.sum(axis=0), kind="stable"):
+        mine = repeats[labels[:, index]]
+        counts = {"original": len(mine), "expected": round(float(mine.sum()), 1), "ceiling": int(np.ceil(mine).sum())}
+        rows.append({"class": names[index], **counts})
+    return rows
+
+
+def reader_agreement(readers: dict | None, films: set[str]) -> list[dict]:
+    """IoU of readers' boxes on these films for each pair of readers (Table II), as `statistics.reader_agreement`."""
+    if readers is None:
+        return []
+    boxes = from_coco(readers)
+    read = [(Path(image["file_name"]).stem, reader) for image in readers["images"] for reader in image["readers"]]
+    readings = pd.DataFrame(read, columns=["image_id", "rad_id"])
+    return statistics.reader_agreement(
+        boxes[boxes["image_id"].isin(films)].reset_index(drop=True), readings[readings["image_id"].isin(films)]
+    )
+
+
+def density(coco: dict) -> float:
+    """Fused boxes a film."""
+    return len(coco["annotations"]) / max(1, len(coco["images"]))
+
+
+def _example_films(root: Path, train: dict, readers: dict, output: Path) -> list[dict]:
+    """Draw Figure 1: films on which fusion had something to do, single readers' boxes left, fused boxes right."""
+    names = [category["name"] for category in sorted(train["categories"], key=lambda category: category["id"])]
+    fused, single = _by_file(train), _by_file(readers)
+    merged = {name: len(single.get(name, [])) - len(boxes) for name, boxes in fused.items() if 1 < len(boxes) < 6}
+    films = []
+    for name in sorted(merged, key=lambda name: (-merged[name], name))[:_EXAMPLES]:
+        sides = [_drawn(root / "images" / name, boxes[name], names) for boxes in (single, fused)]
+        caption = f"left: {len(single[name])} boxes of {len({box['reader'] for box in single[name]})} readers; "
+        file = f"fusion_{Path(name).stem}.jpg"
+        artifacts.write_with(output / file, _jpeg_writer(np.hstack(sides)))
+        films.append({"file": file, "caption": caption + f"right: the {len(fused[name])} fused boxes"})
+    return films
+
+
+def _jpeg_writer(image: np.ndarray):
+    return lambda path: cv2.imwrite(path, image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])
+
+
+def _by_file(coco: dict) -> dict[str, list[dict]]:
+    names = {image["id"]: image["file_name"] for image in coco["images"]}
+    boxes: dict[str, list[dict]] = {}
+    for box in coco["annotations"]:
+        boxes.setdefault(names[box["image_id"]], []).append(box)
+    return boxes
+
+
+def _drawn(path: Path, boxes: list[dict], names: list[str]) -> np.ndarray:
+    image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+    scale = max(1.0, _EXAMPLE_SIDE / image.shape[0])
+    image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR)
+    classes = [box["category_id"] - 1 for box in boxes]
+    labels = [
+        f"{box['reader']} {names[c]}" if "reader" in box else names[c] for box, c in zip(boxes, classes, strict=True)
+    ]
+    return draw_boxes(
+        image, xywh_to_xyxy([box["bbox"] for box in boxes]) * scale, labels, [class_color(c) for c in classes]
+    )
+
+
+def _films(coco: dict) -> dict[str, str | None]:
+    """Film -> patient (None where unknown), in the JSON's order."""
+    return {Path(image["file_name"]).stem: _patient(image) for image in coco["images"]}
+
+
+def _patient(image: dict) -> str | None:
+    return str(image["patient"]) if image.get("patient") is not None else None
+
+
+def _split_name(prefix: str) -> str:
+    return "published" if prefix == builtin.PUBLISHED_SET else "stratified"
+
+
+def _read(root: Path, name: str) -> dict:
+    return artifacts.read_json(root / builtin.parse_name(name).json_path)

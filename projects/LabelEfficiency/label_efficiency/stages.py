@@ -1,0 +1,203 @@
+"""What each kind of stage does: one function a kind, from the stage's settings to files below the study's folder.
+
+Imports of torch and Detectron2 stay inside the functions: the process that holds the plan does without them. Every
+function returns what it put out, {name: fingerprint or plain value}; that is part of the inputs of what follows.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from pathlib import Path
+
+from d2_cxr import artifacts
+from label_efficiency import examination
+from label_efficiency.plan import REPOSITORY
+
+logger = logging.getLogger(__name__)
+
+
+def run_stage(stage: dict, study_dir: str) -> dict:
+    """Run one stage (Stage.to_dict()) of the study in `study_dir`; return its outputs."""
+    return _KINDS[stage["kind"]](stage, Path(study_dir))
+
+
+def log_path(study_dir: Path, stage_id: str) -> Path:
+    return study_dir / "logs" / f"{stage_id.replace('/', '_')}.log"
+
+
+def progress(study_dir: Path, stage: dict) -> str:
+    """What a running stage says of itself, e.g. "train/random/30/seed0 120/300"."""
+    if stage["kind"] != "train":
+        return stage["id"]
+    path = study_dir / stage["output"] / "metrics.json"
+    try:
+        last = json.loads(path.read_text(encoding="utf-8").splitlines()[-1])
+        return f"{stage['id']} {last['iteration'] + 1}/{stage['settings']['options'].get('SOLVER.MAX_ITER', '?')}"
+    except (OSError, IndexError, KeyError, json.JSONDecodeError):  # not begun, or a line half written
+        return stage["id"]
+
+
+def _phantoms(stage: dict, study_dir: Path) -> dict:
+    from d2_cxr.phantom import make_phantoms
+
+    output = study_dir / stage["output"]
+    make_phantoms(output, jobs=os.cpu_count(), **stage["settings"])
+    return {name: artifacts.sha256_file(output / name) for name in ("train.csv", "truth.json")}
+
+
+def _prepare(stage: dict, study_dir: Path) -> dict:
+    from d2_cxr.data.prepare import prepare
+    from d2_cxr.data.preprocess import Preprocess
+
+    settings = dict(stage["settings"])
+    source = study_dir / "phantoms"
+    dicom_dir = settings.pop("dicom_dir", source / "dicom")
+    annotations = settings.pop("annotations", source / "train.csv")
+    rules = {key: settings.pop(key) for key in ("size", "resize", "equalize", "window") if key in settings}
+    output = study_dir / stage["output"]
+    prepare(dicom_dir, output, annotations=annotations, preprocess=Preprocess(**rules), **settings)
+    return _fingerprints(output)
+
+
+def _fingerprints(prepared: Path) -> dict:
+    card = artifacts.read_json(prepared / "dataset.json")
+    return {key: card[key] for key in ("images_fingerprint", "annotations_fingerprint")}
+
+
+def _statistics(stage: dict, study_dir: Path) -> dict:
+    root = _register(stage["settings"]["dataset"], study_dir)
+    output = study_dir / stage["output"]
+    artifacts.write_json(output / "statistics.json", examination.examine(root, stage["settings"], output))
+    return {}
+
+
+def _pretrain(stage: dict, study_dir: Path) -> dict:
+    settings = stage["settings"]
+    root = _register(settings["dataset"], study_dir)
+    if settings["method"] == "supervised":
+        return _pretrain_supervised(stage, study_dir, root)
+    from d2_cxr.pretraining.settings import read_settings
+    from d2_cxr.pretraining.train import pretrain
+
+    options = [f"{key}={value}" for key, value in settings["options"].items()]
+    config = read_settings(REPOSITORY / settings["config"], options)
+    config |= {"datasets": settings["pool"], "seed": settings["seed"]}
+    config["sets"] = [[settings["dataset"]["name"], str(root)]]
+    checkpoint = pretrain(config, study_dir / stage["output"])
+    return {"last.ckpt": artifacts.sha256_file(checkpoint)}
+
+
+def _pretrain_supervised(stage: dict, study_dir: Path, root: Path) -> dict:
+    raise NotImplementedError
+
+
+def _convert(stage: dict, study_dir: Path) -> dict:
+    from d2_cxr.checkpoint.convert import convert_file
+
+    target = study_dir / stage["output"]
+    card = convert_file(study_dir / stage["settings"]["checkpoint"], target)
+    return {"weights": artifacts.sha256_file(target), "parity": card.parity}
+
+
+def _permute(stage: dict, study_dir: Path) -> dict:
+    from d2_cxr.checkpoint.controls import permute_weights
+
+    target = study_dir / stage["output"]
+    permute_weights(study_dir / stage["settings"]["weights"], target, seed=stage["settings"]["seed"])
+    return {"weights": artifacts.sha256_file(target)}
+
+
+def _constant_box(stage: dict, study_dir: Path) -> dict:
+    """The constant box as a run like any other, with its card and its matches."""
+    from d2_cxr.evaluation.constant_box import constant_box_results
+    from d2_cxr.evaluation.evaluate import evaluate
+
+    settings = stage["settings"]
+    root = _register(settings["dataset"], study_dir)
+    train, test = (_truth(root, settings[part]) for part in ("train", "test"))
+    normal = _truth(root, settings["test"].removesuffix("test") + "normal_test")
+    every_film = {**test, "images": test["images"] + normal["images"]}
+    found = evaluate(
+        test,
+        constant_box_results(train, every_film),
+        normal if normal["images"] else None,
+        resamples=settings["evaluation"].get("resamples", 1000),
+        dataset=settings["test"],
+    )
+    output = study_dir / stage["output"]
+    found.write(output / "inference" / settings["test"])
+    card = {"method": "constant box: each class's median training box on every film, scored by prevalence"}
+    card |= {"train": settings["train"], "test": settings["test"], "num_train_films": len(train["images"])}
+    artifacts.write_json(output / "run.json", card | _fingerprints(root))
+    return {}
+
+
+def _train(stage: dict, study_dir: Path) -> dict:
+    from d2_cxr.engine import trainer
+
+    settings = stage["settings"]
+    output = study_dir / stage["output"]
+    cfg = trainer.setup(str(REPOSITORY / settings["config"]), detector_options(settings, study_dir), str(output))
+    trainer.train(cfg, resume=True)
+    _tidy(output)
+    return {}
+
+
+def detector_options(settings: dict, study_dir: Path) -> list:
+    """The opts of a run, Detectron2's KEY VALUE list: data, weights, seed, and what is the same for every arm."""
+    root = _register(settings["dataset"], study_dir)
+    options = dict(settings["options"])
+    options |= {
+        "DATASETS.TRAIN": (settings["train"],),
+        "DATASETS.TEST": (settings["test"],),
+        "SEED": settings["seed"] + 1,
+    }
+    options["MODEL.WEIGHTS"] = _weights(settings["weights"], study_dir)
+    options["CXR.DATASETS"] = [[settings["dataset"]["name"], str(root)]]
+    return [part for key, value in options.items() for part in (key, value)]
+
+
+def _weights(weights: str | None, study_dir: Path) -> str:
+    if not weights:
+        return ""
+    inside = study_dir / weights
+    return str(inside if inside.is_file() else REPOSITORY / weights)
+
+
+def _tidy(run: Path) -> None:
+    """Drop what only resuming needs: intermediate checkpoints with their optimizer state."""
+    for path in run.glob("model_[0-9]*.pth"):
+        path.unlink()
+    (run / "last_checkpoint").unlink(missing_ok=True)
+
+
+def _register(dataset: dict, study_dir: Path) -> Path:
+    """Make the names of a set known in this process; return its folder."""
+    from d2_cxr.data.datasets import builtin
+
+    if dataset["root"] is None:
+        return builtin.set_folder(dataset["name"])
+    root = study_dir / dataset["root"] if dataset["inside"] else Path(dataset["root"])
+    builtin.register_prepared(dataset["name"], root)
+    return root
+
+
+def _truth(root: Path, name: str) -> dict:
+    """COCO of a whole split by its name; no Detectron2 needed."""
+    from d2_cxr.data.datasets import builtin
+
+    return artifacts.read_json(root / builtin.parse_name(name).json_path)
+
+
+_KINDS = {
+    "phantoms": _phantoms,
+    "prepare": _prepare,
+    "statistics": _statistics,
+    "pretrain": _pretrain,
+    "convert": _convert,
+    "permute": _permute,
+    "constant_box": _constant_box,
+    "train": _train,
+}

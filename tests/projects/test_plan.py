@@ -1,0 +1,100 @@
+"""A study file to its stages."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from label_efficiency.plan import pool_names, read_study, train_name
+
+PROJECT = Path(__file__).resolve().parents[2] / "projects" / "LabelEfficiency"
+CONFIG = "configs/quick_schedules/demo_R_18.yaml"
+STUDY = {
+    "study": "small",
+    "output": "output/small",
+    "data": {"name": "phantom_cxr", "phantoms": {"num_films": 10}, "prepare": {"size": 64}},
+    "pretraining": {"simclr": {"config": CONFIG, "pool": "all"}},
+    "arms": {
+        "random": {"config": CONFIG},
+        "simclr": {"config": CONFIG, "weights": "simclr"},
+        "simclr_permuted": {"config": CONFIG, "weights": "permuted(simclr)", "percent": [10]},
+    },
+    "labels": {"percent": [10, 100], "fractions": "nested"},
+    "seeds": [0, 1],
+    "same_ground": {"SOLVER.MAX_ITER": 5},
+}
+
+
+def study(tmp_path, **changes):
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.safe_dump({**STUDY, **changes}))
+    return read_study(path, tmp_path / "out")
+
+
+def test_every_stage_follows_what_it_needs_and_stands_once(tmp_path):
+    stages = study(tmp_path).stages
+    seen = set()
+    for stage in stages:
+        assert set(stage.needs) <= seen, stage.id
+        assert stage.id not in seen
+        seen.add(stage.id)
+
+
+def test_arms_shares_and_seeds_are_crossed(tmp_path):
+    trains = [stage.id for stage in study(tmp_path).stages if stage.kind == "train"]
+    assert len(trains) == (2 + 2 + 1) * 2  # random and simclr at two shares, permuted at one; two seeds
+    assert "train/simclr_permuted/10/seed1" in trains
+    assert "train/simclr_permuted/100/seed1" not in trains
+
+
+def test_one_pretraining_a_seed_serves_all_shares_and_its_permutation(tmp_path):
+    stages = {stage.id: stage for stage in study(tmp_path).stages}
+    assert [key for key in stages if key.startswith("pretrain/")] == ["pretrain/simclr/seed0", "pretrain/simclr/seed1"]
+    assert stages["train/simclr/10/seed0"].settings["weights"] == "weights/simclr_seed0.pth"
+    assert stages["train/simclr_permuted/10/seed0"].settings["weights"] == "weights/simclr_seed0_permuted.pth"
+    assert stages["train/random/10/seed0"].settings["weights"] is None
+
+
+def test_the_complement_as_pool_takes_a_pretraining_for_each_share(tmp_path):
+    plan = {"simclr": {"config": CONFIG, "pool": "complement"}}
+    stages = study(tmp_path, pretraining=plan, labels={"percent": [10, 30]}).stages
+    pools = {stage.id: stage.settings["pool"] for stage in stages if stage.kind == "pretrain"}
+    assert pools["pretrain/simclr/10/seed1"] == ["phantom_cxr_train_unlabeled_90_seed1"]
+    assert len(pools) == 4
+
+
+def test_names_follow_the_published_or_the_nested_rule():
+    settings = {**STUDY, "labels": {"percent": [30], "fractions": "nested"}}
+    assert train_name(settings, 30, 1) == "phantom_cxr_train_labeled_30_seed1"
+    assert train_name(settings, 100, 1) == "phantom_cxr_train"
+    settings = {**settings, "labels": {"fractions": "published"}, "data": {"name": "vindr_cxr"}}
+    assert train_name(settings, 30, 1) == "vindr_cxr_train_labeled_30"
+    assert pool_names(settings, "all+normal", 30, 1) == ["vindr_cxr_train_unlabeled", "vindr_cxr_normal_train"]
+
+
+def test_split_seeds_prepare_a_set_for_each_seed(tmp_path):
+    stages = {stage.id: stage for stage in study(tmp_path, data={**STUDY["data"], "split_seeds": True}).stages}
+    assert stages["prepare/phantom_cxr_split1"].settings["seed"] == 1
+    assert stages["train/random/10/seed1"].settings["test"] == "phantom_cxr_split1_test"
+    assert "constant_box/seed1" in stages
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"colour": "blue"}, "unknown key colour"),
+        ({"arms": {"a": {"config": CONFIG, "weights": "moco"}}}, "arm a needs moco"),
+        ({"arms": {"a": {"config": CONFIG, "options": {"SOLVER.MAX_ITER": 9}}}}, "arms differ only in"),
+        ({"arms": {"a": {}}}, "names no config"),
+        ({"labels": {"percent": [15]}}, "15 does not exist"),
+        ({"pretraining": {"simclr": {"config": CONFIG, "pool": "test"}}}, "pool: test is not one of"),
+    ],
+)
+def test_a_wrong_study_file_is_refused_in_one_line(tmp_path, changes, message):
+    with pytest.raises(ValueError, match=message) as error:
+        study(tmp_path, **changes)
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_config_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"configs/none\.yaml"):
+        study(tmp_path, arms={"random": {"config": "configs/none.yaml"}})

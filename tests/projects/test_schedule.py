@@ -1,0 +1,71 @@
+"""Order, records, failures and logs of a study's stages, with stages that do nothing but write a file."""
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from label_efficiency import schedule, stages
+from label_efficiency.ledger import FINISHED, Ledger
+from label_efficiency.plan import Stage, Study
+
+
+class Workers:
+    """Runs what is submitted in threads of this process, without log files."""
+
+    def __init__(self):
+        self._pool, self.ran = ThreadPoolExecutor(2), []
+
+    def submit(self, function, stage: dict, study_dir: str) -> Future:
+        self.ran.append(stage["id"])
+        return self._pool.submit(stages.run_stage, stage, study_dir)
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch) -> Study:
+    def write(stage: dict, study_dir: Path) -> dict:
+        if stage["settings"].get("fails"):
+            raise ValueError("weights are broken")
+        (study_dir / stage["results"][0]).write_text("done")
+        return {"made": stage["id"]}
+
+    monkeypatch.setattr(stages, "_KINDS", dict.fromkeys(("pretrain", "train", "prepare"), write))
+    made = (
+        Stage("prepare", "prepare", {}, "prepared", ("prepared",)),
+        Stage("pretrain", "pretrain", {}, "pretrain", ("pretrain",), ("prepare",)),
+        Stage("train/a", "train", {}, "a", ("a",), ("prepare",)),
+        Stage("train/b", "train", {}, "b", ("b",), ("pretrain",)),
+    )
+    return Study(tmp_path / "s.yaml", tmp_path, {"study": "s"}, made)
+
+
+def test_stages_run_once_what_they_need_is_there(study):
+    ledger, workers = Ledger(study), Workers()
+    schedule.run(study, ledger, workers, {})
+    assert all(ledger.state(stage) == FINISHED for stage in study.stages)
+    assert workers.ran.index("train/b") > workers.ran.index("pretrain")
+    assert "prepare" not in workers.ran  # it brings its own processes
+
+
+def test_a_second_run_does_nothing(study):
+    schedule.run(study, Ledger(study), Workers(), {})
+    workers = Workers()
+    schedule.run(study, Ledger(study), workers, {})
+    assert workers.ran == []
+
+
+def test_a_failing_stage_is_named_and_what_runs_beside_it_is_kept(study):
+    broken = Stage("pretrain", "pretrain", {"fails": True}, "pretrain", ("pretrain",), ("prepare",))
+    study = Study(study.path, study.output, study.settings, (study.stages[0], broken, *study.stages[2:]))
+    ledger = Ledger(study)
+    with pytest.raises(ValueError, match="stage pretrain failed: weights are broken; its log is"):
+        schedule.run(study, ledger, Workers(), {})
+    assert ledger.state(study.stages[2]) == FINISHED
+    assert ledger.to_do() == {"pretrain", "train/b"}
+
+
+def test_two_processes_do_not_run_one_study(tmp_path):
+    refused = pytest.raises(ValueError, match="another process is running the study")
+    with schedule.only_process(tmp_path), refused, schedule.only_process(tmp_path):
+        pass
+    with schedule.only_process(tmp_path):
+        pass
