@@ -40,8 +40,8 @@ def partition(rows: Sequence[Mapping]) -> str:
         figure, axes = plt.subplots(figsize=(7.2, 0.5 + 0.33 * len(rows)), layout="constrained")
         names = [f"{row['percent']} % labeled{' ●' if row['run'] else ''}" for row in rows]
         labeled, unlabeled = [row["labeled"] for row in rows], [row["unlabeled"] for row in rows]
-        axes.barh(names, labeled, color=_hex(4), label="labeled: fine-tuning")
-        axes.barh(names, unlabeled, left=labeled, color=_hex(1), alpha=0.55, label="unlabeled")
+        axes.barh(names, labeled, color=_hex(0), label="labeled: fine-tuning")
+        axes.barh(names, unlabeled, left=labeled, color=_hex(4), alpha=0.55, label="unlabeled")
         for place, row in enumerate(rows):
             axes.text(row["labeled"] / 2, place, row["labeled"], ha="center", va="center", color="white", fontsize=8)
             if row["unlabeled"]:
@@ -172,7 +172,11 @@ def _share_axis(axes, percents: Sequence[int]) -> None:
 
 
 def _hex(index: int) -> str:
-    return "#{:02x}{:02x}{:02x}".format(*class_color(index))
+    """Colour of a line: drawing.py's in an order that puts yellow, weak on white, last."""
+    return "#{:02x}{:02x}{:02x}".format(*class_color(_ORDER[index % 7] + 7 * (index // 7 % 2)))
+
+
+_ORDER = (4, 5, 2, 6, 1, 0, 3)
 
 
 def _svg(figure) -> str:

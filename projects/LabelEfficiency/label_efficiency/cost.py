@@ -68,13 +68,13 @@ def _timing(study: Study, workers, threads: int) -> dict:
 def time_steps(train: dict | None, pretrain: dict | None) -> dict:
     """Time a detector step and a forward and backward pass of the pretraining backbone, on random images."""
     return {
-        "detector_step": _time_detector(train["settings"]) if train else 0.0,
+        **(_time_detector(train["settings"]) if train else {"detector_step": 0.0}),
         "pretrain_view": _time_view(pretrain["settings"]) if pretrain else 0.0,
     }
 
 
 def _seconds(stage: Stage, study: Study, timing: dict) -> float:
-    films = study.settings["data"].get("phantoms", {}).get("num_films", 1000)
+    films = _num_films(study)
     if stage.kind == "phantoms":
         return films * _SECONDS_A_PHANTOM
     if stage.kind == "prepare":
@@ -82,9 +82,29 @@ def _seconds(stage: Stage, study: Study, timing: dict) -> float:
     if stage.kind == "pretrain":
         return _IMPORTS + num_views(stage.settings, films) * timing["pretrain_view"]
     if stage.kind == "train":
-        iterations = stage.settings["options"].get("SOLVER.MAX_ITER", 0)
-        return _IMPORTS + 1.3 * iterations * timing["detector_step"]  # evaluation and loading: about a third more
+        # Evaluation and loading take about a third more.
+        return _IMPORTS + 1.3 * _iterations(stage.settings, films, timing) * timing["detector_step"]
     return 3.0
+
+
+def _num_films(study: Study) -> int:
+    """Films of a study: as many as are rendered, or as its prepared set says; 3000 where it is not there yet."""
+    data = study.settings["data"]
+    if "phantoms" in data:
+        return data["phantoms"]["num_films"]
+    from d2_cxr.data.datasets import builtin
+
+    card = Path(data["root"]) if data.get("root") else builtin.set_folder(data["name"])
+    card = card / "dataset.json"
+    counts = artifacts.read_json(card).get("counts", {}) if card.is_file() else {}
+    return counts.get("films") or counts.get("images") or 3000
+
+
+def _iterations(settings: dict, films: int, timing: dict) -> float:
+    """Iterations of a run; where its config counts epochs, those of a resampled set half as long again as its films."""
+    if not timing["epochs"]:
+        return timing["max_iter"] if not settings.get("longer") else 2 * timing["max_iter"]
+    return timing["epochs"] * 1.5 * films * settings["percent"] / 100 / timing["batch"]
 
 
 def num_views(settings: dict, films: int) -> int:
@@ -103,8 +123,8 @@ def pretraining_settings(settings: dict) -> dict:
     return read_settings(REPOSITORY / settings["config"], options)
 
 
-def _time_detector(settings: dict) -> float:
-    """Seconds of a training step of a run's detector on random films with three boxes each."""
+def _time_detector(settings: dict) -> dict:
+    """Seconds of a training step of a run's detector on random films with three boxes each, and its schedule."""
     import torch
     from detectron2.modeling import build_model
     from detectron2.structures import Boxes, Instances
@@ -128,7 +148,8 @@ def _time_detector(settings: dict) -> float:
         loss.backward()
         optimizer.step()
 
-    return _median_seconds(step)
+    schedule = {"epochs": cfg.CXR.EPOCHS, "max_iter": cfg.SOLVER.MAX_ITER, "batch": cfg.SOLVER.IMS_PER_BATCH}
+    return {"detector_step": _median_seconds(step), **schedule}
 
 
 def _time_view(settings: dict) -> float:

@@ -324,7 +324,10 @@ def _pretraining_stages(settings: dict, name: str, percent: int, seed: int) -> t
         config_files(plan["config"]),
     )
     weights = f"weights/{key.replace('/', '_')}.pth"
-    convert = Stage(f"convert/{key}", "convert", {"checkpoint": checkpoint}, weights, (weights,), (pretrain.id,))
+    convert_settings = {"checkpoint": checkpoint}
+    if plan.get("detector"):  # a Detectron2 detector whose FPN, RPN and heads are kept
+        convert_settings["detector"] = plan["detector"]
+    convert = Stage(f"convert/{key}", "convert", convert_settings, weights, (weights,), (pretrain.id,))
     return pretrain, convert
 
 
@@ -344,7 +347,10 @@ def _train(
     plan |= {"options": {**settings["same_ground"], **(arm.get("options") or {})}}
     plan |= {"evaluation": settings.get("evaluation") or {}}
     if arm.get("longer"):
-        plan["longer"] = {"pretraining": arm["longer"], "iterations": arm.get("iterations")}
+        other = settings["pretraining"][arm["longer"]]
+        plan["longer"] = {"config": other["config"], "options": other.get("options") or {}}
+        plan["longer"] |= {"pool": pool_names(settings, other.get("pool", "all"), percent, seed)}
+        plan["longer"] |= {"iterations": arm.get("iterations")}
     files = config_files(arm["config"]) + ((weights,) if weights and not weights.startswith("weights/") else ())
     return Stage(
         f"train/{arm_name}/{percent}/seed{seed}", "train", plan, folder, _run_results(folder, test), needs, files

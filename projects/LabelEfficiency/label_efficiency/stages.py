@@ -97,7 +97,8 @@ def _convert(stage: dict, study_dir: Path) -> dict:
     from d2_cxr.checkpoint.convert import convert_file
 
     target = study_dir / stage["output"]
-    card = convert_file(study_dir / stage["settings"]["checkpoint"], target)
+    settings = stage["settings"]
+    card = convert_file(study_dir / settings["checkpoint"], target, detector=settings.get("detector"))
     return {"weights": artifacts.sha256_file(target), "parity": card.parity}
 
 
@@ -154,14 +155,32 @@ def detector_options(settings: dict, study_dir: Path) -> list:
         "DATASETS.TEST": (settings["test"],),
         "SEED": settings["seed"] + 1,
     }
-    options["MODEL.WEIGHTS"] = _weights(settings["weights"], study_dir)
+    if settings["weights"]:  # else the config's own, which may be the zoo's or none
+        options["MODEL.WEIGHTS"] = _weights(settings["weights"], study_dir)
+    if settings.get("longer"):
+        options["SOLVER.MAX_ITER"] = longer_iterations(settings, study_dir)
     options["CXR.DATASETS"] = [[settings["dataset"]["name"], str(root)]]
     return [part for key, value in options.items() for part in (key, value)]
 
 
-def _weights(weights: str | None, study_dir: Path) -> str:
-    if not weights:
-        return ""
+def longer_iterations(settings: dict, study_dir: Path) -> int:
+    """Iterations of an arm that spends on training what another spent on pretraining as well.
+
+    Views times the time of one, over the time of a detector step, both measured when the study began (timing.json).
+    """
+    from label_efficiency.cost import num_views
+
+    longer, base = settings["longer"], settings["options"]["SOLVER.MAX_ITER"]
+    if longer["iterations"]:
+        return longer["iterations"]
+    from d2_cxr.data.datasets import builtin
+
+    timing = artifacts.read_json(study_dir / "timing.json")
+    views = num_views(longer, len(builtin.prepared_films(longer["pool"])))
+    return base + round(views * timing["pretrain_view"] / timing["detector_step"])
+
+
+def _weights(weights: str, study_dir: Path) -> str:
     inside = study_dir / weights
     return str(inside if inside.is_file() else REPOSITORY / weights)
 
