@@ -1,7 +1,8 @@
 """Film-level bootstrap: intervals, paired tests between two runs, and pooling over seeds.
 
 Films (patients, where known) are drawn with replacement, those with findings and normal ones apart, so that each
-resample has the design of the original. Percentile intervals (Efron 1979, https://doi.org/10.1214/aos/1176344552).
+resample has the design of the original. Percentile intervals (Efron 1979, https://doi.org/10.1214/aos/1176344552),
+which for average precision are first freed of its bias (docs/decisions/040-bias-of-average-precision.md).
 A resample is a column of film weights; nothing is matched again.
 """
 
@@ -15,6 +16,7 @@ from d2_cxr.evaluation import metrics
 from d2_cxr.evaluation.matching import Matches
 
 LEVEL = 0.95
+BIAS_OF_SAMPLE = 2.0  # in units of what a resample adds: 1 / (2**0.58 - 1), bias ~ films**-0.58 as simulated
 
 
 def film_weights(matches: Matches, resamples: int, seed: int) -> np.ndarray:
@@ -32,6 +34,29 @@ def film_weights(matches: Matches, resamples: int, seed: int) -> np.ndarray:
         if len(stratum):
             copies[stratum] = _draw(len(stratum), resamples, rng)
     return copies[groups]
+
+
+def corrected(values: np.ndarray, interpolated: bool) -> np.ndarray:
+    """Return the resamples (B,) of a metric, for an interpolated one freed of its bias.
+
+    Interpolated precision is the *highest* at this recall or a higher one, so chance lifts it: AP is too high on few
+    films, and higher again in a resample, which adds chance to chance. That bias falls about with the square root of
+    the number of films, so the sample has about twice the bias that a resample adds to it. Taking all three parts off
+    brings 95 % intervals of mAP from 57-67 % coverage to 94-96 % on simulated films.
+
+    Args:
+        values: (1 + B,), the original sample first.
+        interpolated: False leaves the resamples as they are.
+    """
+    resampled = values[1:]
+    if not interpolated or not np.isfinite(values[0]) or not np.isfinite(resampled).any():
+        return resampled
+    return resampled - (1 + BIAS_OF_SAMPLE) * resample_bias(values)
+
+
+def resample_bias(values: np.ndarray) -> float:
+    """Return by how much resamples lie above the original sample on average; values (1 + B,)."""
+    return float(np.nanmean(values[1:]) - values[0])
 
 
 def interval(values: np.ndarray, level: float = LEVEL) -> list[float] | None:
@@ -74,7 +99,7 @@ def paired_difference(
     weights = with_original(film_weights(matches_a, resamples, seed))
     a = metrics.value(matches_a, metric, weights, classes)
     b = metrics.value(matches_b, metric, weights, classes)
-    return {**compared(a, b), "n": matches_a.num_films, "resamples": resamples}
+    return {**compared(a, b, metrics.is_interpolated(metric)), "n": matches_a.num_films, "resamples": resamples}
 
 
 def hierarchical(
@@ -107,14 +132,15 @@ def hierarchical(
     common = {"n": runs_a[0].num_films, "num_runs": len(runs_a), "resamples": resamples}
     if runs_b is None:
         mean = _weighted_mean(a, share)
+        resampled = corrected(mean, metrics.is_interpolated(metric))
         return {
             "value": _plain(mean[0]),
-            "interval": interval(mean[1:]),
+            "interval": interval(resampled),
             "per_run": [_plain(v) for v in a[:, 0]],
             **common,
         }
     b = np.stack([metrics.value(run, metric, weights, classes) for run in runs_b])
-    return {**compared(_weighted_mean(a, share), _weighted_mean(b, share)), **common}
+    return {**compared(_weighted_mean(a, share), _weighted_mean(b, share), metrics.is_interpolated(metric)), **common}
 
 
 def with_original(weights: np.ndarray) -> np.ndarray:
@@ -140,13 +166,14 @@ def _draw(number: int, resamples: int, rng: np.random.Generator) -> np.ndarray:
     return counts.reshape(resamples, number).T
 
 
-def compared(a: np.ndarray, b: np.ndarray) -> dict:
+def compared(a: np.ndarray, b: np.ndarray, interpolated: bool) -> dict:
     """Describe a - b of two metrics under the same resamples, both (1 + B,): the original sample first."""
     difference = a - b
+    resampled = corrected(difference, interpolated)
     return {
         "difference": _plain(difference[0]),
-        "interval": interval(difference[1:]),
-        "p": p_value(difference[1:]),
+        "interval": interval(resampled),
+        "p": p_value(resampled),
         "value_a": _plain(a[0]),
         "value_b": _plain(b[0]),
         "undefined_resamples": int((~np.isfinite(difference[1:])).sum()),

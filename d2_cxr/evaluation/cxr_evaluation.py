@@ -23,8 +23,16 @@ from d2_cxr.evaluation.evaluate import Evaluation, evaluate
 logger = logging.getLogger(__name__)
 
 _DETECTRON2_NAMES = {  # as COCOEvaluator calls them, in per cent
-    **{"AP": "mAP", "AP50": "AP50", "AP75": "AP75", "APs": "AP_small", "APm": "AP_medium", "APl": "AP_large"},
-    **{"AR1": "AR_1", "AR10": "AR_10", "AR100": "AR_100", "AR-agnostic": "AR_agnostic"},
+    "AP": "mAP",
+    "AP50": "AP50",
+    "AP75": "AP75",
+    "APs": "AP_small",
+    "APm": "AP_medium",
+    "APl": "AP_large",
+    "AR1": "AR_1",
+    "AR10": "AR_10",
+    "AR100": "AR_100",
+    "AR-agnostic": "AR_agnostic",
 }
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from d2_cxr import artifacts
-from d2_cxr.evaluation import bootstrap, coco, metrics, thresholds
+from d2_cxr.evaluation import bootstrap, coco, errors, metrics, strata, thresholds
 from d2_cxr.evaluation.constant_box import constant_box_results
 from d2_cxr.evaluation.matching import Matches, match
 
@@ -74,6 +74,8 @@ def evaluate(
     weights = bootstrap.with_original(bootstrap.film_weights(matches, resamples, seed))
     computation = _computation(matches, weights)
     document = {**_header(matches, dataset, resamples, seed), **_tables(computation), "rows": {}}
+    document["strata"] = strata.by_truth_box(matches, weights)
+    document["errors"] = errors.breakdown(matches)
     if chosen_thresholds is not None:
         document["at_thresholds"] = thresholds.report(matches, chosen_thresholds, dataset, weights)
     baseline = None
@@ -99,8 +101,9 @@ def _header(matches: Matches, dataset: str, resamples: int, seed: int) -> dict:
         "resampled_by": "patient" if by_patient else "film",
         "resamples": resamples,
         "seed": seed,
-        "interval": "95 % percentile bootstrap over films (patients where known); films with and without findings "
-        "are drawn apart; undefined_resamples hold no truth box, reduced_resamples lack some class, which is left out",
+        "interval": "95 % percentile bootstrap over films (patients where known), films with findings and normal ones "
+        "drawn apart; undefined_resamples hold no truth box; reduced_resamples lack some class, which is left out; "
+        "where `bias` is given (average precision), the interval is freed of the bias of value and resamples",
     }
 
 
@@ -129,9 +132,14 @@ def _defined_overall(matches: Matches) -> list[str]:
 def _overall_entry(computation: metrics.Computation, name: str) -> dict:
     rule = metrics.OVERALL[name]
     values = computation.overall(name)
-    entry = _entry(values, _count(computation.matches, rule.unit, rule.area), rule.unit, rule.definition)
+    n = _count(computation.matches, rule.unit, rule.area)
+    entry = _entry(values, n, rule.unit, rule.definition, metrics.is_interpolated(name))
     if rule.of is not None:
         defined = np.isfinite(computation.per_class(rule.of))  # (C, 1 + B)
+        if rule.summary == "frequent":
+            frequent = metrics.frequent(computation.matches)
+            defined = defined[frequent]
+            entry["n"] = sum(_count(computation.matches, "boxes", 0, index) for index in np.flatnonzero(frequent))
         entry["num_classes"] = int(defined[:, 0].sum())
         entry["reduced_resamples"] = int((defined[:, 1:].sum(axis=0) < defined[:, 0].sum()).sum())
     return entry
@@ -139,19 +147,24 @@ def _overall_entry(computation: metrics.Computation, name: str) -> dict:
 
 def _class_entry(matches: Matches, metric: str, index: int, values: np.ndarray) -> dict:
     rule = metrics.CLASS_METRICS[metric]
-    return _entry(values, _count(matches, rule.unit, rule.area, index), rule.unit, rule.definition)
+    return _entry(values, _count(matches, rule.unit, rule.area, index), rule.unit, rule.definition, rule.interpolated)
 
 
-def _entry(values: np.ndarray, n: int, unit: str, definition: str) -> dict:
+def _entry(values: np.ndarray, n: int, unit: str, definition: str, interpolated: bool) -> dict:
     """Describe values (1 + B,): the original sample's, then the resamples'."""
-    return {
-        "value": float(values[0]) if np.isfinite(values[0]) else None,
-        "interval": bootstrap.interval(values[1:]) if np.isfinite(values[0]) else None,
+    defined = bool(np.isfinite(values[0]))
+    limits = bootstrap.interval(bootstrap.corrected(values, interpolated)) if defined else None
+    entry = {
+        "value": float(values[0]) if defined else None,
+        "interval": limits and [min(1.0, max(0.0, limit)) for limit in limits],
         "n": n,
         "unit": unit,
         "undefined_resamples": int((~np.isfinite(values[1:])).sum()),
         "definition": definition,
     }
+    if interpolated and limits:
+        entry["bias"] = bootstrap.BIAS_OF_SAMPLE * bootstrap.resample_bias(values)
+    return entry
 
 
 def _count(matches: Matches, unit: str, area: int, index: int | None = None) -> int:
@@ -172,7 +185,9 @@ def _row(ours: metrics.Computation, theirs: metrics.Computation) -> dict:
     return {
         "metrics": {name: _overall_entry(theirs, name) for name in names},
         "model_minus_row": {
-            name: bootstrap.compared(ours.overall(name), theirs.overall(name)) for name in COMPARED if name in names
+            name: bootstrap.compared(ours.overall(name), theirs.overall(name), metrics.is_interpolated(name))
+            for name in COMPARED
+            if name in names
         },
         "per_class": {
             name: {"AP50": _class_entry(other, "AP50", index, theirs.per_class("AP50")[index])}

@@ -26,6 +26,7 @@ class ClassMetric:
     unit: str = "boxes"  # what n counts
     area: int = 0  # position in greedy.AREA_NAMES of the boxes that n counts
     column: int | None = None  # which one of several that are computed together
+    interpolated: bool = False  # an AP, which is too high on few films (bootstrap.corrected)
 
 
 @dataclass(frozen=True)
@@ -73,12 +74,12 @@ _FROC = f"share of truth boxes found at most {{}} false positives a film; hit: {
 _WITH = "; films without findings of the same split are counted where given"
 
 CLASS_METRICS: dict[str, ClassMetric] = {
-    "AP": ClassMetric(_ap(), _COCO_AP + _IOUS),
-    "AP50": ClassMetric(_ap(thresholds=(0,)), _COCO_AP + "at IoU 0.50"),
-    "AP75": ClassMetric(_ap(thresholds=(5,)), _COCO_AP + "at IoU 0.75"),
+    "AP": ClassMetric(_ap(), _COCO_AP + _IOUS, interpolated=True),
+    "AP50": ClassMetric(_ap(thresholds=(0,)), _COCO_AP + "at IoU 0.50", interpolated=True),
+    "AP75": ClassMetric(_ap(thresholds=(5,)), _COCO_AP + "at IoU 0.75", interpolated=True),
     **{
         f"AP_{name}": ClassMetric(
-            _ap(areas=(area,)), f"{_COCO_AP}{_IOUS}, truth boxes of {_SIZES[name]} pixels", area=area
+            _ap(areas=(area,)), f"{_COCO_AP}{_IOUS}, truth boxes of {_SIZES[name]} pixels", area=area, interpolated=True
         )
         for area, name in enumerate(_SIZES, start=1)
     },
@@ -87,7 +88,9 @@ CLASS_METRICS: dict[str, ClassMetric] = {
         for count in (1, 10, 100)
     },
     "AP40_vinbigdata": ClassMetric(
-        vinbigdata.average_precision_40, "VOC 2010 AP: area under the all-point precision-recall curve, IoU > 0.4"
+        vinbigdata.average_precision_40,
+        "VOC 2010 AP: area under the all-point precision-recall curve, IoU > 0.4",
+        interpolated=True,
     ),
     "mean_best_iou": ClassMetric(
         lambda matches, weights, classes: np.stack([agreement.mean_best_iou(matches, weights, [c]) for c in classes]),
@@ -102,10 +105,16 @@ CLASS_METRICS: dict[str, ClassMetric] = {
         "area under the ROC curve: films with the class against all others, by the highest score of the class",
         unit="films",
     ),
-    "AP_with_normals": ClassMetric(_ap(normals=True), f"{_COCO_AP}{_IOUS}; detections on normal films count"),
-    "AP50_with_normals": ClassMetric(_ap(thresholds=(0,), normals=True), f"{_COCO_AP}at IoU 0.50; normal films count"),
+    "AP_with_normals": ClassMetric(
+        _ap(normals=True), f"{_COCO_AP}{_IOUS}; detections on normal films count", interpolated=True
+    ),
+    "AP50_with_normals": ClassMetric(
+        _ap(thresholds=(0,), normals=True), f"{_COCO_AP}at IoU 0.50; normal films count", interpolated=True
+    ),
     "AP40_vinbigdata_with_normals": ClassMetric(
-        partial(vinbigdata.average_precision_40, normals=True), "VOC 2010 AP, IoU > 0.4; normal films count"
+        partial(vinbigdata.average_precision_40, normals=True),
+        "VOC 2010 AP, IoU > 0.4; normal films count",
+        interpolated=True,
     ),
 }
 
@@ -210,6 +219,17 @@ class Computation:
         return self._done[function] if column is None else self._done[function][column]
 
 
+def is_interpolated(metric: str) -> bool:
+    """Tell whether an overall metric rests on interpolated precision (bootstrap.corrected)."""
+    rule = OVERALL[metric]
+    return rule.of is not None and CLASS_METRICS[rule.of].interpolated
+
+
+def frequent(matches: Matches) -> np.ndarray:
+    """Tell which classes (C,) at least MIN_FILMS of the films show."""
+    return film_level.film_labels(matches).sum(axis=0) >= MIN_FILMS
+
+
 def class_indices(matches: Matches, classes: Sequence[str] | None) -> list[int]:
     names = matches.class_names if classes is None else classes
     return [matches.class_index(name) for name in names]
@@ -224,8 +244,7 @@ def _support(per_class, matches, weights, indices) -> np.ndarray:
 
 
 def _frequent(per_class, matches, weights, indices) -> np.ndarray:
-    films = film_level.film_labels(matches).sum(axis=0)[list(indices)]
-    return weighted_mean(per_class, np.broadcast_to((films >= MIN_FILMS)[:, None], per_class.shape))
+    return weighted_mean(per_class, np.broadcast_to(frequent(matches)[list(indices), None], per_class.shape))
 
 
 def _no_finding(per_class, matches, weights, indices) -> np.ndarray:

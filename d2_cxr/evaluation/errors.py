@@ -1,0 +1,132 @@
+"""Where a detector goes wrong: kinds of false positives, missed boxes, what each costs, and the worst films.
+
+The kinds follow TIDE (Bolya et al. 2020, https://arxiv.org/abs/2008.08115): a false positive is told by its best IoU
+with a truth box of its own class and of another one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from d2_cxr.evaluation import coco, froc
+from d2_cxr.evaluation.greedy import HIT, IGNORED
+from d2_cxr.evaluation.matching import Matches
+
+FOREGROUND, BACKGROUND = 0.5, 0.1  # IoU
+KINDS = {
+    "duplicate": f"IoU >= {FOREGROUND} with a truth box of its class that a better-scored detection has",
+    "class": f"IoU >= {FOREGROUND} with a truth box of another class",
+    "place": f"{BACKGROUND} <= IoU < {FOREGROUND} with a truth box of its class",
+    "class and place": f"{BACKGROUND} <= IoU < {FOREGROUND} with a truth box of another class only",
+    "background": f"IoU < {BACKGROUND} with every truth box of the film",
+}
+MISSED = f"truth box that no detection of its class hits at IoU >= {FOREGROUND}"
+
+
+def kinds(matches: Matches) -> np.ndarray:
+    """Return the kind of each detection, (D,) int64: position in KINDS, -1 for a hit at IoU 0.50 (or ignored)."""
+    same, other = matches.dt_iou_same, matches.dt_iou_other
+    kind = np.select(
+        [same >= FOREGROUND, other >= FOREGROUND, same >= BACKGROUND, other >= BACKGROUND], [0, 1, 2, 3], default=4
+    )
+    return np.where(np.isin(matches.dt_coco[:, 0, 0], (HIT, IGNORED)), -1, kind)
+
+
+def working_score(matches: Matches, false_positives: float = 1.0) -> float | None:
+    """Return the lowest score with at most so many false positives a film, all classes pooled; None if none."""
+    points = froc.curve(matches)
+    admitted = points["false_positives_per_film"] <= false_positives
+    return float(points["score"][admitted][-1]) if admitted.any() else None
+
+
+def breakdown(matches: Matches, score: float | None = None) -> dict:
+    """Count errors among the detections with at least this score, and say what each kind costs.
+
+    Args:
+        score: default `working_score`, the one with 1 false positive a film.
+
+    Returns:
+        score, num_detections, hits, false_positives {kind: {n, ap50_gain, definition}}, missed {n, of, ap50_gain,
+        definition}. `ap50_gain` is by how much AP50 would rise if errors of that kind, at any score, did not exist.
+    """
+    score = working_score(matches) if score is None else score
+    kind = kinds(matches)
+    passing = matches.dt_score >= (np.inf if score is None else score)
+    hit = _hits(matches)
+    counted = ~matches.gt_crowd
+    before = _ap50(matches)
+    return {
+        "score": score,
+        "num_detections": int(passing.sum()),
+        "hits": int((hit & passing).sum()),
+        "false_positives": {
+            name: {
+                "n": int((passing & (kind == index)).sum()),
+                "ap50_gain": _gain(before, _without(matches, kind == index)),
+                "definition": definition,
+            }
+            for index, (name, definition) in enumerate(KINDS.items())
+        },
+        "missed": {
+            "n": int(counted.sum() - (hit & passing).sum()),
+            "of": int(counted.sum()),
+            "ap50_gain": _gain(before, _without_missed(matches)),
+            "definition": MISSED,
+        },
+    }
+
+
+def worst_films(matches: Matches, number: int, score: float | None = None) -> list[dict]:
+    """Return the films with most errors, worst first: film (name), missed, false_positives, hits, at this score.
+
+    Ties: more boxes missed first, then film order. Normal films take part.
+    """
+    score = working_score(matches) if score is None else score
+    passing = matches.dt_score >= (np.inf if score is None else score)
+    hit = _hits(matches)
+    count = lambda films: np.bincount(films, minlength=matches.num_films)  # noqa: E731
+    hits = count(matches.dt_film[passing & hit])
+    false = count(matches.dt_film[passing & (kinds(matches) >= 0)])
+    missed = count(matches.gt_film[~matches.gt_crowd]) - hits
+    order = np.lexsort((-missed, -(missed + false)))[:number]
+    return [
+        {
+            "film": str(matches.film_names[film]),
+            "missed": int(missed[film]),
+            "false_positives": int(false[film]),
+            "hits": int(hits[film]),
+        }
+        for film in order
+    ]
+
+
+def _hits(matches: Matches) -> np.ndarray:
+    return matches.dt_coco[:, 0, 0] == HIT
+
+
+def _ap50(matches: Matches) -> float:
+    values = coco.average_precision(matches, np.ones((matches.num_films, 1)), areas=(0,), thresholds=(0,))
+    return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
+
+
+def _gain(before: float, changed: Matches) -> float | None:
+    gain = _ap50(changed) - before
+    return gain if np.isfinite(gain) else None
+
+
+def _without(matches: Matches, gone: np.ndarray) -> Matches:
+    codes = matches.dt_coco.copy()
+    codes[gone, 0, 0] = IGNORED
+    return replace(matches, dt_coco=codes)
+
+
+def _without_missed(matches: Matches) -> Matches:
+    """Take out, class by class, as many truth boxes as no detection hits; which ones does not matter for AP."""
+    crowd = matches.gt_crowd.copy()
+    for index in range(len(matches.class_names)):
+        boxes = np.flatnonzero((matches.gt_class == index) & ~crowd)
+        hits = int((_hits(matches) & (matches.dt_class == index)).sum())
+        crowd[boxes[hits:]] = True
+    return replace(matches, gt_crowd=crowd)
