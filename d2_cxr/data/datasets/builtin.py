@@ -21,7 +21,7 @@ PARTS = ("train", "val", "test")
 PERCENTS = tuple(range(10, 100, 10))
 SEEDS = tuple(range(10))
 
-# Sets below $DETECTRON2_DATASETS and their classes. Phantoms are rendered with VinDr-CXR's classes and are no VinDr-CXR.
+# Sets below $DETECTRON2_DATASETS and their classes. Phantoms are rendered with VinDr-CXR's classes, not from its films.
 BUILTIN = {
     "vindr_cxr": vindr_cxr.CLASS_NAMES,
     "phantom_cxr": vindr_cxr.CLASS_NAMES,

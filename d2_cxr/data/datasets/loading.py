@@ -43,7 +43,9 @@ def prepared_films(names: Sequence[str]) -> list[dict]:
         for image in images:
             film = _film_id(image)
             if film not in hashes:
-                raise ValueError(f"{folder / 'manifest.csv'} has no row for film {film} of {name}; prepare the set again")
+                raise ValueError(
+                    f"{folder / 'manifest.csv'} has no row for film {film} of {name}; prepare the set again"
+                )
             path = str(folder / "images" / image["file_name"])
             films.setdefault(path, {"image_id": film, "file_name": path, **hashes[film]})
     return list(films.values())
@@ -81,8 +83,8 @@ def _check_published(name: str, path: Path, images: list[dict]) -> None:
         return
     if not vindr_cxr.matches_published(part, [_film_id(image) for image in images]):
         raise ValueError(
-            f"data set {name}: the {len(images)} films of {path} are not those of the published split (row order of the "
-            "CSV?); prepare again with --order-csv train.csv, or use the stratified names"
+            f"data set {name}: the {len(images)} films of {path} are not those of the published split (row order "
+            "of the CSV?); prepare again with --order-csv train.csv, or use the stratified names"
         )
 
 

@@ -1,0 +1,102 @@
+"""Charts of the label statistics as SVG text for the page; colours of Okabe and Ito, legible without colour vision."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+
+_BLUE, _ORANGE, _GREEN, _GREY = "#0072B2", "#E69F00", "#009E73", "#999999"
+
+
+def class_balance(found: dict) -> str:
+    """Draw each class's training films before and after resampling, stochastic and by ceiling (Fig. 3)."""
+    entries = sorted(found["classes"].items(), key=lambda item: -item[1]["train_images"])
+    axes, places = _horizontal([name for name, _ in entries])
+    series = (("train_images", "original", _GREY), ("expected_exposures", "resampled", _BLUE))
+    for shift, (key, label, color) in enumerate((*series, ("ceil_exposures", "resampled, ceiling", _ORANGE))):
+        axes.barh(places + 0.27 * (shift - 1), [entry[key] for _, entry in entries], 0.27, label=label, color=color)
+    axes.set_xlabel("films an epoch")
+    axes.legend(frameon=False)
+    return _svg(axes)
+
+
+def density(audit: dict) -> str:
+    """Draw fused boxes a film in each tenth of the split's order."""
+    axes = _axes(4)
+    tenths = np.arange(1, len(audit["deciles"]) + 1)
+    axes.bar(tenths, audit["deciles"], color=_BLUE)
+    axes.set(xlabel="tenth of the films, in the order train, val, test", ylabel="fused boxes a film", xticks=tenths)
+    return _svg(axes)
+
+
+def partition(found: dict) -> str:
+    """Draw how many training films keep their labels at each unlabeled share (Fig. 2)."""
+    axes, places = _horizontal([f"{share} %" for share in found["fractions"]])
+    labeled = [entry["labeled"] for entry in found["fractions"].values()]
+    unlabeled = [entry["unlabeled"] for entry in found["fractions"].values()]
+    axes.barh(places, unlabeled, color=_GREY, label="without labels")
+    axes.barh(places, labeled, left=unlabeled, color=_BLUE, label="with labels")
+    axes.set(xlabel="training films", ylabel="unlabeled share")
+    axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, 1.12), ncols=2)
+    return _svg(axes)
+
+
+def readers(audit: dict) -> str:
+    """Draw which share of the films with findings each reader read, by part."""
+    axes, places = _horizontal(list(audit["readers"]))
+    parts = [(part, total) for part, total in audit["films"].items() if total]
+    for shift, ((part, total), color) in enumerate(zip(parts, (_BLUE, _GREEN, _ORANGE), strict=False)):
+        shares = [100 * films[part] / total for films in audit["readers"].values()]
+        axes.barh(places + 0.27 * (shift - 1), shares, 0.27, label=part, color=color)
+    axes.set(xlabel="per cent of the part's films that the reader read", xlim=(0, 100))
+    axes.legend(frameon=False)
+    return _svg(axes)
+
+
+def readers_predict(audit: dict) -> str:
+    """Draw the AUROC of the readers' names for each class."""
+    entries = {"any finding": audit["any_finding"], **audit["classes"]}
+    entries = {name: entry["auroc"] for name, entry in entries.items() if entry["auroc"] is not None}
+    axes, places = _horizontal(list(entries))
+    axes.scatter(list(entries.values()), places, color=_BLUE, zorder=3)
+    axes.axvline(0.5, color=_GREY, linestyle="--", linewidth=1)
+    axes.set(xlabel="AUROC of the readers' names alone (0.5 = chance)", xlim=(0.4, 1))
+    axes.grid(axis="x", color="#e5e5e5")
+    return _svg(axes)
+
+
+def box_f1(audit: dict) -> str:
+    """Draw the pairwise F1 of readers for each class."""
+    entries = {name: entry["f1"] or 0 for name, entry in {**audit["classes"], "all classes": audit["all"]}.items()}
+    axes, places = _horizontal(list(entries))
+    axes.barh(places, list(entries.values()), 0.6, color=_BLUE)
+    axes.set(xlabel=f"box F1 of two readers, IoU > {audit['iou_threshold']:g}", xlim=(0, 1))
+    return _svg(axes)
+
+
+def _axes(height: float):
+    from matplotlib.figure import Figure  # no pyplot: no display and no global state
+
+    figure = Figure(figsize=(7.2, height), layout="constrained")
+    axes = figure.subplots()
+    axes.spines[["top", "right"]].set_visible(False)
+    return axes
+
+
+def _horizontal(labels: list[str]):
+    """Return axes with one row a label, the first on top, and the rows' places (N,)."""
+    axes = _axes(1.2 + 0.34 * len(labels))
+    places = np.arange(len(labels))
+    axes.set_yticks(places, labels)
+    axes.invert_yaxis()
+    return axes, places
+
+
+def _svg(axes) -> str:
+    import matplotlib
+
+    text = io.StringIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "d2_cxr"}):
+        axes.figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
+    return text.getvalue()[text.getvalue().index("<svg") :]

@@ -1,0 +1,62 @@
+"""Tell what a table of annotations says before any film is opened: counts, class balance, splits, agreement, audits.
+
+    python tools/label_statistics.py train.csv --html labels.html --json labels.json
+
+Reads VinDr-CXR's tables (Kaggle, PhysioNet), RSNA's and NIH's, and any table in one of these layouts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+
+from d2_cxr.cli import run_tool
+
+EXAMPLE = "example: python tools/label_statistics.py train.csv --split stratified --seed 1 --html labels.html"
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], epilog=EXAMPLE)
+    parser.add_argument("csv", help="table of annotations; .csv, .csv.gz or .zip")
+    parser.add_argument("--json", metavar="OUT", help="write everything as JSON")
+    parser.add_argument("--html", metavar="OUT", help="write a page with charts")
+    parser.add_argument("--split", choices=["published", "stratified"], default="published")
+    parser.add_argument("--seed", type=int, default=0, help="of the stratified split and of the audits (default 0)")
+    parser.add_argument("--fusion", default="mean", help="mean, majority:K or none (default mean)")
+    parser.add_argument("--iou-threshold", type=float, default=0.2, help="of the fusion (default 0.2)")
+    parser.add_argument(
+        "--classes",
+        default="card",
+        help="card (the layout's own list), extended (VinDr-CXR's 22 local labels), from-csv (the names found), or "
+        "names separated by commas",
+    )
+    parser.add_argument("--patients", metavar="CSV", help="second table with image_id and patient_id")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse_args(argv)
+    from d2_cxr.data.label_report import report_labels
+
+    names = args.classes.split(",") if "," in args.classes else args.classes
+    text = report_labels(
+        args.csv,
+        split=args.split,
+        seed=args.seed,
+        fusion=args.fusion,
+        iou_threshold=args.iou_threshold,
+        class_names=names,
+        patients_csv=args.patients,
+        json_path=args.json,
+        html_path=args.html,
+        command=shlex.join(["python", "tools/label_statistics.py", *(sys.argv[1:] if argv is None else argv)]),
+    )
+    print(text)
+    written = [path for path in (args.json, args.html) if path]
+    print(f"Wrote {' and '.join(written)}" if written else "Nothing written; --json OUT and --html OUT keep the result")
+    return 0
+
+
+if __name__ == "__main__":
+    run_tool(main)
