@@ -11,8 +11,12 @@ def add_cxr_config(cfg) -> None:
     # Own prepared sets to register before anything is loaded: [[name, folder of the prepared set], ...].
     cfg.CXR.DATASETS = []
 
-    # Films of NAME_normal_train added to each training epoch as negatives, as a share of the films with findings.
+    # Films of NAME_normal_train shown as negatives, per film with findings shown: 0.5 makes every third film a normal
+    # one. Drawn anew each epoch; repeat factors are computed without them.
     cfg.CXR.NORMAL_RATIO = 0.0
+
+    # Evaluate on NAME_normal_test beside NAME_test: false positives on normal films, film-level AUROC.
+    cfg.CXR.TEST_NORMALS = True
 
     # Train with weights that carry no card and are no known zoo file; the weights report says so.
     cfg.CXR.WEIGHTS_UNCHECKED = False
@@ -22,3 +26,40 @@ def add_cxr_config(cfg) -> None:
 
     # Epochs at which the learning rate drops, used when EPOCHS > 0.
     cfg.CXR.STEP_EPOCHS = []
+
+    # "SGD" is Detectron2's; "AdamW" takes BASE_LR, WEIGHT_DECAY and CLIP_GRADIENTS from SOLVER and has no momentum key.
+    cfg.CXR.OPTIMIZER = "SGD"
+
+    # Number format of training: "off" (float32), "bf16", "auto" (bf16 where a probe of this machine finds it faster).
+    # SOLVER.AMP.ENABLED remains Detectron2's float16 for GPUs.
+    cfg.CXR.AMP = "off"
+
+    # Convolutions on channels-last tensors: the same numbers up to rounding, faster on CPUs and tensor cores.
+    cfg.CXR.CHANNELS_LAST = False
+
+    # TF32 matrix products on GPUs that have them.
+    cfg.CXR.TF32 = False
+
+    # PyTorch's threads for a process; 0 leaves them as they are.
+    cfg.CXR.NUM_THREADS = 0
+
+    # Set that TEST.EVAL_PERIOD evaluates during training; "" is NAME_val of the training set's split.
+    cfg.CXR.VAL_DATASET = ""
+
+    # Evaluate that set after the last iteration too; its thresholds go into the card of the weights.
+    cfg.CXR.VAL_AT_END = True
+
+    # Also the loss on the validation set at each evaluation, as val_* in metrics.json.
+    cfg.CXR.VAL_LOSS = False
+
+    # Stop after this many evaluations without a better validation mAP; 0 never stops early.
+    cfg.CXR.PATIENCE = 0
+
+    # Which weights are tested at the end: "last", or "best" on validation.
+    cfg.CXR.TEST_WEIGHTS = "last"
+
+    # Bootstrap resamples of an evaluation.
+    cfg.CXR.RESAMPLES = 1000
+
+    # Periodic checkpoints kept; the newest serves --resume.
+    cfg.CXR.KEEP_CHECKPOINTS = 2

@@ -1,0 +1,1 @@
+"""Training, evaluation and prediction with Detectron2: `trainer.setup`, `trainer.train`, `predictor.Predictor`."""

@@ -1,0 +1,97 @@
+"""The card of a detector: everything that prediction needs, inside the weights file (docs/formats.md, 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import yaml
+from detectron2.config import CfgNode, get_cfg
+
+import d2_cxr
+from d2_cxr import artifacts
+from d2_cxr.checkpoint.weights_card import WeightsCard, project_commit
+from d2_cxr.data.datasets import builtin
+
+_FILM_BYTES = 8  # of source and image sha256 each, as in a pretraining's list
+
+
+def detector_card(cfg, class_names: Sequence[str], origin: WeightsCard | None, num_films: int) -> WeightsCard:
+    """Return the card of a detector trained with a config.
+
+    Args:
+        cfg: of the run.
+        class_names: index = category of the model.
+        origin: card of the weights that it started from.
+        num_films: training films with findings.
+    """
+    values = artifacts.read_json(builtin.set_folder(cfg.DATASETS.TRAIN[0]) / "dataset.json")
+    start = cfg.MODEL.WEIGHTS.rsplit("/", 1)[-1] or "random"
+    return WeightsCard(
+        architecture=f"resnet{cfg.MODEL.RESNETS.DEPTH}",
+        depth=cfg.MODEL.RESNETS.DEPTH,
+        pixel_mean=[float(value) for value in cfg.MODEL.PIXEL_MEAN],
+        pixel_std=[float(value) for value in cfg.MODEL.PIXEL_STD],
+        input_format=cfg.INPUT.FORMAT,
+        stride_in_1x1=cfg.MODEL.RESNETS.STRIDE_IN_1X1,
+        norm=cfg.MODEL.RESNETS.NORM,
+        method=f"{cfg.MODEL.META_ARCHITECTURE} from {(origin and origin.method) or start}",
+        batch_size=cfg.SOLVER.IMS_PER_BATCH,
+        initialized_from=start,
+        source_format="d2_cxr detector",
+        data_names=list(cfg.DATASETS.TRAIN),
+        num_films=num_films,
+        data_fingerprints={name: values.get("images_fingerprint") for name in cfg.DATASETS.TRAIN},
+        preprocess=values.get("preprocess"),
+        licence=origin.licence if origin else None,
+        citation=origin.citation if origin else None,
+        project_version=d2_cxr.__version__,
+        project_commit=project_commit(),
+        config=portable_config(cfg),
+        class_names=list(class_names),
+    )
+
+
+def portable_config(cfg) -> str:
+    """Return the config as YAML without this machine's paths."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.MODEL.WEIGHTS, cfg.OUTPUT_DIR, cfg.CXR.DATASETS = "", "./output", []
+    return cfg.dump()
+
+
+def config_of(card: WeightsCard, source: str) -> CfgNode:
+    """Return the config inside a detector's card; inverse of `portable_config`.
+
+    Args:
+        source: name of the file, for errors.
+
+    Raises:
+        ValueError: the card is not a detector's, or its config has keys that this version does not know.
+    """
+    if not card.config or not card.class_names:
+        raise ValueError(f"{source} holds a backbone, not a detector; give a run's model_final.pth")
+    cfg = get_cfg()
+    d2_cxr.add_cxr_config(cfg)
+    try:
+        cfg.merge_from_other_cfg(CfgNode(yaml.safe_load(card.config)))
+    except (KeyError, ValueError, AssertionError, yaml.YAMLError) as error:
+        raise ValueError(f"{source}: its config does not fit this version ({' '.join(str(error).split())})") from error
+    return cfg
+
+
+def film_hashes(names: Sequence[str], others: torch.Tensor | None = None) -> torch.Tensor:
+    """Return the list of films that a file was trained on: (N, 16) uint8, sorted, each film once.
+
+    Args:
+        names: data sets of the training.
+        others: the list of the weights that it started from.
+    """
+    rows = {
+        bytes.fromhex(film["source_sha256"])[:_FILM_BYTES] + bytes.fromhex(film["image_sha256"])[:_FILM_BYTES]
+        for film in builtin.prepared_films(list(names))
+    }
+    if others is not None:
+        rows |= {row.tobytes() for row in others.numpy()}
+    return torch.from_numpy(np.frombuffer(b"".join(sorted(rows)), np.uint8).copy().reshape(-1, 2 * _FILM_BYTES))

@@ -1,0 +1,167 @@
+"""What a run does beside its steps, as Detectron2 hooks."""
+
+from __future__ import annotations
+
+import logging
+import math
+
+import numpy as np
+import torch
+from detectron2.engine import HookBase
+from detectron2.utils import comm
+from torch import nn
+from tqdm import tqdm
+
+logger = logging.getLogger(__name__)
+
+
+class StepSeed(HookBase):
+    """Seed PyTorch before each step from the run's seed, the iteration and the process.
+
+    Proposals and RoIs are sampled at random; so a resumed run continues with the numbers of the uninterrupted one,
+    and an evaluation in between changes nothing.
+    """
+
+    def __init__(self, seed: int):
+        self._seed = seed
+
+    def before_step(self) -> None:
+        torch.manual_seed(step_seed(self._seed, self.trainer.iter, comm.get_rank()))
+
+
+def step_seed(seed: int, iteration: int, rank: int) -> int:
+    """Return a 64-bit seed in which neighbouring iterations have nothing in common."""
+    return int(np.random.SeedSequence([seed % 2**32, iteration, rank]).generate_state(1, np.uint64)[0] >> 1)
+
+
+class Checkpoints(HookBase):
+    """Save periodically, and `model_final` after the last step, also after an early stop."""
+
+    def __init__(self, checkpointer, period: int):
+        self._checkpointer, self._period = checkpointer, period
+
+    def after_step(self) -> None:
+        done = self.trainer.iter + 1
+        if done >= self.trainer.max_iter:
+            self._checkpointer.save("model_final", iteration=self.trainer.iter)
+        elif done % self._period == 0:
+            self._checkpointer.save(f"model_{self.trainer.iter:07d}", iteration=self.trainer.iter)
+
+
+class Validation(HookBase):
+    """Evaluate on the validation set; keep the best weights; stop when they get no better.
+
+    Stands before `Checkpoints`: what it finds, and that it ends the training, belongs into the checkpoint.
+    """
+
+    metric = "bbox/AP"  # mAP, COCO, in per cent
+
+    def __init__(self, period: int, evaluate, checkpointer, patience: int = 0, loss=None):
+        """
+        Args:
+            period: iterations between evaluations; there is one after the last iteration as well.
+            evaluate: () -> {"bbox": {"AP": per cent, ...}}; {} on processes other than the first.
+            patience: evaluations without a better mAP before the training ends; 0 never ends it.
+            loss: () -> {name: value} on the validation set, or None.
+        """
+        self._period, self._evaluate, self._checkpointer = period, evaluate, checkpointer
+        self._patience, self._loss = patience, loss
+        self.best, self.best_iteration, self.waited = -math.inf, -1, 0
+        self.history: list[dict] = []
+
+    def after_step(self) -> None:
+        done = self.trainer.iter + 1
+        if done % self._period == 0 or done >= self.trainer.max_iter:
+            self._validate()
+
+    def _validate(self) -> None:
+        storage, iteration = self.trainer.storage, self.trainer.iter
+        losses = self._loss() if self._loss else {}
+        results = {name: float(value) for name, value in self._evaluate().get("bbox", {}).items()}
+        if comm.is_main_process():
+            for name, value in results.items():
+                storage.put_scalar(f"bbox/{name}", value, smoothing_hint=False)
+        for name, value in losses.items():
+            storage.put_scalar(f"val_{name}", value, smoothing_hint=False)
+        self._judge(comm.all_gather(results.get("AP", math.nan))[0], iteration)
+        self.history.append({"iteration": iteration + 1, "AP": results.get("AP"), **losses})
+        comm.synchronize()
+
+    def _judge(self, value: float, iteration: int) -> None:
+        if value > self.best:  # False for NaN, which is what no prediction at all gives
+            self.best, self.best_iteration, self.waited = value, iteration, 0
+            self._checkpointer.save_weights("model_best", iteration=iteration)
+            logger.info("validation mAP %.2f after %d iterations: best so far", value, iteration + 1)
+            return
+        self.waited += 1
+        logger.info("validation mAP %.2f; best %.2f, %d evaluations ago", value, self.best, self.waited)
+        if self._patience and self.waited >= self._patience and iteration + 1 < self.trainer.max_iter:
+            logger.info("stopped after %d iterations: no better for %d evaluations", iteration + 1, self.waited)
+            self.trainer.max_iter = iteration + 1  # the trainer's loop and the hooks that follow go by it
+
+    def state_dict(self) -> dict:
+        return {
+            "best": self.best,
+            "best_iteration": self.best_iteration,
+            "waited": self.waited,
+            "history": self.history,
+        }
+
+    def load_state_dict(self, state: dict) -> None:
+        self.best, self.best_iteration, self.waited = state["best"], state["best_iteration"], state["waited"]
+        self.history = list(state["history"])
+
+
+class ProgressBar(HookBase):
+    """A bar on the terminal with the total loss; nothing where there is no terminal."""
+
+    def before_train(self) -> None:
+        self._bar = tqdm(
+            total=self.trainer.max_iter,
+            initial=self.trainer.start_iter,
+            desc="train",
+            unit="it",
+            disable=None if comm.is_main_process() else True,
+        )
+
+    def after_step(self) -> None:
+        self._bar.update()
+        if (self.trainer.iter + 1) % 10 == 0:
+            loss = self.trainer.storage.latest().get("total_loss")
+            self._bar.set_postfix(loss=f"{loss[0]:.3f}" if loss else "?", refresh=False)
+
+    def after_train(self) -> None:
+        self._bar.close()
+
+
+def validation_loss(model: nn.Module, loader) -> dict[str, float]:
+    """Return the mean of each loss over a loader's films, without gradients and without moving BatchNorm's statistics.
+
+    Args:
+        model: in training mode; left as it was.
+        loader: batches of samples with `instances`.
+    """
+    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    states = [module.training for module in norms]
+    sums: dict[str, float] = {}
+    count = 0
+    for module in norms:
+        module.eval()
+    try:
+        with torch.no_grad():
+            for batch in loader:
+                torch.manual_seed(count)  # the same proposals are sampled at each evaluation
+                for name, value in model(batch).items():
+                    sums[name] = sums.get(name, 0.0) + float(value) * len(batch)
+                count += len(batch)
+    finally:
+        for module, state in zip(norms, states, strict=True):
+            module.train(state)
+    return _mean_over_processes(sums, count)
+
+
+def _mean_over_processes(sums: dict[str, float], count: int) -> dict[str, float]:
+    parts = comm.all_gather((sums, count))
+    total = sum(part[1] for part in parts)
+    means = {name: sum(part[0].get(name, 0.0) for part in parts) / total for name in sums}
+    return {**means, "total_loss": sum(means.values())}

@@ -1,0 +1,135 @@
+"""`run.json`: what a run was made from, written when it starts and again when it ends (docs/formats.md, 3)."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import os
+import platform
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from d2_cxr import __version__, artifacts
+from d2_cxr.checkpoint.weights_card import WeightsCard, project_commit
+from d2_cxr.data.datasets import builtin
+
+FORMAT_VERSION = 1
+RUNNING, FINISHED, FAILED = "running", "finished", "failed"
+_PACKAGES = ("torch", "torchvision", "numpy", "pycocotools", "faster-coco-eval", "opencv-python-headless")
+
+
+class RunRecord:
+    """The content of a run folder's `run.json`; every change is written at once."""
+
+    def __init__(self, output_dir: str | Path, values: Mapping, writes: bool = True):
+        """
+        Args:
+            values: plain values of `start_values`.
+            writes: False on processes other than the first.
+        """
+        self._path, self._writes = Path(output_dir) / "run.json", writes
+        self.values = dict(values)
+
+    def start(self) -> None:
+        self.update(status=RUNNING, start=now(), end=None)
+
+    def finish(self, results: Mapping) -> None:
+        self.update(status=FINISHED, end=now(), results=results)
+
+    def fail(self, error: BaseException) -> None:
+        self.update(status=FAILED, end=now(), error=f"{type(error).__name__}: {error}")
+
+    def update(self, **values) -> None:
+        self.values |= plain(values)
+        if self._writes:
+            artifacts.write_json(self._path, self.values)
+
+
+def start_values(cfg, seed: int, schedule: Mapping, preview: Mapping, card: WeightsCard | None) -> dict:
+    """Return what is known of a run before its first step, plain values."""
+    names = [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]
+    return {
+        "format_version": FORMAT_VERSION,
+        "command": sys.argv,
+        "project_version": __version__,
+        "commit": project_commit(),
+        "seed": seed,
+        "versions": versions(),
+        "hardware": hardware(cfg.MODEL.DEVICE),
+        "train": list(cfg.DATASETS.TRAIN),
+        "test": list(cfg.DATASETS.TEST),
+        "datasets": {name: dataset_record(name) for name in names},
+        "num_train_films": preview["num_films"],
+        "schedule": dict(schedule),
+        "preview": dict(preview),
+        "weights": cfg.MODEL.WEIGHTS or None,
+        "weights_card": card.to_dict() if card else None,
+        "weights_unchecked": bool(cfg.MODEL.WEIGHTS) and card is None,
+    }
+
+
+def finished_results(output_dir: str | Path) -> dict | None:
+    """Return the results of a run that finished in this folder, None where none did."""
+    path = Path(output_dir) / "run.json"
+    if not path.is_file():
+        return None
+    record = artifacts.read_json(path)
+    return record.get("results", {}) if record.get("status") == FINISHED else None
+
+
+def dataset_record(name: str) -> dict:
+    """Return fingerprints and preparation of the set behind a name, as its dataset.json says."""
+    path = builtin.set_folder(name) / "dataset.json"
+    if not path.is_file():
+        return {}
+    values = artifacts.read_json(path)
+    keys = ("images_fingerprint", "annotations_fingerprint", "preprocess", "fusion")
+    return {key: values.get(key) for key in keys}
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what a result depends on."""
+    found = {"python": platform.python_version()}
+    for package in (*_PACKAGES, "detectron2", "sal-detectron2"):
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def hardware(device: str) -> dict:
+    """Return the device and what it is."""
+    values = {"device": device, "processor": _processor(), "cores": os.cpu_count(), "threads": torch.get_num_threads()}
+    if device.startswith("cuda"):
+        values["gpu"] = torch.cuda.get_device_name(torch.device(device))
+    return values
+
+
+def plain(value):
+    """Return JSON values: numpy and torch numbers become Python's, NaN and infinity become None."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(entry) for entry in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, float) and not (value == value and abs(value) != float("inf")):
+        return None
+    return value
+
+
+def now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def _processor() -> str:
+    """Return the processor's name; `platform` knows it on few systems."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())

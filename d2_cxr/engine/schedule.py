@@ -1,0 +1,63 @@
+"""How long a run trains: epochs of the *resampled* set to iterations, with the arithmetic in words.
+
+An epoch is one pass over the films as the sampler repeats them, so iterations follow from the sum of the repeat
+factors, not from the number of films: 15 epochs of VinDr-CXR's 3075 training films are 15 * 4657.88 / 8 = 8734
+iterations of batch 8.
+"""
+
+from __future__ import annotations
+
+import math
+
+_DETECTRON2_MAX_ITER = 40000  # its default; means "not stated" beside CXR.EPOCHS
+
+
+def iterations(epochs: float, epoch_length: float, batch: int) -> int:
+    """Return the iterations of that many epochs, rounded up, at least 1."""
+    return max(1, math.ceil(epochs * epoch_length / batch - 1e-9))
+
+
+def resolve(cfg, epoch_length: float) -> dict:
+    """Set `SOLVER.MAX_ITER` and `STEPS` from `CXR.EPOCHS` where that is positive; return the arithmetic.
+
+    Args:
+        cfg: changed in place.
+        epoch_length: expected number of films an epoch, normal films counted.
+
+    Returns:
+        plain values: epochs, epoch_length, batch, max_iter, steps, text (one line with the sum written out).
+
+    Raises:
+        ValueError: epochs and iterations are both stated and differ, or a step lies behind the end.
+    """
+    batch = cfg.SOLVER.IMS_PER_BATCH
+    if cfg.CXR.EPOCHS > 0:
+        _set_iterations(cfg, epoch_length, batch)
+    max_iter, steps = cfg.SOLVER.MAX_ITER, [step for step in cfg.SOLVER.STEPS if step < cfg.SOLVER.MAX_ITER]
+    cfg.SOLVER.STEPS = tuple(steps)  # Detectron2 warns about steps behind the end and passes over them
+    epochs = cfg.CXR.EPOCHS or max_iter * batch / epoch_length
+    text = f"{epochs:.4g} epochs * {epoch_length:.2f} films / batch {batch} = {max_iter} iterations"
+    if steps and cfg.SOLVER.LR_SCHEDULER_NAME == "WarmupMultiStepLR":
+        text += f"; learning rate {cfg.SOLVER.BASE_LR:g} drops by {cfg.SOLVER.GAMMA:g} at {', '.join(map(str, steps))}"
+    return {
+        "epochs": epochs,
+        "epoch_length": epoch_length,
+        "batch": batch,
+        "max_iter": max_iter,
+        "steps": steps,
+        "text": text,
+    }
+
+
+def _set_iterations(cfg, epoch_length: float, batch: int) -> None:
+    max_iter = iterations(cfg.CXR.EPOCHS, epoch_length, batch)
+    if cfg.SOLVER.MAX_ITER not in (_DETECTRON2_MAX_ITER, max_iter):
+        raise ValueError(
+            f"CXR.EPOCHS {cfg.CXR.EPOCHS} is {max_iter} iterations of this set, but SOLVER.MAX_ITER is "
+            f"{cfg.SOLVER.MAX_ITER}; set CXR.EPOCHS 0 to train by iterations"
+        )
+    late = [epoch for epoch in cfg.CXR.STEP_EPOCHS if epoch >= cfg.CXR.EPOCHS]
+    if late:
+        raise ValueError(f"CXR.STEP_EPOCHS {late} do not lie before the end, CXR.EPOCHS {cfg.CXR.EPOCHS}")
+    cfg.SOLVER.MAX_ITER = max_iter
+    cfg.SOLVER.STEPS = tuple(iterations(epoch, epoch_length, batch) for epoch in cfg.CXR.STEP_EPOCHS)

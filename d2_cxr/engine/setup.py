@@ -1,0 +1,169 @@
+"""A configuration ready to run: read safely, own sets registered, classes from the data set, contradictions refused."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from detectron2.config import CfgNode, get_cfg
+
+import d2_cxr
+from d2_cxr.data.datasets import builtin, loading
+
+logger = logging.getLogger(__name__)
+
+_DETECTRON2_NUM_CLASSES = 80  # its default; means "not stated" here
+_SPLIT_ENDING = "_train"
+
+
+def load_config(config_file: str | Path = "", opts: Sequence[str] = ()) -> CfgNode:
+    """Return Detectron2's config with the CXR keys, a YAML and then `KEY VALUE ...` merged; touches no data.
+
+    Args:
+        config_file: YAML without Python tags; "" is Detectron2's defaults.
+        opts: alternating keys and values, as on Detectron2's command line.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: an unknown key, a value of another type, Python tags; one line.
+    """
+    cfg = get_cfg()
+    d2_cxr.add_cxr_config(cfg)
+    if config_file and not Path(config_file).is_file():
+        raise FileNotFoundError(f"configuration {config_file} does not exist")
+    try:
+        if config_file:
+            cfg.merge_from_file(str(config_file), allow_unsafe=False)
+        cfg.merge_from_list(_as_list(opts))
+    except (KeyError, AssertionError, ValueError, TypeError, OSError) as error:
+        raise ValueError(f"{config_file or 'options'}: {_first_line(error)}") from error
+    except Exception as error:  # PyYAML's own family of errors
+        raise ValueError(f"{config_file}: not plain YAML: {' '.join(str(error).split())}") from error
+    _settle_length(cfg, opts)
+    return cfg
+
+
+def setup(config_file: str | Path = "", opts: Sequence[str] = (), output_dir: str | Path | None = None) -> CfgNode:
+    """Return the config of a run: `load_config`, then everything that needs the data sets' names.
+
+    Registers `CXR.DATASETS`, takes `ROI_HEADS.NUM_CLASSES` from the set, and moves to the CPU where there is no GPU.
+
+    Raises:
+        FileNotFoundError, ValueError: see `load_config`; a data set that has no such name or is not prepared; a number
+            of classes that contradicts the set.
+    """
+    cfg = load_config(config_file, opts)
+    if output_dir is not None:
+        cfg.OUTPUT_DIR = str(output_dir)
+    register_datasets(cfg)
+    _check_names(cfg)
+    set_num_classes(cfg)
+    _check_device(cfg)
+    return cfg
+
+
+def register_datasets(cfg: CfgNode) -> None:
+    """Register the own sets of `CXR.DATASETS`, [[name, folder], ...]; again in every process that uses the config."""
+    for entry in cfg.CXR.DATASETS:
+        if len(entry) != 2:
+            raise ValueError(f"CXR.DATASETS holds {entry}; give [[name, folder of the prepared set], ...]")
+        name, folder = entry
+        builtin.register_prepared(str(name), str(folder))
+
+
+def set_num_classes(cfg: CfgNode) -> None:
+    """Set `ROI_HEADS.NUM_CLASSES` (and RetinaNet's) to the number of classes of the training or test set.
+
+    Raises:
+        ValueError: the config states another number, or the sets have different classes.
+    """
+    names = [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]
+    classes = {name: builtin.class_names(name) for name in names}
+    if not classes:
+        return
+    first = names[0]
+    for name in names[1:]:
+        if classes[name] != classes[first]:
+            raise ValueError(f"{name} has the classes {classes[name]}, {first} has {classes[first]}")
+    stated, found = cfg.MODEL.ROI_HEADS.NUM_CLASSES, len(classes[first])
+    if stated not in (_DETECTRON2_NUM_CLASSES, found):
+        raise ValueError(
+            f"MODEL.ROI_HEADS.NUM_CLASSES is {stated}, but {first} has {found} classes; leave the key out, it is set "
+            "from the data set"
+        )
+    cfg.MODEL.ROI_HEADS.NUM_CLASSES = found
+    cfg.MODEL.RETINANET.NUM_CLASSES = found
+
+
+def companion(train_name: str, part: str) -> str:
+    """Return the name of another part of a training set's split.
+
+    companion("vindr_cxr_stratified_train_labeled_30_seed1", "normal_val") -> "vindr_cxr_stratified_normal_val"
+    """
+    named = builtin.parse_name(train_name)
+    split = train_name[len(named.set_name) :].partition(_SPLIT_ENDING)[0]  # "" or "_stratified"
+    return f"{named.set_name}{split}_{part}"
+
+
+def normals_beside(name: str) -> str | None:
+    """Return NAME_normal_test for NAME_test (or val) where the set has such films, else None."""
+    named = builtin.parse_name(name)
+    for part in ("test", "val"):
+        if named.kind == "boxes" and named.percent_labeled is None and name.endswith(f"_{part}"):
+            other = f"{name.removesuffix(part)}normal_{part}"
+            if (builtin.set_folder(other) / builtin.parse_name(other).json_path).is_file():
+                return other if loading.film_ids(other) else None
+    return None
+
+
+def _check_names(cfg: CfgNode) -> None:
+    for key, names in (("DATASETS.TRAIN", cfg.DATASETS.TRAIN), ("DATASETS.TEST", cfg.DATASETS.TEST)):
+        for name in names:
+            try:
+                named = builtin.parse_name(name)
+            except KeyError as error:
+                raise ValueError(f"{key}: {error.args[0]}") from error
+            if named.kind != "boxes":
+                raise ValueError(f"{key}: {name} has no boxes ({named.kind} films); normals come by CXR.NORMAL_RATIO")
+            if key == "DATASETS.TRAIN" and "/train.json" not in named.json_path:
+                raise ValueError(f"{key}: {name} is not for training; NAME_train and its labeled fractions are")
+
+
+def _settle_length(cfg: CfgNode, opts: Sequence[str]) -> None:
+    """Let SOLVER.MAX_ITER on the command line take over from epochs in a file, and refuse two lengths at once."""
+    given = set(_as_list(opts)[::2])
+    if "SOLVER.MAX_ITER" in given and cfg.CXR.EPOCHS > 0:
+        if "CXR.EPOCHS" in given:
+            raise ValueError("SOLVER.MAX_ITER and CXR.EPOCHS both set the length of training; give one")
+        logger.info("SOLVER.MAX_ITER %d takes over from CXR.EPOCHS %d", cfg.SOLVER.MAX_ITER, cfg.CXR.EPOCHS)
+        cfg.CXR.EPOCHS, cfg.CXR.STEP_EPOCHS = 0, []
+
+
+def _check_device(cfg: CfgNode) -> None:
+    if cfg.MODEL.DEVICE == "cuda" and not torch.cuda.is_available():
+        logger.warning("no GPU here: MODEL.DEVICE is set to cpu")
+        cfg.MODEL.DEVICE = "cpu"
+    if cfg.MODEL.DEVICE == "cpu" and cfg.SOLVER.AMP.ENABLED:
+        raise ValueError("SOLVER.AMP.ENABLED is Detectron2's float16 and needs a GPU; on the CPU use CXR.AMP bf16")
+    norms = {cfg.MODEL.RESNETS.NORM, cfg.MODEL.FPN.NORM, cfg.MODEL.ROI_BOX_HEAD.NORM}
+    if cfg.MODEL.DEVICE == "cpu" and "SyncBN" in norms:
+        raise ValueError("SyncBN has no CPU implementation; use BN or GN for MODEL.*.NORM")
+    if cfg.TEST.PRECISE_BN.ENABLED:
+        raise ValueError("TEST.PRECISE_BN is not supported by this trainer; set TEST.PRECISE_BN.ENABLED False")
+
+
+def _as_list(opts: Sequence[str]) -> list:
+    """Accept Detectron2's `KEY VALUE ...` as well as the older `KEY=VALUE ...`."""
+    opts = list(opts)
+    if opts and "=" in str(opts[0]) and not str(opts[0]).startswith("="):
+        opts = [part for entry in opts for part in str(entry).split("=", 1)]
+    if len(opts) % 2:
+        raise ValueError(f"options come as KEY VALUE pairs; {opts[-1]!r} stands alone")
+    return opts
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error.args[0]) if error.args else type(error).__name__
+    return " ".join(text.split())[:300]

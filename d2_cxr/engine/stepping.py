@@ -1,0 +1,103 @@
+"""One training step: Detectron2's, or the same with the forward pass in bfloat16; and the ways to make a model."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+from detectron2.engine.train_loop import AMPTrainer, SimpleTrainer
+from detectron2.solver.build import build_optimizer as detectron2_optimizer
+from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
+from detectron2.utils import comm
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from d2_cxr import precision
+
+
+class BFloat16Trainer(SimpleTrainer):
+    """Detectron2's step with the forward pass under bfloat16 autocast, on the CPU too, where `AMPTrainer` refuses.
+
+    bfloat16 has float32's range, so no gradient scaling is needed.
+    """
+
+    def run_step(self) -> None:
+        start = time.perf_counter()
+        batch = next(self._data_loader_iter)
+        data_time = time.perf_counter() - start
+        with torch.autocast(next(self.model.parameters()).device.type, dtype=torch.bfloat16):
+            losses = self.model(batch)
+        self.optimizer.zero_grad()
+        sum(losses.values()).backward()
+        self.after_backward()
+        self._write_metrics(losses, data_time)
+        self.optimizer.step()
+
+
+def build_stepper(cfg, model: nn.Module, loader, optimizer) -> tuple[SimpleTrainer, tuple[str, str]]:
+    """Return the trainer of single steps, and the number format it computes in with the reason.
+
+    Raises:
+        ValueError: CXR.AMP is none of off, bf16, auto, or both kinds of mixed precision are asked for.
+    """
+    if cfg.SOLVER.AMP.ENABLED:
+        if cfg.CXR.AMP != "off":
+            raise ValueError("SOLVER.AMP.ENABLED (float16) and CXR.AMP (bfloat16) are both on; choose one")
+        return AMPTrainer(model, loader, optimizer), ("fp16", "SOLVER.AMP.ENABLED")
+    if cfg.CXR.AMP not in ("off", "bf16", "auto"):
+        raise ValueError(f"CXR.AMP is {cfg.CXR.AMP!r}; choose off, bf16 or auto")
+    if cfg.CXR.AMP == "off":
+        return SimpleTrainer(model, loader, optimizer), ("fp32", "CXR.AMP off")
+    chosen = comm.all_gather(precision.choose(cfg.CXR.AMP, cfg.MODEL.DEVICE))[0]  # one answer for all processes
+    kind = BFloat16Trainer if chosen[0] == "bf16" else SimpleTrainer
+    return kind(model, loader, optimizer), chosen
+
+
+def build_optimizer(cfg, model: nn.Module) -> torch.optim.Optimizer:
+    """Return Detectron2's SGD, or AdamW with the same parameter groups and clipping.
+
+    Raises:
+        ValueError: CXR.OPTIMIZER is another name.
+    """
+    if cfg.CXR.OPTIMIZER == "SGD":
+        return detectron2_optimizer(cfg, model)
+    if cfg.CXR.OPTIMIZER != "AdamW":
+        raise ValueError(f"CXR.OPTIMIZER is {cfg.CXR.OPTIMIZER!r}; choose SGD or AdamW")
+    groups = get_default_optimizer_params(
+        model,
+        base_lr=cfg.SOLVER.BASE_LR,
+        weight_decay_norm=cfg.SOLVER.WEIGHT_DECAY_NORM,
+        bias_lr_factor=cfg.SOLVER.BIAS_LR_FACTOR,
+        weight_decay_bias=cfg.SOLVER.WEIGHT_DECAY_BIAS,
+    )
+    kind = maybe_add_gradient_clipping(cfg, torch.optim.AdamW)
+    return kind(groups, lr=cfg.SOLVER.BASE_LR, weight_decay=cfg.SOLVER.WEIGHT_DECAY)
+
+
+def wrap_for_processes(cfg, model: nn.Module) -> nn.Module:
+    """Return the model, in DistributedDataParallel where there are several processes; on the CPU without device ids,
+    which Detectron2 always passes and a CPU module refuses."""
+    if comm.get_world_size() == 1:
+        return model
+    devices = None if cfg.MODEL.DEVICE == "cpu" else [comm.get_local_rank()]
+    return DistributedDataParallel(model, device_ids=devices, broadcast_buffers=False)
+
+
+def to_channels_last(model: nn.Module) -> nn.Module:
+    """Keep convolutions' weights and the images that enter the backbone channels-last, in place; same numbers."""
+    model.to(memory_format=torch.channels_last)
+    model.backbone.register_forward_pre_hook(_images_channels_last)
+    return model
+
+
+def _images_channels_last(_module: nn.Module, inputs: tuple) -> tuple:
+    return (inputs[0].contiguous(memory_format=torch.channels_last), *inputs[1:])
+
+
+def set_machine(cfg) -> None:
+    """Set PyTorch's threads and TF32 as the config says."""
+    if cfg.CXR.NUM_THREADS > 0:
+        torch.set_num_threads(cfg.CXR.NUM_THREADS)
+    if cfg.CXR.TF32:
+        torch.set_float32_matmul_precision("high")
+        torch.backends.cudnn.allow_tf32 = True

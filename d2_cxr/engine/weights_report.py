@@ -1,0 +1,206 @@
+"""Where every weight of a run came from, written at iteration 0: `weights.json` and a table.
+
+A parameter that silently kept its initial value is the commonest reason why pretraining "does not help". Detectron2
+only warns when names or shapes do not match, and fills missing statistics of its FrozenBN with zeros and ones without
+a word. Here the names that the file really gave are recorded, and a run with a hole in its backbone does not start.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from detectron2.layers import FrozenBatchNorm2d
+from torch import nn
+
+logger = logging.getLogger(__name__)
+
+BOTTOM_UP = "backbone.bottom_up."
+RANDOM = "random"
+_INPUT_BUFFERS = ("pixel_mean", "pixel_std")  # from the config, never from a file
+_GROUPS = (  # first match names the group; whatever matches none stands under its first two parts
+    r"backbone\.bottom_up\.\w+",
+    r"backbone\.fpn",
+    r"proposal_generator",
+    r"roi_heads\.\w+",
+)
+_NORMS = {FrozenBatchNorm2d: "FrozenBN", nn.SyncBatchNorm: "SyncBN", nn.BatchNorm2d: "BN", nn.GroupNorm: "GN"}
+
+
+@dataclass
+class Loaded:
+    """What a weights file gave a model.
+
+    Attributes:
+        file: path or URL as configured; "" where nothing was loaded.
+        sha256: of the file, None where there is none.
+        names: the model's tensors that took their value from it.
+        skipped: name -> reason, for tensors in the file whose shape is another one.
+        folded_statistics: the file's normalisation has no statistics because they are folded into its affine terms
+            (Caffe2's ImageNet models).
+    """
+
+    file: str = ""
+    sha256: str | None = None
+    names: set[str] = field(default_factory=set)
+    skipped: dict[str, str] = field(default_factory=dict)
+    folded_statistics: bool = False
+
+
+def groups_of(model: nn.Module) -> dict[str, list[str]]:
+    """Return group -> names of its tensors (parameters and buffers that checkpoints hold), in the model's order."""
+    groups: dict[str, list[str]] = {}
+    for name in model.state_dict():
+        if name not in _INPUT_BUFFERS:
+            groups.setdefault(_group(name), []).append(name)
+    return groups
+
+
+def weights_report(model: nn.Module, loaded: Loaded) -> dict:
+    """Return the content of `weights.json`.
+
+    Returns:
+        file, sha256, skipped, and for each group: origin ("file", "random", "file and random"), tensors, from_file,
+        fingerprint (sha256 of names and bytes), frozen ("yes", "no", "partly"), norm; and the same of the backbone.
+    """
+    state = model.state_dict()
+    trainable = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    parameters = {name for name, _ in model.named_parameters()} | _frozen_affine(model)
+    norms = _norms(model)
+    groups = {}
+    for group, names in groups_of(model).items():
+        own = [name for name in names if name in parameters]
+        from_file = [name for name in names if name in loaded.names]
+        groups[group] = {
+            "origin": _origin(len(from_file), len([name for name in names if not _is_counter(name)])),
+            "tensors": len(names),
+            "from_file": len(from_file),
+            "fingerprint": fingerprint({name: state[name] for name in names}),
+            "frozen": _share(sum(name not in trainable for name in own), len(own)),
+            "norm": ", ".join(sorted({norms[name] for name in names if name in norms})) or None,
+        }
+    backbone = {name: value for name, value in state.items() if name.startswith(BOTTOM_UP)}
+    return {
+        "file": loaded.file or None,
+        "sha256": loaded.sha256,
+        "skipped": loaded.skipped,
+        "groups": groups,
+        "backbone_fingerprint": fingerprint(backbone),
+    }
+
+
+def refusals(model: nn.Module, loaded: Loaded) -> list[str]:
+    """Return, one sentence each, why a run must not start with these weights; [] when it may."""
+    missing = [name for name in expected_tensors(model) if name not in loaded.names]
+    frozen_statistics = _frozen_statistics(model)
+    if loaded.folded_statistics:
+        missing = [name for name in missing if name not in frozen_statistics]
+    found = []
+    if loaded.file:
+        holes = [name for name in missing if name.startswith(BOTTOM_UP)]
+        if holes:
+            reason = loaded.skipped.get(holes[0], "it is not in the file")
+            found.append(
+                f"{len(holes)} tensors of the backbone stay random although MODEL.WEIGHTS is {loaded.file}, first: "
+                f"{holes[0]} ({reason}); convert the file with tools/convert_simclr_to_d2.py"
+            )
+    normless = [name for name in missing if name in frozen_statistics]
+    if normless:
+        found.append(
+            f"{len(normless)} statistics of FrozenBN were not loaded, first: {normless[0]}; with them at 0 and 1 "
+            "training diverges: use MODEL.RESNETS.NORM BN and MODEL.BACKBONE.FREEZE_AT 0"
+        )
+    stuck = _stuck(model, missing)
+    if stuck:
+        found.append(
+            f"{len(stuck)} frozen parameters are random and would never learn, first: {stuck[0]}; set "
+            "MODEL.BACKBONE.FREEZE_AT 0"
+        )
+    return found
+
+
+def expected_tensors(model: nn.Module) -> list[str]:
+    """Names of the tensors that decide what the model computes."""
+    return [name for name in model.state_dict() if name not in _INPUT_BUFFERS and not _is_counter(name)]
+
+
+def log_report(report: Mapping) -> None:
+    """Log the table of groups and what the file held in other shapes."""
+    width = max(len(group) for group in report["groups"])
+    lines = [f"{'group':{width}}  {'origin':15}  tensors  frozen  norm      fingerprint"]
+    lines += [
+        f"{group:{width}}  {row['origin']:15}  {row['from_file']:3d}/{row['tensors']:3d}  {row['frozen']:6}  "
+        f"{row['norm'] or '-':8}  {row['fingerprint'][:12]}"
+        for group, row in report["groups"].items()
+    ]
+    origin = f"{report['file']} (sha256 {str(report['sha256'])[:12]})" if report["file"] else "no file: all random"
+    logger.info("Weights from %s\n%s", origin, "\n".join(lines))
+    for name, reason in report["skipped"].items():
+        logger.warning("%s was not taken from the file: %s", name, reason)
+
+
+def fingerprint(tensors: Mapping[str, torch.Tensor]) -> str:
+    """Return the sha256 of tensors: each name, type, shape and bytes, in the order of names."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        value = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes() if value.numel() else b"")
+    return digest.hexdigest()
+
+
+def _group(name: str) -> str:
+    for pattern in _GROUPS:
+        match = re.match(pattern, name)
+        if match:
+            return match[0]
+    return ".".join(name.split(".")[:2])
+
+
+def _is_counter(name: str) -> bool:
+    return name.endswith("num_batches_tracked")
+
+
+def _modules_of(model: nn.Module, kind) -> list[str]:
+    return [name for name, module in model.named_modules() if isinstance(module, kind)]
+
+
+def _frozen_statistics(model: nn.Module) -> set[str]:
+    names = _modules_of(model, FrozenBatchNorm2d)
+    return {f"{name}.{buffer}" for name in names for buffer in ("running_mean", "running_var")}
+
+
+def _frozen_affine(model: nn.Module) -> set[str]:
+    names = _modules_of(model, FrozenBatchNorm2d)
+    return {f"{name}.{buffer}" for name in names for buffer in ("weight", "bias")}
+
+
+def _stuck(model: nn.Module, missing: list[str]) -> list[str]:
+    fixed = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
+    return [name for name in missing if name in fixed]
+
+
+def _norms(model: nn.Module) -> dict[str, str]:
+    """Return the kind of normalisation of every tensor that belongs to one."""
+    found = {}
+    for name, module in model.named_modules():
+        kind = next((label for kind, label in _NORMS.items() if isinstance(module, kind)), None)
+        if kind:
+            found |= {f"{name}.{tensor}": kind for tensor in module.state_dict()}
+    return found
+
+
+def _origin(from_file: int, all_tensors: int) -> str:
+    if from_file == 0:
+        return RANDOM
+    return "file" if from_file >= all_tensors else "file and random"
+
+
+def _share(part: int, whole: int) -> str:
+    if part == 0:
+        return "no"
+    return "yes" if part == whole else "partly"

@@ -1,0 +1,90 @@
+"""A prepared set of a few pictures, written by hand in the form of docs/formats.md, and a detector as small."""
+
+import hashlib
+
+import cv2
+import numpy as np
+import pytest
+
+from d2_cxr import artifacts
+from d2_cxr.data.datasets import builtin
+
+SIZE = 64
+CLASSES = ("Disc", "Square")
+PARTS = {"train": 12, "val": 4, "test": 5}
+NORMALS = {"normal_train": 6, "normal_val": 2, "normal_test": 3}
+
+TINY = [  # KEY VALUE pairs that make configs/quick_schedules/demo_R_18.yaml a matter of a second
+    *("DATASETS.TRAIN", "('tiny_cxr_train',)", "DATASETS.TEST", "('tiny_cxr_test',)"),
+    *("INPUT.MIN_SIZE_TRAIN", "(64,)", "INPUT.MAX_SIZE_TRAIN", "64"),
+    *("INPUT.MIN_SIZE_TEST", "64", "INPUT.MAX_SIZE_TEST", "64"),
+    *("MODEL.FPN.OUT_CHANNELS", "16", "MODEL.ROI_BOX_HEAD.FC_DIM", "32"),
+    *("SOLVER.IMS_PER_BATCH", "2", "SOLVER.WARMUP_ITERS", "0"),
+    *("CXR.AMP", "off", "CXR.RESAMPLES", "20", "CXR.NUM_THREADS", "1"),
+]
+
+
+def picture(number: int, with_finding: bool) -> tuple[np.ndarray, list[tuple[int, list[int]]]]:
+    """Return a noisy grey picture and its (class, XYWH) findings; even numbers hold a disc, every third a square."""
+    random = np.random.default_rng(number)
+    image = random.integers(40, 80, (SIZE, SIZE)).astype(np.uint8)
+    found = []
+    if with_finding:
+        x, y = (int(value) for value in random.integers(4, 20, 2))
+        if number % 2 == 0 or number % 3:
+            cv2.circle(image, (x + 10, y + 10), 10, 220, -1)
+            found.append((0, [x, y, 20, 20]))
+        if number % 3 == 0:
+            image[y + 20 : y + 36, x + 22 : x + 40] = 160
+            found.append((1, [x + 22, y + 20, 18, 16]))
+    return image, found
+
+
+def write_tiny_set(root):
+    """Write the set; every film's number decides its picture."""
+    rows, next_id = [], 1
+    for part, count in {**PARTS, **NORMALS}.items():
+        coco = {
+            "images": [],
+            "annotations": [],
+            "categories": [{"id": index + 1, "name": name} for index, name in enumerate(CLASSES)],
+        }
+        for _ in range(count):
+            film = f"film{next_id:03d}"
+            image, found = picture(next_id, "normal" not in part)
+            artifacts.write_with(root / "images" / f"{film}.png", lambda path, image=image: cv2.imwrite(path, image))
+            size = {"width": SIZE, "height": SIZE, "source_width": 4 * SIZE, "source_height": 4 * SIZE}
+            coco["images"].append({"id": next_id, "file_name": f"{film}.png", **size})
+            for category, box in found:
+                annotation = {"id": len(coco["annotations"]) + 1, "image_id": next_id, "category_id": category + 1}
+                annotation |= {"bbox": box, "area": box[2] * box[3], "iscrowd": 0, "num_readers": 1, "reader_ious": {}}
+                coco["annotations"].append(annotation)
+            hashes = {key: hashlib.sha256(key.encode() + image.tobytes()).hexdigest() for key in ("source", "image")}
+            rows.append({"image_id": film, **{f"{key}_sha256": value for key, value in hashes.items()}})
+            next_id += 1
+        artifacts.write_json(root / "annotations" / "stratified" / f"{part}.json", coco)
+    artifacts.write_csv(root / "manifest.csv", rows, ["image_id", "source_sha256", "image_sha256"])
+    preprocess = {"size": SIZE, "resize": "squash", "equalize": "histogram", "window": "file"}
+    values = {"name": "tiny_cxr", "class_names": list(CLASSES), "preprocess": preprocess}
+    artifacts.write_json(root / "dataset.json", {**values, "images_fingerprint": "0" * 64})
+
+
+@pytest.fixture(scope="session")
+def tiny_set(tmp_path_factory):
+    """The folder of the set `tiny_cxr`, registered."""
+    root = tmp_path_factory.mktemp("tiny") / "tiny_cxr"
+    write_tiny_set(root)
+    builtin.register_prepared("tiny_cxr", root)
+    return root
+
+
+@pytest.fixture
+def tiny_cfg(tiny_set, tmp_path):
+    """Return a function: KEY VALUE pairs -> config of a run on the tiny set, in a folder of its own."""
+    from d2_cxr.engine.setup import setup
+
+    def make(*opts, output="run"):
+        config = "configs/quick_schedules/demo_R_18.yaml"
+        return setup(config, [*TINY, "CXR.DATASETS", f"[['tiny_cxr', '{tiny_set}']]", *opts], tmp_path / output)
+
+    return make

@@ -1,0 +1,52 @@
+"""Train and evaluate a detector; Detectron2's command line.
+
+python tools/train_net.py --config-file configs/VinDr-CXR/faster_rcnn_R_50_FPN.yaml --num-gpus 1 OUTPUT_DIR output/run
+
+Compare repeat thresholds on validation, as the paper chose its 0.4:
+
+for t in 0 0.1 0.4; do python tools/train_net.py --config-file configs/VinDr-CXR/faster_rcnn_R_50_FPN.yaml \\
+    DATALOADER.REPEAT_THRESHOLD $t DATASETS.TEST '("vindr_cxr_val",)' OUTPUT_DIR output/repeat_$t; done
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+
+from d2_cxr.cli import run_tool
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config-file", default="", metavar="FILE", help="a YAML below configs/, or your own")
+    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in OUTPUT_DIR")
+    parser.add_argument("--eval-only", action="store_true", help="evaluate MODEL.WEIGHTS on DATASETS.TEST")
+    parser.add_argument("--num-gpus", type=int, default=1, metavar="N", help="processes a machine; CPU ones work too")
+    parser.add_argument("--num-machines", type=int, default=1, metavar="N")
+    parser.add_argument("--machine-rank", type=int, default=0, metavar="RANK", help="of this machine, from 0")
+    parser.add_argument("--dist-url", default="auto", metavar="URL", help="where the processes meet, for N machines")
+    parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config keys, after all options")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse_args(argv)
+    from detectron2.engine import launch
+
+    from d2_cxr.engine import trainer
+
+    cfg = trainer.setup(args.config_file, args.opts)  # refused here, in one line, rather than in every process
+    launch(
+        trainer.run,
+        args.num_gpus,
+        num_machines=args.num_machines,
+        machine_rank=args.machine_rank,
+        dist_url=args.dist_url,
+        args=(args.config_file, args.opts, args.resume, args.eval_only),
+    )
+    logging.getLogger(__name__).info("The run is in %s", cfg.OUTPUT_DIR)
+    return 0
+
+
+if __name__ == "__main__":
+    run_tool(main)
