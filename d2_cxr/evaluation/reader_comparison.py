@@ -1,0 +1,203 @@
+"""Readers and model under one matching rule.
+
+A reader cannot be held against fused boxes that hold his own. So each film is taken once for every reader who read it:
+truth is what the *other* readers' boxes fuse to, the reader answers with his boxes, and the model with as many boxes
+on that film, its best-scored ones. A reader who draws more finds more; equal numbers of boxes make the two comparable.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from d2_cxr.data.coco import film_of, from_coco, reader_order
+from d2_cxr.data.fusion import fuse_annotations
+from d2_cxr.evaluation import bootstrap, froc, ranking
+from d2_cxr.evaluation.matching import HIT_RULES, Matches, match
+
+DEFINITION = (
+    "each reader against the fused boxes of the other readers of the film, the model against the same with its "
+    "best-scored boxes, as many on each film as the reader drew; hit: {}, of the box's class"
+)
+MAX_CURVE_POINTS = 200
+
+
+@dataclass(frozen=True)
+class Cases:
+    """Films, each once for every reader whose fellows read it too; `reader[i]` is left out of truth in case i."""
+
+    reader: np.ndarray  # (N,) str
+    readers: Matches  # the readers' answers
+    matched: Matches  # the model's, as many boxes a case
+    model: Matches  # all of the model's boxes
+
+
+def compare_with_readers(
+    truth: Mapping,
+    results: Sequence[Mapping],
+    readers: Mapping,
+    fusion: str = "mean",
+    iou_threshold: float = 0.2,
+    hit_rule: str = "iou",
+    resamples: int = 1000,
+    seed: int = 0,
+) -> dict:
+    """Compare a model with the readers of the set, film by film.
+
+    Args:
+        truth: COCO dict: the films (and patients) to compare on; its boxes are not used.
+        results: the model's COCO results.
+        readers: COCO of single readers' boxes (`annotations/readers.json`); other films are passed over.
+        fusion, iou_threshold: as the set was prepared (`dataset.json`).
+
+    Returns:
+        definition, pooled and by_reader {reader: ...}: num_films, reader and model {sensitivity,
+        false_positives_per_film}, model_minus_reader (sensitivity: difference, interval, p); and model_curve, the
+        FROC of the model against the same truth: sensitivity, false_positives_per_film.
+
+    Raises:
+        ValueError: no film of the truth was read by two readers.
+    """
+    cases = make_cases(truth, results, readers, fusion, iou_threshold)
+    weights = bootstrap.with_original(bootstrap.film_weights(cases.readers, resamples, seed))
+    names = sorted(set(cases.reader.tolist()), key=reader_order)
+    masks = {name: (cases.reader == name)[:, None] for name in names}
+    return {
+        "definition": DEFINITION.format(HIT_RULES[hit_rule]),
+        "resamples": resamples,
+        "seed": seed,
+        "pooled": _compared(cases, weights, hit_rule),
+        "by_reader": {name: _compared(cases, weights * mask, hit_rule) for name, mask in masks.items()},
+        "model_curve": _curve(cases.model, hit_rule),
+    }
+
+
+def make_cases(
+    truth: Mapping, results: Sequence[Mapping], readers: Mapping, fusion: str = "mean", iou_threshold: float = 0.2
+) -> Cases:
+    """Build the cases and match all three answers to them; arguments and errors as `compare_with_readers`."""
+    films = {image["id"]: image for image in truth["images"]}
+    read = [image for image in readers["images"] if image["id"] in films and len(image.get("readers", [])) > 1]
+    if not read:
+        raise ValueError("no film was read by two readers, so no reader can be compared with the others")
+    pairs = [(reader, image) for image in read for reader in sorted(image["readers"], key=reader_order)]
+    images = [
+        {
+            **films[image["id"]],
+            "id": case,
+            "file_name": f"{reader}/{image['file_name']}",
+            "patient": _group(films, image),
+        }
+        for case, (reader, image) in enumerate(pairs, start=1)
+    ]
+    case_of = {(reader, image["id"]): case for case, (reader, image) in enumerate(pairs, start=1)}
+    categories = truth["categories"]
+    case_truth = {"images": images, "categories": categories}
+    case_truth["annotations"] = _others_fused(readers, read, case_of, categories, fusion, iou_threshold)
+    own = [
+        {**_answer(box), "image_id": case_of[box["reader"], box["image_id"]], "score": 1.0}
+        for box in readers["annotations"]
+        if (box["reader"], box["image_id"]) in case_of
+    ]
+    model = _model_answers(results, pairs, case_of)
+    matched = _as_many(model, own)
+    return Cases(
+        reader=np.array([reader for reader, _ in pairs], dtype=np.str_),
+        readers=match(case_truth, own),
+        matched=match(case_truth, matched),
+        model=match(case_truth, model),
+    )
+
+
+def _group(films: Mapping, image: Mapping) -> str:
+    """Keep the cases of one film (of one patient, where known) together in a resample."""
+    return str(films[image["id"]].get("patient", f"film {image['id']}"))
+
+
+def _others_fused(readers, read, case_of, categories, fusion: str, iou_threshold: float) -> list[dict]:
+    """Fuse, for each case, the boxes of everyone but its reader; returns COCO annotations."""
+    ids = {category["name"]: category["id"] for category in categories}
+    kept = {image["id"] for image in read}
+    table = from_coco({**readers, "annotations": [box for box in readers["annotations"] if box["image_id"] in kept]})
+    film_ids = {film_of(image): image["id"] for image in read}
+    annotations: list[dict] = []
+    for name in sorted({reader for reader, _ in case_of}, key=reader_order):
+        own_films = {film for film, number in film_ids.items() if (name, number) in case_of}
+        others = table[table["image_id"].isin(own_films) & (table["rad_id"] != name)] if len(table) else table
+        for row in fuse_annotations(others, fusion, iou_threshold).itertuples() if len(others) else ():
+            bbox = [row.x_min, row.y_min, row.x_max - row.x_min, row.y_max - row.y_min]
+            case = case_of[name, film_ids[row.image_id]]
+            annotations.append({"image_id": case, "category_id": ids[row.class_name], "bbox": bbox})
+    return [{**box, "id": number, "iscrowd": 0} for number, box in enumerate(annotations, start=1)]
+
+
+def _answer(row: Mapping) -> dict:
+    return {"category_id": row["category_id"], "bbox": row["bbox"]}
+
+
+def _model_answers(results: Sequence[Mapping], pairs, case_of) -> list[dict]:
+    by_film = defaultdict(list)
+    for row in results:
+        by_film[row["image_id"]].append(row)
+    return [
+        {**_answer(row), "image_id": case_of[reader, image["id"]], "score": row["score"]}
+        for reader, image in pairs
+        for row in by_film[image["id"]]
+    ]
+
+
+def _as_many(model: Sequence[Mapping], own: Sequence[Mapping]) -> list[dict]:
+    """Keep in each case as many of the model's boxes, the best-scored, as the reader drew."""
+    allowed = defaultdict(int)
+    for row in own:
+        allowed[row["image_id"]] += 1
+    kept = []
+    for row in sorted(model, key=lambda row: -row["score"]):
+        if allowed[row["image_id"]] > 0:
+            allowed[row["image_id"]] -= 1
+            kept.append(row)
+    return kept
+
+
+def _compared(cases: Cases, weights: np.ndarray, hit_rule: str) -> dict:
+    """Describe readers and model on the cases that `weights` (N, 1 + B) keep."""
+    reader = _operating_point(cases.readers, weights, hit_rule)
+    model = _operating_point(cases.matched, weights, hit_rule)
+    return {
+        "num_films": int(weights[:, 0].sum()),
+        "reader": {key: _entry(values) for key, values in reader.items()},
+        "model": {key: _entry(values) for key, values in model.items()},
+        "model_minus_reader": bootstrap.compared(model["sensitivity"], reader["sensitivity"], interpolated=False),
+    }
+
+
+def _operating_point(matches: Matches, weights: np.ndarray, hit_rule: str) -> dict[str, np.ndarray]:
+    chosen = froc.marks(matches, rule=hit_rule)
+    lesions = ranking.totals(chosen.lesion_film, weights)
+    films = weights.sum(axis=0, dtype=np.float64)
+    found, false = (ranking.totals(chosen.film[kept], weights) for kept in (chosen.finds, chosen.false))
+    return {
+        "sensitivity": np.where(lesions > 0, found / np.maximum(lesions, 1), np.nan),
+        "false_positives_per_film": np.where(films > 0, false / np.maximum(films, 1), np.nan),
+    }
+
+
+def _entry(values: np.ndarray) -> dict:
+    defined = bool(np.isfinite(values[0]))
+    return {
+        "value": float(values[0]) if defined else None,
+        "interval": bootstrap.interval(values[1:]) if defined else None,
+    }
+
+
+def _curve(model: Matches, hit_rule: str) -> dict[str, list[float]]:
+    points = froc.curve(model, rule=hit_rule)
+    kept = (
+        np.unique(np.linspace(0, len(points["score"]) - 1, MAX_CURVE_POINTS).astype(int))
+        if len(points["score"])
+        else []
+    )
+    return {key: points[key][kept].tolist() for key in ("sensitivity", "false_positives_per_film")}
