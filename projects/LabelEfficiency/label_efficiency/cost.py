@@ -14,6 +14,7 @@ from pathlib import Path
 from d2_cxr import artifacts
 from label_efficiency.ledger import Ledger
 from label_efficiency.plan import REPOSITORY, Stage, Study
+from label_efficiency.stages import output_to
 
 logger = logging.getLogger(__name__)
 
@@ -57,16 +58,20 @@ def _timing(study: Study, workers, threads: int) -> dict:
     trains = [stage for stage in study.stages if stage.kind == "train"]
     pretrains = [stage for stage in study.stages if stage.kind == "pretrain"]
     logger.info("Timing a step on this machine ...")
-    future = workers.submit(
-        time_steps, trains[0].to_dict() if trains else None, pretrains[0].to_dict() if pretrains else None
-    )
+    first = [stages[0].to_dict() if stages else None for stages in (trains, pretrains)]
+    future = workers.submit(time_steps, *first, str(Path(study.output) / "logs" / "timing.log"))
     timing = {"threads": threads, **future.result()}
     artifacts.write_json(path, timing)
     return timing
 
 
-def time_steps(train: dict | None, pretrain: dict | None) -> dict:
+def time_steps(train: dict | None, pretrain: dict | None, log: str) -> dict:
     """Time a detector step and a forward and backward pass of the pretraining backbone, on random images."""
+    with output_to(Path(log)):
+        return _time_steps(train, pretrain)
+
+
+def _time_steps(train: dict | None, pretrain: dict | None) -> dict:
     return {
         **(_time_detector(train["settings"]) if train else {"detector_step": 0.0}),
         "pretrain_view": _time_view(pretrain["settings"]) if pretrain else 0.0,
@@ -128,6 +133,7 @@ def _time_detector(settings: dict) -> dict:
     import torch
     from detectron2.modeling import build_model
     from detectron2.structures import Boxes, Instances
+    from detectron2.utils.events import EventStorage
 
     from d2_cxr.engine.setup import load_config
 
@@ -142,7 +148,7 @@ def _time_detector(settings: dict) -> dict:
     batch = [{"image": torch.rand(3, side, side) * 255, "instances": boxes}] * cfg.SOLVER.IMS_PER_BATCH
 
     def step() -> None:
-        with _autocast(cfg.CXR.AMP, cfg.MODEL.DEVICE):
+        with EventStorage(), _autocast(cfg.CXR.AMP, cfg.MODEL.DEVICE):  # the heads log into a storage
             loss = sum(model(batch).values())
         optimizer.zero_grad()
         loss.backward()

@@ -102,7 +102,7 @@ def _description(study: Study, running, pending) -> str:
 def run_in_worker(stage: dict, study_dir: str) -> dict:
     """Run one stage with its output in a log file, alone: a second process on the same stage waits, then raises."""
     lock = Path(study_dir) / "locks" / f"{stage['id'].replace('/', '_')}.lock"
-    with _alone(lock, patience=60), _output_to(stages.log_path(Path(study_dir), stage["id"])):
+    with _alone(lock, patience=60), stages.output_to(stages.log_path(Path(study_dir), stage["id"])):
         return stages.run_stage(stage, study_dir)
 
 
@@ -175,22 +175,6 @@ def _alone(path: Path, patience: float):
                     raise
                 time.sleep(0.2)
         yield
-
-
-@contextlib.contextmanager
-def _output_to(path: Path):
-    """Send everything that this process writes to stdout and stderr, from Python or from C, to the end of a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    kept = os.dup(1), os.dup(2)
-    with open(path, "ab") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-        try:
-            yield
-        finally:
-            for number, descriptor in enumerate(kept, start=1):
-                os.dup2(descriptor, number)
-                os.close(descriptor)
 
 
 def _begin_worker(parent: int, threads: int) -> None:

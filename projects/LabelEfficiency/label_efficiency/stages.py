@@ -6,6 +6,7 @@ function returns what it put out, {name: fingerprint or plain value}; that is pa
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -27,6 +28,22 @@ def log_path(study_dir: Path, stage_id: str) -> Path:
     return study_dir / "logs" / f"{stage_id.replace('/', '_')}.log"
 
 
+@contextlib.contextmanager
+def output_to(path: Path):
+    """Send everything that this process writes to stdout and stderr, from Python or from C, to the end of a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    kept = os.dup(1), os.dup(2)
+    with open(path, "ab") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+        try:
+            yield
+        finally:
+            for number, descriptor in enumerate(kept, start=1):
+                os.dup2(descriptor, number)
+                os.close(descriptor)
+
+
 def progress(study_dir: Path, stage: dict) -> str:
     """What a running stage says of itself, e.g. "train/random/30/seed0 120/300"."""
     if stage["kind"] != "train":
@@ -40,24 +57,27 @@ def progress(study_dir: Path, stage: dict) -> str:
 
 
 def _phantoms(stage: dict, study_dir: Path) -> dict:
-    from d2_cxr.phantom import make_phantoms
+    from d2_cxr.phantom.make import make_phantoms
 
     output = study_dir / stage["output"]
     make_phantoms(output, jobs=os.cpu_count(), **stage["settings"])
-    return {name: artifacts.sha256_file(output / name) for name in ("train.csv", "truth.json")}
+    return {name: artifacts.sha256_file(output / name) for name in ("train.csv", "patients.csv", "truth.json")}
 
 
 def _prepare(stage: dict, study_dir: Path) -> dict:
     from d2_cxr.data.prepare import prepare
+
     from d2_cxr.data.preprocess import Preprocess
 
     settings = dict(stage["settings"])
     source = study_dir / "phantoms"
     dicom_dir = settings.pop("dicom_dir", source / "dicom")
     annotations = settings.pop("annotations", source / "train.csv")
+    patients = settings.pop("patients", None if "dicom_dir" in stage["settings"] else source / "patients.csv")
     rules = {key: settings.pop(key) for key in ("size", "resize", "equalize", "window") if key in settings}
     output = study_dir / stage["output"]
-    prepare(dicom_dir, output, annotations=annotations, preprocess=Preprocess(**rules), **settings)
+    tables = {"annotations": annotations, "patients": patients}
+    prepare(dicom_dir, output, **tables, preprocess=Preprocess(**rules), **settings)
     return _fingerprints(output)
 
 
