@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import re
 from collections import OrderedDict
 from pathlib import Path
 
@@ -77,13 +78,11 @@ def _read_torch(path: Path, trust: bool):
 
 
 def _reason(error: Exception) -> str:
-    """Say in a few words what PyTorch's refusal, several lines long, is about."""
-    for word in str(error).split():
-        if "." in word and word.rstrip(".,").count(".") >= 1 and word[0].isalpha() and "_" not in word[:1]:
-            if word.startswith(("torch.load", "torch.serialization", "weights_only")):
-                continue
-            return f"holds a pickle that asks for {word.rstrip('.,')}, not only tensors and plain values"
-    return f"holds a pickle with more than tensors and plain values ({_first_line(error)})"
+    """Say in a few words what PyTorch's refusal, many lines long, is about."""
+    asked = re.search(r"GLOBAL (\S+) was not", str(error))
+    if asked:
+        return f"holds a pickle that asks for {asked[1]}, not only tensors and plain values"
+    return "holds a pickle with more than tensors and plain values"
 
 
 def _first_line(error: Exception) -> str:

@@ -153,11 +153,11 @@ def write_view_sheet(settings: Mapping, output: str | os.PathLike, num_pairs: in
     """Write `views.png`: pairs of views as training would see them, first epoch, side by side; return its path."""
     films = load_films(settings["datasets"], settings["sets"])[:num_pairs]
     reader, rules = FilmReader(films), view_rules(settings)
-    pairs = [
-        np.hstack(two_views(reader[number], rules, settings["seed"], 0, film["image_id"]))
-        for number, film in enumerate(films)
-    ]
-    sheet = contact_sheet(pairs, [film["image_id"][:12] for film in films], columns=4)
+    views, captions = [], []
+    for number, film in enumerate(films):
+        views += list(two_views(reader[number], rules, settings["seed"], 0, film["image_id"]))
+        captions += [f"{film['image_id'][:16]} {view}" for view in "ab"]
+    sheet = contact_sheet(views, captions, columns=8, tile=160)
     path = Path(output) / "views.png"
     artifacts.write_bytes(path, cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))[1].tobytes())
     return path
