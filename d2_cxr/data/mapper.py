@@ -59,16 +59,22 @@ class CXRMapper:
         Raises:
             FileNotFoundError, ValueError: the film's picture is missing, or not of the size that the set's JSON says.
         """
-        steps = T.AugInput(_checked(read_prepared(film["file_name"]), film))
+        pixels = _checked(read_prepared(film["file_name"]), film)
         if self._is_train:  # Detectron2's augmentations draw from numpy's global generator
             np.random.seed(_mix(self._seed, position))
+        image, transforms = self.image_of(pixels)
+        sample = {key: film[key] for key in ("file_name", "height", "width", "image_id")}
+        sample["image"] = image
+        if self._is_train:
+            sample["instances"] = _instances(film, transforms, tuple(image.shape[1:]))
+        return sample
+
+    def image_of(self, pixels: np.ndarray) -> tuple[torch.Tensor, T.TransformList]:
+        """Augment a prepared film (H, W) uint8; return the network's image (3, h, w) uint8 and what was done."""
+        steps = T.AugInput(pixels)
         transforms = self._augment(steps)
         image = torch.from_numpy(np.ascontiguousarray(steps.image))
-        sample = {key: film[key] for key in ("file_name", "height", "width", "image_id")}
-        sample["image"] = image.expand(3, *image.shape)  # three views of one channel, whatever INPUT.FORMAT
-        if self._is_train:
-            sample["instances"] = _instances(film, transforms, steps.image.shape)
-        return sample
+        return image.expand(3, *image.shape), transforms  # three views of one channel, whatever INPUT.FORMAT
 
 
 class FilmDataset(Dataset):

@@ -1,0 +1,149 @@
+"""What a detector found on a film, and the files it is delivered in (docs/formats.md, 4).
+
+Boxes are in the source file's own pixels. `reported` says which findings pass the operating thresholds; all that the
+detector gave are kept, because another reader may want another threshold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from d2_cxr import artifacts
+from d2_cxr.data.images import read_film
+from d2_cxr.data.preprocess import Preprocess, prepare_film
+from d2_cxr.drawing import class_color, draw_boxes
+
+DEFAULT_THRESHOLD = 0.3  # of the score, where a detector brings no thresholds of its own
+CSV_COLUMNS = ("file", "image_id", "class", "score", "x_min", "y_min", "x_max", "y_max", "reported", "film_score")
+_OVERLAY_SIZE = 1024
+
+
+@dataclass(frozen=True)
+class Findings:
+    """The findings on one film, the most certain first.
+
+    Attributes:
+        file: as it was given.
+        image_id: the file's name without its suffix.
+        width, height: of the source film, pixels.
+        pixel_spacing_mm: (row, column), None where the file does not tell.
+        spacing_tag: the DICOM keyword that told it, "" where none did.
+        class_names: N names.
+        scores: (N,) float64 in [0, 1].
+        boxes_xyxy: (N, 4) float64 in [0, width] x [0, height].
+        reported: (N,) bool, passes the threshold of its class.
+    """
+
+    file: str
+    image_id: str
+    width: int
+    height: int
+    pixel_spacing_mm: tuple[float, float] | None
+    spacing_tag: str
+    class_names: tuple[str, ...]
+    scores: np.ndarray
+    boxes_xyxy: np.ndarray
+    reported: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    @property
+    def film_score(self) -> float:
+        """The film's score for "something is there": its highest box; 0 without any."""
+        return float(self.scores.max(initial=0.0))
+
+    def to_dict(self) -> dict:
+        """Return the film's entry of findings.json."""
+        found = zip(self.class_names, self.scores, self.boxes_xyxy, self.reported, strict=True)
+        return {
+            "file": self.file,
+            "image_id": self.image_id,
+            "width": self.width,
+            "height": self.height,
+            "pixel_spacing_mm": list(self.pixel_spacing_mm) if self.pixel_spacing_mm else None,
+            "spacing_tag": self.spacing_tag,
+            "film_score": round(self.film_score, 6),
+            "findings": [
+                {
+                    "class": name,
+                    "score": round(float(score), 6),
+                    "box_xyxy": [round(float(value), 2) for value in box],
+                    "reported": bool(reported),
+                }
+                for name, score, box, reported in found
+            ],
+        }
+
+
+def passes(class_names: Sequence[str], scores: np.ndarray, thresholds: Mapping | None) -> np.ndarray:
+    """Return (N,) bool: which findings an operating threshold lets through.
+
+    Args:
+        thresholds: content of a `thresholds.json`: per class a score, or null for "report nothing of this class"; None
+            takes DEFAULT_THRESHOLD for every class.
+
+    Raises:
+        ValueError: a class has no entry.
+    """
+    if thresholds is None:
+        return np.asarray(scores) >= DEFAULT_THRESHOLD
+    chosen = thresholds["thresholds"]
+    missing = sorted(set(class_names) - set(chosen))
+    if missing:
+        raise ValueError(
+            f"the thresholds have no entry for {', '.join(missing)}; choose them with this detector's classes"
+        )
+    limits = np.array([np.inf if chosen[name] is None else chosen[name] for name in class_names], dtype=float)
+    return np.asarray(scores) >= limits
+
+
+def write_json(path: str | Path, films: Sequence[Findings]) -> None:
+    """Write findings.json: one entry a film."""
+    artifacts.write_json(path, [film.to_dict() for film in films])
+
+
+def write_csv(path: str | Path, films: Sequence[Findings]) -> None:
+    """Write one row a finding; a film without any has a row with empty cells, so that none seems forgotten."""
+    artifacts.write_csv(path, [row for film in films for row in _rows(film)], CSV_COLUMNS)
+
+
+def overlay(film: Findings) -> np.ndarray:
+    """Return the film (h, w, 3) uint8 RGB, longer side at most 1024, as it is meant to be seen, reported boxes drawn."""
+    size = min(_OVERLAY_SIZE, max(film.width, film.height, 256))
+    rules = Preprocess(size=size, resize="letterbox", equalize="none")
+    image, to_image = prepare_film(read_film(film.file, min_size=size), rules)
+    left, top, right, bottom = to_image.forward([[0, 0, film.width, film.height]])[0].round().astype(int)
+    boxes = to_image.forward(film.boxes_xyxy[film.reported]) - [left, top, left, top]
+    shown = [
+        (name, score) for name, score, keep in zip(film.class_names, film.scores, film.reported, strict=True) if keep
+    ]
+    order = sorted(set(film.class_names))
+    return draw_boxes(
+        np.ascontiguousarray(image[top:bottom, left:right]),
+        boxes,
+        labels=[f"{name} {score:.2f}" for name, score in shown],
+        colors=[class_color(order.index(name)) for name, _ in shown],
+    )
+
+
+def write_overlay(path: str | Path, film: Findings) -> None:
+    """Write the overlay as PNG."""
+    image = cv2.cvtColor(overlay(film), cv2.COLOR_RGB2BGR)
+    artifacts.write_with(path, lambda temporary: cv2.imwrite(temporary, image))
+
+
+def _rows(film: Findings) -> list[dict]:
+    common = {"file": film.file, "image_id": film.image_id, "film_score": round(film.film_score, 6)}
+    rows = []
+    for entry in film.to_dict()["findings"]:
+        corners = dict(zip(("x_min", "y_min", "x_max", "y_max"), entry["box_xyxy"], strict=True))
+        rows.append(
+            {**common, "class": entry["class"], "score": entry["score"], "reported": entry["reported"], **corners}
+        )
+    return rows or [common]

@@ -1,0 +1,44 @@
+"""Find what a trained detector finds on film files: DICOM, PNG or JPEG.
+
+python tools/predict.py --weights output/run/model_final.pth film.dicom more_films/ --output output/findings
+
+Preprocessing, classes and thresholds come from the card inside the weights. Research only, not for diagnosis.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+
+from d2_cxr.cli import run_tool
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="film files, and folders of them")
+    parser.add_argument("--weights", required=True, metavar="FILE", help="model_final.pth or model_best.pth of a run")
+    parser.add_argument("--output", required=True, metavar="DIR", help="gets findings.json, findings.csv, overlays/")
+    parser.add_argument("--thresholds", metavar="FILE", help="a thresholds.json, instead of the card's")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1; a GPU where there is one")
+    parser.add_argument("--no-overlays", action="store_true", help="no pictures")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse_args(argv)
+    from d2_cxr import artifacts
+    from d2_cxr.engine.predict import film_files, predict
+    from d2_cxr.engine.predictor import Predictor
+
+    film_files(args.inputs)  # a wrong path is refused before the weights are loaded
+    thresholds = artifacts.read_json(args.thresholds) if args.thresholds else None
+    predictor = Predictor(args.weights, args.device, thresholds)
+    films, refused = predict(predictor, args.inputs, args.output, overlays=not args.no_overlays)
+    count = sum(int(film.reported.sum()) for film in films)
+    logger = logging.getLogger(__name__)
+    logger.info("%d findings on %d films, %d refused: %s/findings.json", count, len(films), len(refused), args.output)
+    return 1 if refused else 0
+
+
+if __name__ == "__main__":
+    run_tool(main)
