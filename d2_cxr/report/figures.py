@@ -27,6 +27,7 @@ _STYLE = {
     "grid.color": "#dddddd",
     "legend.frameon": False,
 }
+_FROC_TICKS = {1 / 8: "1/8", 1 / 4: "1/4", 1 / 2: "1/2", 1: "1", 2: "2", 4: "4", 8: "8"}
 _MARKERS = "osD^vPX*<>hpd8"
 
 
@@ -60,6 +61,7 @@ def class_balance(rows: Sequence[Mapping]) -> str:
     Args:
         rows: {class, original, expected (stochastic rounding), ceiling (what the paper drew)}.
     """
+    rows = [row for row in rows if row["original"]]
     with plt.rc_context(_STYLE):
         figure, axes = plt.subplots(figsize=(7.2, 3.6), layout="constrained")
         for shift, (key, label, color) in enumerate(_BARS):
@@ -154,7 +156,8 @@ def froc(curves: Mapping[str, Mapping[str, Sequence[float]]], readers: Sequence[
             axes.plot(reader["fp_per_film"], reader["sensitivity"], "k+", markersize=9)
             axes.annotate(reader["reader"], (reader["fp_per_film"], reader["sensitivity"]), fontsize=8)
         axes.set_xscale("log", base=2)
-        axes.xaxis.set_major_formatter(ScalarFormatter())
+        axes.set_xticks(list(_FROC_TICKS), list(_FROC_TICKS.values()))
+        axes.xaxis.set_minor_locator(NullLocator())
         axes.set_xlabel("false positives a film (all classes)")
         axes.set_ylabel("sensitivity")
         axes.set_ylim(0, 1)

@@ -1,7 +1,8 @@
 """Scores of a study's runs with their resamples, from `matches.npz` alone, kept in a cache beside the report.
 
-The score of a run comes as a vector: first the score itself, then the score under each resample of the test films. Runs
-on the same test films share the resamples, so that any two of them are compared film by film.
+The score of a run comes as a vector: first the score itself, then the score under each resample of the test films, for
+average precision freed of its bias as evaluation/bootstrap.py says. Runs on the same test films share the resamples, so
+that any two of them are compared film by film.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import numpy as np
 
 from d2_cxr import artifacts
 from d2_cxr.evaluation import metrics
-from d2_cxr.evaluation.bootstrap import film_weights, with_original
+from d2_cxr.evaluation.bootstrap import corrected, film_weights, with_original
 from d2_cxr.report.reading import Run, StudyResults
 from d2_cxr.report.savings import Curves
 
@@ -31,14 +32,15 @@ class Scores:
 
     def of(self, run: Run, metric: str, classes: Sequence[str] | None = None) -> np.ndarray:
         """Score and resamples (1 + R,) of a run for a name of `evaluation.metrics.OVERALL`, over these classes."""
-        return self._get(run, metric, classes, lambda weights: metrics.value(run.matches, metric, weights, classes))
+        values = self._get(run, metric, classes, lambda weights: metrics.value(run.matches, metric, weights, classes))
+        return _freed_of_bias(values, metrics.is_interpolated(metric))
 
     def by_class(self, run: Run, metric: str) -> dict[str, np.ndarray]:
         """The same for every class: {class: (1 + R,)}, for a name of `evaluation.metrics.CLASS_METRICS`."""
         names = run.matches.class_names
         values = metrics.CLASS_METRICS[metric].values
         table = self._get(run, metric, "each", lambda weights: values(run.matches, weights, range(len(names))))
-        return dict(zip(names, table, strict=True))
+        return dict(zip(names, _freed_of_bias(table, metrics.CLASS_METRICS[metric].interpolated), strict=True))
 
     def _get(self, run: Run, metric: str, classes, compute) -> np.ndarray:
         key = (str(run.folder), metric, tuple(classes) if classes else None)
@@ -60,6 +62,10 @@ class Scores:
         if run.test not in self._weights:
             self._weights[run.test] = with_original(film_weights(run.matches, self.resamples, self.seed))
         return self._weights[run.test]
+
+
+def _freed_of_bias(values: np.ndarray, interpolated: bool) -> np.ndarray:
+    return np.concatenate([values[..., :1], corrected(values, interpolated)], axis=-1)
 
 
 def curves(

@@ -124,7 +124,7 @@ def class_table(results: StudyResults, scores: Scores, baseline: str, metric: st
     """For every class: the score of each arm with all labels and with the fewest, and the labels it saves."""
     done = [run for run in results.runs if run.done]
     rows = []
-    for name in done[0].matches.class_names if done else ():
+    for name in [name for name in (done[0].matches.class_names if done else ()) if _films_with(done[0], name)]:
         table = curves(results, scores, metric, one_class=name)
         row = {"class": name, "test films": _films_with(done[0], name)}
         for arm in results.arms:

@@ -123,9 +123,8 @@ def _drawn(path: Path, boxes: list[dict], names: list[str]) -> np.ndarray:
     scale = max(1.0, _EXAMPLE_SIDE / image.shape[0])
     image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR)
     classes = [box["category_id"] - 1 for box in boxes]
-    labels = [
-        f"{box['reader']} {names[c]}" if "reader" in box else names[c] for box, c in zip(boxes, classes, strict=True)
-    ]
+    # Readers' boxes lie on top of each other: the fused ones beside them are labeled in the same colours.
+    labels = None if "reader" in boxes[0] else [names[c] for c in classes]
     return draw_boxes(
         image, xywh_to_xyxy([box["bbox"] for box in boxes]) * scale, labels, [class_color(c) for c in classes]
     )
