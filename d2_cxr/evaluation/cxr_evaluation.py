@@ -19,6 +19,7 @@ from detectron2.utils import comm
 from d2_cxr import artifacts
 from d2_cxr.evaluation import thresholds
 from d2_cxr.evaluation.evaluate import Evaluation, evaluate
+from d2_cxr.evaluation.named_truth import readers_of
 
 logger = logging.getLogger(__name__)
 
@@ -93,6 +94,7 @@ class CXREvaluator(DatasetEvaluator):
         if normal_truth is not None:
             _require_all(seen, normal_truth, self._normal_name)
         results = _with_dataset_categories(results, truth)
+        prepared_root = MetadataCatalog.get(self._name).get("prepared_root")
         self.evaluation = evaluate(
             truth,
             results,
@@ -102,6 +104,7 @@ class CXREvaluator(DatasetEvaluator):
             train_truth=load_truth(self._train_name) if self._train_name else None,
             dataset=self._name,
             chosen_thresholds=self._thresholds,
+            **(readers_of(prepared_root) if prepared_root else {}),
         )
         if self._output_dir is not None:
             self._write(results, truth)

@@ -13,8 +13,11 @@ from d2_cxr import artifacts
 from d2_cxr.evaluation import bootstrap, coco, errors, metrics, strata, thresholds
 from d2_cxr.evaluation.constant_box import constant_box_results
 from d2_cxr.evaluation.matching import Matches, match
+from d2_cxr.evaluation.reader_comparison import compare_with_readers, read_twice
 
 FORMAT_VERSION = 1
+NUM_WORST = 50
+_WORST_COLUMNS = ("film", "missed", "false_positives", "hits")
 COMPARED = ("mAP", "AP50", "mAP_support_weighted", "AR_agnostic", "AP40_vinbigdata", "mean_best_iou", "froc_sens_at_1")
 
 
@@ -36,8 +39,13 @@ class Evaluation:
         return table[metric]["value"]
 
     def write(self, folder: str | os.PathLike) -> Path:
-        """Write `evaluation.json`, `matches.npz` and, with that row, `constant_box_matches.npz`; return the first."""
+        """Write evaluation.json, worst_films.csv, matches.npz and constant_box_matches.npz (with that row).
+
+        Returns:
+            The path of evaluation.json, which is written last.
+        """
         folder = Path(folder)
+        artifacts.write_csv(folder / "worst_films.csv", errors.worst_films(self.matches, NUM_WORST), _WORST_COLUMNS)
         self.matches.save(folder / "matches.npz")
         if self.constant_box is not None:
             self.constant_box.save(folder / "constant_box_matches.npz")
@@ -56,6 +64,9 @@ def evaluate(
     train_truth: Mapping | None = None,
     dataset: str = "",
     chosen_thresholds: Mapping | None = None,
+    readers: Mapping | None = None,
+    fusion: str = "mean",
+    iou_threshold: float = 0.2,
 ) -> Evaluation:
     """Evaluate COCO results against COCO truth.
 
@@ -66,6 +77,8 @@ def evaluate(
         patients: patient by film name or image id; default: `patient` of the images.
         train_truth: COCO dict of the training films; adds the constant-box row.
         chosen_thresholds: content of a `thresholds.json` from other films; adds `at_thresholds`.
+        readers: COCO of single readers' boxes; adds `readers`, model and readers under one rule, where two have read.
+        fusion, iou_threshold: how the readers' boxes were fused (`dataset.json`).
 
     Raises:
         ValueError: results and truth do not belong together; says where.
@@ -78,13 +91,38 @@ def evaluate(
     document["errors"] = errors.breakdown(matches)
     if chosen_thresholds is not None:
         document["at_thresholds"] = thresholds.report(matches, chosen_thresholds, dataset, weights)
+    films = _all_films(truth, normal_truth)
+    if readers is not None and read_twice(films, readers):
+        answers = [*results, *(normal_results or [])]
+        document["readers"] = compare_with_readers(
+            films, answers, readers, fusion, iou_threshold, "iou", resamples, seed
+        )
     baseline = None
     if train_truth is not None:
-        every_film = {**truth, "images": [*truth["images"], *(normal_truth or {"images": []})["images"]]}
-        constant = constant_box_results(train_truth, every_film)
+        constant = constant_box_results(train_truth, films)
         baseline = match(truth, constant, normal_truth, None, patients)
         document["rows"]["constant_box"] = _row(computation, _computation(baseline, weights))
     return Evaluation(document, matches, baseline)
+
+
+def compare(ours: Matches, theirs: Matches, resamples: int = 1000, seed: int = 0) -> dict:
+    """Return every overall metric of one run minus another's on the same films: difference, interval, p, n.
+
+    Raises:
+        ValueError: the runs were evaluated on different films or truth.
+    """
+    bootstrap.require_same_truth(ours, theirs)
+    weights = bootstrap.with_original(bootstrap.film_weights(ours, resamples, seed))
+    a, b = _computation(ours, weights), _computation(theirs, weights)
+    differences = {
+        name: bootstrap.compared(a.overall(name), b.overall(name), metrics.is_interpolated(name))
+        for name in _defined_overall(ours)
+    }
+    return {"n": ours.num_films, "resamples": resamples, "seed": seed, "metrics": differences}
+
+
+def _all_films(truth: Mapping, normal_truth: Mapping | None) -> dict:
+    return {**truth, "images": [*truth["images"], *(normal_truth or {"images": []})["images"]]}
 
 
 def _header(matches: Matches, dataset: str, resamples: int, seed: int) -> dict:
@@ -163,7 +201,7 @@ def _entry(values: np.ndarray, n: int, unit: str, definition: str, interpolated:
         "definition": definition,
     }
     if interpolated and limits:
-        entry["bias"] = bootstrap.BIAS_OF_SAMPLE * bootstrap.resample_bias(values)
+        entry["bias"] = bootstrap.BIAS_OF_SAMPLE * float(bootstrap.resample_bias(values))
     return entry
 
 

@@ -80,7 +80,7 @@ def make_cases(
 ) -> Cases:
     """Build the cases and match all three answers to them; arguments and errors as `compare_with_readers`."""
     films = {image["id"]: image for image in truth["images"]}
-    read = [image for image in readers["images"] if image["id"] in films and len(image.get("readers", [])) > 1]
+    read = read_twice(truth, readers)
     if not read:
         raise ValueError("no film was read by two readers, so no reader can be compared with the others")
     pairs = [(reader, image) for image in read for reader in sorted(image["readers"], key=reader_order)]
@@ -110,6 +110,12 @@ def make_cases(
         matched=match(case_truth, matched),
         model=match(case_truth, model),
     )
+
+
+def read_twice(truth: Mapping, readers: Mapping) -> list[Mapping]:
+    """Return the readers' images of those films that two readers or more have read."""
+    films = {image["id"] for image in truth["images"]}
+    return [image for image in readers["images"] if image["id"] in films and len(image.get("readers", [])) > 1]
 
 
 def _group(films: Mapping, image: Mapping) -> str:

@@ -112,7 +112,7 @@ def test_files_of_an_evaluation(simulate, tmp_path):
     truth, results = simulate(num_films=8)
     path = evaluate(truth, results, resamples=5, train_truth=truth).write(tmp_path / "inference")
     assert sorted(file.name for file in path.parent.iterdir()) == [
-        *("constant_box_matches.npz", "evaluation.json", "matches.npz"),
+        *("constant_box_matches.npz", "evaluation.json", "matches.npz", "worst_films.csv"),
     ]
 
 

@@ -1,0 +1,134 @@
+"""Results on disk to an evaluation on disk; what `tools/evaluate.py` does."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from d2_cxr import artifacts
+from d2_cxr.evaluation import thresholds as operating
+from d2_cxr.evaluation.evaluate import Evaluation, compare, evaluate
+from d2_cxr.evaluation.matching import Matches, match
+from d2_cxr.evaluation.named_truth import NamedTruth, load_named_truth, register_below
+
+logger = logging.getLogger(__name__)
+
+NORMAL_RESULTS = "normal_instances_results.json"
+_SHOWN = ("mAP", "AP50", "AP_small", "AR_agnostic", "AP40_vinbigdata", "mean_best_iou", "froc_sens_at_1", "film_auroc")
+
+
+def evaluate_files(
+    dataset: str,
+    results: Path,
+    output: Path,
+    normal_results: Path | None = None,
+    root: str | os.PathLike | None = None,
+    other: Path | None = None,
+    thresholds: Path | None = None,
+    false_positives: float = operating.DEFAULT_RATE,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Path:
+    """Evaluate a results file on a named set and write evaluation.json, matches.npz, thresholds.json and figures.
+
+    Args:
+        normal_results: on the normal films of the split; default NORMAL_RESULTS beside `results`, where it is. Normal
+            films are counted only if there are results on them.
+        root: folder of prepared sets; default what is registered.
+        other: results or matches.npz of another run; writes comparison.json.
+        thresholds: thresholds.json from other films.
+        false_positives: a film and class, for the thresholds.json that is written.
+
+    Returns:
+        The path of evaluation.json.
+
+    Raises:
+        FileNotFoundError, ValueError: in one line, before anything is written.
+    """
+    if root is not None:
+        register_below(dataset, root)
+    named = load_named_truth(dataset)
+    rows, normal_rows = read_results(results), _normal_rows(results, normal_results)
+    chosen = artifacts.read_json(thresholds) if thresholds else None
+    normal = named.normal if normal_rows is not None else None
+    evaluation = evaluate(
+        named.truth,
+        rows,
+        normal,
+        normal_rows,
+        resamples=resamples,
+        seed=seed,
+        train_truth=named.train,
+        dataset=dataset,
+        chosen_thresholds=chosen,
+        readers=named.readers,
+        fusion=named.fusion,
+        iou_threshold=named.iou_threshold,
+    )
+    comparison = None
+    if other is not None:
+        comparison = compare(evaluation.matches, _other_matches(other, named, normal), resamples, seed)
+    return _write(evaluation, comparison, output, false_positives)
+
+
+def read_results(path: Path) -> list[dict]:
+    """Read COCO results.
+
+    Raises:
+        FileNotFoundError, ValueError: no such file, or no list of detections; names the file.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing; --results takes a coco_instances_results.json")
+    rows = artifacts.read_json(path)
+    keys = {"image_id", "category_id", "bbox", "score"}
+    if not isinstance(rows, list) or any(not isinstance(row, dict) or not keys <= row.keys() for row in rows):
+        raise ValueError(f"{path} is no list of COCO results (image_id, category_id, bbox, score)")
+    return rows
+
+
+def _normal_rows(results: Path, normal_results: Path | None) -> list[dict] | None:
+    beside = results.parent / NORMAL_RESULTS
+    if normal_results is None and not beside.is_file():
+        return None
+    return read_results(normal_results or beside)
+
+
+def _other_matches(other: Path, named: NamedTruth, normal: Mapping | None) -> Matches:
+    if other.suffix == ".npz":
+        return Matches.load(other)
+    normal_rows = _normal_rows(other, None) if normal is not None else None
+    if normal is not None and normal_rows is None:
+        raise ValueError(f"{other} has no {NORMAL_RESULTS} beside it, but the evaluated run has: compare equal films")
+    return match(named.truth, read_results(other), normal, normal_rows)
+
+
+def _write(evaluation: Evaluation, comparison: dict | None, output: Path, false_positives: float) -> Path:
+    from d2_cxr.evaluation import plots  # matplotlib takes a second
+
+    matches, dataset = evaluation.matches, evaluation.document["dataset"]
+    plots.save(plots.froc_figure(evaluation), output / "froc.png")
+    plots.save(plots.class_figure(evaluation), output / "ap50_by_class.png")
+    artifacts.write_json(output / "thresholds.json", operating.choose(matches, dataset, false_positives))
+    if comparison is not None:
+        artifacts.write_json(output / "comparison.json", comparison)
+    path = evaluation.write(output)
+    _log(evaluation.document, comparison)
+    return path
+
+
+def _log(document: Mapping, comparison: Mapping | None) -> None:
+    for name in _SHOWN:
+        entry = document["metrics"].get(name)
+        if entry and entry["value"] is not None:
+            line = f"{name:16s} {entry['value']:.3f} {_interval(entry['interval'])}  n = {entry['n']} {entry['unit']}"
+            difference = comparison["metrics"][name] if comparison else None
+            if difference and difference["difference"] is not None:
+                line += f"; minus the other {difference['difference']:+.3f} {_interval(difference['interval'])}"
+                line += f", p = {difference['p']:.3f}"
+            logger.info(line)
+
+
+def _interval(limits: list[float] | None) -> str:
+    return f"[{limits[0]:.3f}, {limits[1]:.3f}]" if limits else "[no interval]"

@@ -1,0 +1,137 @@
+"""Figures of one evaluation: FROC and AP by class, with intervals and n."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter
+
+from d2_cxr import artifacts
+from d2_cxr.drawing import class_color
+from d2_cxr.evaluation import froc
+from d2_cxr.evaluation.evaluate import Evaluation
+
+_MODEL, _ALONE, _CONSTANT, _READER = (tuple(c / 255 for c in class_color(index)) for index in (4, 1, 0, 5))
+
+
+def froc_figure(evaluation: Evaluation) -> Figure:
+    """Sensitivity against false positives a film, all classes pooled; readers beside it where the set has them."""
+    readers = evaluation.document.get("readers")
+    figure = Figure(figsize=(11 if readers else 6, 4.6), layout="constrained")
+    panels = figure.subplots(1, 2 if readers else 1, squeeze=False)[0]
+    _pooled_panel(panels[0], evaluation)
+    if readers:
+        _readers_panel(panels[1], readers)
+    return figure
+
+
+def class_figure(evaluation: Evaluation, metric: str = "AP50") -> Figure:
+    """A metric by class with 95 % intervals, commonest class first; the constant box beside it where known."""
+    table = evaluation.document["per_class"]
+    names = sorted(
+        (name for name in table if table[name][metric]["value"] is not None), key=lambda n: -table[n]["num_boxes"]
+    )
+    constant = evaluation.document["rows"].get("constant_box", {}).get("per_class", {})
+    figure = Figure(figsize=(7, 1.3 + 0.34 * max(1, len(names))), layout="constrained")
+    axes = figure.subplots()
+    for place, name in enumerate(names):
+        entry = table[name][metric]
+        if entry["interval"]:
+            axes.plot(entry["interval"], [place, place], color=_MODEL, linewidth=2)
+        axes.plot(entry["value"], place, "o", color=_MODEL, label="model, 95 % interval" if place == 0 else None)
+        if metric in constant.get(name, {}):
+            label = "constant box" if place == 0 else None
+            axes.plot(constant[name][metric]["value"], place, "D", color=_CONSTANT, markersize=5, label=label)
+    labels = [f"{name} ({table[name]['num_boxes']} boxes, {table[name]['num_films']} films)" for name in names]
+    axes.set_yticks(range(len(names)), labels)
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1)
+    axes.set_xlabel(f"{metric} (fraction of 1)")
+    axes.set_title(f"{evaluation.document['dataset']}: {_films(evaluation)}", fontsize=10)
+    if names:
+        figure.legend(loc="outside lower center", ncols=2, frameon=False)
+    _tidy(axes)
+    return figure
+
+
+def save(figure: Figure, path: str | os.PathLike) -> None:
+    """Write a figure as PNG."""
+    artifacts.write_with(path, lambda temporary: figure.savefig(temporary, dpi=130, metadata={"Software": None}))
+
+
+def _pooled_panel(axes, evaluation: Evaluation) -> None:
+    matches, entries = evaluation.matches, evaluation.document["metrics"]
+    with_normals = "normal films counted" if matches.has_normals else "films with findings only"
+    _curve(axes, froc.curve(matches), _MODEL, f"model, {with_normals}")
+    if matches.has_normals:
+        _curve(axes, froc.curve(matches, normals=False), _ALONE, "model, films with findings only")
+    if evaluation.constant_box is not None:
+        _curve(axes, froc.curve(evaluation.constant_box), _CONSTANT, "constant box")
+    for rate, name in zip(froc.RATES, froc.RATE_NAMES, strict=True):
+        interval = entries[f"froc_sens_at_{name}"]["interval"]
+        if interval:
+            axes.plot([rate, rate], interval, color=_MODEL, linewidth=1.5, marker="_", markersize=8)
+    axes.set_title(f"{_films(evaluation)}, {evaluation.document['num_boxes']} truth boxes; bars: 95 %", fontsize=10)
+    _froc_axes(axes)
+
+
+def _readers_panel(axes, readers: Mapping) -> None:
+    curve = {key: np.array(values) for key, values in readers["model_curve"].items()}
+    _curve(axes, curve, _MODEL, "model, all its boxes")
+    entries = readers["by_reader"]
+    for name, entry in entries.items():
+        x, y = (entry["reader"][key]["value"] for key in ("false_positives_per_film", "sensitivity"))
+        if y is not None:
+            axes.plot(x, y, "s", color=_READER, markersize=5)
+            axes.annotate(f"{name} ({entry['num_films']})", (x, y), (4, 4), textcoords="offset points", fontsize=7)
+    for key, color, marker, label in (
+        ("reader", _READER, "*", "readers pooled; squares: one reader (films)"),
+        ("model", _MODEL, "*", "model with as many boxes a film"),
+    ):
+        point = readers["pooled"][key]
+        axes.plot(
+            point["false_positives_per_film"]["value"],
+            point["sensitivity"]["value"],
+            marker,
+            color=color,
+            markersize=13,
+            label=label,
+        )
+    axes.set_title(f"against the other readers' fused boxes, {readers['pooled']['num_films']} readings", fontsize=10)
+    _froc_axes(axes)
+
+
+def _curve(axes, points: Mapping[str, np.ndarray], color, label: str) -> None:
+    """Draw a FROC curve as the step that it is, to the right edge of the figure."""
+    false, sensitivity = points["false_positives_per_film"], points["sensitivity"]
+    x = np.concatenate([[froc.RATES[0] / 4], np.maximum(false, froc.RATES[0] / 4), [froc.RATES[-1] * 2]])
+    y = np.concatenate([[0], sensitivity, [sensitivity[-1] if len(sensitivity) else 0]])
+    axes.plot(x, y, drawstyle="steps-post", color=color, label=label)
+
+
+def _froc_axes(axes) -> None:
+    axes.set_xscale("log", base=2)
+    axes.set_xlim(froc.RATES[0] / 2, froc.RATES[-1] * 1.2)
+    axes.xaxis.set_major_locator(FixedLocator(froc.RATES))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xticklabels(froc.RATE_NAMES)
+    axes.set_ylim(0, 1)
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    axes.set_xlabel("false positives a film")
+    axes.set_ylabel("sensitivity (share of truth boxes found)")
+    axes.legend(fontsize=8, frameon=False, loc="upper left")
+    _tidy(axes)
+
+
+def _films(evaluation: Evaluation) -> str:
+    document = evaluation.document
+    normal = document["num_normal_films"]
+    return f"{document['num_findings_films']} films with findings" + (f" and {normal} without" if normal else "")
+
+
+def _tidy(axes) -> None:
+    axes.grid(color="#dddddd", linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)

@@ -1,0 +1,156 @@
+"""tools/evaluate.py on a small prepared set: files in, files out, one line for a mistake."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+_SPEC = importlib.util.spec_from_file_location("evaluate_tool", ROOT / "tools" / "evaluate.py")
+evaluate_tool = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(evaluate_tool)
+
+CLASSES = [{"id": 1, "name": "Mass"}, {"id": 2, "name": "Effusion"}]
+
+
+def _films(numbers):
+    return [{"id": n, "file_name": f"film{n}.png", "width": 256, "height": 256, "patient": n // 2} for n in numbers]
+
+
+def _write(path, value):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value))
+    return path
+
+
+@pytest.fixture
+def prepared(tmp_path):
+    """Return the root of a set `toy_cxr` with 24 test films read by R1, R2, R3, and normal ones."""
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "sets" / "toy_cxr"
+    splits = {"train": range(100, 120), "val": range(120, 130), "test": range(1, 25)}
+    for part, numbers in splits.items():
+        boxes = [_box(rng, n) for n in numbers for _ in range(rng.integers(1, 4))]
+        boxes = [{**box, "id": i, "num_readers": 2} for i, box in enumerate(boxes, start=1)]
+        coco = {"images": _films(numbers), "annotations": boxes, "categories": CLASSES}
+        _write(folder / f"annotations/stratified/{part}.json", coco)
+    normal = {"images": _films(range(40, 50)), "annotations": [], "categories": CLASSES}
+    _write(folder / "annotations/stratified/normal_test.json", normal)
+    test = json.loads((folder / "annotations/stratified/test.json").read_text())
+    drawn = [
+        {**_moved(rng, box), "reader": f"R{r}"} for box in test["annotations"] for r in (1, 2, 3) if rng.random() < 0.8
+    ]
+    films = [{**film, "readers": ["R1", "R2", "R3"]} for film in test["images"] + normal["images"]]
+    _write(folder / "annotations/readers.json", {"images": films, "annotations": drawn, "categories": CLASSES})
+    _write(
+        folder / "dataset.json", {"class_names": ["Mass", "Effusion"], "fusion": {"rule": "mean", "iou_threshold": 0.2}}
+    )
+    return tmp_path / "sets"
+
+
+def _box(rng, film):
+    x, y = rng.uniform(0, 150, 2)
+    width, height = rng.uniform(20, 100, 2)
+    bbox = [float(v) for v in (x, y, width, height)]
+    return {
+        "image_id": film,
+        "category_id": int(rng.integers(1, 3)),
+        "bbox": bbox,
+        "area": bbox[2] * bbox[3],
+        "iscrowd": 0,
+    }
+
+
+def _moved(rng, box):
+    return {**box, "bbox": [float(v) for v in np.array(box["bbox"]) + rng.normal(0, 4, 4)]}
+
+
+@pytest.fixture
+def results(prepared, tmp_path):
+    rng = np.random.default_rng(1)
+    test = json.loads((prepared / "toy_cxr/annotations/stratified/test.json").read_text())
+    found = [{**_moved(rng, box), "score": float(rng.beta(4, 2))} for box in test["annotations"] if rng.random() < 0.8]
+    found += [{**_box(rng, n), "score": float(rng.beta(2, 4))} for n in range(1, 25) for _ in range(3)]
+    return _write(tmp_path / "run" / "coco_instances_results.json", [_result(row) for row in found])
+
+
+def _result(row):
+    return {key: row[key] for key in ("image_id", "category_id", "bbox", "score")}
+
+
+def run(prepared, results, *more):
+    common = ["--dataset", "toy_cxr_test", "--root", str(prepared), "--resamples", "30"]
+    return evaluate_tool.main([*common, "--results", str(results), *more])
+
+
+def test_everything_is_written(prepared, results):
+    assert run(prepared, results) == 0
+    names = {path.name for path in results.parent.iterdir()}
+    assert names == {
+        *("coco_instances_results.json", "evaluation.json", "matches.npz", "constant_box_matches.npz"),
+        *("thresholds.json", "worst_films.csv", "froc.png", "ap50_by_class.png"),
+    }
+    document = json.loads((results.parent / "evaluation.json").read_text())
+    assert document["num_films"] == 24 and document["resampled_by"] == "patient"
+    assert set(document["readers"]["by_reader"]) == {"R1", "R2", "R3"}
+    assert document["rows"]["constant_box"]["model_minus_row"]["AP50"]["difference"] > 0
+    assert document["errors"]["missed"]["of"] == document["num_boxes"]
+
+
+def test_normal_films_count_when_there_are_results_on_them(prepared, results, tmp_path):
+    normal = [_result({**_box(np.random.default_rng(3), n), "score": 0.5}) for n in range(40, 44)]
+    given = _write(tmp_path / "elsewhere.json", normal)
+    output = tmp_path / "out"
+    assert run(prepared, results, "--normal-results", str(given), "--output", str(output)) == 0
+    document = json.loads((output / "evaluation.json").read_text())
+    assert document["num_normal_films"] == 10
+    assert document["metrics"]["film_auroc"]["value"] > 0.5
+
+
+def test_two_runs_are_compared(prepared, results, tmp_path):
+    half = json.loads(results.read_text())[::2]
+    other = _write(tmp_path / "other" / "coco_instances_results.json", half)
+    assert run(prepared, results, "--compare", str(other)) == 0
+    difference = json.loads((results.parent / "comparison.json").read_text())["metrics"]["AR_100"]
+    assert difference["difference"] > 0 and difference["interval"][0] > 0 and difference["p"] < 0.1
+    assert run(prepared, other, "--compare", str(results.parent / "matches.npz")) == 0
+    back = json.loads((other.parent / "comparison.json").read_text())["metrics"]["AR_100"]
+    assert back["difference"] == pytest.approx(-difference["difference"])
+
+
+def test_thresholds_of_validation_are_reported(prepared, results, tmp_path):
+    chosen = {
+        "chosen_on": "toy_cxr_val",
+        "false_positives_per_film": 0.125,
+        "thresholds": {"Mass": 0.5, "Effusion": None},
+    }
+    assert run(prepared, results, "--thresholds", str(_write(tmp_path / "t.json", chosen))) == 0
+    table = json.loads((results.parent / "evaluation.json").read_text())["at_thresholds"]
+    assert table["per_class"]["Effusion"]["sensitivity"]["value"] == 0
+    assert table["per_class"]["Mass"]["sensitivity"]["value"] > 0
+
+
+@pytest.mark.parametrize(
+    "arguments, error, message",
+    [
+        (["--dataset", "toy_cxr_tset"], ValueError, "no data set 'toy_cxr_tset'"),
+        (["--dataset", "other_test"], FileNotFoundError, "no prepared set below .* fits the name other_test"),
+        (["--results", "nowhere.json"], FileNotFoundError, "nowhere.json is missing"),
+        (["--compare", "nowhere.json"], FileNotFoundError, "nowhere.json is missing"),
+    ],
+)
+def test_a_mistake_is_one_line_and_writes_nothing(prepared, results, arguments, error, message):
+    with pytest.raises(error, match=message) as raised:
+        run(prepared, results, *arguments)
+    assert "\n" not in str(raised.value)
+    assert [path.name for path in results.parent.iterdir()] == ["coco_instances_results.json"]
+
+
+def test_a_file_that_is_no_list_of_results_is_refused(prepared, tmp_path):
+    wrong = _write(tmp_path / "wrong" / "results.json", {"AP": 1})
+    with pytest.raises(ValueError, match="is no list of COCO results"):
+        run(prepared, wrong)
