@@ -49,15 +49,15 @@ def draw_person(rng: np.random.Generator, wide_heart: bool, wide_aorta: bool) ->
     right_dome = uniform(0.50, 0.82)
     return Body(
         tall=uniform(0.86, 1.10),
-        upper=uniform(0.50, 0.62),
+        upper=uniform(0.60, 0.80),
         dome=(right_dome, right_dome + uniform(0.02, 0.12)),
         angle_depth=uniform(0.22, 0.36),
         heart_ratio=uniform(0.535, 0.70) if wide_heart else uniform(0.38, 0.485),
         heart_turn=uniform(0.27, 0.42),
         heart_top=uniform(-0.10, 0.06),
-        knob_radius=uniform(0.20, 0.30) if wide_aorta else uniform(0.11, 0.155),
+        knob_radius=uniform(0.185, 0.27) if wide_aorta else uniform(0.11, 0.15),
         knob_height=uniform(-0.56, -0.36),
-        knob_lateral=uniform(0.55, 0.95),
+        knob_lateral=uniform(0.35, 0.75),
         unfolding=uniform(0.05, 0.17) if wide_aorta else uniform(0.0, 0.05),
         spine_bend=uniform(-0.05, 0.05),
         rib_start=uniform(-1.02, -0.94),
@@ -89,7 +89,7 @@ def lung(body: Body, side: str) -> np.ndarray:
     heights = np.array([-0.72, -0.45, -0.1, 0.3, 0.65])
     wall = [(0.97 * float(cage_width(body, y)), y) for y in heights if y < angle - 0.15]
     top = float(cage_width(body, -0.9))
-    lateral = [(0.14, -0.62), (0.17, -0.84), (0.30, -0.98), (0.30 + top * 0.30, -0.97), (top * 0.98, -0.86), *wall]
+    lateral = [(0.14, -0.62), (0.17, -0.84), (0.30, -0.98), (0.26 + top * 0.28, -0.985), (top * 0.94, -0.84), *wall]
     lateral.append((0.975 * float(cage_width(body, angle)), angle))
     floor = [(0.985, angle), (0.80, dome + 0.12), (0.56, dome + 0.01), (0.36, dome + 0.005), (0.10, dome + 0.11)]
     outline = np.vstack([open_curve(lateral), open_curve(floor)[1:]])
@@ -122,8 +122,10 @@ def knob(body: Body) -> np.ndarray:
     """Return the outline of the aortic arch; most of it lies at the film's right of the spine."""
     radius = body.knob_radius
     turn = np.linspace(0, 2 * np.pi, 40, endpoint=False)
+    cos, sin = np.cos(turn), np.sin(turn)
+    tall = np.where(sin > 0, 1.25, 1.0)  # rounded above, drawn out below where it goes over into the descending aorta
     center = np.array([0.04 + radius * body.knob_lateral, body.knob_height])
-    return stretch(body, center + np.stack([1.02 * radius * np.cos(turn), 1.12 * radius * np.sin(turn)], axis=1))
+    return stretch(body, center + radius * np.stack([np.sign(cos) * np.abs(cos) ** 0.8, tall * sin], axis=1))
 
 
 def descending_aorta(body: Body) -> np.ndarray:
@@ -150,12 +152,13 @@ def posterior_rib(body: Body, index: int, side: str) -> np.ndarray:
     y = body.rib_start + index * body.rib_gap
     slope = body.rib_slope * min(1.0, 0.45 + 0.16 * index)
     end = y + slope
-    edge = float(cage_width(body, end)) * 1.01
+    edge = float(cage_width(body, end)) * 0.985
     points = [
         (0.11, y),
         (0.11 + 0.25 * (edge - 0.11), y - 0.035 + 0.03 * slope),
         (0.11 + 0.58 * (edge - 0.11), y + 0.22 * slope),
-        (0.11 + 0.87 * (edge - 0.11), y + 0.62 * slope),
+        (0.11 + 0.87 * (edge - 0.11), y + 0.58 * slope),
+        (0.11 + 0.97 * (edge - 0.11), y + 0.82 * slope),
         (edge, end),
     ]
     return stretch(body, open_curve(points) * [SIDES[side], 1.0])
@@ -164,10 +167,10 @@ def posterior_rib(body: Body, index: int, side: str) -> np.ndarray:
 def anterior_rib(body: Body, index: int, side: str) -> np.ndarray:
     """Return the centre line of the front part of a rib, from the lateral wall down to its cartilage."""
     y = body.rib_start + index * body.rib_gap + body.rib_slope * min(1.0, 0.45 + 0.16 * index)
-    edge = float(cage_width(body, y)) * 1.01
+    edge = float(cage_width(body, y)) * 0.985
     drop = 0.20 + 0.035 * index
     inner = 0.26 + 0.035 * index
-    points = [(edge, y), (edge * 0.985, y + 0.10), (edge - 0.16, y + 0.72 * drop), (inner, y + drop)]
+    points = [(edge, y), (edge * 0.985, y + 0.09), (edge - 0.16, y + 0.72 * drop), (inner, y + drop)]
     return stretch(body, open_curve(points) * [SIDES[side], 1.0])
 
 
@@ -186,7 +189,8 @@ def scapula(body: Body, side: str) -> np.ndarray:
 def torso(body: Body) -> np.ndarray:
     """Return the outline of the skin: neck, shoulders (which leave the film), flanks."""
     fat = body.fat
-    half = [(0.30, -1.9), (0.33, -1.45), (0.55, -1.22), (1.05, -1.12), (1.45, -1.0), (1.75, -0.7), (1.78, -0.3)]
-    half += [(1.32 + fat, -0.28), (1.16 + fat, 0.0), (1.08 + fat, 0.5), (1.06 + fat, 1.1), (1.08 + fat, 2.2)]
-    half = np.array(half)
+    half = [(0.36, -2.2), (0.36, -1.75), (0.42, -1.48), (0.70, -1.28), (1.10, -1.16), (1.50, -1.02), (1.80, -0.7)]
+    half += [(1.86, -0.2), (1.80, 0.3), (1.48 + 0.5 * fat, 0.1), (1.22 + fat, -0.12), (1.14 + fat, 0.2)]
+    half += [(1.08 + fat, 0.6), (1.07 + fat, 1.2), (1.10 + fat, 2.2)]
+    half = open_curve(half, 5)
     return stretch(body, np.vstack([half, half[::-1] * [-1.0, 1.0]]))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from d2_cxr.phantom.canvas import blurred
+from d2_cxr.phantom.canvas import blurred, open_curve
 
 
 def draw_frame(rng: np.random.Generator, size: int) -> tuple[int, int, float, tuple[float, float], float]:
@@ -20,7 +20,7 @@ def draw_frame(rng: np.random.Generator, size: int) -> tuple[int, int, float, tu
     kind = rng.random()
     aspect = rng.uniform(0.78, 0.90) if kind < 0.66 else 1.0 if kind < 0.90 else rng.uniform(1.05, 1.2)
     height, width = (size, round(size * aspect)) if aspect <= 1 else (round(size / aspect), size)
-    scale = min(width * rng.uniform(0.345, 0.435), height * rng.uniform(0.36, 0.425))
+    scale = min(width * rng.uniform(0.365, 0.455), height * rng.uniform(0.36, 0.435))
     center = (width * (0.5 + rng.uniform(-0.05, 0.05)), height * (0.47 + rng.uniform(-0.045, 0.045)))
     return height, width, scale, center, float(np.deg2rad(np.clip(rng.normal(0, 2.2), -6, 6)))
 
@@ -33,13 +33,13 @@ def expose(rng: np.random.Generator, density: np.ndarray, unit: float) -> np.nda
     scatter = cv2.resize(blurred(small, 0.25 * unit / 16), (shape[1], shape[0]))
     film = density * (1 - veil) + veil * scatter
     film += rng.uniform(-0.05, 0.05) * np.linspace(-1, 1, shape[1], dtype=np.float32)[None]  # heel effect
-    middle, slope = rng.uniform(0.66, 0.84), rng.uniform(3.2, 4.8)
+    middle, slope = rng.uniform(0.52, 0.74), rng.uniform(3.6, 5.4)
     floor = 1 / (1 + np.exp(slope * middle))
     film = (1 / (1 + np.exp(slope * (middle - film))) - floor) / (1 - floor)  # film's S-shaped curve
     film += rng.uniform(0.15, 0.55) * (film - blurred(film, 0.02 * unit))  # edge enhancement
     noise = rng.standard_normal(shape, dtype=np.float32)
     noise = 0.6 * noise + blurred(noise, 0.8)
-    film += rng.uniform(0.005, 0.022) * noise * (0.5 + film)  # few photons pass the dense parts
+    film += rng.uniform(0.004, 0.016) * noise * (0.5 + film)  # few photons pass the dense parts
     return np.clip(film, 0, 1)
 
 
@@ -59,12 +59,12 @@ def _wires(rng: np.random.Generator, film: np.ndarray, unit: float) -> None:
     height, width = film.shape
     layer = np.zeros(film.shape, np.uint8)
     for _ in range(int(rng.integers(1, 4))):
-        x = np.cumsum(rng.normal(0, 0.09, 7)) * width + rng.uniform(0.2, 0.8) * width
+        x = np.cumsum(rng.normal(0, 0.06, 7)) * width + rng.uniform(0.2, 0.8) * width
         y = np.linspace(-0.05, rng.uniform(0.4, 1.05), 7) * height
-        points = np.rint(np.stack([x, y], axis=1) * 16).astype(np.int32)[:, None]
-        cv2.polylines(layer, [points], False, 200, max(1, round(0.012 * unit)), cv2.LINE_AA, 4)
+        points = np.rint(open_curve(np.stack([x, y], axis=1)) * 16).astype(np.int32)[:, None]
+        cv2.polylines(layer, [points], False, 200, max(1, round(0.009 * unit)), cv2.LINE_AA, 4)
         cv2.circle(layer, tuple(int(v) // 16 for v in points[-1, 0]), max(2, round(0.03 * unit)), 255, -1, cv2.LINE_AA)
-    film += (0.22 / 255) * blurred(layer.astype(np.float32), 0.7)
+    film += (0.16 / 255) * blurred(layer.astype(np.float32), 0.7)
     np.clip(film, 0, 1, out=film)
 
 

@@ -64,8 +64,8 @@ def add_water(
     if where is None:
         return
     if texture:
-        patches = smooth_noise(rng, mask.shape, 0.05 * scene.unit) + 0.6 * smooth_noise(
-            rng, mask.shape, 0.022 * scene.unit
+        patches = smooth_noise(rng, mask.shape, 0.09 * scene.unit) + 0.35 * smooth_noise(
+            rng, mask.shape, 0.03 * scene.unit
         )
         mask = mask * np.clip(1 + texture * patches, 0, 1.6)
     scene.water[where] += np.float32(strength) * mask

@@ -182,8 +182,9 @@ def _streaks(rng: np.random.Generator, scene: Scene, point: np.ndarray, radius: 
             bend = angle + rng.normal(0, 0.12, 4).cumsum()
             steps = np.stack([np.cos(bend), np.sin(bend)], axis=1) * radius * rng.uniform(0.12, 0.35)
             line = start + np.vstack([[0, 0], steps.cumsum(axis=0)])
-            stroke(canvas, line - corner, rng.uniform(0.008, 0.024) * scene.unit, float(rng.uniform(120, 255)))
-        scene.markings[where] += np.float32(0.30 * strength / 255) * blurred(canvas.astype(np.float32), 0.8) * mask
+            stroke(canvas, line - corner, rng.uniform(0.008, 0.02) * scene.unit, float(rng.uniform(90, 220)))
+        streaks = blurred(canvas.astype(np.float32), 0.007 * scene.unit) * mask
+        scene.markings[where] += np.float32(0.36 * strength / 255) * streaks
     return Finding("Pulmonary fibrosis", box[None], float(0.3 + 0.5 * strength))
 
 

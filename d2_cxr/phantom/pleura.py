@@ -77,7 +77,7 @@ def thickening(rng: np.random.Generator, scene: Scene) -> list[Finding]:
         piece = wall[start : start + int(rng.integers(9, len(wall) // 2))]
         inward = np.array([-SIDES[side], 0.0]) * np.hanning(len(piece))[:, None] ** 0.5
         strip = np.vstack([piece, (piece + inward * rng.uniform(0.05, 0.11) * scene.unit)[::-1]])
-        add_water(rng, scene, [strip], rng.uniform(0.75, 1.0), 0.008 * scene.unit)
+        add_water(rng, scene, [strip], rng.uniform(0.6, 0.9), 0.014 * scene.unit)
         found.append(Finding("Pleural thickening", extent(strip)[None], 0.45))
     return found
 

@@ -14,7 +14,18 @@ import numpy as np
 
 from d2_cxr.phantom import anatomy
 from d2_cxr.phantom.anatomy import SIDES, Body
-from d2_cxr.phantom.canvas import Frame, band, blurred, closed_curve, fill, open_curve, smooth_noise, soft_mask, stroke
+from d2_cxr.phantom.canvas import (
+    Frame,
+    band,
+    blob,
+    blurred,
+    closed_curve,
+    fill,
+    open_curve,
+    smooth_noise,
+    soft_mask,
+    stroke,
+)
 
 _AIR = 0.66  # share of the density that a full depth of air takes away
 
@@ -49,7 +60,7 @@ class Scene:
         """Add the layers up."""
         wet = np.clip(self.water, 0, None)
         air = self.air * np.clip(1 - 0.85 * wet, 0, 1)
-        return self.soft * (1 - _AIR * air) + self.bone + 0.16 * wet + self.markings * np.minimum(1.0, 1.6 * self.air)
+        return self.soft * (1 - _AIR * air) + self.bone + 0.12 * wet + self.markings * np.minimum(1.0, 1.6 * self.air)
 
 
 def draw_scene(rng: np.random.Generator, body: Body, frame: Frame) -> Scene:
@@ -68,26 +79,37 @@ def draw_scene(rng: np.random.Generator, body: Body, frame: Frame) -> Scene:
 def _soft_tissue(rng: np.random.Generator, scene: Scene) -> np.ndarray:
     body, unit, shape = scene.body, scene.unit, scene.shape
     torso = scene.outline(anatomy.torso(body))
-    skin = soft_mask(shape, [torso], 0.015 * unit)
-    round_body = soft_mask(shape, [torso], 0.22 * unit)
-    soft = skin * (0.25 + 0.75 * np.clip(round_body * 1.15 - 0.15, 0, 1))
-    below = np.array([(-2.5, 2.6), (-2.5, 0.95), (-0.9, body.dome[0] + 0.1), (0, 0.9), (0.9, body.dome[1] + 0.1)])
-    below = np.vstack([below, [(2.5, 0.95), (2.5, 2.6)]])
-    soft += 0.16 * skin * soft_mask(shape, [scene.outline(anatomy.stretch(body, below))], 0.12 * unit)
-    soft += 0.10 * soft_mask(shape, [scene.outline(anatomy.pedicle(body))], 0.02 * unit)
-    soft += 0.15 * soft_mask(shape, [scene.outline(anatomy.heart(body))], 0.018 * unit)
-    soft += 0.09 * soft_mask(shape, [scene.outline(anatomy.knob(body))], 0.012 * unit)
-    soft += 0.08 * soft_mask(shape, [scene.outline(band(anatomy.descending_aorta(body), 0.17))], 0.015 * unit)
-    soft += 0.035 * skin * smooth_noise(rng, shape, 0.45 * unit)
+    skin = soft_mask(shape, [torso], 0.012 * unit)
+    round_body = soft_mask(shape, [torso], 0.28 * unit)
+    trunk = scene.outline(anatomy.stretch(body, _circle(20) * [1.15, 1.75] + [0.0, 0.55]))
+    soft = skin * (0.16 + 0.52 * round_body**1.5) + 0.12 * skin * soft_mask(shape, [trunk], 0.30 * unit)
+    middle = np.maximum(
+        0.17 * soft_mask(shape, [scene.outline(anatomy.pedicle(body))], 0.035 * unit),
+        0.27 * soft_mask(shape, [scene.outline(anatomy.heart(body))], 0.016 * unit),
+    )
+    middle = np.maximum(middle, 0.29 * skin * _abdomen(scene))  # heart and liver melt together
+    arch = [scene.outline(part) for part in (anatomy.knob(body), band(anatomy.descending_aorta(body), 0.17))]
+    soft += np.maximum(middle, 0.20 * soft_mask(shape, arch, 0.020 * unit))
+    soft += 0.030 * skin * smooth_noise(rng, shape, 0.45 * unit)
+    soft += 0.010 * skin * smooth_noise(rng, shape, 0.09 * unit)
     if body.breast:
-        soft += 0.11 * body.breast * _breasts(rng, scene)
+        soft += 0.15 * body.breast * _breasts(rng, scene)
     if body.bubble[2]:
-        soft -= 0.34 * body.bubble[2] * _bubble(rng, scene)
-    for _ in range(int(rng.integers(0, 4))):  # gas in the colon
-        center = anatomy.stretch(body, [(rng.uniform(-0.9, 0.9), body.dome[1] + rng.uniform(0.45, 0.9))])[0]
-        loop = closed_curve(center + rng.uniform(0.03, 0.16, (6, 1)) * _circle(6))
-        soft -= rng.uniform(0.06, 0.2) * soft_mask(shape, [scene.outline(loop)], 0.02 * unit)
+        soft -= 0.40 * body.bubble[2] * _bubble(rng, scene)
+    for _ in range(int(rng.integers(0, 5))):  # gas in the colon
+        center = (rng.uniform(-0.9, 0.9), body.dome[1] + rng.uniform(0.45, 0.9))
+        loop = anatomy.stretch(body, blob(rng, center, rng.uniform(0.04, 0.15, 2), 0.35))
+        soft -= rng.uniform(0.06, 0.25) * soft_mask(shape, [scene.outline(loop)], 0.02 * unit)
     return np.clip(soft, 0, None)
+
+
+def _abdomen(scene: Scene) -> np.ndarray:
+    """The dense part under the domes; its upper border is the diaphragm, seen through the lungs' lower edge."""
+    right, left = scene.body.dome
+    top = [(-1.3, right + 0.42), (-0.95, right + 0.2), (-0.55, right), (-0.1, right + 0.1), (0.1, left + 0.1)]
+    top += [(0.56, left), (0.95, left + 0.2), (1.3, left + 0.42)]
+    below = np.vstack([open_curve(top), [(2.5, 1.6), (2.5, 2.8), (-2.5, 2.8), (-2.5, 1.6)]])
+    return soft_mask(scene.shape, [scene.outline(anatomy.stretch(scene.body, below))], 0.08 * scene.unit)
 
 
 def _circle(count: int) -> np.ndarray:
@@ -120,15 +142,16 @@ def _bubble(rng: np.random.Generator, scene: Scene) -> np.ndarray:
 def _air(rng: np.random.Generator, scene: Scene) -> np.ndarray:
     body, unit, shape = scene.body, scene.unit, scene.shape
     polygons = list(scene.lungs.values())
-    sharp = soft_mask(shape, polygons, 0.010 * unit)
-    deep = soft_mask(shape, polygons, 0.17 * unit)
-    air = sharp * np.clip(0.42 + 0.68 * deep * deep, 0, 1)
-    solid = [scene.outline(anatomy.heart(body)), scene.outline(anatomy.pedicle(body))]
-    heart = soft_mask(shape, solid, 0.013 * unit)
-    knob = soft_mask(shape, [scene.outline(anatomy.knob(body))], 0.009 * unit)
+    sharp = soft_mask(shape, polygons, 0.009 * unit)
+    deep = soft_mask(shape, polygons, 0.16 * unit)
+    air = sharp * np.clip(0.50 + 0.56 * deep * deep, 0, 1)
+    heart = soft_mask(shape, [scene.outline(anatomy.heart(body))], 0.014 * unit)
+    vessels = soft_mask(shape, [scene.outline(anatomy.pedicle(body))], 0.022 * unit)
+    knob = soft_mask(shape, [scene.outline(anatomy.knob(body))], 0.010 * unit)
     aorta = soft_mask(shape, [scene.outline(band(anatomy.descending_aorta(body), 0.17))], 0.012 * unit)
-    air *= (1 - 0.90 * heart) * (1 - 0.82 * knob) * (1 - 0.35 * aorta)
-    air *= 1 + 0.07 * smooth_noise(rng, shape, 0.30 * unit)
+    heart, solid = np.maximum(heart, vessels), np.maximum(0.88 * knob, 0.50 * aorta)
+    air *= 1 - np.maximum(0.93 * heart, solid)
+    air *= 1 + 0.06 * smooth_noise(rng, shape, 0.30 * unit)
     for side, polygon in scene.lungs.items():
         mask = np.zeros(shape, np.uint8)
         fill(mask, polygon)
@@ -136,43 +159,44 @@ def _air(rng: np.random.Generator, scene: Scene) -> np.ndarray:
         scene.visible[side] = mask
     windpipe = np.array([(0.02, -1.7), (0.015, -1.0), (-0.02, -0.6), (-0.03, -0.32)])
     bronchi = [open_curve([(-0.03, -0.36), (-0.12, -0.2), (-0.28, -0.05)]), open_curve([(-0.03, -0.36), (0.3, -0.12)])]
-    shadows = [band(open_curve(windpipe), 0.115), *(band(line, 0.07) for line in bronchi)]
+    shadows = [band(open_curve(windpipe), 0.14), *(band(line, 0.085) for line in bronchi)]
     shadows = [scene.outline(anatomy.stretch(body, shadow)) for shadow in shadows]
-    return np.clip(air + 0.17 * soft_mask(shape, shadows, 0.014 * unit), 0, 1)
+    return np.clip(air + 0.24 * soft_mask(shape, shadows, 0.018 * unit), 0, 1)
 
 
 def _markings(rng: np.random.Generator, scene: Scene) -> np.ndarray:
-    """Vessels that branch from the hila outwards, thinner and fainter; 4 to 8 generations of short strokes."""
-    canvas = np.zeros(scene.shape, np.uint8)
-    fine = np.zeros(scene.shape, np.uint8)
+    """Vessels that branch from the hila outwards, thinner and fainter, over the grain of small airways."""
+    coarse, fine, hub = (np.zeros(scene.shape, np.uint8) for _ in range(3))
+    unit, rich = scene.unit, rng.uniform(0.7, 1.3)
     for side, sign in SIDES.items():
-        hilum = np.array([0.20 + rng.uniform(-0.02, 0.04), -0.06 if side == "left" else 0.02])
-        for direction in np.linspace(-1.45, 1.35, 13) + rng.uniform(-0.12, 0.12, 13):
-            width = rng.uniform(0.028, 0.050)
-            _branch(rng, scene, (canvas, fine), hilum, float(direction), width, sign, 0)
-        hub = hilum + rng.uniform(-0.05, 0.05, (5, 2)) * [0.6, 2.2]
-        for center in hub:
-            spot = closed_curve(center + _circle(6) * rng.uniform(0.025, 0.065, (6, 1)))
-            fill(canvas, scene.outline(anatomy.stretch(scene.body, spot * [sign, 1])), 150)
-    unit = scene.unit
-    coarse = blurred(canvas.astype(np.float32), 0.010 * unit) * (0.30 / 255)
-    coarse += blurred(fine.astype(np.float32), 0.004 * unit) * (0.17 / 255)
-    grain = smooth_noise(rng, scene.shape, max(1.5, 0.016 * unit)) * 0.012
-    return coarse + grain + smooth_noise(rng, scene.shape, 0.05 * unit) * 0.014
+        hilum = np.array([0.22 + rng.uniform(-0.02, 0.04), -0.08 if side == "left" else 0.02])
+        for direction in np.linspace(-1.5, 1.4, 12) + rng.uniform(-0.16, 0.16, 12):
+            start = hilum + rng.normal(0, 0.04, 2) * [0.5, 1.6]
+            _branch(rng, scene, (coarse, fine), start, float(direction), rng.uniform(0.016, 0.034), sign, 0)
+        for _ in range(6):
+            spot = blob(rng, hilum + rng.normal(0, 0.05, 2) * [0.5, 1.9], rng.uniform(0.03, 0.075, 2), 0.25)
+            fill(hub, scene.outline(anatomy.stretch(scene.body, spot * [sign, 1])))
+    markings = blurred(coarse.astype(np.float32), 0.009 * unit) * (0.17 * rich / 255)
+    markings += blurred(fine.astype(np.float32), 0.005 * unit) * (0.13 * rich / 255)
+    markings += blurred(hub.astype(np.float32), 0.035 * unit) * (0.13 * rich / 255)
+    markings += smooth_noise(rng, scene.shape, max(1.5, 0.016 * unit)) * 0.010
+    return markings + smooth_noise(rng, scene.shape, 0.05 * unit) * 0.012
 
 
 def _branch(rng, scene: Scene, canvases, start, direction: float, width: float, sign: float, depth: int) -> None:
-    steps = rng.uniform(0.6, 1.2, 3) * (0.13, 0.11, 0.085, 0.07)[min(depth, 3)]
-    turns = direction + np.cumsum(rng.normal(0, 0.16, 3))
+    """Draw one vessel of three short steps, and two smaller ones that leave it; `width` is in body units."""
+    steps = rng.uniform(0.6, 1.25, 3) * (0.085, 0.095, 0.085, 0.07)[min(depth, 3)]
+    turns = direction + np.cumsum(rng.normal(0, 0.20, 3))
     line = start + np.vstack([[0, 0], np.cumsum(np.stack([np.cos(turns), np.sin(turns)], 1) * steps[:, None], axis=0)])
-    pixels = scene.outline(anatomy.stretch(scene.body, line * [sign, 1]))
-    canvas = canvases[0] if width > 0.016 else canvases[1]
-    stroke(canvas, pixels, width * scene.unit, min(255, 90 + 4500 * width))
-    if depth >= 4 or width < 0.006:
+    smooth = open_curve(line, 3) if depth < 3 else line
+    pixels = scene.outline(anatomy.stretch(scene.body, smooth * [sign, 1]))
+    canvas = canvases[0] if width > 0.014 else canvases[1]
+    stroke(canvas, pixels, width * scene.unit, min(255, 70 + 6000 * width))
+    if depth >= 5 or width < 0.0045:
         return
     for _ in range(2):
-        child = float(turns[-1] + rng.normal(0, 0.38))
-        _branch(rng, scene, canvases, line[-1 - int(rng.integers(0, 2))], child, width * 0.68, sign, depth + 1)
+        child = float(turns[-1] + rng.normal(0, 0.5))
+        _branch(rng, scene, canvases, line[-1 - int(rng.integers(0, 2))], child, width * 0.70, sign, depth + 1)
 
 
 def _bones(rng: np.random.Generator, scene: Scene) -> np.ndarray:
@@ -181,13 +205,13 @@ def _bones(rng: np.random.Generator, scene: Scene) -> np.ndarray:
     bone = np.zeros(shape, np.float32)
     behind = [anatomy.posterior_rib(body, index, side) for side in SIDES for index in range(10)]
     front = [anatomy.anterior_rib(body, index, side) for side in SIDES for index in range(7)]
-    bone += _tubes(scene, behind, body.rib_width, 0.085 * strength, 0.055 * strength)
-    bone += _tubes(scene, front, body.rib_width * 1.15, 0.050 * strength, 0.030 * strength)
+    bone += _tubes(scene, behind, body.rib_width, 0.115 * strength, 0.045 * strength)
+    bone += _tubes(scene, front, body.rib_width * 1.1, 0.045 * strength, 0.022 * strength)
     clavicles = [anatomy.clavicle(body, side) for side in SIDES]
-    bone += _tubes(scene, clavicles, 0.085, 0.10 * strength, 0.07 * strength)
+    bone += _tubes(scene, clavicles, 0.085, 0.075 * strength, 0.085 * strength)
     for side, sign in SIDES.items():
         blade = scene.outline(anatomy.scapula(body, side))
-        bone += 0.06 * strength * soft_mask(shape, [blade], 0.012 * unit)
+        bone += 0.09 * strength * soft_mask(shape, [blade], 0.012 * unit)
         head = _circle(16) * 0.19 + [1.36 + body.arms, -0.86]
         shaft = band(open_curve([(1.44 + body.arms, -0.85), (1.55, -0.2), (1.60, 0.6)]), 0.2)
         arm = [scene.outline(anatomy.stretch(body, part * [sign, 1])) for part in (head, shaft)]
@@ -199,11 +223,12 @@ def _tubes(scene: Scene, lines, width: float, inside: float, edge: float) -> np.
     """Hollow bones: a band with brighter borders, because the beam runs along the cortex there."""
     filled, borders = (np.zeros(scene.shape, np.uint8) for _ in range(2))
     for line in lines:
-        outline = scene.outline(band(line, width))
+        taper = width * np.interp(np.linspace(0, 1, len(line)), [0, 0.15, 0.75, 1], [0.8, 1.0, 1.0, 0.7])
+        outline = scene.outline(band(line, taper))
         fill(filled, outline)
-        stroke(borders, outline, 0.014 * scene.unit, closed=True)
+        stroke(borders, outline, 0.012 * scene.unit, closed=True)
     soft = cv2.addWeighted(filled, inside / (inside + edge), borders, edge / (inside + edge), 0)
-    return blurred(soft.astype(np.float32), 0.008 * scene.unit) * ((inside + edge) / 255)
+    return blurred(soft.astype(np.float32), 0.011 * scene.unit) * ((inside + edge) / 255)
 
 
 def _spine(rng: np.random.Generator, scene: Scene) -> np.ndarray:
@@ -229,5 +254,5 @@ def _spine(rng: np.random.Generator, scene: Scene) -> np.ndarray:
         tip = closed_curve(center + _circle(8) * [0.018, 0.045] + [0, 0.05])
         fill(processes, scene.outline(anatomy.stretch(body, tip)), 190)
         height += gap
-    soft = column.astype(np.float32) * 0.07 + bodies * np.float32(0.055) + processes * np.float32(0.045)
-    return blurred(soft, 0.010 * unit) / 255
+    soft = column.astype(np.float32) * 0.075 + bodies * np.float32(0.04) + processes * np.float32(0.035)
+    return blurred(soft, 0.014 * unit) / 255
