@@ -10,7 +10,6 @@ is counted.
 from __future__ import annotations
 
 import logging
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,13 +18,18 @@ import numpy as np
 import pandas as pd
 
 from d2_cxr import artifacts
-from d2_cxr import boxes as box_arithmetic
-from d2_cxr.data.datasets import names, nih_bbox, rsna_pneumonia, vindr_cxr
+from d2_cxr.data.datasets import names
+from d2_cxr.data.layouts import (
+    CORNERS,
+    Flavour,
+    class_ids,
+    find_flavour,
+    image_ids,
+    pick_columns,
+    read_table,
+)
 
 logger = logging.getLogger(__name__)
-
-CORNERS = ["x_min", "y_min", "x_max", "y_max"]
-CONSENSUS = "consensus"  # the reader of a table without a reader column
 
 PROBLEMS = {  # kind -> rule; a row counts once, under the first kind that fits
     "no_reader": "the table has a reader column but this cell is empty: row left out",
@@ -40,44 +44,8 @@ PROBLEMS = {  # kind -> rule; a row counts once, under the first kind that fits
     "without_patient": "films without a patient although others have one: each counts as its own patient",
 }
 
-_IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".dcm", ".dicom")
-_SWAPPED_MIN = 20  # boxes beyond their image before "width and height look swapped" is said
-
-
-@dataclass(frozen=True)
-class Flavour:
-    """A layout: which header (case ignored) holds which column, and the card whose class names it uses."""
-
-    name: str
-    columns: Mapping[str, str]
-    card: object
-
-    @property
-    def is_xywh(self) -> bool:
-        return "x" in self.columns
-
-
-_CORNER_COLUMNS = {corner: corner for corner in CORNERS}
-_VINDR = {"image_id": "image_id", "class_name": "class_name", **_CORNER_COLUMNS}
-_XYWH = {"x": "x", "y": "y", "box_width": "width", "box_height": "height"}
-FLAVOURS = (  # the first whose headers are all present
-    Flavour("kaggle", {**_VINDR, "class_id": "class_id", "rad_id": "rad_id"}, vindr_cxr),
-    Flavour("physionet_train", {**_VINDR, "rad_id": "rad_id"}, vindr_cxr),
-    Flavour("physionet_test", _VINDR, vindr_cxr),
-    Flavour("rsna", {"image_id": "patientid", "target": "target", **_XYWH}, rsna_pneumonia),
-    Flavour(
-        "nih",
-        {
-            "image_id": "image index",
-            "class_name": "finding label",
-            "x": "bbox [x",
-            "y": "y",
-            "box_width": "w",
-            "box_height": "h]",
-        },
-        nih_bbox,
-    ),
-)
+# Width and height look swapped where this many boxes lie this far (share of the side) beyond their image.
+_SWAPPED_MIN, _SWAPPED_MARGIN = 3, 0.02
 
 
 @dataclass(frozen=True)
@@ -132,9 +100,9 @@ def read_annotations(
         ValueError: the layout, a class name or a size is not understood; names file, value and way out in one line.
         FileNotFoundError: no such file.
     """
-    table = _read_table(csv_path)
-    flavour = _find_flavour(table, csv_path)
-    columns = _pick_columns(table, flavour, csv_path)
+    table = read_table(csv_path)
+    flavour = find_flavour(table, csv_path)
+    columns = pick_columns(table, flavour, csv_path)
     problems = dict.fromkeys(PROBLEMS, 0)
     matched, classes = _match_classes(columns, flavour, class_names, csv_path)
     columns["class_name"] = matched
@@ -151,7 +119,7 @@ def read_annotations(
         class_names=classes,
         sizes=sizes,
         patients=patients,
-        consensus="rad_id" not in flavour.columns,
+        consensus=flavour.is_consensus,
         problems=problems,
         flavour=flavour.name,
         sha256=artifacts.sha256_file(csv_path),
@@ -180,79 +148,6 @@ def cut_to_images(
     return boxes[inside].reset_index(drop=True), {"outside": int((~inside).sum()), "partly_outside": int(changed.sum())}
 
 
-def _read_table(csv_path: str | Path) -> pd.DataFrame:
-    """Read every cell as text, headers folded to lower case; None where a cell is empty."""
-    try:
-        table = pd.read_csv(
-            csv_path,
-            dtype=str,
-            index_col=False,
-            encoding="utf-8-sig",
-            keep_default_na=False,
-            na_values=["", "nan", "NaN"],
-        )
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{csv_path} does not exist") from None
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{csv_path} is not a CSV table that can be read: {error}") from error
-    table.columns = [str(header).strip().casefold() for header in table.columns]
-    if table.empty:
-        raise ValueError(f"{csv_path} has a header but no row")
-    return table
-
-
-def _find_flavour(table: pd.DataFrame, csv_path: str | Path) -> Flavour:
-    headers = set(table.columns)
-    for flavour in FLAVOURS:
-        if set(flavour.columns.values()) <= headers:
-            return flavour
-    missing = [header for header in _VINDR.values() if header not in headers]
-    raise ValueError(
-        f"{csv_path} has the columns {', '.join(table.columns)}; missing {', '.join(missing)} (with rad_id where "
-        "readers are named), or RSNA's patientId, x, y, width, height, Target, or NIH's Image Index, Finding Label, "
-        "Bbox [x,y,w,h]"
-    )
-
-
-def _pick_columns(table: pd.DataFrame, flavour: Flavour, csv_path: str | Path) -> pd.DataFrame:
-    """Return image_id, class_name, rad_id, corners, row and what sizes, ids and patients the table has."""
-    wanted = {**flavour.columns, "class_id": "class_id", "patient_id": "patient_id"}
-    if not flavour.is_xywh:  # there, width and height are the box's
-        wanted |= {"width": "width", "height": "height", "dim0": "dim0", "dim1": "dim1"}
-    columns = pd.DataFrame({ours: table[theirs] for ours, theirs in wanted.items() if theirs in table.columns})
-    if columns["image_id"].isna().any():
-        line = int(columns["image_id"].isna().argmax()) + 2  # counted from 1, after the header
-        raise ValueError(f"{csv_path}, line {line}: the image id is empty")
-    columns["image_id"] = _image_ids(columns["image_id"])
-    if "target" in columns:
-        positive = pd.to_numeric(columns["target"], errors="coerce") == 1
-        columns["class_name"] = np.where(positive, flavour.card.CLASS_NAMES[0], names.NO_FINDING)
-    if columns["class_name"].isna().any():
-        line = int(columns["class_name"].isna().argmax()) + 2
-        raise ValueError(f"{csv_path}, line {line}: the class name is empty")
-    columns["rad_id"] = columns["rad_id"].str.strip() if "rad_id" in columns else CONSENSUS
-    columns["row"] = np.arange(len(columns))
-    return _with_corners(columns, flavour)
-
-
-def _with_corners(columns: pd.DataFrame, flavour: Flavour) -> pd.DataFrame:
-    four = ["x", "y", "box_width", "box_height"] if flavour.is_xywh else CORNERS
-    numbers = columns[four].apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
-    numbers = np.where(np.isfinite(numbers), numbers, np.nan)
-    corners = box_arithmetic.xywh_to_xyxy(numbers) if flavour.is_xywh else numbers
-    return columns.assign(**dict(zip(CORNERS, corners.T, strict=True)))
-
-
-def _image_ids(column: pd.Series) -> pd.Series:
-    """Take a file's suffix off its name: NIH writes 00013118_008.png where others write the id."""
-    ids = {}
-    for name in column.unique():
-        stem = name.strip()
-        cut = stem.rfind(".")
-        ids[name] = stem[:cut] if cut > 0 and stem[cut:].casefold() in _IMAGE_SUFFIXES else stem
-    return column.map(ids)
-
-
 def _match_classes(columns, flavour: Flavour, class_names, csv_path: str | Path) -> tuple[pd.Series, tuple[str, ...]]:
     found = list(columns["class_name"].unique())
     card = flavour.card
@@ -261,7 +156,7 @@ def _match_classes(columns, flavour: Flavour, class_names, csv_path: str | Path)
     elif class_names == "extended":
         classes, aliases, extra = card.CLASS_NAMES + card.EXTRA_CLASS_NAMES, card.ALIASES, ()
     elif class_names == "from-csv":
-        classes, aliases, extra = names.names_of_table(found, _class_ids(columns)), {}, ()
+        classes, aliases, extra = names.names_of_table(found, class_ids(columns)), {}, ()
     elif isinstance(class_names, str):
         raise ValueError(f"classes {class_names!r} is none of 'card', 'extended', 'from-csv'; a list gives own names")
     else:
@@ -271,18 +166,6 @@ def _match_classes(columns, flavour: Flavour, class_names, csv_path: str | Path)
     except ValueError as error:
         raise ValueError(f"{csv_path}: {error}") from None
     return columns["class_name"].map(matched), tuple(classes)
-
-
-def _class_ids(columns: pd.DataFrame) -> dict[str, int] | None:
-    if "class_id" not in columns:
-        return None
-    ids = columns.assign(class_id=pd.to_numeric(columns["class_id"], errors="coerce")).dropna(subset="class_id")
-    distinct = ids.drop_duplicates(["class_name", "class_id"])
-    return (
-        None
-        if distinct["class_name"].duplicated().any()
-        else dict(zip(distinct["class_name"], distinct["class_id"], strict=True))
-    )
 
 
 def _refuse(rows: pd.DataFrame, bad, kind: str, problems: dict[str, int]) -> pd.DataFrame:
@@ -315,10 +198,13 @@ def _limits(image_ids: pd.Series, sizes) -> np.ndarray:
 
 
 def _refuse_swapped_sizes(rows: pd.DataFrame, sizes, csv_path: str | Path) -> None:
-    """Raise where many boxes leave their image and would fit if its width and height changed places."""
+    """Raise where boxes lie far outside their image and would fit if its width and height changed places.
+
+    In a table with dim0 and dim1 exchanged only the boxes beyond the shorter side show it: about one in thirty.
+    """
     if not sizes:
         return
-    limits, corners = _limits(rows["image_id"], sizes), rows[CORNERS].to_numpy()
+    limits, corners = _limits(rows["image_id"], sizes) * (1 + _SWAPPED_MARGIN), rows[CORNERS].to_numpy()
     beyond = (corners > limits).any(axis=1)
     fit_swapped = beyond & (corners <= limits[:, [1, 0, 3, 2]]).all(axis=1)
     if beyond.sum() >= _SWAPPED_MIN and fit_swapped.sum() >= 0.9 * beyond.sum():
@@ -356,13 +242,13 @@ def read_patients(csv_path: str | Path) -> dict[str, str]:
     Raises:
         ValueError: the columns are missing, or a film has two patients.
     """
-    table = _read_table(csv_path).rename(
+    table = read_table(csv_path).rename(
         columns={"image index": "image_id", "image": "image_id", "patient id": "patient_id"}
     )
     if "image_id" not in table or "patient_id" not in table:
         raise ValueError(f"{csv_path} has the columns {', '.join(table.columns)}; image_id and patient_id are needed")
     table = table.dropna(subset="image_id")
-    return _one_patient_a_film(table.assign(image_id=_image_ids(table["image_id"])), csv_path)
+    return _one_patient_a_film(table.assign(image_id=image_ids(table["image_id"])), csv_path)
 
 
 def _one_patient_a_film(table: pd.DataFrame, csv_path: str | Path) -> dict[str, str]:

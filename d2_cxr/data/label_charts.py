@@ -17,7 +17,7 @@ def class_balance(found: dict) -> str:
     for shift, (key, label, color) in enumerate((*series, ("ceil_exposures", "resampled, ceiling", _ORANGE))):
         axes.barh(places + 0.27 * (shift - 1), [entry[key] for _, entry in entries], 0.27, label=label, color=color)
     axes.set_xlabel("films an epoch")
-    axes.legend(frameon=False)
+    _legend(axes)
     return _svg(axes)
 
 
@@ -38,7 +38,7 @@ def partition(found: dict) -> str:
     axes.barh(places, unlabeled, color=_GREY, label="without labels")
     axes.barh(places, labeled, left=unlabeled, color=_BLUE, label="with labels")
     axes.set(xlabel="training films", ylabel="unlabeled share")
-    axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, 1.12), ncols=2)
+    _legend(axes)
     return _svg(axes)
 
 
@@ -50,7 +50,7 @@ def readers(audit: dict) -> str:
         shares = [100 * films[part] / total for films in audit["readers"].values()]
         axes.barh(places + 0.27 * (shift - 1), shares, 0.27, label=part, color=color)
     axes.set(xlabel="per cent of the part's films that the reader read", xlim=(0, 100))
-    axes.legend(frameon=False)
+    _legend(axes)
     return _svg(axes)
 
 
@@ -91,6 +91,11 @@ def _horizontal(labels: list[str]):
     axes.set_yticks(places, labels)
     axes.invert_yaxis()
     return axes, places
+
+
+def _legend(axes) -> None:
+    """Put the legend above the axes, where no bar can be."""
+    axes.figure.legend(*axes.get_legend_handles_labels(), frameon=False, loc="outside upper center", ncols=3)
 
 
 def _svg(axes) -> str:

@@ -153,12 +153,13 @@ def _box_f1(audit: dict) -> dict:
 
 def _shift(audit: dict) -> dict:
     top = audit["commonest"]
+    names = f"{', '.join(top['readers'])}{' together' * (len(top['readers']) > 1)}"
     shares = ", ".join(f"{100 * share:.0f} % of {part}" for part, share in top["share"].items() if share is not None)
     alone = ", ".join(f"{count} in {part}" for part, count in top["films_without_any_of_them"].items())
     return {
         "title": "Who read which part",
         "lines": [
-            f"{', '.join(top['readers'])} together read {shares}. Films that none of them read: {alone}. A test film "
+            f"{names} read {shares}. Films that none of them read: {alone}. A test film "
             "read by the training films' readers says how well their hand is imitated."
         ],
         "audit": "audits.reader_shift",

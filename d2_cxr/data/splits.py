@@ -51,14 +51,33 @@ def stratified_split(
     return {name: [film for index in chosen for film in groups[index]] for name, chosen in parts.items()}
 
 
-def random_split(image_ids: Sequence[str], seed: int, patients: Mapping[str, str] | None = None) -> Split:
-    """Split films without labels 70/10/20 at random, a patient's films together, whatever the order they come in."""
+def random_split(
+    image_ids: Sequence[str], seed: int, patients: Mapping[str, str] | None = None, follow: Split | None = None
+) -> Split:
+    """Split films without labels 70/10/20 at random, a patient's films together, whatever the order they come in.
+
+    Args:
+        image_ids: films, for example those without findings.
+        seed: of the order.
+        patients: film -> patient.
+        follow: a split of other films of the same patients, whose part their films must share: a patient with a test
+            film has no film in train. The shares then hold for the films of the other patients.
+    """
+    home = {
+        patients[film]: part for part, films in (follow or {}).items() for film in films if film in (patients or {})
+    }
     groups = _groups(image_ids, patients, seed)
-    films = [film for group in groups for film in group]
-    starts = np.cumsum([0, *map(len, groups)])
+    bound = [home.get((patients or {}).get(group[0], None)) for group in groups]
+    free = [group for group, part in zip(groups, bound, strict=True) if part is None]
+    films = [film for group in free for film in group]
+    starts = np.cumsum([0, *map(len, free)])
     sizes = _sizes(len(films))
     first, second = (_nearest_start(starts, cut) for cut in (sizes[0], sizes[0] + sizes[1]))
-    return {"train": films[:first], "val": films[first:second], "test": films[second:]}
+    split = {"train": films[:first], "val": films[first:second], "test": films[second:]}
+    for group, part in zip(groups, bound, strict=True):
+        if part is not None:
+            split[part] += group
+    return split
 
 
 def labeled_count(num_films: int, percent_labeled: int) -> int:
