@@ -1,0 +1,128 @@
+"""manifest.csv: a row a source file, and what became of it (docs/formats.md).
+
+Rows are dicts of strings from the moment they are made, so that a run that goes on from an earlier one writes the same
+bytes. They hold codes and numbers, never a header's text, a time or a path above the input folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from d2_cxr import artifacts
+
+COLUMNS = (
+    "image_id",
+    "part",  # "films", or "official_test"
+    "file",  # relative to its input folder
+    "outcome",
+    "reason",
+    "bytes",
+    "transfer_syntax",
+    "photometric",
+    "bits_stored",
+    "signed",
+    "window",
+    "rescale",
+    "rows",
+    "columns",
+    "pixel_spacing",
+    "spacing_tag",
+    "source_sha256",
+    "image_sha256",
+    "perceptual_hash",
+)
+OUTCOMES = {
+    "prepared": "in images/; a reason says what was unusual",
+    "refused": "cannot be shown as a radiologist would see it, and why",
+    "quarantined": "its decoder hung or ended its process",
+    "missing": "the annotations name it and the folder does not hold it",
+    "ignored": "no film by its content",
+}
+TIMING_COLUMNS = ("image_id", "decode_ms", "total_ms")
+FILM_SUFFIXES = (".dicom", ".dcm", ".dic", ".png", ".jpg", ".jpeg")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file in an input folder.
+
+    Attributes:
+        image_id: its name without the suffix of a film.
+        part: "films", or "official_test".
+        file: its path below the folder, with "/".
+        path: where it lies.
+        bytes: its length.
+    """
+
+    image_id: str
+    part: str
+    file: str
+    path: Path
+    bytes: int
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        return self.part, self.file, str(self.bytes)
+
+
+def list_sources(folder: str | Path, part: str = "films", without: Path | None = None) -> list[Source]:
+    """Return every file below a folder but hidden ones and those below `without`, sorted by path.
+
+    Raises:
+        FileNotFoundError, NotADirectoryError: there is no such folder.
+        ValueError: it holds no file.
+    """
+    folder = Path(folder)
+    if not folder.exists():
+        raise FileNotFoundError(f"{folder} does not exist; give the folder of the films")
+    if not folder.is_dir():
+        raise NotADirectoryError(f"{folder} is not a folder; give the folder of the films")
+    without = without.resolve() if without else None
+    sources = []
+    for path in sorted(folder.rglob("*")):
+        file = path.relative_to(folder)
+        hidden = any(name.startswith(".") for name in file.parts)
+        if hidden or not path.is_file() or (without and path.resolve().is_relative_to(without)):
+            continue
+        sources.append(Source(film_id(path.name), part, file.as_posix(), path, path.stat().st_size))
+    if not sources:
+        raise ValueError(f"{folder} holds no file")
+    return sources
+
+
+def film_id(file_name: str) -> str:
+    """Return a film's id: its file name without a film's suffix; other dots belong to the id (1.2.840.113)."""
+    suffix = next((suffix for suffix in FILM_SUFFIXES if file_name.casefold().endswith(suffix)), "")
+    return file_name[: len(file_name) - len(suffix)] or file_name
+
+
+def row_of(source: Source, result: Mapping) -> dict[str, str]:
+    """Return the manifest's row of a source and a worker's result."""
+    values = {**result, "image_id": source.image_id, "part": source.part, "file": source.file, "bytes": source.bytes}
+    spacing = result.get("pixel_spacing")
+    values["pixel_spacing"] = "" if spacing is None else f"{spacing[0]:g} {spacing[1]:g}"
+    values["signed"] = "" if "signed" not in result else str(int(result["signed"]))
+    return {column: "" if values.get(column) is None else str(values[column]) for column in COLUMNS}
+
+
+def missing_row(image_id: str, part: str) -> dict[str, str]:
+    """Return the row of a film that the annotations name and the folder does not hold."""
+    return {**dict.fromkeys(COLUMNS, ""), "image_id": image_id, "part": part, "outcome": "missing"}
+
+
+def write(path: Path, rows: Iterable[Mapping]) -> None:
+    artifacts.write_csv(path, sorted(rows, key=lambda row: (row["part"], row["image_id"], row["file"])), COLUMNS)
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    """Read a manifest.
+
+    Raises:
+        ValueError: its columns are not those of this version.
+    """
+    rows = artifacts.read_csv(path)
+    if rows and tuple(rows[0]) != COLUMNS:
+        raise ValueError(f"{path} was written by another version; delete it to prepare the set again")
+    return rows
