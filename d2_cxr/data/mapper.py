@@ -73,7 +73,7 @@ class CXRMapper:
         """Augment a prepared film (H, W) uint8; return the network's image (3, h, w) uint8 and what was done."""
         steps = T.AugInput(pixels)
         transforms = self._augment(steps)
-        image = torch.from_numpy(np.ascontiguousarray(steps.image))
+        image = torch.from_numpy(np.require(steps.image, requirements=["C", "W"]))
         return image.expand(3, *image.shape), transforms  # three views of one channel, whatever INPUT.FORMAT
 
 

@@ -34,6 +34,7 @@ class Findings:
         pixel_spacing_mm: (row, column), None where the file does not tell.
         spacing_tag: the DICOM keyword that told it, "" where none did.
         class_names: N names.
+        class_ids: (N,) int, their places among the detector's classes.
         scores: (N,) float64 in [0, 1].
         boxes_xyxy: (N, 4) float64 in [0, width] x [0, height].
         reported: (N,) bool, passes the threshold of its class.
@@ -46,6 +47,7 @@ class Findings:
     pixel_spacing_mm: tuple[float, float] | None
     spacing_tag: str
     class_names: tuple[str, ...]
+    class_ids: np.ndarray
     scores: np.ndarray
     boxes_xyxy: np.ndarray
     reported: np.ndarray
@@ -114,21 +116,18 @@ def write_csv(path: str | Path, films: Sequence[Findings]) -> None:
 
 
 def overlay(film: Findings) -> np.ndarray:
-    """Return the film (h, w, 3) uint8 RGB, longer side at most 1024, as it is meant to be seen, reported boxes drawn."""
+    """Return the film as it is meant to be seen, reported boxes drawn: (h, w, 3) uint8 RGB, no side above 1024."""
     size = min(_OVERLAY_SIZE, max(film.width, film.height, 256))
     rules = Preprocess(size=size, resize="letterbox", equalize="none")
     image, to_image = prepare_film(read_film(film.file, min_size=size), rules)
     left, top, right, bottom = to_image.forward([[0, 0, film.width, film.height]])[0].round().astype(int)
     boxes = to_image.forward(film.boxes_xyxy[film.reported]) - [left, top, left, top]
-    shown = [
-        (name, score) for name, score, keep in zip(film.class_names, film.scores, film.reported, strict=True) if keep
-    ]
-    order = sorted(set(film.class_names))
+    shown = [index for index in range(len(film)) if film.reported[index]]
     return draw_boxes(
         np.ascontiguousarray(image[top:bottom, left:right]),
         boxes,
-        labels=[f"{name} {score:.2f}" for name, score in shown],
-        colors=[class_color(order.index(name)) for name, _ in shown],
+        labels=[f"{film.class_names[index]} {film.scores[index]:.2f}" for index in shown],
+        colors=[class_color(int(film.class_ids[index])) for index in shown],
     )
 
 

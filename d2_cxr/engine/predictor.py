@@ -105,6 +105,7 @@ class Predictor:
             pixel_spacing_mm=tuple(float(value) for value in spacing) if spacing else None,
             spacing_tag=film.attributes.get("spacing_tag") or "",
             class_names=names,
+            class_ids=classes.astype(np.int64),
             scores=scores.astype(np.float64),
             boxes_xyxy=clip(to_prepared.inverse(boxes), film.source_width, film.source_height),
             reported=passes(names, scores, self.thresholds),

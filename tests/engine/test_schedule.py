@@ -1,0 +1,54 @@
+import pytest
+
+from d2_cxr.config import add_cxr_config
+from d2_cxr.engine.schedule import iterations, resolve
+
+
+@pytest.fixture
+def cfg():
+    from detectron2.config import get_cfg
+
+    cfg = get_cfg()
+    add_cxr_config(cfg)
+    cfg.SOLVER.IMS_PER_BATCH = 8
+    return cfg
+
+
+def test_fifteen_epochs_of_the_papers_set_are_8734_iterations():
+    assert iterations(15, 4657.88, 8) == 8734  # 15 * 4657.88 / 8 = 8733.5
+    assert iterations(8, 4657.88, 8) == 4658 and iterations(11, 4657.88, 8) == 6405
+    assert iterations(1, 16, 8) == 2  # exact: not one more
+    assert iterations(0.01, 16, 8) == 1
+
+
+def test_epochs_set_iterations_and_steps_with_the_arithmetic_in_words(cfg):
+    cfg.CXR.EPOCHS, cfg.CXR.STEP_EPOCHS = 15, [8, 11]
+    values = resolve(cfg, 4657.88)
+    assert (cfg.SOLVER.MAX_ITER, cfg.SOLVER.STEPS) == (8734, (4658, 6405))
+    assert values["text"].startswith("15 epochs * 4657.88 films / batch 8 = 8734 iterations; learning rate")
+    assert values["text"].endswith("drops by 0.1 at 4658, 6405")
+
+
+def test_iterations_are_kept_and_told_in_epochs(cfg):
+    cfg.SOLVER.MAX_ITER, cfg.SOLVER.STEPS = 300, (100, 400)
+    values = resolve(cfg, 1200.0)
+    assert cfg.SOLVER.MAX_ITER == 300 and values["epochs"] == 2.0
+    assert values["steps"] == [100]  # a step behind the end does nothing
+
+
+def test_two_lengths_are_refused(cfg):
+    cfg.CXR.EPOCHS, cfg.SOLVER.MAX_ITER = 2, 77
+    with pytest.raises(ValueError, match=r"CXR\.EPOCHS 2 is 300 iterations of this set, but SOLVER\.MAX_ITER is 77"):
+        resolve(cfg, 1200.0)
+
+
+def test_a_finished_runs_config_can_be_resolved_again(cfg):
+    cfg.CXR.EPOCHS, cfg.CXR.STEP_EPOCHS = 2, [1]
+    resolve(cfg, 1200.0)
+    assert resolve(cfg, 1200.0)["max_iter"] == 300
+
+
+def test_a_drop_after_the_end_is_refused(cfg):
+    cfg.CXR.EPOCHS, cfg.CXR.STEP_EPOCHS = 12, [8, 12]
+    with pytest.raises(ValueError, match=r"STEP_EPOCHS \[12\] do not lie before the end"):
+        resolve(cfg, 100.0)

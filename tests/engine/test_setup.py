@@ -1,0 +1,99 @@
+import pytest
+import torch
+
+from d2_cxr.engine.setup import companion, load_config, normals_beside, register_datasets, set_num_classes, setup
+
+
+def test_the_number_of_classes_comes_from_the_set(tiny_cfg):
+    assert tiny_cfg().MODEL.ROI_HEADS.NUM_CLASSES == 2
+
+
+def test_a_contradicting_number_of_classes_is_refused(tiny_cfg):
+    with pytest.raises(ValueError, match="NUM_CLASSES is 14, but tiny_cxr_train has 2 classes; leave the key out"):
+        tiny_cfg("MODEL.ROI_HEADS.NUM_CLASSES", "14")
+
+
+def test_sets_with_other_classes_are_refused(tiny_cfg):
+    cfg = tiny_cfg()
+    cfg.DATASETS.TEST = ("vindr_cxr_test",)
+    with pytest.raises(ValueError, match="vindr_cxr_test has the classes"):
+        set_num_classes(cfg)
+
+
+@pytest.mark.parametrize(
+    "name, part, other",
+    [
+        ("vindr_cxr_train", "val", "vindr_cxr_val"),
+        ("vindr_cxr_train_labeled_30", "normal_train", "vindr_cxr_normal_train"),
+        ("vindr_cxr_stratified_train_labeled_30_seed1", "normal_val", "vindr_cxr_stratified_normal_val"),
+        ("phantom_cxr_train_labeled_10_seed0", "test", "phantom_cxr_test"),
+    ],
+)
+def test_the_other_parts_of_a_split_are_found_by_name(name, part, other):
+    assert companion(name, part) == other
+
+
+def test_normal_films_stand_beside_test_and_val_only(tiny_set):
+    assert normals_beside("tiny_cxr_test") == "tiny_cxr_normal_test"
+    assert normals_beside("tiny_cxr_val") == "tiny_cxr_normal_val"
+    assert normals_beside("tiny_cxr_train") is None
+
+
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("tiny_cxr_tain", "no data set 'tiny_cxr_tain'"),
+        ("tiny_cxr_normal_train", "tiny_cxr_normal_train has no boxes"),
+        ("tiny_cxr_train_unlabeled", "tiny_cxr_train_unlabeled has no boxes"),
+        ("tiny_cxr_test", "tiny_cxr_test is not for training"),
+    ],
+)
+def test_names_that_are_not_for_training_are_refused(tiny_cfg, name, message):
+    with pytest.raises(ValueError, match=message):
+        tiny_cfg("DATASETS.TRAIN", f"('{name}',)")
+
+
+def test_iterations_on_the_command_line_take_over_from_epochs():
+    cfg = load_config("configs/Base-Faster-RCNN-FPN.yaml", ["SOLVER.MAX_ITER", "50"])
+    assert (cfg.CXR.EPOCHS, cfg.SOLVER.MAX_ITER) == (0, 50)
+    with pytest.raises(ValueError, match="both set the length"):
+        load_config("configs/Base-Faster-RCNN-FPN.yaml", ["SOLVER.MAX_ITER", "50", "CXR.EPOCHS", "3"])
+
+
+def test_wrong_configs_are_refused_in_one_line(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"configuration nowhere\.yaml does not exist"):
+        load_config("nowhere.yaml")
+    with pytest.raises(ValueError, match=r"options: Non-existent key: SOLVER\.LEARNING_RATE"):
+        load_config("", ["SOLVER.LEARNING_RATE", "1"])
+    with pytest.raises(ValueError, match="'SOLVER' stands alone"):
+        load_config("", ["SOLVER"])
+    tagged = tmp_path / "tagged.yaml"
+    tagged.write_text("OUTPUT_DIR: !!python/object/apply:os.system ['true']\n")
+    with pytest.raises(ValueError) as error:
+        load_config(tagged)
+    assert "tagged.yaml" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_an_unprepared_set_is_refused_with_the_command(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"dataset\.json is missing .*prepare_vindr_cxr\.py"):
+        setup("", ["CXR.DATASETS", f"[['absent', '{tmp_path}']]", "DATASETS.TRAIN", "('absent_train',)"])
+
+
+def test_datasets_need_a_name_and_a_folder():
+    cfg = load_config("", ["CXR.DATASETS", "[['alone']]"])
+    with pytest.raises(ValueError, match="give \\[\\[name, folder"):
+        register_datasets(cfg)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here: what is refused without one can not be seen")
+@pytest.mark.parametrize(
+    "key, value, message",
+    [
+        ("SOLVER.AMP.ENABLED", "True", r"needs a GPU; on the CPU use CXR\.AMP bf16"),
+        ("MODEL.RESNETS.NORM", "SyncBN", "SyncBN has no CPU implementation"),
+        ("TEST.PRECISE_BN.ENABLED", "True", "PRECISE_BN is not supported"),
+    ],
+)
+def test_what_a_cpu_can_not_do_is_refused(tiny_cfg, key, value, message):
+    with pytest.raises(ValueError, match=message):
+        tiny_cfg(key, value)
