@@ -150,14 +150,16 @@ def _cut(films: list[str]) -> Split:
 
 
 def _groups(image_ids: Sequence[str], patients: Mapping[str, str] | None, seed: int) -> list[list[str]]:
-    """Return the films of each patient, patients and films in an order that only the seed and the names decide."""
+    """Return the films of each patient, patients in an order that only the seed and their first film's name decide.
+
+    Not the patient's name: a prepared set gives patients other names (numbers), and the order must be the same.
+    """
     patients = patients or {}
     groups: dict[tuple[str, str], list[str]] = {}
     for film in sorted(image_ids):
         key = ("patient", patients[film]) if film in patients else ("film", film)
         groups.setdefault(key, []).append(film)
-    keys = sorted(groups, key=lambda key: hashlib.sha256(f"{seed}:{key[0]}:{key[1]}".encode()).digest())
-    return [groups[key] for key in keys]
+    return sorted(groups.values(), key=lambda films: hashlib.sha256(f"{seed}:{films[0]}".encode()).digest())
 
 
 def _nearest_start(starts: np.ndarray, cut: int) -> int:

@@ -162,7 +162,9 @@ def missing_message(name: str, path: Path) -> str:
     set_name = name if name in _known_sets() else parse_name(name).set_name
     line = f"data set {name}: {path} is missing ($DETECTRON2_DATASETS is {root})"
     if set_name == PUBLISHED_SET and "published" in path.parts and (folder / "dataset.json").is_file():
-        return f"{line}; the CSV's rows were not in the published order: prepare again with --order-csv train.csv"
+        notes = artifacts.read_json(folder / "dataset.json").get("notes", [])
+        why = next((note for note in notes if "published split was not written" in note), "it was not written")
+        return f"{line}; {why}; the stratified names are {set_name}_stratified_train, ..."
     if path.name == "official_test.json":
         return f"{line}; prepare with --test-dicom-dir DIR --test-annotations annotations_test.csv"
     return (

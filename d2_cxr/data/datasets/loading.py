@@ -22,15 +22,17 @@ def load(name: str) -> list[dict]:
         FileNotFoundError: the set is not prepared; one line with the file, the root and the command.
         ValueError: the films are not those that the name stands for.
     """
+    path, images = _json_of(name)
+    kind, image_root = builtin.parse_name(name).kind, builtin.set_folder(name) / "images"
+    if kind != "boxes":
+        known = {} if kind == "unlabeled" else {"annotations": []}
+        return [_record(image, image_root, known) for image in images]
+    _check_classes(name, path)
     from detectron2.data.datasets.coco import load_coco_json
 
-    path, images = _json_of(name)
-    _check_classes(name, path)
-    folder = builtin.set_folder(name)
-    loaded = load_coco_json(str(path), str(folder / "images"), name, _EXTRA_KEYS)
-    by_id = {record["image_id"]: record for record in loaded}
-    unlabeled = builtin.parse_name(name).kind == "unlabeled"
-    return [_record(by_id[image["id"]], image, unlabeled) for image in images]
+    loaded = load_coco_json(str(path), str(image_root), name, _EXTRA_KEYS)
+    annotations = {record["image_id"]: record["annotations"] for record in loaded}
+    return [_record(image, image_root, {"annotations": annotations[image["id"]]}) for image in images]
 
 
 def prepared_films(names: Sequence[str]) -> list[dict]:
@@ -102,13 +104,11 @@ def _check_classes(name: str, path: Path) -> None:
         )
 
 
-def _record(record: dict, image: dict, unlabeled: bool) -> dict:
-    record["film"] = _film_id(image)
-    if "patient" in image:
-        record["patient"] = image["patient"]
-    if unlabeled:
-        record.pop("annotations", None)
-    return record
+def _record(image: dict, image_root: Path, more: dict) -> dict:
+    """Return Detectron2's dict of a COCO image; the patient goes along where it is known."""
+    record = {"file_name": str(image_root / image["file_name"]), "film": _film_id(image), "image_id": image["id"]}
+    record |= {key: image[key] for key in ("height", "width", "patient") if key in image}
+    return record | more
 
 
 def _film_id(image: dict) -> str:
