@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 
-MAX_FEATURES = 512  # rows kept for the effective rank
+MAX_FEATURES = 256  # rows kept for the effective rank
 MIN_RELATIVE_SPREAD = 0.1  # of a projection's spread over that of directions drawn at random
 MIN_RANK = 2.0
 
@@ -32,9 +32,7 @@ def check_pairs(numbers: torch.Tensor, projected: Sequence[torch.Tensor], world_
     rows = [len(view) for view in projected]
     films = len(numbers)
     if len(projected) != 2 or set(rows) - {films, films * world_size}:
-        raise NotPairs(
-            f"{films} films in the batch, but projections of {rows} rows: positives are not two views of a film"
-        )
+        raise NotPairs(f"{films} films but projections of {rows} rows: positives are not two views of one film")
     if len(numbers.unique()) != films:
         raise NotPairs("a film occurs twice in the batch: its views would be contrasted with each other")
 
@@ -68,7 +66,7 @@ def uniformity(features: torch.Tensor) -> float:
 def effective_rank(features: torch.Tensor) -> float:
     """Return exp of the entropy of the singular values of centred features (N, D): how many directions are in use."""
     centred = features.float() - features.float().mean(dim=0)
-    values = torch.linalg.eigvalsh(centred @ centred.T).clamp_min(0).sqrt()
+    values = torch.linalg.svdvals(centred)
     total = values.sum()
     if total <= 1e-6 * max(1.0, float(features.float().norm())):
         return 1.0  # one point

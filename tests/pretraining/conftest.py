@@ -43,6 +43,11 @@ def write_prepared_set(root, num_films=NUM_FILMS, size=64, seed=0, array=False):
 
 
 @pytest.fixture(scope="session")
+def write_set():
+    return write_prepared_set
+
+
+@pytest.fixture(scope="session")
 def prepared(tmp_path_factory):
     return write_prepared_set(tmp_path_factory.mktemp("prepared"))
 

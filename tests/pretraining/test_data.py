@@ -1,0 +1,88 @@
+import numpy as np
+import pytest
+import torch
+
+from d2_cxr.pretraining.data import EpochSampler, FilmReader, TwoViews, load_films, make_loader
+from d2_cxr.pretraining.views import ViewRules
+
+RULES = ViewRules(size=32)
+
+
+@pytest.fixture
+def films(prepared):
+    return load_films(["tiny_train_unlabeled"], [["tiny", str(prepared)]])
+
+
+def test_names_are_joined_and_a_film_counts_once(prepared, write_set, tmp_path):
+    other = write_set(tmp_path, num_films=5, seed=1)
+    sets = [["tiny", str(prepared)], ["other", str(other)]]
+    films = load_films(["tiny_train_unlabeled", "other_train_unlabeled", "tiny_train"], sets)
+    assert len(films) == 24 + 5
+    assert [film["image_id"] for film in films] == sorted(film["image_id"] for film in films)
+
+
+@pytest.mark.parametrize(
+    "name", ["vindr_cxr_test", "vindr_cxr_val", "vindr_cxr_normal_test", "vindr_cxr_official_test"]
+)
+def test_held_out_films_are_refused(name):
+    with pytest.raises(ValueError, match=f"{name} is held out"):
+        load_films([name])
+
+
+def test_an_unknown_name_is_one_line():
+    with pytest.raises(ValueError, match="no data set 'vindr_train'"):
+        load_films(["vindr_train"])
+    with pytest.raises(ValueError, match="datasets is empty"):
+        load_films([])
+
+
+def test_the_array_and_the_pngs_hold_the_same_films(write_set, tmp_path):
+    with_array = write_set(tmp_path / "a", num_films=4, seed=2, array=True)
+    films = load_films(["a_train"], [["a", str(with_array)]])
+    rows = [FilmReader(films)[number] for number in range(4)]
+    assert FilmReader(films)._array(with_array) is not None
+    (with_array / "images.npy").unlink()
+    for number, row in enumerate(rows):
+        assert np.array_equal(FilmReader(films)[number], row)
+
+
+def test_a_missing_film_is_named(films):
+    reader = FilmReader([{**films[0], "file_name": films[0]["file_name"] + ".gone.png"}])
+    with pytest.raises(FileNotFoundError, match=r"gone\.png is missing"):
+        reader[0]
+
+
+def test_an_epoch_is_a_permutation_that_its_number_decides():
+    sampler = EpochSampler(10, 3, seed=0)
+    first = list(sampler)
+    assert len(first) == len(sampler) == 3
+    numbers = [number for batch in first for _, number in batch]
+    assert len(set(numbers)) == 9 and set(numbers) <= set(range(10))
+    sampler.set_epoch(1)
+    assert {epoch for batch in sampler for epoch, _ in batch} == {1}
+    assert [[n for _, n in batch] for batch in sampler] != [[n for _, n in batch] for batch in first]
+    sampler.set_epoch(0)
+    assert list(sampler) == first
+
+
+def test_two_processes_share_the_batches_of_one():
+    whole = list(EpochSampler(12, 4, seed=5))
+    shares = [list(EpochSampler(12, 2, seed=5, rank=rank, world_size=2)) for rank in (0, 1)]
+    assert [a + b for a, b in zip(*shares, strict=True)] == whole
+
+
+def test_too_few_films_for_a_batch_say_what_would_fit():
+    with pytest.raises(ValueError, match=r"10 films do not fill a batch of 16 .* lower batch_size to 10"):
+        EpochSampler(10, 16, seed=0)
+
+
+def test_views_do_not_depend_on_the_number_of_workers(films):
+    batches = []
+    for num_workers in (0, 2):
+        dataset = TwoViews(films, RULES, seed=0)
+        loader = make_loader(dataset, EpochSampler(len(films), 8, seed=0), num_workers, pin_memory=False)
+        batches.append(list(loader))
+    for (numbers, views, targets), (numbers2, views2, _) in zip(*batches, strict=True):
+        assert views.shape == (8, 2, 32, 32) and views.dtype == torch.uint8
+        assert torch.equal(views, views2) and torch.equal(numbers, numbers2)
+        assert targets.tolist() == [0] * 8

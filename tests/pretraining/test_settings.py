@@ -1,0 +1,59 @@
+from pathlib import Path
+
+import pytest
+
+from d2_cxr.pretraining.settings import complete, fingerprint, num_epochs, read_settings
+
+CONFIGS = sorted((Path(__file__).resolve().parents[2] / "configs/pretraining").glob("*.yaml"))
+FILMS = [{"image_id": "a", "image_sha256": "00"}]
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_config_is_complete(path):
+    settings = read_settings(path)
+    assert settings["datasets"] and settings["method"] == "simclr"
+
+
+def test_overrides_go_down_by_dots():
+    settings = read_settings(
+        CONFIGS[0], ["optimizer.lr=0.25", "datasets=[a_train,b_normal_train]", "pixel_std=[1,2,3]"]
+    )
+    assert settings["optimizer"]["lr"] == 0.25
+    assert settings["datasets"] == ["a_train", "b_normal_train"] and settings["pixel_std"] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"batchsize": 3}, "unknown setting batchsize"),
+        ({"optimizer": {"rate": 1}}, r"unknown setting optimizer\.rate; known here: name, lr"),
+        ({"optimizer": "sgd"}, "it has keys of its own"),
+        ({"num_views": 3}, "either epochs or num_views"),
+        ({"backbone": "vgg"}, "choose one of resnet18"),
+        ({"pixel_std": [0, 1, 1]}, "must be positive"),
+        ({"pixel_mean": [0]}, "three numbers"),
+        ({"batch_size": 1}, "nothing to contrast"),
+        ({"lars": True, "optimizer": {"name": "adamw"}}, "lars goes with optimizer.name=sgd"),
+    ],
+)
+def test_what_can_not_be_is_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        complete({"epochs": 1, **change})
+
+
+def test_an_override_without_a_value_is_refused():
+    with pytest.raises(ValueError, match="'fast' is no KEY=VALUE"):
+        read_settings(CONFIGS[0], ["fast"])
+
+
+def test_a_budget_of_views_is_rounded_up_to_epochs():
+    settings = complete({"num_views": 16000})
+    assert num_epochs(settings, 448) == 18  # 16000 / 896 = 17.9
+    assert num_epochs(complete({"epochs": 7}), 448) == 7
+
+
+def test_a_run_is_told_by_what_changes_its_result():
+    run = complete({"epochs": 1, "datasets": ["a"]})
+    assert fingerprint(run, FILMS) == fingerprint({**run, "num_workers": 3, "sets": [["a", "/elsewhere"]]}, FILMS)
+    assert fingerprint(run, FILMS) != fingerprint({**run, "seed": 1}, FILMS)
+    assert fingerprint(run, FILMS) != fingerprint(run, [{"image_id": "a", "image_sha256": "01"}])

@@ -1,0 +1,223 @@
+"""How fast views are made, against solo-learn's own pipeline, and whether making them holds training up.
+
+    python tools/benchmark.py pretrain
+    python tools/benchmark.py pretrain --rate --backbone resnet50 --size 224 --batch-size 256
+
+The first takes one core: two views of a film of 512 x 512 px, from the file (a PNG for solo-learn, a row of the
+memory-mapped array or a PNG here). The second trains: views a second with films read and augmented, and with one batch
+that lies on the device already.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+FILM = 512  # px, the prepared size
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="benchmark.py pretrain", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=7, help="interleaved rounds, the median counts (%(default)s)")
+    parser.add_argument("--films", type=int, default=24, help="films a round (%(default)s)")
+    parser.add_argument("--rate", action="store_true", help="measure training with films against synthetic input")
+    parser.add_argument("--backbone", default="resnet18")
+    parser.add_argument("--size", type=int, default=96, help="px of a view, with --rate (%(default)s)")
+    parser.add_argument("--batch-size", type=int, default=32, help="films a step, with --rate (%(default)s)")
+    parser.add_argument("--steps", type=int, default=20, help="steps measured, with --rate (%(default)s)")
+    parser.add_argument("--num-workers", type=int, default=None, help="with --rate; the default is that of training")
+    parser.add_argument("--json", metavar="FILE", help="also write the numbers here")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse_args(argv)
+    with tempfile.TemporaryDirectory() as folder:
+        films = write_films(Path(folder), args.films)
+        numbers = measure_rate(films, args) if args.rate else measure_views(films, args.rounds)
+    numbers["machine"] = machine()
+    numbers["command"] = "python tools/benchmark.py pretrain " + " ".join(argv if argv is not None else sys.argv[1:])
+    if args.json:
+        from d2_cxr import artifacts
+
+        artifacts.write_json(args.json, numbers)
+    print(json.dumps(numbers, indent=1))
+    return 0
+
+
+def write_films(root: Path, count: int) -> list[dict]:
+    """Write smooth, noisy, equalised films as PNG and as an array; return what `prepared_films` would."""
+    import cv2
+    import numpy as np
+
+    chance = np.random.default_rng(0)
+    (root / "images").mkdir()
+    (root / "png").mkdir()
+    stack, films = [], []
+    for number in range(count):
+        coarse = chance.integers(0, 200, (12, 12)).astype(np.float32)
+        coarse = cv2.resize(coarse, (FILM, FILM), interpolation=cv2.INTER_CUBIC)
+        film = np.clip(coarse + chance.normal(0, 6, (FILM, FILM)), 0, 255).astype(np.uint8)
+        stack.append(film)
+        path = root / "images" / f"film{number:03d}.png"
+        cv2.imwrite(str(path), film)
+        films.append({"image_id": path.stem, "file_name": str(path)})
+    np.save(root / "images.npy", np.stack(stack))
+    (root / "images.csv").write_text("image_id\n" + "".join(f"{film['image_id']}\n" for film in films))
+    return films
+
+
+def measure_views(films: list[dict], rounds: int) -> dict:
+    """Return milliseconds for two views of a film, one core, medians of interleaved rounds, and the ratios."""
+    import cv2
+    import torch
+
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+    results = {}
+    for size in (224, 512):
+        ways = {"solo-learn, PNG": solo_views(films, size)}
+        for noise in ("none", "text", "code"):
+            ways[f"ours, noise {noise}, array"] = our_views(films, size, noise, array=True)
+        ways["ours, noise text, PNG"] = our_views(films, size, "text", array=False)
+        ways["ours, noise text, array, normalised float"] = our_views(films, size, "text", array=True, normalise=True)
+        times = interleaved(ways, rounds, len(films))
+        base = times["solo-learn, PNG"]
+        results[f"{size} px"] = {
+            name: {"ms": round(value, 3), "times faster": round(base / value, 1)} for name, value in times.items()
+        }
+    return results
+
+
+def interleaved(ways: dict, rounds: int, count: int) -> dict:
+    """Return name -> median milliseconds a film; the ways take turns, so that a busy moment falls on all."""
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for turn in range(rounds + 1):
+        for name, run in ways.items():
+            start = time.perf_counter()
+            for number in range(count):
+                run(number)
+            if turn:  # the first warms up
+                seconds[name].append((time.perf_counter() - start) / count * 1000)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def solo_views(films: list[dict], size: int):
+    """solo-learn's own loader with the paper's crop, flip and blur; it has no noise."""
+    from d2_cxr.pretraining.method import import_solo
+
+    import_solo()
+    from solo.utils.pretrain_dataloader import (
+        CustomDatasetWithoutLabels,
+        CustomTransform,
+        FullTransformPipeline,
+        NCropAugmentation,
+    )
+
+    transform = CustomTransform(
+        0, 0, 0, 0, color_jitter_prob=0, gray_scale_prob=0, gaussian_prob=1.0, min_scale=0.2, crop_size=size
+    )
+    pipeline = FullTransformPipeline([NCropAugmentation(transform, 2)])
+    dataset = CustomDatasetWithoutLabels(Path(films[0]["file_name"]).parent, pipeline)
+    return lambda number: dataset[number]
+
+
+def our_views(films: list[dict], size: int, noise: str, array: bool, normalise: bool = False):
+    import torch
+
+    from d2_cxr.pretraining.data import TwoViews
+    from d2_cxr.pretraining.views import ViewRules
+
+    dataset = TwoViews(films, ViewRules(size=size, noise=noise), seed=0)
+    if not array:
+        dataset.reader._arrays[Path(films[0]["file_name"]).parents[1]] = None
+    mean, std = torch.tensor([123.675, 116.28, 103.53]), torch.tensor([58.395, 57.12, 57.375])
+
+    def run(number: int):
+        views = dataset[(0, number)][1]
+        return ((views[..., None].float() - mean) / std).permute(0, 3, 1, 2) if normalise else views
+
+    return run
+
+
+def measure_rate(films: list[dict], args) -> dict:
+    """Return views a second of training steps with films, and with one batch that is on the device already."""
+    import torch
+
+    from d2_cxr import precision
+    from d2_cxr.pretraining import settings as rules
+    from d2_cxr.pretraining.data import EpochSampler, TwoViews, make_loader
+    from d2_cxr.pretraining.method import build_method
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    overrides = {"datasets": ["films"], "epochs": 1, "backbone": args.backbone, "image_size": args.size}
+    settings = rules.complete({**overrides, "batch_size": args.batch_size})
+    workers = args.num_workers
+    if workers is None:
+        workers = min(16, max(1, (os.cpu_count() or 2) - 1)) if device == "cuda" else 0
+    films = [dict(film) for _ in range(-(-args.batch_size * 4 // len(films))) for film in films]
+    dataset = TwoViews(films, rules.view_rules(settings), 0)
+    loader = make_loader(dataset, EpochSampler(len(films), args.batch_size, 0), workers, device == "cuda")
+    method = build_method(settings, 1).to(device)
+    name, reason = precision.choose("auto", device)
+    method.bfloat16, method.log_dict = name == "bf16", lambda *_, **__: None
+    optimizer = torch.optim.SGD(method.parameters(), lr=1e-3)
+    with_films = views_per_second(method, optimizer, endless(loader), args, device)
+    batch = next(iter(loader))
+    synthetic = views_per_second(method, optimizer, iter(lambda: batch, None), args, device)
+    return {
+        "views per second, films": round(with_films, 1),
+        "views per second, synthetic": round(synthetic, 1),
+        "share": round(with_films / synthetic, 3),
+        "precision": f"{name} ({reason})",
+        "workers": workers,
+    }
+
+
+def endless(loader):
+    epoch = 0
+    while True:
+        loader.batch_sampler.set_epoch(epoch)
+        yield from loader
+        epoch += 1
+
+
+def views_per_second(method, optimizer, batches, args, device: str) -> float:
+    import torch
+
+    for step in range(args.steps + 3):
+        if step == 3:  # the first compile and fill queues
+            synchronize(device)
+            start = time.perf_counter()
+        numbers, views, targets = (part.to(device, non_blocking=True) for part in next(batches))
+        loss = method.training_step(method.on_after_batch_transfer((numbers, views, targets), 0), step)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    synchronize(device)
+    torch.cuda.empty_cache() if device == "cuda" else None
+    return 2 * args.batch_size * args.steps / (time.perf_counter() - start)
+
+
+def synchronize(device: str) -> None:
+    import torch
+
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def machine() -> str:
+    import torch
+
+    capability = torch.backends.cpu.get_cpu_capability()
+    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
+    return f"{platform.machine()}, {os.cpu_count()} cores, {capability}{gpu}; torch {torch.__version__}"
