@@ -2,7 +2,7 @@
 
 One answer for every transfer syntax (PS3.5 section 8 and annex A): pydicom reads headers, native pixels and the
 encapsulation; Pillow decodes JPEG 2000, at reduced resolution where the target allows; imagecodecs decodes JPEG, JPEG
-lossless, JPEG-LS and RLE. Header rules stand in dicom_header.py.
+lossless, JPEG-LS and RLE. The rules of the header stand in dicom_header.py and dicom_display.py.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pydicom import uid as uids
 from pydicom.dataset import Dataset
 from pydicom.encaps import get_frame
 
-from d2_cxr.data import dicom_header
+from d2_cxr.data import dicom_display, dicom_header
 from d2_cxr.data.dicom_header import Layout
 from d2_cxr.data.film import FilmRefused, StoredFilm
 
@@ -64,7 +64,7 @@ def decode(content: bytes, min_size: int | None = None, check_modality: bool = T
         notes: list[str] = []
         form = dicom_header.layout(dataset, notes)
         syntax = _transfer_syntax(dataset, notes)
-        display = dicom_header.display(dataset, form, notes)
+        display = dicom_display.display(dataset, form, notes)
         may_reduce = display.table is None and "PixelPaddingValue" not in dataset  # averages of those mean nothing
         pixels = _decode_frame(dataset, form, syntax, min_size if may_reduce else None, notes)
         return StoredFilm(
@@ -72,7 +72,7 @@ def decode(content: bytes, min_size: int | None = None, check_modality: bool = T
             source_width=form.columns,
             source_height=form.rows,
             display=display,
-            attributes=dicom_header.attributes(dataset, form, _syntax_name(syntax), notes),
+            attributes=dicom_display.attributes(dataset, form, _syntax_name(syntax), notes),
             notes=tuple(notes),
             padding=dicom_header.padding(dataset),
         )
@@ -111,8 +111,7 @@ def _transfer_syntax(dataset: Dataset, notes: list[str]) -> str:
         notes.append("Transfer Syntax UID (0002,0010) is missing: native pixels, as their bytes show")
         return uids.ImplicitVRLittleEndian if dataset.original_encoding[1] is not False else uids.ExplicitVRBigEndian
     frame = _encapsulated(data)
-    found = next((uid for start, uid in _STARTS if frame.startswith(start)), None)
-    found = found or (uids.JPEGBaseline8Bit if frame.startswith(b"\xff\xd8\xff") else None)
+    found = next((uid for start, uid in _STARTS.items() if frame.startswith(start)), None)
     if found is None:
         raise FilmRefused("Transfer Syntax UID (0002,0010) is missing and the pixels begin like none that is known")
     notes.append(f"Transfer Syntax UID (0002,0010) is missing: {found.keyword}, as the pixels' first bytes show")
@@ -174,15 +173,12 @@ def _with_imagecodecs(frame: bytes, form: Layout, syntax: str) -> np.ndarray:
 
 def _grey(samples: np.ndarray, form: Layout) -> np.ndarray:
     """Return (H, W) stored values of decoded samples; colour only where it is grey, bits beyond the stored refused."""
-    if samples.size != form.rows * form.columns * form.samples:
-        raise FilmRefused(f"the pixels are {samples.shape}, the header says {form.rows} rows, {form.columns} columns")
-    if (
-        samples.ndim >= 2
-        and samples.shape[:2] != (form.rows, form.columns)
-        and samples.shape[0] in (form.rows, form.columns)
+    size, expected = samples.shape[:2], (form.rows, form.columns)
+    if samples.size != form.rows * form.columns * form.samples or (
+        samples.ndim > 1 + (form.samples > 1) and size != expected
     ):
         raise FilmRefused(
-            f"the pixels are {samples.shape[:2]}, the header says {form.rows} rows, {form.columns} columns"
+            f"the pixels are {samples.shape}, the header says {form.rows} rows and {form.columns} columns"
         )
     if form.samples == 3:
         samples = _one_channel(samples, form)

@@ -126,9 +126,9 @@ def _clip(pixels: np.ndarray, low: float, high: float, black: float, white: floa
         pixels = pixels.astype(np.float32)
         return np.clip(pixels, first, last)
     whole = np.iinfo(pixels.dtype)
-    if first != int(first) or last != int(last):  # half values are common: centre - 0.5
-        if last - first < 64:  # a cut off by half a step shows
-            return np.clip(pixels.astype(np.float32), first, last)
+    halves = first != int(first) or last != int(last)  # common: centre - 0.5
+    if halves and last - first < 64:  # where half a step shows
+        return np.clip(pixels.astype(np.float32), first, last)
     return np.clip(pixels, max(whole.min, int(np.floor(first))), min(whole.max, int(np.ceil(last))))
 
 

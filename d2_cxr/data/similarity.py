@@ -10,7 +10,10 @@ _KEPT = 8  # lowest frequencies of each axis
 
 
 def perceptual_hash(image: np.ndarray) -> str:
-    """Return 64 bits as 16 hex digits: which of the lowest 8 x 8 cosine frequencies of (H, W) uint8 exceed their median.
+    """Return 64 bits as 16 hex digits: which of the lowest 8 x 8 cosine frequencies exceed their median.
+
+    Args:
+        image: (H, W) uint8.
 
     Zauner, *Implementation and Benchmarking of Perceptual Image Hash Functions* (2010), section 3.2.1. Resizing and
     encoding again change a few bits, another film about half of them.

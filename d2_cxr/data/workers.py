@@ -7,6 +7,7 @@ file is quarantined, and a new worker goes on.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import selectors
@@ -40,10 +41,8 @@ class _Worker:
 
     def give(self, task: dict, limit_s: float) -> None:
         self.task, self.deadline = task, time.monotonic() + limit_s
-        try:
+        with contextlib.suppress(BrokenPipeError):  # it is dead; its closed output will say so
             self.process.stdin.write(json.dumps(task).encode() + b"\n")
-        except BrokenPipeError:
-            pass  # it is dead; its closed output will say so
 
     def read(self) -> list[str] | None:
         """Return the lines that have arrived whole, or None when the process has ended."""

@@ -1,0 +1,139 @@
+"""Films that would stand on both sides: exact copies, and films of one patient, between a pool and what is held out.
+
+A film is an exact copy where its file or its prepared pixels are equal to another's, byte by byte. A number learned
+with a test film in the pool is no test: so loading such a pool raises, and names the films. Films that may stay are
+listed in a file and allowed by `allow`, or the environment variable D2_CXR_ALLOW_LEAKS, which worker processes inherit.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from d2_cxr import artifacts
+from d2_cxr.data.datasets import builtin
+
+ALLOW_VARIABLE = "D2_CXR_ALLOW_LEAKS"
+_HELD_OUT = ("val", "test", "normal_val", "normal_test")
+_NAMED = 3  # films in an error; all of them in `find_leaks`
+
+
+class LeakageError(ValueError):
+    """A pool shares films or patients with what is held out."""
+
+
+@dataclass(frozen=True)
+class Leak:
+    """A film of the pool, the held-out film it gives away, the names of both sets, and why."""
+
+    film: str
+    held_out_film: str
+    pool: str
+    held_out: str
+    why: str  # "the same file", "the same pixels", "the same patient"
+
+
+@dataclass(frozen=True)
+class _Film:
+    """Keys are equal where films give each other away."""
+
+    image_id: str
+    name: str
+    keys: tuple[tuple, ...]
+
+
+def refuse_leaks(pool: Sequence[str], held_out: Sequence[str] | None = None) -> None:
+    """Raise where data-set names that are learned from share films or patients with names that are held out.
+
+    Args:
+        pool: names to learn from.
+        held_out: names to be tested on; None: val, test and official_test of the pool's own sets.
+
+    Raises:
+        LeakageError: they do; names the first films.
+    """
+    permitted = _permitted()
+    leaks = [leak for leak in find_leaks(pool, held_out) if leak.film not in permitted]
+    if leaks:
+        films = sorted({leak.film for leak in leaks})
+        shown = "; ".join(
+            f"{leak.film} is {leak.why} as {leak.held_out_film} of {leak.held_out}" for leak in leaks[:_NAMED]
+        )
+        raise LeakageError(
+            f"{', '.join(dict.fromkeys(leak.pool for leak in leaks))}: {len(films)} films give held-out films away "
+            f"({shown}{' ...' if len(leaks) > _NAMED else ''}); take them out, or list their ids in a file and give it "
+            "with --allow FILE"
+        )
+
+
+def find_leaks(pool: Sequence[str], held_out: Sequence[str] | None = None) -> list[Leak]:
+    """Return every leak, in the order of the pool's films; names of sets that are not prepared are passed over."""
+    held_out = held_out_names(pool) if held_out is None else held_out
+    by_key: dict[tuple, _Film] = {}
+    for film in _films(held_out):
+        for key in film.keys:
+            by_key.setdefault(key, film)
+    leaks = []
+    for film in _films(pool):
+        found = next(((key, by_key[key]) for key in film.keys if key in by_key), None)
+        if found:
+            (why, *_), other = found
+            leaks.append(Leak(film.image_id, other.image_id, film.name, other.name, why))
+    return leaks
+
+
+def held_out_names(names: Iterable[str]) -> list[str]:
+    """Return the held-out names of the sets, and of the splits, to which names belong, where they are prepared.
+
+    A pool outside the splits (NAME_unlabeled) is held against every split of its set.
+    """
+    found: dict[str, None] = {}
+    for name in names:
+        named = builtin.parse_name(name)
+        prefixes = [f"{named.set_name}_"]
+        if named.set_name == builtin.PUBLISHED_SET:
+            both = [f"{named.set_name}_", f"{named.set_name}_stratified_"]
+            prefixes = both if "/" not in named.json_path.removeprefix("annotations/") else [both["stratified" in name]]
+            found[f"{named.set_name}_official_test"] = None
+        found.update(dict.fromkeys(f"{prefix}{part}" for prefix in prefixes for part in _HELD_OUT))
+    return [name for name in found if _json(name).is_file()]
+
+
+def allow(path: str | Path) -> None:
+    """Allow, in this process and its children, the films whose ids stand in a file, one a line.
+
+    Raises:
+        FileNotFoundError: no such file.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path} does not exist; list the films that may stay in it, one id a line")
+    os.environ[ALLOW_VARIABLE] = str(Path(path).resolve())
+
+
+def _permitted() -> set[str]:
+    path = os.environ.get(ALLOW_VARIABLE)
+    if not path:
+        return set()
+    return {line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip()}
+
+
+def _json(name: str) -> Path:
+    return builtin.set_folder(name) / builtin.parse_name(name).json_path
+
+
+def _films(names: Iterable[str]) -> list[_Film]:
+    """Return the films of names with what would give them away."""
+    films = []
+    for name in names:
+        folder = builtin.set_folder(name).resolve()
+        images = artifacts.read_json(_json(name))["images"] if _json(name).is_file() else []
+        patients = {Path(image["file_name"]).stem: image.get("patient") for image in images}
+        for film in builtin.prepared_films([name]) if images else []:
+            image_id = film["image_id"]
+            keys = [("the same file", film["source_sha256"]), ("the same pixels", film["image_sha256"])]
+            if patients.get(image_id) is not None:
+                keys.append(("the same patient", str(folder), patients[image_id]))
+            films.append(_Film(image_id, name, tuple(keys)))
+    return films
