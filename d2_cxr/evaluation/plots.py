@@ -81,12 +81,7 @@ def _pooled_panel(axes, evaluation: Evaluation) -> None:
 def _readers_panel(axes, readers: Mapping) -> None:
     curve = {key: np.array(values) for key, values in readers["model_curve"].items()}
     _curve(axes, curve, _MODEL, "model, all its boxes")
-    entries = readers["by_reader"]
-    for name, entry in entries.items():
-        x, y = (entry["reader"][key]["value"] for key in ("false_positives_per_film", "sensitivity"))
-        if y is not None:
-            axes.plot(x, y, "s", color=_READER, markersize=5)
-            axes.annotate(f"{name} ({entry['num_films']})", (x, y), (4, 4), textcoords="offset points", fontsize=7)
+    _name_readers(axes, readers["by_reader"])
     for key, color, marker, label in (
         ("reader", _READER, "*", "readers pooled; squares: one reader (films)"),
         ("model", _MODEL, "*", "model with as many boxes a film"),
@@ -104,6 +99,19 @@ def _readers_panel(axes, readers: Mapping) -> None:
     _froc_axes(axes)
 
 
+def _name_readers(axes, by_reader: Mapping) -> None:
+    """Draw each reader as a square, with its name in a column at the right edge, apart from each other."""
+    x_key, y_key = "false_positives_per_film", "sensitivity"
+    points = [(name, entry["num_films"], entry["reader"]) for name, entry in by_reader.items()]
+    points = [(point[y_key]["value"], point[x_key]["value"], f"{name} ({films})") for name, films, point in points]
+    lowest = -1.0
+    for y, x, label in sorted(point for point in points if point[0] is not None):
+        lowest = max(y, lowest + 0.035)
+        axes.plot(x, y, "s", color=_READER, markersize=5)
+        axes.plot([x, froc.RATES[-1]], [y, lowest], color=_READER, linewidth=0.4)
+        axes.text(froc.RATES[-1] * 1.02, lowest, label, fontsize=7, va="center")
+
+
 def _curve(axes, points: Mapping[str, np.ndarray], color, label: str) -> None:
     """Draw a FROC curve as the step that it is, to the right edge of the figure."""
     false, sensitivity = points["false_positives_per_film"], points["sensitivity"]
@@ -114,7 +122,7 @@ def _curve(axes, points: Mapping[str, np.ndarray], color, label: str) -> None:
 
 def _froc_axes(axes) -> None:
     axes.set_xscale("log", base=2)
-    axes.set_xlim(froc.RATES[0] / 2, froc.RATES[-1] * 1.2)
+    axes.set_xlim(froc.RATES[0] / 2, froc.RATES[-1] * 2)
     axes.xaxis.set_major_locator(FixedLocator(froc.RATES))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xticklabels(froc.RATE_NAMES)

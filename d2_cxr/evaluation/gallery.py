@@ -1,0 +1,153 @@
+"""Films side by side: as prepared, each reader's boxes, the fused truth, and what a model predicts."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from d2_cxr import artifacts
+from d2_cxr import boxes as box_math
+from d2_cxr.data.coco import reader_order
+from d2_cxr.data.datasets import builtin
+from d2_cxr.drawing import class_color, contact_sheet, draw_boxes
+from d2_cxr.evaluation import errors
+from d2_cxr.evaluation.files import read_results
+from d2_cxr.evaluation.matching import match
+from d2_cxr.evaluation.named_truth import NamedTruth, load_named_truth, register_below
+
+logger = logging.getLogger(__name__)
+
+
+def write_gallery(
+    dataset: str,
+    output: str | os.PathLike,
+    results: str | os.PathLike | None = None,
+    films: Sequence[str] = (),
+    number: int = 12,
+    worst: bool = False,
+    score: float | None = None,
+    tile: int = 512,
+    root: str | os.PathLike | None = None,
+    seed: int = 0,
+) -> list[Path]:
+    """Write a PNG for each chosen film of a prepared set.
+
+    Args:
+        dataset: a registered name.
+        results: COCO results on it; without them there is no panel of predictions.
+        films: film ids; default `number` of them, drawn by `seed`, or the `worst` ones by missed and false boxes.
+        score: lowest score shown; default the one with 1 false positive a film.
+        tile: side of a panel, pixels.
+        root: folder of prepared sets; default what is registered.
+
+    Raises:
+        FileNotFoundError, ValueError: unknown set or film, missing image, or `worst` without results.
+    """
+    if root is not None:
+        register_below(dataset, root)
+    named = load_named_truth(dataset)
+    rows = read_results(Path(results)) if results is not None else None
+    matches = match(named.truth, rows) if rows is not None else None
+    if matches is not None and score is None:
+        score = errors.working_score(matches)
+    if worst and matches is None:
+        raise ValueError("the worst films are told by results; give --results")
+    if worst:
+        films = [row["film"] for row in errors.worst_films(matches, number, score)]
+    images = choose_films(named.truth, films, number, seed)
+    folder = builtin.set_folder(dataset) / "images"
+    written = []
+    for place, image in enumerate(tqdm(images, desc="films", unit="film")):
+        sheet = film_sheet(read_image(folder / image["file_name"]), image, named, rows, score, tile)
+        name = f"{place:03d}_{Path(image['file_name']).stem}.png" if worst else f"{Path(image['file_name']).stem}.png"
+        written.append(Path(output) / name)
+        ok, content = cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
+        assert ok, "OpenCV could not encode a PNG"
+        artifacts.write_bytes(written[-1], content.tobytes())
+    return written
+
+
+def choose_films(truth: Mapping, films: Sequence[str], number: int, seed: int) -> list[Mapping]:
+    """Return the named images in the order asked for, or `number` random ones in the set's order."""
+    by_name = {Path(image["file_name"]).stem: image for image in truth["images"]}
+    unknown = [film for film in films if film not in by_name]
+    if unknown:
+        raise ValueError(f"film {unknown[0]} is none of the {len(by_name)} films of the set")
+    if films:
+        return [by_name[film] for film in films]
+    images = truth["images"]
+    drawn = np.random.default_rng(seed).permutation(len(images))[:number]
+    return [images[index] for index in sorted(drawn)]
+
+
+def read_image(path: Path) -> np.ndarray:
+    """Read a prepared film, uint8 (H, W)."""
+    image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) if path.is_file() else None
+    if image is None:
+        raise FileNotFoundError(f"{path} is missing or no image; prepare the set again")
+    return image
+
+
+def film_sheet(
+    pixels: np.ndarray,
+    image: Mapping,
+    named: NamedTruth,
+    results: Sequence[Mapping] | None,
+    score: float | None,
+    tile: int,
+) -> np.ndarray:
+    """Return the panels of one film with captions, uint8 RGB.
+
+    Args:
+        pixels: uint8 (H, W), the frame of all boxes.
+        image: its entry in COCO's `images`.
+    """
+    categories = sorted(named.truth["categories"], key=lambda category: category["id"])
+    style = {c["id"]: (c["name"], class_color(index)) for index, c in enumerate(categories)}
+    scale = max(1, round(tile / max(pixels.shape)))  # labels stay legible on small films
+    pixels = cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR) if scale > 1 else pixels
+    panels, captions = [pixels], [Path(image["file_name"]).stem]
+    for reader, boxes in _by_reader(image, named.readers):
+        panels.append(_panel(pixels, boxes, style, scale, lambda box: "", dashed=True))
+        captions.append(f"{reader}: {_count(boxes)}")
+    truth = [box for box in named.truth["annotations"] if box["image_id"] == image["id"]]
+    panels.append(_panel(pixels, truth, style, scale, _readers_text))
+    captions.append(f"truth: {_count(truth)}")
+    if results is not None:
+        lowest = np.inf if score is None else score
+        found = [row for row in results if row["image_id"] == image["id"] and row["score"] >= lowest]
+        panels.append(_panel(pixels, found, style, scale, lambda row: f" {row['score']:.2f}"))
+        limit = "" if score is None else f" with score >= {score:.2f}"
+        captions.append(f"predicted: {_count(found)}{limit}")
+    return contact_sheet(panels, captions, columns=min(3, len(panels)), tile=tile)
+
+
+def _panel(
+    pixels: np.ndarray, boxes: Sequence[Mapping], style: Mapping, scale: int, text, dashed: bool = False
+) -> np.ndarray:
+    xyxy = box_math.xywh_to_xyxy([box["bbox"] for box in boxes]) * scale
+    labels = [style[box["category_id"]][0] + text(box) for box in boxes]
+    colors = [style[box["category_id"]][1] for box in boxes]
+    return draw_boxes(pixels, xyxy, labels, colors, dashed=dashed)
+
+
+def _by_reader(image: Mapping, readers: Mapping | None) -> list[tuple[str, list[Mapping]]]:
+    if readers is None:
+        return []
+    read = next((entry.get("readers", []) for entry in readers["images"] if entry["id"] == image["id"]), [])
+    boxes = [box for box in readers["annotations"] if box["image_id"] == image["id"]]
+    return [(name, [box for box in boxes if box["reader"] == name]) for name in sorted(read, key=reader_order)]
+
+
+def _readers_text(box: Mapping) -> str:
+    return f" ({box['num_readers']})" if "num_readers" in box else ""
+
+
+def _count(boxes: Sequence) -> str:
+    return f"{len(boxes)} box{'' if len(boxes) == 1 else 'es'}"
