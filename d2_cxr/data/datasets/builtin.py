@@ -32,11 +32,18 @@ PUBLISHED_SET = "vindr_cxr"  # the only set with a published split; everywhere e
 
 _ENDING = re.compile(
     r"(?P<part>train|val|test)|normal_(?P<normal>train|val|test)|(?P<unlabeled>unlabeled)|(?P<official>official_test)"
-    r"|train_(?P<kind>labeled|unlabeled)(_(?P<percent>[1-9]0)(_seed(?P<seed>\d))?)?"
+    r"|train_(?P<kind>labeled|unlabeled)_(?P<percent>[1-9]0)(_seed(?P<seed>\d))?|(?P<whole>train_unlabeled)"
 )
 
 _FOLDERS: dict[str, Path] = {}  # set name -> folder, where it was registered
 _OWN: set[str] = set()  # those that register_prepared named
+
+
+class UnknownDataSet(KeyError, ValueError):
+    """A name that means no data set: a KeyError, as in Detectron2's catalogue, that reads as a user's mistake."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])  # KeyError's own puts it in quotes
 
 
 @dataclass(frozen=True)
@@ -89,7 +96,7 @@ def set_folder(name: str) -> Path:
     """Return the prepared set's folder for a data-set name ("vindr_cxr_train_labeled_60") or a set's own name.
 
     Raises:
-        KeyError: no registered set has such a name; lists the sets.
+        UnknownDataSet: no registered set has such a name; lists the sets.
     """
     return _folder(name if name in _known_sets() else parse_name(name).set_name)
 
@@ -113,7 +120,7 @@ def parse_name(name: str) -> NamedSet:
     """Return what a data-set name says, without opening a file.
 
     Raises:
-        KeyError: the name begins with no registered set or ends in no known way.
+        UnknownDataSet: the name begins with no registered set or ends in no known way.
     """
     for set_name in sorted(_known_sets(), key=len, reverse=True):
         if name.startswith(f"{set_name}_"):
@@ -122,10 +129,11 @@ def parse_name(name: str) -> NamedSet:
             if set_name == PUBLISHED_SET and ending.startswith("stratified_"):
                 split, ending = "stratified", ending.removeprefix("stratified_")
             match = _ENDING.fullmatch(ending)
-            if match and not (match["official"] and set_name != PUBLISHED_SET):
+            of_no_split = match and (match["official"] or match["unlabeled"]) and f"{set_name}_{ending}" != name
+            if match and not of_no_split and not (match["official"] and set_name != PUBLISHED_SET):
                 return _named_set(name, set_name, split, match)
     known = ", ".join(sorted(_known_sets()))
-    raise KeyError(f"no data set {name!r}; registered sets are {known}, names are listed in docs/formats.md")
+    raise UnknownDataSet(f"no data set {name!r}; registered sets are {known}, names are listed in docs/formats.md")
 
 
 def names_of_set(set_name: str) -> list[str]:
@@ -148,7 +156,7 @@ def prepared_films(names: Sequence[str]) -> list[dict]:
         the names and of their JSON.
 
     Raises:
-        FileNotFoundError, KeyError, ValueError: as when the name is loaded.
+        FileNotFoundError, ValueError: as when the name is loaded.
     """
     from d2_cxr.data.datasets import loading
 
@@ -193,8 +201,8 @@ def _named_set(name: str, set_name: str, split: str, match: re.Match) -> NamedSe
     if match["part"]:
         return NamedSet(name, set_name, f"annotations/{split}/{match['part']}.json", "boxes")
     train = f"annotations/{split}/train.json"
-    if match["percent"] is None:
-        return NamedSet(name, set_name, train, "boxes" if match["kind"] == "labeled" else "unlabeled")
+    if match["whole"]:
+        return NamedSet(name, set_name, train, "unlabeled")
     percent, seed = int(match["percent"]), match["seed"] and int(match["seed"])
     if match["kind"] == "labeled":
         return NamedSet(name, set_name, train, "boxes", percent, seed)
