@@ -52,13 +52,13 @@ def draw_person(rng: np.random.Generator, wide_heart: bool, wide_aorta: bool) ->
         upper=uniform(0.60, 0.80),
         dome=(right_dome, right_dome + uniform(0.02, 0.12)),
         angle_depth=uniform(0.22, 0.36),
-        heart_ratio=uniform(0.535, 0.70) if wide_heart else uniform(0.38, 0.485),
+        heart_ratio=uniform(0.51, 0.67) if wide_heart else uniform(0.37, 0.49),
         heart_turn=uniform(0.27, 0.42),
         heart_top=uniform(-0.10, 0.06),
-        knob_radius=uniform(0.185, 0.27) if wide_aorta else uniform(0.11, 0.15),
+        knob_radius=uniform(0.175, 0.26) if wide_aorta else uniform(0.11, 0.16),
         knob_height=uniform(-0.56, -0.36),
         knob_lateral=uniform(0.35, 0.75),
-        unfolding=uniform(0.05, 0.17) if wide_aorta else uniform(0.0, 0.05),
+        unfolding=uniform(0.02, 0.15) if wide_aorta else uniform(0.0, 0.06),
         spine_bend=uniform(-0.05, 0.05),
         rib_start=uniform(-1.02, -0.94),
         rib_gap=uniform(0.160, 0.195),
@@ -176,7 +176,7 @@ def anterior_rib(body: Body, index: int, side: str) -> np.ndarray:
 
 def clavicle(body: Body, side: str) -> np.ndarray:
     rise = body.arms * 0.6
-    points = [(0.10, -0.70), (0.30, -0.79), (0.62, -0.83 - rise), (0.95, -0.95 - rise), (1.30, -1.0 - rise)]
+    points = [(0.10, -0.63), (0.30, -0.72), (0.62, -0.77 - rise), (0.95, -0.91 - rise), (1.30, -0.98 - rise)]
     return stretch(body, open_curve(np.array(points) * [SIDES[side], 1.0]))
 
 

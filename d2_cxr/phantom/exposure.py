@@ -33,7 +33,7 @@ def expose(rng: np.random.Generator, density: np.ndarray, unit: float) -> np.nda
     scatter = cv2.resize(blurred(small, 0.25 * unit / 16), (shape[1], shape[0]))
     film = density * (1 - veil) + veil * scatter
     film += rng.uniform(-0.05, 0.05) * np.linspace(-1, 1, shape[1], dtype=np.float32)[None]  # heel effect
-    middle, slope = rng.uniform(0.52, 0.74), rng.uniform(3.6, 5.4)
+    middle, slope = rng.uniform(0.56, 0.78), rng.uniform(3.4, 5.0)
     floor = 1 / (1 + np.exp(slope * middle))
     film = (1 / (1 + np.exp(slope * (middle - film))) - floor) / (1 - floor)  # film's S-shaped curve
     film += rng.uniform(0.15, 0.55) * (film - blurred(film, 0.02 * unit))  # edge enhancement

@@ -75,7 +75,8 @@ def render_film(seed: int, index: int, size: int = 512, finding_share: float = 0
     """Render film `index` of set `seed`.
 
     Args:
-        size: pixels of the longer side.
+        size: pixels of the longer side. Another size shows the same person; few lesions, those drawn close to an
+            organ's edge, may lie elsewhere.
         finding_share: probability that the film shows findings.
 
     Raises:
@@ -87,8 +88,8 @@ def render_film(seed: int, index: int, size: int = 512, finding_share: float = 0
         stream(seed, index, "body"), "Cardiomegaly" in classes, wide_aorta="Aortic enlargement" in classes
     )
     frame = Frame(*exposure.draw_frame(stream(seed, index, "frame"), size))
-    scene = draw_scene(stream(seed, index, "tissue"), body, frame)
-    drawn = findings.add_findings(stream(seed, index, "findings"), scene, classes)
+    scene = draw_scene(stream(seed, index, "tissue"), stream(seed, index, "grain"), body, frame)
+    drawn = findings.add_findings(lambda name: stream(seed, index, name), scene, classes)
     rng = stream(seed, index, "exposure")
     pixels = exposure.finish(rng, exposure.expose(rng, scene.density(), scene.unit), scene.unit)
     return RenderedFilm(pixels, drawn, frame, body.heart_ratio, body.knob_radius)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from d2_cxr.phantom.canvas import blurred, extent, fill, smooth_noise
+from d2_cxr.phantom.canvas import blurred, extent, filled, smooth_noise
 from d2_cxr.phantom.scene import Scene
 
 
@@ -50,22 +50,19 @@ def local_mask(scene: Scene, polygons, blur: float):
     if place_ is None:
         return None, None
     rows, columns = place_
-    mask = np.zeros((rows.stop - rows.start, columns.stop - columns.start), np.uint8)
-    for polygon in polygons:
-        fill(mask, polygon - [columns.start, rows.start])
+    corner = [columns.start, rows.start]
+    mask = filled((rows.stop - rows.start, columns.stop - columns.start), [one - corner for one in polygons])
     return place_, blurred(mask.astype(np.float32) / 255, blur)
 
 
-def add_water(
-    rng: np.random.Generator, scene: Scene, polygons, strength: float, blur: float, texture: float = 0.0
-) -> None:
+def add_water(scene: Scene, polygons, strength: float, blur: float, texture: float = 0.0) -> None:
     """Add water of `strength` (1: as dense as the heart) inside pixel polygons; `texture` makes it patchy."""
     where, mask = local_mask(scene, polygons, blur)
     if where is None:
         return
     if texture:
-        patches = smooth_noise(rng, mask.shape, 0.09 * scene.unit) + 0.35 * smooth_noise(
-            rng, mask.shape, 0.03 * scene.unit
+        patches = smooth_noise(scene.grain, mask.shape, 0.09 * scene.unit) + 0.35 * smooth_noise(
+            scene.grain, mask.shape, 0.03 * scene.unit
         )
         mask = mask * np.clip(1 + texture * patches, 0, 1.6)
     scene.water[where] += np.float32(strength) * mask

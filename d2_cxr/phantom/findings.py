@@ -36,9 +36,12 @@ def draw_classes(rng: np.random.Generator, finding_share: float) -> tuple[str, .
     return ()
 
 
-def add_findings(rng: np.random.Generator, scene: Scene, classes: tuple[str, ...]) -> list[Finding]:
-    """Draw these classes into the scene's layers and return what was drawn, boxes cut to the film."""
-    drawn = [finding for name in _DRAW if name in classes for finding in _DRAW[name](rng, scene)]
+def add_findings(stream: Callable[[str], np.random.Generator], scene: Scene, classes: tuple[str, ...]) -> list[Finding]:
+    """Draw these classes into the scene's layers and return what was drawn, boxes cut to the film.
+
+    `stream` gives each class its own random stream.
+    """
+    drawn = [finding for name in _DRAW if name in classes for finding in _DRAW[name](stream(name), scene)]
     return [finding for finding in (_on_film(scene, one) for one in drawn) if finding is not None]
 
 
@@ -58,7 +61,7 @@ def _cardiomegaly(rng: np.random.Generator, scene: Scene) -> list[Finding]:
 
 
 def _aortic_enlargement(rng: np.random.Generator, scene: Scene) -> list[Finding]:
-    obvious = np.clip((scene.body.knob_radius - 0.14) / 0.10, 0.2, 1)
+    obvious = np.clip((scene.body.knob_radius - 0.15) / 0.09, 0.2, 1)
     return [Finding("Aortic enlargement", extent(scene.outline(anatomy.knob(scene.body)))[None], float(obvious))]
 
 

@@ -18,14 +18,14 @@ from d2_cxr.phantom.scene import Scene
 def nodule_or_mass(rng: np.random.Generator, scene: Scene) -> list[Finding]:
     found = []
     for _ in range(1 + int(rng.random() < 0.35) + int(rng.random() < 0.15)):
-        is_mass = rng.random() < 0.72
+        is_mass = rng.random() < 0.68
         radius = (rng.uniform(0.12, 0.24) if is_mass else rng.uniform(0.055, 0.11)) * scene.unit
         point = place(rng, scene, radius)
         if point is None:
             continue
         outline = blob(rng, point, (radius, radius * rng.uniform(0.8, 1.15)), rng.uniform(0.03, 0.14), lobes=9)
-        strength = rng.uniform(0.6, 1.0)
-        add_water(rng, scene, [outline], strength, rng.uniform(0.006, 0.016) * scene.unit)
+        strength = rng.uniform(0.45, 0.95)
+        add_water(scene, [outline], strength, rng.uniform(0.008, 0.022) * scene.unit)
         obvious = np.clip(strength * (0.45 + 3.0 * radius / scene.unit), 0.1, 1)
         found.append(Finding("Nodule/Mass", extent(outline)[None], float(obvious)))
     return found
@@ -83,7 +83,7 @@ def _patch(rng, scene: Scene, name: str, radii, strengths, texture: float) -> li
         return []
     outline = blob(rng, point, (radius, radius * rng.uniform(0.6, 1.2)), 0.3, angle=rng.uniform(0, 3.1))
     strength = rng.uniform(*strengths)
-    add_water(rng, scene, [outline], strength, rng.uniform(0.03, 0.06) * scene.unit, texture)
+    add_water(scene, [outline], strength, rng.uniform(0.03, 0.06) * scene.unit, texture)
     return [Finding(name, extent(outline)[None], float(np.clip(0.25 + 0.7 * strength, 0, 1)))]
 
 
@@ -114,7 +114,7 @@ def interstitial(rng: np.random.Generator, scene: Scene) -> list[Finding]:
         seen = _lung_part(scene, side, box)
         if seen is None:
             continue
-        _net(rng, scene, side, seen, strength, count=1.0)
+        _net(scene, side, seen, strength)
         found.append(Finding("ILD", seen[None], float(np.clip(0.2 + 0.6 * strength, 0, 1))))
     return found
 
@@ -133,7 +133,7 @@ def _lung_part(scene: Scene, side: str, box: np.ndarray) -> np.ndarray | None:
     )
 
 
-def _net(rng: np.random.Generator, scene: Scene, side: str, box: np.ndarray, strength: float, count: float) -> None:
+def _net(scene: Scene, side: str, box: np.ndarray, strength: float) -> None:
     """Draw a reticular net in the visible lung of a box: short arcs and small rings."""
     where = window(scene.shape, box, 2)
     if where is None:
@@ -141,13 +141,15 @@ def _net(rng: np.random.Generator, scene: Scene, side: str, box: np.ndarray, str
     rows, columns = where
     canvas = np.zeros((rows.stop - rows.start, columns.stop - columns.start), np.uint8)
     unit = scene.unit
-    number = int(count * 260 * canvas.size / unit**2)
-    centers = rng.uniform(0, 1, (number, 2)) * [canvas.shape[1], canvas.shape[0]]
-    sizes, turns = rng.uniform(0.02, 0.05, number) * unit, rng.uniform(0, 2 * np.pi, number)
+    number = int(300 * canvas.size / unit**2)
+    centers = scene.grain.uniform(0, 1, (number, 2)) * [canvas.shape[1], canvas.shape[0]]
+    sizes, turns = scene.grain.uniform(0.02, 0.09, number) * unit, scene.grain.uniform(0, 2 * np.pi, number)
     for center, size, turn in zip(centers, sizes, turns, strict=True):
-        arc = turn + np.linspace(0, rng.uniform(1.5, 6.2), 8)
+        arc = turn + np.linspace(0, scene.grain.uniform(0.8, 3.6), 8)
         stroke(canvas, center + size * np.stack([np.cos(arc), np.sin(arc)], axis=1), 0.011 * unit, 200)
     mask = blurred(scene.visible[side][where].astype(np.float32) / 255, 0.04 * unit)
+    fade = np.clip(np.arange(mask.shape[0]) / (0.15 * unit), 0, 1).astype(np.float32)  # no line where it begins
+    mask *= fade[:, None]
     net = blurred(canvas.astype(np.float32) / 255, 0.005 * unit) * mask
     scene.markings[where] += np.float32(0.20 * strength) * net
     scene.water[where] += np.float32(0.10 * strength) * mask
@@ -170,7 +172,7 @@ def fibrosis(rng: np.random.Generator, scene: Scene) -> list[Finding]:
 def _streaks(rng: np.random.Generator, scene: Scene, point: np.ndarray, radius: float, strength: float) -> Finding:
     outline = blob(rng, point, (radius, radius * rng.uniform(0.7, 1.3)), 0.15)
     box = extent(outline)
-    add_water(rng, scene, [outline], 0.16 * strength, 0.04 * scene.unit, 0.8)
+    add_water(scene, [outline], 0.16 * strength, 0.04 * scene.unit, 0.8)
     where, mask = local_mask(scene, [outline], 0.03 * scene.unit)
     if where is not None:
         canvas = np.zeros(mask.shape, np.uint8)
@@ -196,12 +198,12 @@ def atelectasis(rng: np.random.Generator, scene: Scene) -> list[Finding]:
         return []
     if rng.random() < 0.45:
         corners = point + np.array([(-1, 0.7), (0.1, -0.9), (1, 0.6)]) * reach * rng.uniform(0.7, 1.0)
-        add_water(rng, scene, [corners], rng.uniform(0.7, 1.0), 0.02 * scene.unit)
+        add_water(scene, [corners], rng.uniform(0.7, 1.0), 0.02 * scene.unit)
         return [Finding("Atelectasis", extent(corners)[None], 0.5)]
     tilt = rng.uniform(-0.5, 0.5)
     line = point + open_curve([(-reach, -reach * tilt), (0, -0.08 * reach), (reach, reach * tilt)])
     plate = band(line, rng.uniform(0.035, 0.07) * scene.unit)
-    add_water(rng, scene, [plate], rng.uniform(0.6, 0.95), 0.006 * scene.unit)
+    add_water(scene, [plate], rng.uniform(0.6, 0.95), 0.006 * scene.unit)
     return [Finding("Atelectasis", extent(plate)[None], 0.45)]
 
 
@@ -218,8 +220,8 @@ def _cavity(rng: np.random.Generator, scene: Scene) -> list[Finding]:
     outer = blob(rng, point, (radius, radius), 0.08)
     inner = point + (outer - point) * rng.uniform(0.6, 0.78)
     strength = rng.uniform(0.6, 0.9)
-    add_water(rng, scene, [outer], strength, 0.009 * scene.unit)
-    add_water(rng, scene, [inner], -0.95 * strength, 0.009 * scene.unit)
+    add_water(scene, [outer], strength, 0.009 * scene.unit)
+    add_water(scene, [inner], -0.95 * strength, 0.009 * scene.unit)
     return [Finding("Other lesion", extent(outer)[None], 0.5)]
 
 
@@ -242,7 +244,7 @@ def _hernia(rng: np.random.Generator, scene: Scene) -> list[Finding]:
     radius = rng.uniform(0.16, 0.28)
     center = (rng.uniform(-0.02, 0.22), scene.body.dome[1] - 0.6 * radius)
     outline = scene.outline(anatomy.stretch(scene.body, blob(rng, center, (radius, radius), 0.06)))
-    add_water(rng, scene, [outline], 0.8, 0.008 * scene.unit)
+    add_water(scene, [outline], 0.8, 0.008 * scene.unit)
     gas = np.minimum(outline, [np.inf, outline[:, 1].mean()])
     where, mask = local_mask(scene, [outline.mean(axis=0) + (gas - outline.mean(axis=0)) * 0.85], 0.008 * scene.unit)
     if where is not None:

@@ -7,7 +7,7 @@ import numpy as np
 
 from d2_cxr.phantom import anatomy
 from d2_cxr.phantom.anatomy import SIDES
-from d2_cxr.phantom.canvas import blurred, extent, fill, open_curve, stroke
+from d2_cxr.phantom.canvas import blurred, extent, filled, open_curve, stroke
 from d2_cxr.phantom.finding import Finding, add_water, local_mask, window
 from d2_cxr.phantom.scene import Scene
 
@@ -47,10 +47,7 @@ def effusion(rng: np.random.Generator, scene: Scene) -> list[Finding]:
 
 def _lung_inside(scene: Scene, side: str, polygon: np.ndarray) -> np.ndarray:
     """Return the uint8 mask (H, W) of a lung inside a pixel polygon."""
-    lung, part = np.zeros(scene.shape, np.uint8), np.zeros(scene.shape, np.uint8)
-    fill(lung, scene.lungs[side])
-    fill(part, polygon)
-    return np.minimum(lung, part)
+    return np.minimum(filled(scene.shape, [scene.lungs[side]]), filled(scene.shape, [polygon]))
 
 
 def _box(region: np.ndarray) -> np.ndarray | None:
@@ -77,7 +74,7 @@ def thickening(rng: np.random.Generator, scene: Scene) -> list[Finding]:
         piece = wall[start : start + int(rng.integers(9, len(wall) // 2))]
         inward = np.array([-SIDES[side], 0.0]) * np.hanning(len(piece))[:, None] ** 0.5
         strip = np.vstack([piece, (piece + inward * rng.uniform(0.05, 0.11) * scene.unit)[::-1]])
-        add_water(rng, scene, [strip], rng.uniform(0.6, 0.9), 0.014 * scene.unit)
+        add_water(scene, [strip], rng.uniform(0.6, 0.9), 0.014 * scene.unit)
         found.append(Finding("Pleural thickening", extent(strip)[None], 0.45))
     return found
 
@@ -109,9 +106,7 @@ def pneumothorax(rng: np.random.Generator, scene: Scene) -> list[Finding]:
     shrink = rng.uniform(0.62, 0.86) + rng.uniform(0.0, 0.18) * down**2
     lateral = np.abs(outline[:, 0] - hilum[0]) > 0.12 * scene.unit
     shrunken = hilum + (outline - hilum) * np.where(lateral, np.minimum(shrink, 1), 1.0)[:, None]
-    region = np.zeros(scene.shape, np.uint8)
-    fill(region, outline)
-    fill(region, shrunken, 0)
+    region = np.minimum(filled(scene.shape, [outline]), 255 - filled(scene.shape, [shrunken]))
     region = cv2.morphologyEx(region, cv2.MORPH_OPEN, np.ones((max(3, round(0.03 * scene.unit)),) * 2, np.uint8))
     region = np.minimum(region, scene.visible[side])
     box = _box(region)

@@ -21,6 +21,7 @@ from d2_cxr.phantom.canvas import (
     blurred,
     closed_curve,
     fill,
+    filled,
     open_curve,
     smooth_noise,
     soft_mask,
@@ -41,6 +42,7 @@ class Scene:
     markings: np.ndarray  # vessels, seen against air
     bone: np.ndarray
     water: np.ndarray  # what findings add
+    grain: np.random.Generator  # textures take more draws on larger films, so they have their own stream
     lungs: dict[str, np.ndarray] = field(default_factory=dict)  # side -> outline in pixels
     visible: dict[str, np.ndarray] = field(default_factory=dict)  # side -> uint8 mask of lung beside heart and aorta
 
@@ -60,14 +62,15 @@ class Scene:
         """Add the layers up."""
         wet = np.clip(self.water, 0, None)
         air = self.air * np.clip(1 - 0.85 * wet, 0, 1)
-        return self.soft * (1 - _AIR * air) + self.bone + 0.12 * wet + self.markings * np.minimum(1.0, 1.6 * self.air)
+        bone = self.bone * (0.6 + 0.4 * np.minimum(1, 2 * self.air))  # ribs fade before the heart and the liver
+        return self.soft * (1 - _AIR * air) + bone + 0.12 * wet + self.markings * np.minimum(1.0, 1.6 * self.air)
 
 
-def draw_scene(rng: np.random.Generator, body: Body, frame: Frame) -> Scene:
+def draw_scene(rng: np.random.Generator, grain: np.random.Generator, body: Body, frame: Frame) -> Scene:
     """Draw a healthy person's layers; the size of heart and aorta is the body's."""
     shape = (frame.height, frame.width)
     zeros = np.zeros(shape, np.float32)
-    scene = Scene(body, frame, soft=zeros, air=zeros, markings=zeros, bone=zeros, water=zeros.copy())
+    scene = Scene(body, frame, soft=zeros, air=zeros, markings=zeros, bone=zeros, water=zeros.copy(), grain=grain)
     scene.lungs = {side: frame.to_pixels(anatomy.lung(body, side)) for side in SIDES}
     scene.soft = _soft_tissue(rng, scene)
     scene.air = _air(rng, scene)
@@ -84,16 +87,16 @@ def _soft_tissue(rng: np.random.Generator, scene: Scene) -> np.ndarray:
     trunk = scene.outline(anatomy.stretch(body, _circle(20) * [1.15, 1.75] + [0.0, 0.55]))
     soft = skin * (0.16 + 0.52 * round_body**1.5) + 0.12 * skin * soft_mask(shape, [trunk], 0.30 * unit)
     middle = np.maximum(
-        0.17 * soft_mask(shape, [scene.outline(anatomy.pedicle(body))], 0.035 * unit),
-        0.27 * soft_mask(shape, [scene.outline(anatomy.heart(body))], 0.016 * unit),
+        0.24 * soft_mask(shape, [scene.outline(anatomy.pedicle(body))], 0.035 * unit),
+        0.36 * soft_mask(shape, [scene.outline(anatomy.heart(body))], 0.016 * unit),
     )
-    middle = np.maximum(middle, 0.29 * skin * _abdomen(scene))  # heart and liver melt together
+    middle = np.maximum(middle, 0.38 * skin * _abdomen(scene))  # heart and liver melt together
     arch = [scene.outline(part) for part in (anatomy.knob(body), band(anatomy.descending_aorta(body), 0.17))]
-    soft += np.maximum(middle, 0.20 * soft_mask(shape, arch, 0.020 * unit))
-    soft += 0.030 * skin * smooth_noise(rng, shape, 0.45 * unit)
-    soft += 0.010 * skin * smooth_noise(rng, shape, 0.09 * unit)
+    soft += np.maximum(middle, 0.26 * soft_mask(shape, arch, 0.020 * unit))
+    soft += 0.030 * skin * smooth_noise(scene.grain, shape, 0.45 * unit)
+    soft += 0.010 * skin * smooth_noise(scene.grain, shape, 0.09 * unit)
     if body.breast:
-        soft += 0.15 * body.breast * _breasts(rng, scene)
+        soft += 0.20 * body.breast * _breasts(rng, scene)
     if body.bubble[2]:
         soft -= 0.40 * body.bubble[2] * _bubble(rng, scene)
     for _ in range(int(rng.integers(0, 5))):  # gas in the colon
@@ -151,10 +154,9 @@ def _air(rng: np.random.Generator, scene: Scene) -> np.ndarray:
     aorta = soft_mask(shape, [scene.outline(band(anatomy.descending_aorta(body), 0.17))], 0.012 * unit)
     heart, solid = np.maximum(heart, vessels), np.maximum(0.88 * knob, 0.50 * aorta)
     air *= 1 - np.maximum(0.93 * heart, solid)
-    air *= 1 + 0.06 * smooth_noise(rng, shape, 0.30 * unit)
+    air *= 1 + 0.06 * smooth_noise(scene.grain, shape, 0.30 * unit)
     for side, polygon in scene.lungs.items():
-        mask = np.zeros(shape, np.uint8)
-        fill(mask, polygon)
+        mask = filled(shape, [polygon])
         mask[(heart > 0.5) | (knob > 0.5)] = 0
         scene.visible[side] = mask
     windpipe = np.array([(0.02, -1.7), (0.015, -1.0), (-0.02, -0.6), (-0.03, -0.32)])
@@ -179,8 +181,8 @@ def _markings(rng: np.random.Generator, scene: Scene) -> np.ndarray:
     markings = blurred(coarse.astype(np.float32), 0.009 * unit) * (0.17 * rich / 255)
     markings += blurred(fine.astype(np.float32), 0.005 * unit) * (0.13 * rich / 255)
     markings += blurred(hub.astype(np.float32), 0.035 * unit) * (0.13 * rich / 255)
-    markings += smooth_noise(rng, scene.shape, max(1.5, 0.016 * unit)) * 0.010
-    return markings + smooth_noise(rng, scene.shape, 0.05 * unit) * 0.012
+    markings += smooth_noise(scene.grain, scene.shape, max(1.5, 0.016 * unit)) * 0.010
+    return markings + smooth_noise(scene.grain, scene.shape, 0.05 * unit) * 0.012
 
 
 def _branch(rng, scene: Scene, canvases, start, direction: float, width: float, sign: float, depth: int) -> None:
@@ -254,5 +256,5 @@ def _spine(rng: np.random.Generator, scene: Scene) -> np.ndarray:
         tip = closed_curve(center + _circle(8) * [0.018, 0.045] + [0, 0.05])
         fill(processes, scene.outline(anatomy.stretch(body, tip)), 190)
         height += gap
-    soft = column.astype(np.float32) * 0.075 + bodies * np.float32(0.04) + processes * np.float32(0.035)
+    soft = column.astype(np.float32) * 0.06 + bodies * np.float32(0.04) + processes * np.float32(0.035)
     return blurred(soft, 0.014 * unit) / 255
