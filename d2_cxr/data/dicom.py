@@ -33,11 +33,12 @@ JPEG_2000 = {uids.JPEG2000Lossless, uids.JPEG2000, uids.HTJ2KLossless, uids.HTJ2
 _SOC_SIZ = b"\xff\x4f\xff\x51"  # JPEG 2000 codestreams begin so, ISO/IEC 15444-1 A.4
 _COD = b"\xff\x52"
 _ITEM = b"\xfe\xff\x00\xe0"  # encapsulated Pixel Data begins with an item, PS3.5 A.4
-_STARTS = (
-    (_SOC_SIZ, uids.JPEG2000),
-    (b"\x00\x00\x00\x0cjP", uids.JPEG2000),
-    (b"\xff\xd8\xff\xf7", uids.JPEGLSLossless),
-)
+_STARTS = {
+    _SOC_SIZ: uids.JPEG2000,
+    b"\x00\x00\x00\x0cjP": uids.JPEG2000,  # in a JP2 box
+    b"\xff\xd8\xff": uids.JPEGBaseline8Bit,  # the decoder sees which JPEG it is, but for JPEG-LS
+}
+_JPEG_LS_FRAME = b"\xff\xf7"  # SOF55, ISO/IEC 14495-1 C.2.2
 
 
 def read(path: str | Path, min_size: int | None = None, check_modality: bool = True) -> StoredFilm:
@@ -93,9 +94,7 @@ def read_header(content: bytes) -> Dataset:
         force = content[128:132] != b"DICM"
         return pydicom.dcmread(io.BytesIO(content), force=force, specific_tags=dicom_header.SPECIFIC_TAGS)
     except Exception as error:  # pydicom raises a dozen kinds, and some quote the header
-        raise FilmRefused(
-            f"the DICOM header cannot be read ({type(error).__name__}); is the file cut short?"
-        ) from error
+        raise FilmRefused(f"the DICOM header cannot be read ({type(error).__name__}): cut short?") from error
     finally:
         quiet.setLevel(level)
 
@@ -112,6 +111,8 @@ def _transfer_syntax(dataset: Dataset, notes: list[str]) -> str:
         return uids.ImplicitVRLittleEndian if dataset.original_encoding[1] is not False else uids.ExplicitVRBigEndian
     frame = _encapsulated(data)
     found = next((uid for start, uid in _STARTS.items() if frame.startswith(start)), None)
+    if found == uids.JPEGBaseline8Bit and _JPEG_LS_FRAME in frame[:256]:
+        found = uids.JPEGLSLossless
     if found is None:
         raise FilmRefused("Transfer Syntax UID (0002,0010) is missing and the pixels begin like none that is known")
     notes.append(f"Transfer Syntax UID (0002,0010) is missing: {found.keyword}, as the pixels' first bytes show")
@@ -173,13 +174,10 @@ def _with_imagecodecs(frame: bytes, form: Layout, syntax: str) -> np.ndarray:
 
 def _grey(samples: np.ndarray, form: Layout) -> np.ndarray:
     """Return (H, W) stored values of decoded samples; colour only where it is grey, bits beyond the stored refused."""
-    size, expected = samples.shape[:2], (form.rows, form.columns)
-    if samples.size != form.rows * form.columns * form.samples or (
-        samples.ndim > 1 + (form.samples > 1) and size != expected
-    ):
-        raise FilmRefused(
-            f"the pixels are {samples.shape}, the header says {form.rows} rows and {form.columns} columns"
-        )
+    is_shaped = samples.ndim == (3 if form.samples == 3 else 2)  # native and RLE samples come in one row
+    expected = (form.rows, form.columns)
+    if samples.size != form.rows * form.columns * form.samples or (is_shaped and samples.shape[:2] != expected):
+        raise FilmRefused(f"the pixels are {samples.shape}, the header says {form.rows} rows x {form.columns} columns")
     if form.samples == 3:
         samples = _one_channel(samples, form)
     return _stored_bits(samples.reshape(form.rows, form.columns), form)

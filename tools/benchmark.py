@@ -1,0 +1,30 @@
+"""Measure a stage: `prepare`, `evaluate`, `pretrain` or `train`; each stands in tools/benchmarks/ with its own options.
+
+python tools/benchmark.py prepare --rounds 5
+python tools/benchmark.py evaluate --help
+"""
+
+from __future__ import annotations
+
+import argparse
+import runpy
+from pathlib import Path
+
+from d2_cxr.cli import run_tool
+
+FOLDER = Path(__file__).resolve().parent / "benchmarks"
+
+
+def main(argv: list[str] | None = None) -> int:
+    names = sorted(path.stem for path in FOLDER.glob("[a-z]*.py"))
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, usage="benchmark.py STAGE [options]"
+    )
+    parser.add_argument("stage", choices=names, help="what to measure; STAGE --help shows its options")
+    parser.add_argument("options", nargs=argparse.REMAINDER, help="of that stage")
+    args = parser.parse_args(argv)
+    return runpy.run_path(str(FOLDER / f"{args.stage}.py"))["main"](args.options) or 0
+
+
+if __name__ == "__main__":
+    run_tool(main)

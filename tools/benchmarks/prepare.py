@@ -1,0 +1,188 @@
+"""How long one film takes from DICOM file to PNG on one core, against the usual recipe.
+
+    python tools/benchmark.py prepare
+
+The usual recipe is pydicom's `pixel_array`, `apply_voi_lut`, inversion of MONOCHROME1, stretching to 8 bits and
+Pillow's resize; ours is what a preparation worker does, hashes of file and pixels included. Both read the same
+phantoms of 2800 x 2500 pixels and 12 bits, in turns, and write a PNG. pydicom needs plug-ins for JPEG lossless and
+JPEG-LS (python-gdcm); where they are missing, its row says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROWS, COLUMNS, BITS = 2800, 2500, 12
+TARGETS = {"jpeg2000": 12.0, "jpeg_lossless": 4.5, "explicit": 4.0, "rle": 3.5, "jpeg_ls": 2.0}  # times faster
+SIZE = 512
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="benchmark.py prepare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds, the median counts (%(default)s)")
+    parser.add_argument("--films", type=int, default=2, help="phantoms a round (%(default)s)")
+    parser.add_argument("--json", metavar="FILE", help="also write the numbers here")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse_args(argv)
+    with tempfile.TemporaryDirectory() as folder:
+        films = write_films(Path(folder), args.films)
+        numbers = {"milliseconds_per_film": measure(films, Path(folder), args.rounds)}
+        numbers["worker"] = measure_worker([path for paths in films.values() for path in paths], Path(folder))
+        numbers["jpeg2000_reduced_error"] = reduced_error(films["jpeg2000"])
+    numbers["machine"] = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    numbers["command"] = "python tools/benchmark.py prepare " + " ".join(argv if argv is not None else sys.argv[2:])
+    if args.json:
+        from d2_cxr import artifacts
+
+        artifacts.write_json(args.json, numbers)
+    print(json.dumps(numbers, indent=1))
+    return 0
+
+
+def write_films(folder: Path, count: int) -> dict[str, list[Path]]:
+    """Write phantoms in every transfer syntax; return syntax -> files."""
+    import cv2
+    import numpy as np
+
+    from d2_cxr.phantom import dicom_writer
+    from d2_cxr.phantom.film import render_film
+
+    films: dict[str, list[Path]] = {syntax: [] for syntax in TARGETS}
+    for index in range(count):
+        pixels = cv2.resize(render_film(0, index, ROWS).pixels, (COLUMNS, ROWS), interpolation=cv2.INTER_AREA)
+        stored = np.rint(np.clip(pixels, 0, 1) * (0.9 * 2**BITS)).astype(np.uint16)
+        for syntax in TARGETS:
+            path = folder / f"{syntax}-{index}.dicom"
+            writer_syntax = "explicit" if syntax == "jpeg_ls" else syntax
+            window = [(0.45 * 2**BITS, 0.9 * 2**BITS)]
+            dicom_writer.wrap(path, stored, syntax=writer_syntax, bits_stored=BITS, windows=window)
+            if syntax == "jpeg_ls":
+                _to_jpeg_ls(path, stored)
+            films[syntax].append(path)
+    return films
+
+
+def measure(films: dict[str, list[Path]], folder: Path, rounds: int) -> dict:
+    """Return for each syntax the median milliseconds of both ways, taken in turns, and their ratio."""
+    import cv2
+
+    from d2_cxr.data.film_worker import prepare_file
+    from d2_cxr.data.preprocess import Preprocess
+
+    cv2.setNumThreads(1)
+    rules, png = Preprocess(size=SIZE), str(folder / "out.png")
+    rows = {}
+    for syntax, paths in films.items():
+        usual, ours = [], []
+        for path in paths * rounds:
+            usual.append(_timed(lambda path=path: usual_recipe(path, png)))
+            ours.append(_timed(lambda path=path: _checked(prepare_file(str(path), png, rules))))
+        row = {"ours": round(statistics.median(ours), 1), "target": TARGETS[syntax]}
+        if None in usual:
+            row |= {"usual": None, "note": "pydicom has no plug-in for it here: pip install python-gdcm"}
+        else:
+            row |= {"usual": round(statistics.median(usual), 1)}
+            row["times_faster"] = round(row["usual"] / row["ours"], 2)
+        rows[syntax] = row
+    return rows
+
+
+def usual_recipe(path: Path, png: str) -> bool:
+    """Do what notebooks do; return False where pydicom cannot decode the file."""
+    import numpy as np
+    import pydicom
+    from PIL import Image
+    from pydicom.pixels import apply_voi_lut
+
+    dataset = pydicom.dcmread(path)
+    try:
+        pixels = dataset.pixel_array
+    except (RuntimeError, NotImplementedError):
+        return False
+    pixels = apply_voi_lut(pixels, dataset)
+    if dataset.PhotometricInterpretation == "MONOCHROME1":
+        pixels = np.amax(pixels) - pixels
+    pixels = pixels - np.min(pixels)
+    pixels = (pixels / np.max(pixels) * 255).astype(np.uint8)
+    Image.fromarray(pixels).resize((SIZE, SIZE), Image.Resampling.LANCZOS).save(png)
+    return True
+
+
+def measure_worker(paths: list[Path], folder: Path) -> dict:
+    """Return what a worker process holds of its own after twenty rounds of the films, in MB, and after the first."""
+    from d2_cxr.data import workers
+    from d2_cxr.data.preprocess import Preprocess
+
+    rules = Preprocess(size=SIZE).to_dict()
+    tasks = [{"path": str(path), "png": str(folder / "out.png"), "rules": rules} for path in paths]
+    owned = []
+    for _ in workers.run(tasks * 4, jobs=1):
+        owned.append(_owned_by_children())
+    return {"own_MB_after_first_round": max(owned[: len(tasks)]), "own_MB_at_most": max(owned)}
+
+
+def reduced_error(paths: list[Path]) -> dict:
+    """Return the mean error of reduced decodes against full ones after equalisation, in grey levels."""
+    import numpy as np
+
+    from d2_cxr.data import dicom
+    from d2_cxr.data.preprocess import Preprocess, prepare_film
+
+    rules = Preprocess(size=SIZE)
+    errors = []
+    for path in paths:
+        full, _ = prepare_film(dicom.read(path), rules)
+        reduced, _ = prepare_film(dicom.read(path, min_size=SIZE), rules)
+        errors.append(float(np.abs(full.astype(float) - reduced).mean()))
+    return {"mean_grey_levels": [round(error, 3) for error in errors]}
+
+
+def _to_jpeg_ls(path: Path, stored) -> None:
+    import imagecodecs
+    import pydicom
+    from pydicom.encaps import encapsulate
+    from pydicom.uid import JPEGLSLossless
+
+    dataset = pydicom.dcmread(path)
+    dataset.PixelData = encapsulate([imagecodecs.jpegls_encode(stored)])
+    dataset["PixelData"].is_undefined_length = True
+    dataset.file_meta.TransferSyntaxUID = JPEGLSLossless
+    dataset.save_as(path)
+
+
+def _timed(way) -> float | None:
+    start = time.perf_counter()
+    done = way()
+    return (time.perf_counter() - start) * 1000 if done else None
+
+
+def _checked(result: dict) -> bool:
+    assert result["outcome"] == "prepared", result
+    return True
+
+
+def _owned_by_children() -> float:
+    """Return the private megabytes of this process's children (Linux)."""
+    total = 0
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if int((process / "stat").read_text().rsplit(")", 1)[1].split()[1]) != os.getpid():
+                continue
+            lines = (process / "smaps_rollup").read_text().splitlines()
+        except OSError:  # it ended
+            continue
+        total += sum(int(line.split()[1]) for line in lines if line.startswith("Private"))
+    return round(total / 1024, 1)
