@@ -18,7 +18,7 @@ from d2_cxr.data.datasets import builtin
 
 FORMAT_VERSION = 1
 RUNNING, FINISHED, FAILED = "running", "finished", "failed"
-_PACKAGES = ("torch", "torchvision", "numpy", "pycocotools", "faster-coco-eval", "opencv-python-headless")
+_PACKAGES = ("torchvision", "numpy", "pycocotools", "faster-coco-eval", "opencv-python-headless")
 
 
 class RunRecord:
@@ -92,7 +92,7 @@ def dataset_record(name: str) -> dict:
 
 def versions() -> dict[str, str]:
     """Return the versions of what a result depends on."""
-    found = {"python": platform.python_version()}
+    found = {"python": platform.python_version(), "torch": torch.__version__}
     for package in (*_PACKAGES, "detectron2", "sal-detectron2"):
         try:
             found[package] = importlib.metadata.version(package)

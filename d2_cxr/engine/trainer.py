@@ -90,6 +90,7 @@ class Trainer(DefaultTrainer):
         with EventStorage(self.start_iter) as self.storage:
             try:
                 self.before_train()
+                _ = self._trainer._data_loader_iter  # made before a step is seeded: making it draws a random number
                 while self.iter < self.max_iter:
                     self.before_step()
                     self.run_step()
@@ -212,7 +213,7 @@ def _train(cfg, resume: bool) -> dict:
     with _recorded(record):
         _begin(cfg, fresh=not (resume and (Path(cfg.OUTPUT_DIR) / "last_checkpoint").is_file()))
         trainer = Trainer(cfg, films, seed)
-        record.update(precision=trainer.precision)
+        record.values["precision"] = list(trainer.precision)
         trainer.checkpointer.extra = _extra(cfg, films, origin)
         _place_weights(trainer, resume, origin)
         record.start()

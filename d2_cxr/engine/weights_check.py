@@ -97,9 +97,8 @@ def seen_films(films, cfg) -> list[str]:
     ]
     if not met:
         return []
-    return [
-        f"it was pretrained on {len(met)} films of {', '.join(names)}, first: {met[0]}; pretrain on NAME_train* only"
-    ]
+    where = ", ".join(names)
+    return [f"it was trained on {len(met)} films of {where}, first: {met[0]}; only NAME_train* may be learned from"]
 
 
 def films_of(weights: str):

@@ -88,3 +88,15 @@ def tiny_cfg(tiny_set, tmp_path):
         return setup(config, [*TINY, "CXR.DATASETS", f"[['tiny_cxr', '{tiny_set}']]", *opts], tmp_path / output)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def finished(tiny_set, tmp_path_factory):
+    """A run of 4 iterations with validation and normal films: its config, what it returned, its folder."""
+    from d2_cxr.engine import trainer
+
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    opts = [*TINY, "CXR.DATASETS", f"[['tiny_cxr', '{tiny_set}']]", "SOLVER.MAX_ITER", "4"]
+    opts += ["TEST.EVAL_PERIOD", "2", "CXR.NORMAL_RATIO", "0.5", "CXR.VAL_LOSS", "True"]
+    cfg = trainer.setup("configs/quick_schedules/demo_R_18.yaml", opts, folder)
+    return cfg, trainer.train(cfg), folder

@@ -1,0 +1,135 @@
+import pytest
+import torch
+
+from d2_cxr import artifacts
+from d2_cxr.checkpoint.weights_card import WeightsCard
+from d2_cxr.data.datasets import builtin
+from d2_cxr.engine import weights_check
+from d2_cxr.engine.card import film_hashes
+from d2_cxr.engine.weights_check import check_weights, held_out_names, preprocessing_contradictions
+
+CARD = {
+    "depth": 18,
+    "pixel_mean": [123.675, 116.28, 103.53],
+    "pixel_std": [58.395, 57.12, 57.375],
+    "input_format": "RGB",
+    "stride_in_1x1": False,
+    "preprocess": {"size": 64, "resize": "squash", "equalize": "histogram", "window": "file"},
+}
+
+
+@pytest.fixture
+def checked(tiny_cfg, tmp_path):
+    """Check weights with a card that differs from a fitting one by these values."""
+
+    def check(*opts, films=None, **changes):
+        content = {"model": {}, "card": WeightsCard(**{**CARD, **changes}).to_dict()}
+        if films is not None:
+            content["films"] = films
+        torch.save(content, tmp_path / "weights.pth")
+        return check_weights(tiny_cfg("MODEL.WEIGHTS", str(tmp_path / "weights.pth"), *opts))
+
+    return check
+
+
+def test_fitting_weights_pass(checked):
+    assert checked().depth == 18
+    assert checked(preprocess=None, pixel_mean=None).pixel_mean is None  # unknown is compared with nothing
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"pixel_mean": [0.0, 0.0, 0.0]}, "PIXEL_MEAN is"),
+        ({"pixel_std": [1.0, 1.0, 1.0]}, "PIXEL_STD is"),
+        ({"input_format": "BGR"}, "INPUT.FORMAT is RGB, but the weights were trained with BGR"),
+        ({"stride_in_1x1": True}, "STRIDE_IN_1X1 is False, but the weights were trained with True"),
+        ({"depth": 50}, "DEPTH is 18, but the weights were trained with 50"),
+        ({"preprocess": {"equalize": "none"}}, "prepared with equalize histogram, the weights' with none"),
+        ({"preprocess": {"resize": "letterbox"}}, "prepared with resize squash, the weights' with letterbox"),
+        ({"preprocess": {"window": "full"}}, "prepared with window file, the weights' with full"),
+    ],
+)
+def test_a_contradiction_is_refused_in_one_line(checked, changes, message):
+    with pytest.raises(ValueError, match="can not start this run") as error:
+        checked(**changes)
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_another_size_only_warns(caplog):
+    assert preprocessing_contradictions({"size": 224, "equalize": None}, {"size": 512, "equalize": "none"}) == []
+    assert "the films are 512 px, the weights were trained on 224 px" in caplog.text
+
+
+def test_weights_that_saw_test_films_are_refused(checked, tiny_set):
+    with pytest.raises(ValueError, match=r"it was trained on 5 films of .*tiny_cxr_test.*only NAME_train"):
+        checked(films=film_hashes(["tiny_cxr_test"]))
+    with pytest.raises(ValueError, match="it was trained on 2 films"):
+        checked(films=film_hashes(["tiny_cxr_normal_val"]))
+    assert checked(films=film_hashes(["tiny_cxr_train", "tiny_cxr_normal_train"])) is not None
+
+
+def test_a_copy_of_a_test_film_in_another_file_is_found_by_its_pixels(checked, tiny_set):
+    films = film_hashes(["tiny_cxr_test"])
+    films[:, :8] = 0  # other source files
+    with pytest.raises(ValueError, match="it was trained on 5 films"):
+        checked(films=films)
+
+
+def test_what_is_held_out_of_a_fraction_is_the_split_s(tiny_cfg):
+    names = held_out_names(tiny_cfg("DATASETS.TRAIN", "('tiny_cxr_train_labeled_30_seed1',)"))
+    assert names == [f"tiny_cxr_{part}" for part in ("val", "test", "normal_val", "normal_test")]
+
+
+def test_weights_without_a_card_train_only_when_this_is_known(tiny_cfg, tmp_path):
+    path = tmp_path / "foreign.pth"
+    torch.save({"model": {}}, path)
+    with pytest.raises(ValueError, match=r"carries no card .*set CXR\.WEIGHTS_UNCHECKED True"):
+        check_weights(tiny_cfg("MODEL.WEIGHTS", str(path)))
+    assert check_weights(tiny_cfg("MODEL.WEIGHTS", str(path), "CXR.WEIGHTS_UNCHECKED", "True")) is None
+
+
+def test_zoo_files_are_known_by_their_place(tiny_cfg, tmp_path):
+    import pickle
+
+    path = tmp_path / "COCO-Detection" / "faster_rcnn_R_50_FPN_3x" / "137849458" / "model_final_280758.pkl"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(pickle.dumps({"model": {}, "__author__": "Detectron2"}))
+    with pytest.raises(ValueError, match=r"INPUT\.FORMAT is RGB, but the weights were trained with BGR"):
+        check_weights(tiny_cfg("MODEL.WEIGHTS", str(path)))
+
+
+def test_a_zoo_file_that_can_not_be_fetched_says_what_to_do(tiny_cfg, monkeypatch):
+    from detectron2.utils.file_io import PathManager
+
+    def no_network(_path):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(PathManager, "get_local_path", no_network)
+    with pytest.raises(
+        FileNotFoundError, match=r"can not be fetched \(OSError\); fetch it elsewhere and give its path"
+    ):
+        check_weights(tiny_cfg("MODEL.WEIGHTS", "detectron2://ImageNetPretrained/MSRA/R-50.pkl"))
+    with pytest.raises(FileNotFoundError, match=r"MODEL\.WEIGHTS nowhere\.pth does not exist"):
+        check_weights(tiny_cfg("MODEL.WEIGHTS", "nowhere.pth"))
+
+
+def test_no_weights_need_no_check(tiny_cfg):
+    assert check_weights(tiny_cfg()) is None
+
+
+def test_the_list_of_films_is_sorted_and_each_film_once(tiny_set):
+    films = film_hashes(["tiny_cxr_train", "tiny_cxr_train"], film_hashes(["tiny_cxr_train"]))
+    assert films.shape == (12, 16) and films.dtype == torch.uint8
+    rows = [row.tobytes() for row in films.numpy()]
+    assert rows == sorted(set(rows))
+    first = builtin.prepared_films(["tiny_cxr_train"])[0]
+    assert any(row[:8].hex() == first["source_sha256"][:16] for row in rows)
+
+
+def test_a_detector_of_other_classes_is_not_evaluated(tiny_cfg, tmp_path):
+    card = WeightsCard(**CARD, class_names=["Disc", "Triangle"])
+    torch.save({"model": {}, "card": card.to_dict()}, tmp_path / "detector.pth")
+    with pytest.raises(ValueError, match=r"it detects \['Disc', 'Triangle'\], tiny_cxr_test has \['Disc', 'Square'\]"):
+        weights_check.check_detector(tiny_cfg(), str(tmp_path / "detector.pth"))
+    assert artifacts.sha256_file(tmp_path / "detector.pth")
