@@ -36,7 +36,7 @@ def calcification(rng: np.random.Generator, scene: Scene) -> list[Finding]:
         arch = scene.outline(anatomy.knob(scene.body))
         start = int(rng.integers(26, 34))
         arc = np.roll(arch, -start, axis=0)[: int(rng.integers(9, 15))]
-        _brighten(scene, arc, 0.02 * scene.unit, rng.uniform(0.12, 0.22))
+        _brighten(scene, arc, 0.02 * scene.unit, rng.uniform(0.10, 0.18))
         box = extent(arc) + np.array([-1, -1, 1, 1]) * 0.015 * scene.unit
         return [Finding("Calcification", box[None], 0.5)]
     found = []
@@ -202,8 +202,13 @@ def atelectasis(rng: np.random.Generator, scene: Scene) -> list[Finding]:
         return [Finding("Atelectasis", extent(corners)[None], 0.5)]
     tilt = rng.uniform(-0.5, 0.5)
     line = point + open_curve([(-reach, -reach * tilt), (0, -0.08 * reach), (reach, reach * tilt)])
-    plate = band(line, rng.uniform(0.035, 0.07) * scene.unit)
-    add_water(scene, [plate], rng.uniform(0.6, 0.95), 0.006 * scene.unit)
+    thick = (
+        rng.uniform(0.03, 0.06)
+        * scene.unit
+        * np.interp(np.linspace(0, 1, len(line)), [0, 0.3, 0.8, 1], [0.4, 1, 1, 0.5])
+    )
+    plate = band(line, thick)
+    add_water(scene, [plate], rng.uniform(0.45, 0.8), 0.010 * scene.unit)
     return [Finding("Atelectasis", extent(plate)[None], 0.45)]
 
 

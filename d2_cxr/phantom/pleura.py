@@ -39,7 +39,7 @@ def effusion(rng: np.random.Generator, scene: Scene) -> list[Finding]:
         box = _box(region)
         if box is None:
             continue
-        _flood(scene, region, 1.15)
+        _flood(scene, region, rng.uniform(1.4, 2.2))
         scene.visible[side] = np.minimum(scene.visible[side], 255 - region)
         found.append(Finding("Pleural effusion", box[None], float(np.clip(0.35 + 0.7 * depth, 0, 1))))
     return found

@@ -62,8 +62,10 @@ class Scene:
         """Add the layers up."""
         wet = np.clip(self.water, 0, None)
         air = self.air * np.clip(1 - 0.85 * wet, 0, 1)
-        bone = self.bone * (0.6 + 0.4 * np.minimum(1, 2 * self.air))  # ribs fade before the heart and the liver
-        return self.soft * (1 - _AIR * air) + bone + 0.12 * wet + self.markings * np.minimum(1.0, 1.6 * self.air)
+        gas = np.minimum(1, 1.6 * self.air)
+        bone = self.bone * (0.6 + 0.4 * gas)  # ribs fade before the heart and the liver
+        added = 0.12 * wet * (0.35 + 0.65 * gas)  # fluid replaces air, it does not pile up on the heart
+        return self.soft * (1 - _AIR * air) + bone + added + self.markings * np.minimum(1, 1.6 * air)
 
 
 def draw_scene(rng: np.random.Generator, grain: np.random.Generator, body: Body, frame: Frame) -> Scene:
