@@ -9,7 +9,8 @@ Table = tuple[Sequence[str], list[list[str]]]  # headers, rows
 
 def overview(found: dict) -> Table:
     images, boxes, fusion = found["images"], found["boxes"], found["fusion"]
-    single = fusion["single_reader_share"]
+    share = None if found["source"]["consensus"] else fusion["single_reader_share"]
+    single = f"{100 * share:.0f} %" if share is not None else "-, a consensus" * found["source"]["consensus"]
     rows = [
         ["films in the table", _count(images["total"])],
         ["with a finding", _count(images["with_finding"])],
@@ -18,7 +19,7 @@ def overview(found: dict) -> Table:
         ["boxes read", _count(boxes["read"])],
         ["boxes after fusion", _count(boxes["fused"])],
         ["merged away / dropped", f"{_count(fusion['merged'])} / {_count(fusion['dropped'])}"],
-        ["fused boxes of a single reader", f"{100 * single:.0f} %" if single is not None else "-"],
+        ["fused boxes of a single reader", single],
         ["films of an epoch, stochastic / ceiling", _epoch(found["epoch_length"])],
     ]
     if "patients" in images:

@@ -167,7 +167,7 @@ def test_a_missing_set_is_refused_with_file_root_and_command(tmp_path, monkeypat
         "vindr_cxr_train_labeled_60",
         str(tmp_path / "vindr_cxr/annotations/published/train.json"),
         f"$DETECTRON2_DATASETS is {tmp_path}",
-        f"python tools/prepare_vindr_cxr.py DICOM_DIR --annotations TRAIN.csv --name vindr_cxr --output {tmp_path}",
+        f"python tools/prepare_vindr_cxr.py --dicom-dir DIR --annotations TRAIN.csv --name vindr_cxr --output {tmp_path}",
     ):
         assert part in line
 
@@ -278,6 +278,17 @@ class TestDetectron2:
         builtin.register_all(tmp_path)
         with pytest.raises(ValueError, match=r"has the classes \['Left lung', 'Right lung'\], registered are"):
             self.datasets.get("phantom_cxr_train")
+
+    def test_a_pool_that_shows_a_held_out_film_is_not_loaded(self, own_set):
+        builtin.register_prepared("lungs", own_set)
+        held_out = loading.film_ids("lungs_test")[0]
+        rows = artifacts.read_csv(own_set / "manifest.csv")
+        for row in rows:
+            row["image_sha256"] = "same" if row["image_id"] in ("u1", held_out) else row["image_sha256"]
+        artifacts.write_csv(own_set / "manifest.csv", rows, list(rows[0]))
+        with pytest.raises(ValueError, match=f"u1 is the same pixels as {held_out} of lungs_test"):
+            self.datasets.get("lungs_unlabeled")
+        assert self.datasets.get("lungs_train_unlabeled")
 
     def test_loaders_can_be_sent_to_another_process(self, own_set):
         loader = pickle.loads(pickle.dumps(builtin._Loader("lungs_test")))

@@ -176,7 +176,7 @@ def missing_message(name: str, path: Path) -> str:
     if path.name == "official_test.json":
         return f"{line}; prepare with --test-dicom-dir DIR --test-annotations annotations_test.csv"
     return (
-        f"{line}; prepare it with: python tools/prepare_vindr_cxr.py DICOM_DIR --annotations TRAIN.csv "
+        f"{line}; prepare it with: python tools/prepare_vindr_cxr.py --dicom-dir DIR --annotations TRAIN.csv "
         f"--name {set_name} --output {folder}"
     )
 

@@ -20,10 +20,15 @@ def load(name: str) -> list[dict]:
 
     Raises:
         FileNotFoundError: the set is not prepared; one line with the file, the root and the command.
-        ValueError: the films are not those that the name stands for.
+        ValueError: the films are not those that the name stands for, or an unlabeled pool shares films or patients
+            with val or test (`leakage.LeakageError`).
     """
+    from d2_cxr.data import leakage  # which reads sets by name itself
+
     path, images = _json_of(name)
     kind, image_root = builtin.parse_name(name).kind, builtin.set_folder(name) / "images"
+    if kind == "unlabeled":  # a pool to learn from: no film of it may give a held-out film away
+        leakage.refuse_leaks([name])
     if kind != "boxes":
         known = {} if kind == "unlabeled" else {"annotations": []}
         return [_record(image, image_root, known) for image in images]
