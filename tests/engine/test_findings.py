@@ -1,0 +1,83 @@
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from d2_cxr import artifacts
+from d2_cxr.engine import findings
+from d2_cxr.engine.findings import Findings, passes
+
+
+@pytest.fixture
+def film(tmp_path):
+    """Three findings on a film of 200 x 100 pixels, the last below its threshold."""
+    image = np.random.default_rng(0).integers(0, 255, (100, 200)).astype(np.uint8)
+    cv2.imwrite(str(tmp_path / "a.png"), image)
+    return Findings(
+        file=str(tmp_path / "a.png"),
+        image_id="a",
+        width=200,
+        height=100,
+        pixel_spacing_mm=(0.14, 0.15),
+        spacing_tag="ImagerPixelSpacing",
+        class_names=("Disc", "Square", "Disc"),
+        class_ids=np.array([0, 1, 0]),
+        scores=np.array([0.9, 0.5, 0.1]),
+        boxes_xyxy=np.array([[10.0, 20.0, 60.0, 70.0], [100.0, 10.0, 180.0, 90.0], [0.0, 0.0, 5.0, 5.0]]),
+        reported=np.array([True, True, False]),
+    )
+
+
+def empty(film):
+    nothing = {"class_names": (), "class_ids": np.zeros(0, int), "scores": np.zeros(0)}
+    nothing |= {"boxes_xyxy": np.zeros((0, 4)), "reported": np.zeros(0, bool)}
+    return Findings(**{**film.__dict__, **nothing, "pixel_spacing_mm": None})
+
+
+def test_json_has_one_entry_a_film(film, tmp_path):
+    findings.write_json(tmp_path / "findings.json", [film, empty(film)])
+    first, second = json.loads((tmp_path / "findings.json").read_text())
+    assert first["film_score"] == 0.9 and first["pixel_spacing_mm"] == [0.14, 0.15]
+    assert first["findings"][1] == {
+        "class": "Square",
+        "score": 0.5,
+        "box_xyxy": [100.0, 10.0, 180.0, 90.0],
+        "reported": True,
+    }
+    assert second["findings"] == [] and second["film_score"] == 0.0 and second["pixel_spacing_mm"] is None
+
+
+def test_csv_has_a_row_a_finding_and_one_for_a_film_without(film, tmp_path):
+    findings.write_csv(tmp_path / "findings.csv", [film, empty(film)])
+    rows = artifacts.read_csv(tmp_path / "findings.csv")
+    assert [row["class"] for row in rows] == ["Disc", "Square", "Disc", ""]
+    assert (rows[0]["x_min"], rows[0]["y_max"], rows[2]["reported"]) == ("10.0", "70.0", "False")
+
+
+def test_thresholds_are_of_each_class_and_null_reports_nothing():
+    document = {"thresholds": {"Disc": 0.5, "Square": None}}
+    scores = np.array([0.5, 0.49, 0.99])
+    assert passes(("Disc", "Disc", "Square"), scores, document).tolist() == [True, False, False]
+    assert passes(("Disc",), np.array([0.3]), None).tolist() == [True]
+    assert passes((), np.zeros(0), document).tolist() == []
+
+
+def test_a_class_without_a_threshold_is_refused():
+    with pytest.raises(ValueError, match="no entry for Square"):
+        passes(("Square",), np.array([0.9]), {"thresholds": {"Disc": 0.5}})
+
+
+def test_the_overlay_has_the_film_s_shape_and_the_reported_boxes(film):
+    drawn = findings.overlay(film)
+    assert drawn.shape == (128, 256, 3)  # 200 x 100 shown at 256 x 128
+    plain = findings.overlay(empty(film))
+    changed = (drawn != plain).any(axis=2)
+    assert changed[26:90, 13].mean() > 0.9  # left edge of the first box, 10 * 1.28
+    assert not changed[:5, :5].any()  # the last one is not reported
+
+
+def test_a_tall_film_is_shown_tall(film, tmp_path):
+    cv2.imwrite(str(tmp_path / "tall.png"), np.random.default_rng(1).integers(0, 255, (3000, 1500)).astype(np.uint8))
+    tall = Findings(**{**empty(film).__dict__, "file": str(tmp_path / "tall.png"), "width": 1500, "height": 3000})
+    assert findings.overlay(tall).shape == (1024, 512, 3)

@@ -1,0 +1,110 @@
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from d2_cxr import artifacts
+from d2_cxr.data.datasets import builtin
+from d2_cxr.data.images import FilmRefused
+from d2_cxr.engine.predict import film_files, predict
+from d2_cxr.engine.predictor import Predictor
+
+
+@pytest.fixture(scope="module")
+def predictor(finished):
+    return Predictor(finished[2] / "model_final.pth", device="cpu")
+
+
+@pytest.fixture
+def film(tmp_path):
+    """A source film four times as wide and twice as high as the network's image."""
+    image = np.random.default_rng(3).integers(0, 255, (128, 256)).astype(np.uint8)
+    cv2.imwrite(str(tmp_path / "film.png"), image)
+    return tmp_path / "film.png"
+
+
+def test_boxes_are_in_the_source_films_pixels(predictor, film):
+    found = predictor(film)
+    assert (found.width, found.height, found.image_id) == (256, 128, "film")
+    assert found.boxes_xyxy.shape == (len(found), 4) and len(found) > 0
+    assert found.boxes_xyxy[:, 2].max() > 128  # beyond the network's 64 pixels, and the film's height
+    assert (found.boxes_xyxy >= 0).all() and (found.boxes_xyxy[:, 2:] <= [256, 128]).all()
+    assert (np.diff(found.scores) <= 0).all()
+
+
+def test_the_boxes_of_prediction_are_those_of_evaluation(predictor, finished, tiny_set):
+    """The same film by the test loader and as a file: the prepared picture is its own source here."""
+    results = artifacts.read_json(finished[2] / "inference" / "tiny_cxr_test" / "coco_instances_results.json")
+    film = builtin.prepared_films(["tiny_cxr_test"])[0]
+    first = artifacts.read_json(tiny_set / "annotations" / "stratified" / "test.json")["images"][0]["id"]
+    expected = sorted((row["score"] for row in results if row["image_id"] == first), reverse=True)
+    rules = predictor._rules
+    try:
+        predictor._rules = type(rules)(
+            size=64, resize="squash", equalize="none", window="file"
+        )  # it is equalised already
+        found = predictor(film["file_name"])
+    finally:
+        predictor._rules = rules
+    assert found.scores == pytest.approx(expected, abs=1e-4)
+
+
+def test_thresholds_come_from_the_card_unless_given(finished, predictor, film):
+    assert predictor.thresholds["chosen_on"] == "tiny_cxr_val"
+    nothing = {"thresholds": {"Disc": None, "Square": None}}
+    assert not Predictor(finished[2] / "model_final.pth", "cpu", nothing)(film).reported.any()
+    everything = {"thresholds": {"Disc": 0.0, "Square": 0.0}}
+    assert Predictor(finished[2] / "model_final.pth", "cpu", everything)(film).reported.all()
+
+
+def test_wrong_weights_are_refused_in_one_line(finished, tmp_path):
+    content = torch.load(finished[2] / "model_final.pth", weights_only=True)
+    torch.save({"model": content["model"]}, tmp_path / "bare.pth")
+    with pytest.raises(ValueError, match="carries no card"):
+        Predictor(tmp_path / "bare.pth")
+    torch.save({**content, "card": {**content["card"], "config": None}}, tmp_path / "backbone.pth")
+    with pytest.raises(ValueError, match="holds a backbone, not a detector"):
+        Predictor(tmp_path / "backbone.pth")
+    del content["model"]["roi_heads.box_predictor.cls_score.bias"]
+    torch.save(content, tmp_path / "hole.pth")
+    with pytest.raises(ValueError, match=r"lacks roi_heads\.box_predictor\.cls_score\.bias in the shape \(3,\)"):
+        Predictor(tmp_path / "hole.pth")
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.pth does not exist"):
+        Predictor(tmp_path / "nowhere.pth")
+
+
+def test_a_file_that_is_no_film_is_refused_by_name(predictor, tmp_path):
+    (tmp_path / "notes.txt").write_text("no film")
+    with pytest.raises(FilmRefused, match=r"notes\.txt: neither DICOM nor PNG nor JPEG"):
+        predictor(tmp_path / "notes.txt")
+    with pytest.raises(FileNotFoundError, match=r"absent\.dicom does not exist"):
+        predictor(tmp_path / "absent.dicom")
+
+
+def test_folders_are_searched_for_films_by_content(film, tmp_path):
+    (tmp_path / "deeper").mkdir()
+    (tmp_path / "deeper" / "no_suffix").write_bytes(film.read_bytes())
+    (tmp_path / "notes.txt").write_text("no film")
+    assert film_files([tmp_path, film]) == [tmp_path / "deeper" / "no_suffix", film]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="empty holds no DICOM, PNG or JPEG"):
+        film_files([tmp_path / "empty"])
+
+
+def test_films_of_the_same_name_keep_their_own_overlays(predictor, film, tmp_path):
+    (tmp_path / "deeper").mkdir()
+    (tmp_path / "deeper" / "film.png").write_bytes(film.read_bytes())
+    films, refused = predict(predictor, [tmp_path], tmp_path / "out")
+    assert len(films) == 2 and refused == {}
+    assert sorted(path.name for path in (tmp_path / "out" / "overlays").iterdir()) == ["film-2.png", "film.png"]
+
+
+def test_one_bad_film_does_not_stop_the_others_and_is_named(predictor, film, tmp_path):
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(film.read_bytes()[:200])
+    films, refused = predict(predictor, [film, bad], tmp_path / "out", overlays=False)
+    assert len(films) == 1 and list(refused) == [str(bad)]
+    assert artifacts.read_csv(tmp_path / "out" / "refused.csv")[0]["file"] == str(bad)
+    with pytest.raises(ValueError, match=r"no film could be read; .*bad\.png"):
+        predict(predictor, [bad], tmp_path / "nothing")
+    assert not (tmp_path / "nothing").exists()

@@ -1,0 +1,50 @@
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def load_tool(name):
+    spec = importlib.util.spec_from_file_location(f"tool_{name}", ROOT / "tools" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+train_net = load_tool("train_net")
+
+
+def test_detectron2s_options_are_understood():
+    args = train_net.parse_args(
+        ["--config-file", "a.yaml", "--num-gpus", "2", "--resume", "--eval-only", "SOLVER.MAX_ITER", "5"]
+    )
+    assert (args.config_file, args.num_gpus, args.resume, args.eval_only) == ("a.yaml", 2, True, True)
+    assert args.opts == ["SOLVER.MAX_ITER", "5"] and args.num_machines == 1
+
+
+def test_the_tool_stays_small():
+    assert len((ROOT / "tools" / "train_net.py").read_text().splitlines()) < 90
+
+
+def test_mistakes_are_refused_before_anything_is_written(tmp_path):
+    pytest.importorskip("detectron2", reason="Detectron2 is missing: python tools/install_detectron2.py")
+    output = tmp_path / "run"
+    for argv, error, message in (
+        (["--config-file", "nowhere.yaml"], FileNotFoundError, r"nowhere\.yaml does not exist"),
+        (["OUTPUT", str(output)], ValueError, "Non-existent key: OUTPUT"),
+        (["DATASETS.TRAIN", "('absent_train',)"], ValueError, "no data set 'absent_train'"),
+    ):
+        with pytest.raises(error, match=message):
+            train_net.main([*argv, *(["OUTPUT_DIR", str(output)] if "OUTPUT" not in argv else [])])
+    assert not output.exists()
+
+
+def test_help_needs_no_heavy_import(capsys):
+    with pytest.raises(SystemExit) as stop:
+        train_net.parse_args(["--help"])
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    assert "python tools/train_net.py --config-file configs/VinDr-CXR/faster_rcnn_R_50_FPN.yaml" in text
+    assert "DATALOADER.REPEAT_THRESHOLD $t" in text  # the documented comparison
