@@ -28,8 +28,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--classes",
         default="card",
-        help="card (the layout's own list), extended (VinDr-CXR's 22 local labels), from-csv (the names found), or "
-        "names separated by commas",
+        help="card (the layout's own list), extended (VinDr-CXR's 22 local labels), from-csv (the names found), a "
+        "file with a class a line, or names separated by commas",
     )
     parser.add_argument("--patients", metavar="CSV", help="second table with image_id and patient_id")
     return parser.parse_args(argv)
@@ -37,16 +37,16 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
+    from d2_cxr.data.datasets.names import read_classes
     from d2_cxr.data.label_report import report_labels
 
-    names = args.classes.split(",") if "," in args.classes else args.classes
     text = report_labels(
         args.csv,
         split=args.split,
         seed=args.seed,
         fusion=args.fusion,
         iou_threshold=args.iou_threshold,
-        class_names=names,
+        class_names=read_classes(args.classes),
         patients_csv=args.patients,
         json_path=args.json,
         html_path=args.html,

@@ -23,8 +23,7 @@ summary { cursor: pointer; padding: .3rem 0; }
 @media (max-width: 40rem) { th, td { padding: .2rem .35rem; } th, td:first-child { white-space: normal; } }
 </style></head><body>
 <h1>Label statistics: {{ source }}</h1>
-<p>Layout <b>{{ found.source.flavour }}</b>, {{ found.split.rule }} split
-{%- if found.split.seed is not none %}, seed {{ found.split.seed }}{% endif %}.
+<p>Layout <b>{{ found.source.flavour }}</b>, {{ split }}.
 From labels alone; no film was opened.</p>
 <p><code>{{ command }}</code></p>
 {% macro grid(table, kind="") %}<div class="wide {{ kind }}"><table>
@@ -58,7 +57,9 @@ def write_page(path: str | os.PathLike, found: dict, audits: dict, source: str, 
 
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined)
     sections = [{**_EMPTY, **section} for section in [*_counts(found), *_audits(found, audits)]]
-    page = environment.from_string(_TEMPLATE).render(found=found, source=source, command=command, sections=sections)
+    page = environment.from_string(_TEMPLATE).render(
+        found=found, split=label_text.split_name(found), source=source, command=command, sections=sections
+    )
     artifacts.write_text(path, page)
 
 

@@ -53,7 +53,7 @@ def report_labels(
 
 def _as_text(found: dict, audits: dict) -> str:
     tables = [
-        (f"Films and boxes ({found['split']['rule']} split)", label_text.overview(found)),
+        (f"Films and boxes, {label_text.split_name(found)}", label_text.overview(found)),
         ("Rows that could not be used as they stand", label_text.problems(found, PROBLEMS)),
         ("Classes", label_text.classes(found)),
         ("Label fractions", label_text.fractions(found)),

@@ -7,6 +7,13 @@ from collections.abc import Sequence
 Table = tuple[Sequence[str], list[list[str]]]  # headers, rows
 
 
+def split_name(found: dict) -> str:
+    split = found["split"]
+    if split["rule"] == "published":
+        return f"published split: {'the films of the paper' if split['is_the_papers'] else 'the rule, on other films'}"
+    return f"{split['rule']} split, seed {split['seed']}"
+
+
 def overview(found: dict) -> Table:
     images, boxes, fusion = found["images"], found["boxes"], found["fusion"]
     share = None if found["source"]["consensus"] else fusion["single_reader_share"]

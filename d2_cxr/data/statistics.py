@@ -18,6 +18,7 @@ from d2_cxr.boxes import aligned_iou
 from d2_cxr.data import splits
 from d2_cxr.data.annotations import CORNERS, Annotations
 from d2_cxr.data.coco import reader_order
+from d2_cxr.data.datasets import vindr_cxr
 from d2_cxr.data.fusion import PAPER_IOU_THRESHOLD, fuse_annotations, fusion_report
 
 REPEAT_THRESHOLD = 0.4  # a class on fewer training films than this share is repeated
@@ -57,7 +58,11 @@ def label_statistics(
         "boxes": {"read": len(annotations.boxes), "fused": len(fused)},
         "fusion": {"rule": fusion, "iou_threshold": iou_threshold, **fusion_report(annotations.boxes, fused)},
         "problems": dict(annotations.problems),
-        "split": {"rule": split, "seed": seed if split == "stratified" else None},
+        "split": {
+            "rule": split,
+            "seed": seed if split == "stratified" else None,
+            "is_the_papers": vindr_cxr.is_published(parts),
+        },
         "classes": class_balance(train_labels, fused, annotations.class_names),
         "epoch_length": epoch_length(train_labels),
         "fractions": fraction_counts(len(parts["train"])),

@@ -167,7 +167,8 @@ def test_a_missing_set_is_refused_with_file_root_and_command(tmp_path, monkeypat
         "vindr_cxr_train_labeled_60",
         str(tmp_path / "vindr_cxr/annotations/published/train.json"),
         f"$DETECTRON2_DATASETS is {tmp_path}",
-        f"python tools/prepare_vindr_cxr.py --dicom-dir DIR --annotations TRAIN.csv --name vindr_cxr --output {tmp_path}",
+        "python tools/prepare_vindr_cxr.py --dicom-dir DIR --annotations TRAIN.csv --name vindr_cxr",
+        f"--output {tmp_path / 'vindr_cxr'}",
     ):
         assert part in line
 

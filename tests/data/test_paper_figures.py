@@ -72,6 +72,7 @@ def test_films_and_boxes(found, annotations):
         "normal": 10606,
     }
     assert found["boxes"] == {"read": 36096, "fused": 21195}
+    assert found["split"] == {"rule": "published", "seed": None, "is_the_papers": True}
     assert len(annotations.readings) == 45000
     assert not any(found["problems"].values())
 

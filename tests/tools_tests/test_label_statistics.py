@@ -38,7 +38,7 @@ def test_a_table_is_printed_and_json_and_page_are_written(main, table, tmp_path,
     assert found["images"] == {"total": 13, "with_finding": 12, "train": 8, "val": 2, "test": 2, "normal": 1}
     assert found["boxes"] == {"read": 24, "fused": 12}
     assert found["problems"]["reversed"] == 1
-    assert found["split"] == {"rule": "published", "seed": None}
+    assert found["split"] == {"rule": "published", "seed": None, "is_the_papers": False}
     assert found["agreement"][0]["readers"] == ["R8", "R10"]
     assert found["agreement"][1]["pairs_all"]["mean"] == pytest.approx(18 / 20)
     assert set(found["audits"]) == {"density_by_position", "reader_shift", "readers_predict_findings", "box_f1"}
@@ -60,6 +60,11 @@ def test_two_equal_runs_write_equal_files(main, table, tmp_path):
 def test_own_classes_can_be_listed(main, table, tmp_path):
     main([str(table), "--classes", "ILD,Cardiomegaly", "--json", str(tmp_path / "out.json")])
     assert list(json.loads((tmp_path / "out.json").read_text())["classes"]) == ["Cardiomegaly", "ILD"]
+    (tmp_path / "names.txt").write_text("ILD\nCardiomegaly\n\n")
+    main([str(table), "--classes", str(tmp_path / "names.txt"), "--json", str(tmp_path / "same.json")])
+    assert (tmp_path / "same.json").read_bytes() == (tmp_path / "out.json").read_bytes()
+    with pytest.raises(ValueError, match="classes 'all' is none of card"):
+        main([str(table), "--classes", "all"])
 
 
 @pytest.mark.parametrize("content, message", [("a,b\n1,2\n", "missing image_id"), ("", "is not a CSV table")])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 NO_FINDING = "No finding"
 _NO_FINDING_KEYS = {"nofinding", "nofindings"}
@@ -20,6 +21,24 @@ def name_key(name: str) -> str:
 
 def is_no_finding(name: str) -> bool:
     return name_key(name) in _NO_FINDING_KEYS
+
+
+def read_classes(text: str) -> str | list[str]:
+    """Read what a command line says about classes: card, extended or from-csv, names with commas, or a file of names.
+
+    Raises:
+        ValueError: none of these.
+    """
+    if text in ("card", "extended", "from-csv"):
+        return text
+    path = Path(text)
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else text.split(",")
+    found = [line.strip() for line in lines if line.strip()]
+    if found and (path.is_file() or len(lines) > 1):
+        return found
+    raise ValueError(
+        f"classes {text!r} is none of card, extended, from-csv, a file with a class a line, or names with commas"
+    )
 
 
 def match_to_card(
