@@ -21,7 +21,8 @@ def read_film(path: str | Path, min_size: int | None = None) -> StoredFilm:
 
     Args:
         path: DICOM file with one MONOCHROME1 or MONOCHROME2 frame, or a grey PNG or JPEG.
-        min_size: decode JPEG 2000 at a reduced resolution that keeps both sides at least this long.
+        min_size: side of what the film will be resized to; JPEG 2000 may be decoded at a reduced resolution that
+            keeps both sides a fifth longer.
 
     Raises:
         FilmRefused: the file is none of these; says which tag and value.

@@ -259,9 +259,9 @@ def test_reduced_jpeg_2000_covers_the_frame_and_stays_large_enough(make_dicom):
         smooth.astype(np.uint16), level=0, reversible=True, codecformat="j2k", bitspersample=12
     )
     path = make_dicom(smooth, syntax=uids.JPEG2000Lossless, frame=bytes(frame))
-    full, reduced = dicom.read(path), dicom.read(path, min_size=90)
+    full, reduced = dicom.read(path), dicom.read(path, min_size=75)
     assert reduced.pixels.shape == (101, 92) and (reduced.source_height, reduced.source_width) == (401, 365)
-    assert dicom.read(path, min_size=200).pixels.shape == full.pixels.shape  # 182 would be too short
+    assert dicom.read(path, min_size=153).pixels.shape == full.pixels.shape  # 182 is less than 1.2 x 153
     x = (np.arange(92) + 0.5) * 365 / 92 - 0.5  # a ramp keeps its value at the middle of every pixel
     y = (np.arange(101) + 0.5) * 401 / 101 - 0.5
     error = np.abs(reduced.pixels - np.add.outer(y, x) * 4)[2:-2, 2:-2]
@@ -306,6 +306,7 @@ def _packaged_files() -> list[Path]:
     return files
 
 
+@pytest.mark.filterwarnings("ignore")  # pydicom says what is odd about its odd files
 def test_every_file_that_pydicom_packages_decodes_as_pydicom_does_or_is_refused_by_name():
     decoded = 0
     for path in _packaged_files():
