@@ -140,7 +140,9 @@ def learning_curves(arms: Mapping[str, Sequence[Mapping]], metric: str, level: t
         return _svg(figure)
 
 
-def froc(curves: Mapping[str, Mapping[str, Sequence[float]]], readers: Sequence[Mapping] = ()) -> str:
+def froc(
+    curves: Mapping[str, Mapping[str, Sequence[float]]], readers: Sequence[Mapping] = (), markers: bool = True
+) -> str:
     """Sensitivity against false positives a film, with single readers as points.
 
     Args:
@@ -150,7 +152,8 @@ def froc(curves: Mapping[str, Mapping[str, Sequence[float]]], readers: Sequence[
     with plt.rc_context(_STYLE):
         figure, axes = plt.subplots(figsize=(7.2, 3.8), layout="constrained")
         for index, (name, curve) in enumerate(curves.items()):
-            style = {"color": _hex(index), "marker": _MARKERS[index % len(_MARKERS)], "markersize": 4}
+            style = {"color": _hex(index), "marker": _MARKERS[index % len(_MARKERS)] if markers else ""}
+            style["markersize"] = 4
             axes.plot(curve["fp_per_film"], curve["sensitivity"], label=name, **style)
         for reader in readers:
             axes.plot(reader["fp_per_film"], reader["sensitivity"], "k+", markersize=9)
@@ -161,6 +164,7 @@ def froc(curves: Mapping[str, Mapping[str, Sequence[float]]], readers: Sequence[
         axes.set_xlabel("false positives a film (all classes)")
         axes.set_ylabel("sensitivity")
         axes.set_ylim(0, 1)
+        axes.set_xlim(1 / 8, 8)
         axes.legend(fontsize=8)
         return _svg(figure)
 

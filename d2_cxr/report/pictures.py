@@ -27,6 +27,7 @@ def figures(results: StudyResults, scores: Scores) -> dict:
         "learning": _uri(_learning(results, scores)) if done else None,
         "classes": _uri(_class_curves(results, scores)) if done else None,
         "froc": _uri(_froc(results)) if done else None,
+        "readers": _readers(results),
     }
 
 
@@ -84,7 +85,26 @@ def _froc(results: StudyResults) -> str:
             weights = np.ones((run.matches.num_films, 1))
             found = froc.sensitivities(run.matches, weights, rates=_RATES)[:, 0]
             shown[name] = {"fp_per_film": _RATES, "sensitivity": found}
-    return draw.froc(shown, (results.statistics or {}).get("reader_points", ()))
+    return draw.froc(shown)
+
+
+def _readers(results: StudyResults) -> str | None:
+    """Models and readers under one rule: each reader, and the model, against the fused boxes of the other readers."""
+    shown, points = {}, []
+    for run in results.runs:
+        found = (run.evaluation or {}).get("readers")
+        name = f"{run.arm}, {run.percent} %"
+        if found and name not in shown:
+            curve = found["model_curve"]
+            shown[name] = {"fp_per_film": curve["false_positives_per_film"], "sensitivity": curve["sensitivity"]}
+            points = [_reader_point(reader, row["reader"]) for reader, row in found["by_reader"].items()]
+    known = [point for point in points if point["fp_per_film"] and point["sensitivity"] is not None]
+    return _uri(draw.froc(shown, known, markers=False)) if shown else None
+
+
+def _reader_point(reader: str, row: dict) -> dict:
+    rates = {key: row[key]["value"] for key in ("false_positives_per_film", "sensitivity")}
+    return {"reader": reader, "fp_per_film": rates["false_positives_per_film"], "sensitivity": rates["sensitivity"]}
 
 
 def _films(results: StudyResults) -> list[dict]:

@@ -99,5 +99,4 @@ STATISTICS = {
     ],
     "density": {"split": "stratified", "boxes": {"train": 1.5, "val": 1.5, "test": 1.5}},
     "example_films": [],
-    "reader_points": [{"reader": "R1", "fp_per_film": 0.5, "sensitivity": 0.8}],
 }

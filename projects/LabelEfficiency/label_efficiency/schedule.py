@@ -44,8 +44,8 @@ def run(study: Study, ledger: Ledger, workers, costs: dict[str, float]) -> None:
     with tqdm(total=round(total), bar_format=_BAR, mininterval=interval, maxinterval=interval) as bar:
         while (pending and not failure) or running:
             if not failure:
-                pending = _start_ready(pending, running, study, ledger, workers, bar, costs)
-            done, _ = wait(running, timeout=1, return_when=FIRST_COMPLETED)
+                pending = _start_ready(pending, running, study, ledger, workers, bar)
+            done, _ = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
             for future in done:
                 failure = _collect(future, running.pop(future), ledger, bar, costs) or failure
             bar.set_description_str(_description(study, running, pending), refresh=False)
@@ -57,8 +57,8 @@ def run(study: Study, ledger: Ledger, workers, costs: dict[str, float]) -> None:
 _BAR = "{desc} {percentage:3.0f}%|{bar:20}| {elapsed}<{remaining}"
 
 
-def _start_ready(pending, running, study, ledger, workers, bar, costs) -> list[Stage]:
-    """Start what can start; return what must wait. A stage done in this process is done when this returns."""
+def _start_ready(pending, running, study, ledger, workers, bar) -> list[Stage]:
+    """Start what can start; return what must wait. A stage of this process is over when this returns."""
     waiting_for = {stage.id for stage in pending} | {stage.id for stage, _ in running.values()}
     later = []
     for stage in pending:
@@ -66,17 +66,23 @@ def _start_ready(pending, running, study, ledger, workers, bar, costs) -> list[S
             later.append(stage)
             continue
         ledger.start(stage)
+        began = time.time()
         if stage.kind in _HERE:
             bar.set_description_str(stage.id)
-            future: Future = Future()
-            began = time.time()
-            future.set_result(stages.run_stage(stage.to_dict(), str(study.output)))
-            error = _collect(future, (stage, began), ledger, bar, costs)
-            assert error is None, error
-            waiting_for.discard(stage.id)
+            future = _run_here(stage, study)
         else:
-            running[workers.submit(run_in_worker, stage.to_dict(), str(study.output))] = (stage, time.time())
+            future = workers.submit(run_in_worker, stage.to_dict(), str(study.output))
+        running[future] = (stage, began)
     return later
+
+
+def _run_here(stage: Stage, study: Study) -> Future:
+    future: Future = Future()
+    try:
+        future.set_result(stages.run_stage(stage.to_dict(), str(study.output)))
+    except Exception as error:  # recorded and raised again like that of a worker
+        future.set_exception(error)
+    return future
 
 
 def _collect(future: Future, what: tuple[Stage, float], ledger: Ledger, bar, costs) -> BaseException | None:

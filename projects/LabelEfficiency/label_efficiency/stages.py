@@ -179,6 +179,7 @@ def detector_options(settings: dict, study_dir: Path) -> list:
         options["MODEL.WEIGHTS"] = _weights(settings["weights"], study_dir)
     if settings.get("longer"):
         options["SOLVER.MAX_ITER"] = longer_iterations(settings, study_dir)
+    options["CXR.RESAMPLES"] = settings["evaluation"].get("resamples", 1000)
     options["CXR.DATASETS"] = [[settings["dataset"]["name"], str(root)]]
     return [part for key, value in options.items() for part in (key, value)]
 

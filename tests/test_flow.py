@@ -1,0 +1,69 @@
+"""DICOM films to report to prediction, by the demo's own runner on a handful of phantoms."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def script(path: str):
+    """Import a script by its path; `tools` and `projects` are no packages."""
+    spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory, request):
+    """The folder of a finished study."""
+    patch = pytest.MonkeyPatch()
+    request.addfinalizer(patch.undo)
+    patch.syspath_prepend(ROOT / "projects" / "LabelEfficiency")
+    patch.chdir(ROOT)
+    output = tmp_path_factory.mktemp("study")
+    runner = script("projects/LabelEfficiency/run_study.py")
+    command = ["--config-file", "projects/LabelEfficiency/test.yaml", "--output", str(output)]
+    assert runner.main(command) == 0
+    return output, lambda: runner.main(command)
+
+
+def test_the_report_holds_every_planned_run(study):
+    page = (study[0] / "report.html").read_text(encoding="utf-8")
+    assert "planned runs are not there yet" not in page
+    for heading in ("Table I", "Table II", "Figure 1", "Figure 2", "Figure 3", "Figure 4", "FROC", "Controls"):
+        assert heading in page, heading
+
+
+def test_run_folders_hold_what_the_formats_say(study):
+    run = study[0] / "runs" / "simclr" / "50" / "seed0"
+    for name in ("config.yaml", "run.json", "weights.json", "metrics.json", "model_final.pth"):
+        assert (run / name).is_file(), name
+    tested = run / "inference" / "phantom_cxr_test"
+    assert (tested / "matches.npz").is_file()
+    assert json.loads((tested / "evaluation.json").read_text())["metrics"]["mAP"]["value"] is not None
+    groups = json.loads((run / "weights.json").read_text())["groups"]
+    assert {row["origin"] for name, row in groups.items() if "bottom_up" in name} == {"file"}
+
+
+def test_a_second_call_runs_nothing_again(study):
+    output, again = study
+    before = (output / "study.json").read_bytes()
+    assert again() == 0
+    assert (output / "study.json").read_bytes() == before
+
+
+def test_the_detector_predicts_on_a_dicom_film_in_its_own_pixels(study, tmp_path):
+    film = next((study[0] / "phantoms" / "dicom").glob("*.dicom"))
+    weights = study[0] / "runs" / "random" / "50" / "seed0" / "model_final.pth"
+    script("tools/predict.py").main(["--weights", str(weights), str(film), "--output", str(tmp_path / "out")])
+    found = json.loads((tmp_path / "out" / "findings.json").read_text())
+    films = found["films"] if isinstance(found, dict) else found
+    assert films[0]["image_id"] == film.stem
+    for finding in films[0]["findings"]:
+        x_min, y_min, x_max, y_max = finding["box_xyxy"]
+        assert 0 <= x_min < x_max <= films[0]["width"]
+        assert 0 <= y_min < y_max <= films[0]["height"]
