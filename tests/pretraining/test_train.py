@@ -1,0 +1,183 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from d2_cxr.checkpoint.convert import ConversionRefused, convert_file
+from d2_cxr.checkpoint.loading import load_weights_file
+from d2_cxr.checkpoint.weights_card import read_card
+from d2_cxr.pretraining import callbacks
+from d2_cxr.pretraining.train import pretrain
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def finished(tiny_config, tmp_path):
+    return pretrain(tiny_config, tmp_path / "run")
+
+
+def encoder(path):
+    state = load_weights_file(path)["state_dict"]
+    return {name: value for name, value in state.items() if name.startswith("encoder.")}
+
+
+def same(first, second):
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_run_leaves_a_checkpoint_with_its_card_and_a_record(finished, tiny_config, prepared):
+    stored = load_weights_file(finished)  # with weights_only=True
+    assert stored["d2_cxr"]["films"].shape == (24, 16) and stored["d2_cxr"]["films"].dtype == torch.uint8
+    rows = [bytes(row.tolist()) for row in stored["d2_cxr"]["films"]]
+    assert rows == sorted(rows)
+    card = read_card(finished)
+    assert (card.architecture, card.method, card.epochs, card.batch_size) == ("resnet18", "simclr", 2, 8)
+    assert card.num_films == 24 and card.data_names == ["tiny_train_unlabeled"]
+    assert card.preprocess["size"] == 64 and card.data_fingerprints == {"tiny_train_unlabeled": "f" * 64}
+    assert str(prepared) not in str(card)
+    record = json.loads((finished.parent / "pretraining.json").read_text())
+    assert record["num_views"] == 2 * 2 * 3 * 8 and record["chance_top1"] == pytest.approx(1 / 15)
+    assert [epoch["epoch"] for epoch in record["history"]] == [1, 2]
+    assert (record["precision"], record["precision_reason"]) == ("fp32", "as asked for")
+    assert list((finished.parent / "tensorboard").glob("events.out.tfevents.*"))
+
+
+def test_its_weights_arrive_in_detectron2(finished, tmp_path):
+    card = convert_file(finished, tmp_path / "w.pth")
+    assert max(card.parity.values()) <= 1e-4
+    stored = load_weights_file(tmp_path / "w.pth")
+    assert torch.equal(stored["films"], load_weights_file(finished)["d2_cxr"]["films"])
+    assert stored["conversion"]["left_out"] == [
+        "classifier.bias", "classifier.weight",
+        "projector.0.bias", "projector.0.weight", "projector.2.bias", "projector.2.weight",
+    ]  # fmt: skip
+
+
+def test_a_finished_run_is_not_repeated(finished, tiny_config):
+    before = finished.stat().st_mtime_ns
+    assert pretrain({**tiny_config, "num_workers": 1}, finished.parent) == finished
+    assert finished.stat().st_mtime_ns == before
+    with pytest.raises(ValueError, match="finished run of other settings or films"):
+        pretrain({**tiny_config, "seed": 1}, finished.parent)
+
+
+def test_a_killed_run_ends_where_the_uninterrupted_one_does(finished, tiny_config, tmp_path, monkeypatch):
+    killed = tmp_path / "killed"
+    write = callbacks.LastCheckpoint.on_train_epoch_end
+
+    def write_and_die(self, trainer, pl_module):
+        write(self, trainer, pl_module)
+        raise MemoryError("killed")
+
+    monkeypatch.setattr(callbacks.LastCheckpoint, "on_train_epoch_end", write_and_die)
+    with pytest.raises(MemoryError):
+        pretrain(tiny_config, killed)
+    assert not (killed / "pretraining.json").exists() and load_weights_file(killed / "last.ckpt")["epoch"] == 0
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match="belongs to a run of other settings"):
+        pretrain({**tiny_config, "temperature": 0.5}, killed)
+    pretrain(tiny_config, killed)
+    assert same(encoder(killed / "last.ckpt"), encoder(finished))
+    losses = [
+        [epoch["loss"] for epoch in json.loads((folder / "pretraining.json").read_text())["history"]]
+        for folder in (killed, finished.parent)
+    ]
+    assert losses[0] == losses[1]
+
+
+def test_a_run_starts_from_given_weights_and_says_so(finished, tiny_config, tmp_path):
+    convert_file(finished, tmp_path / "w.pth", verify=False)
+    still = {**tiny_config, "epochs": 1, "optimizer": {"name": "sgd", "lr": 0.0}}
+    ends = [
+        pretrain({**still, "init_from": str(source)}, tmp_path / name)
+        for name, source in (("a", finished), ("b", tmp_path / "w.pth"))
+    ]
+    assert read_card(ends[0]).initialized_from == "simclr (last.ckpt)"
+    for end in ends:
+        assert torch.equal(encoder(end)["encoder.conv1.weight"], encoder(finished)["encoder.conv1.weight"])
+    with pytest.raises(ConversionRefused, match="holds a resnet18, but the backbone is to be a resnet50"):
+        pretrain({**still, "backbone": "resnet50", "init_from": str(finished)}, tmp_path / "c")
+
+
+def test_sets_that_were_prepared_differently_are_refused(tiny_config, write_set, tmp_path):
+    other = write_set(tmp_path / "other", num_films=4, size=48, seed=3)
+    both = {
+        "datasets": ["tiny_train_unlabeled", "other_train_unlabeled"],
+        "sets": [*tiny_config["sets"], ["other", str(other)]],
+    }
+    with pytest.raises(ValueError, match="other_train_unlabeled was prepared as"):
+        pretrain({**tiny_config, **both}, tmp_path / "run")
+
+
+def test_the_tool_shows_views_and_refuses_in_one_line(prepared, tmp_path):
+    import cv2
+
+    sys.path.insert(0, str(ROOT / "tools"))
+    import pretrain_simclr
+
+    config = ["--config", str(ROOT / "configs/pretraining/simclr_R_18_test.yaml"), "--output", str(tmp_path)]
+    data = [f"sets=[[tiny,{prepared}]]", "datasets=[tiny_train_unlabeled]"]
+    assert pretrain_simclr.main([*config, "--dry-run", *data]) == 0
+    assert cv2.imread(str(tmp_path / "views.png")).shape[2] == 3
+    assert not (tmp_path / "last.ckpt").exists()
+    with pytest.raises(ValueError, match="method is 'dino'"):
+        pretrain_simclr.main([*config, *data, "method=dino"])
+
+
+@pytest.mark.slow
+def test_two_processes_train_together(prepared, tmp_path):
+    command = [
+        sys.executable, str(ROOT / "tools/pretrain_simclr.py"), "--output", str(tmp_path),
+        "--config", str(ROOT / "configs/pretraining/simclr_R_18_test.yaml"),
+        f"sets=[[tiny,{prepared}]]", "datasets=[tiny_train_unlabeled]", "accelerator=cpu", "devices=2",
+    ]  # fmt: skip
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+    assert done.returncode == 0, done.stderr
+    record = json.loads((tmp_path / "pretraining.json").read_text())
+    assert (record["devices"], record["steps_per_epoch"], record["num_views"]) == (2, 3, 48)
+    assert record["chance_top1"] == pytest.approx(1 / 15)  # 8 films a step: 4 in each process
+    assert read_card(tmp_path / "last.ckpt").batch_size == 8
+
+
+GATHERED = """
+import sys
+import torch
+from d2_cxr.pretraining.method import _gathered, import_solo
+
+import_solo()
+from solo.losses.simclr import simclr_loss_func
+
+rank, rendezvous, output = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+generator = torch.Generator().manual_seed(0)
+weight = torch.randn(5, 3, generator=generator).requires_grad_()
+views = torch.randn(2, 4, 5, generator=generator)
+whole = simclr_loss_func(views[0] @ weight, views[1] @ weight, temperature=0.5)
+expected = torch.autograd.grad(whole, weight)[0]
+torch.distributed.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=2)
+share = views[:, 2 * rank : 2 * rank + 2]
+loss = simclr_loss_func(_gathered(share[0] @ weight), _gathered(share[1] @ weight), temperature=0.5)
+gradient = torch.autograd.grad(loss, weight)[0]
+torch.distributed.all_reduce(gradient)  # as DDP: the mean over processes
+torch.save([float(whole), float(loss), expected, gradient / 2], f"{output}/{rank}.pth")
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_have_the_loss_and_the_gradient_of_the_whole_batch(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", GATHERED]
+    processes = [
+        subprocess.Popen([*command, str(rank), str(tmp_path / "meet"), str(tmp_path)], env=environment)
+        for rank in (0, 1)
+    ]
+    assert [process.wait(timeout=120) for process in processes] == [0, 0]
+    for rank in (0, 1):
+        whole, loss, expected, gradient = torch.load(tmp_path / f"{rank}.pth", weights_only=True)
+        assert loss == pytest.approx(whole, abs=1e-6)
+        assert torch.allclose(gradient, expected, atol=1e-6)
