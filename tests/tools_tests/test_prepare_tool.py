@@ -1,0 +1,88 @@
+"""tools/prepare_vindr_cxr.py: what it writes, what it ends with."""
+
+import importlib.util
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from d2_cxr import artifacts
+
+TOOL = Path(__file__).resolve().parents[2] / "tools/prepare_vindr_cxr.py"
+
+
+@pytest.fixture(scope="module")
+def main():
+    spec = importlib.util.spec_from_file_location("prepare_vindr_cxr", TOOL)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.main
+
+
+@pytest.fixture
+def films(tmp_path) -> Path:
+    folder = tmp_path / "films"
+    folder.mkdir()
+    for index in range(10):
+        pixels = np.random.default_rng(index).integers(0, 255, (40, 30)).astype(np.uint8)
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, "PNG")
+        (folder / f"f{index}.png").write_bytes(buffer.getvalue())
+    rows = [f"f{index},Mass,{index % 2},R1,1,2,{10 + index},20" for index in range(6)]
+    rows += [f"f{index},No finding,1,R1,,,," for index in range(6, 10)]
+    header = "image_id,class_name,class_id,rad_id,x_min,y_min,x_max,y_max"
+    (tmp_path / "boxes.csv").write_text("\n".join([header, *rows]) + "\n")
+    return folder
+
+
+def arguments(films: Path, *more: str) -> list[str]:
+    root = films.parent
+    always = ["--dicom-dir", films, "--annotations", root / "boxes.csv", "--output", root / "set", "--name", "own_cxr"]
+    return [*map(str, always), "--size", "32", "--jobs", "1", "--classes", "from-csv", *more]
+
+
+def test_png_folders_are_prepared_with_the_tables_own_classes(main, films, capsys):
+    assert main(arguments(films, "--array", "--resize", "letterbox")) == 0
+    output = films.parent / "set"
+    assert artifacts.read_json(output / "dataset.json")["class_names"] == ["Mass"]
+    assert np.load(output / "images.npy").shape == (10, 32, 32)
+    assert capsys.readouterr().out == f"10 films are prepared in {output}; see {output}/intake.html\n"
+
+
+def test_strict_ends_with_1_where_something_is_wrong(main, films):
+    (films / "f0.png").write_bytes((films / "f0.png").read_bytes()[:200])
+    assert main(arguments(films)) == 0
+    assert main(arguments(films, "--strict")) == 1
+
+
+def test_shards_say_how_to_finish(main, films, capsys):
+    assert main(arguments(films, "--shard", "1/2")) == 0
+    assert "run without --shard to finish" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="--shard 1 is not i/n"):
+        main(arguments(films, "--shard", "1"))
+
+
+def test_a_file_with_class_names_is_obeyed(main, films):
+    (films.parent / "classes.txt").write_text("Nodule\nMass\n")
+    assert main([*arguments(films), "--classes", str(films.parent / "classes.txt")]) == 0
+    assert artifacts.read_json(films.parent / "set/dataset.json")["class_names"] == ["Nodule", "Mass"]
+
+
+@pytest.mark.parametrize(
+    "header, message",
+    [("image,label\nf0,Mass\n", "missing image_id"), ("", "not a CSV table"), ("image_id,class_name\n", "no row")],
+)
+def test_a_wrong_table_is_one_line(main, films, header, message):
+    (films.parent / "boxes.csv").write_text(header)
+    with pytest.raises(ValueError, match=message) as error:
+        main(arguments(films))
+    assert "boxes.csv" in str(error.value) and "\n" not in str(error.value)
+    assert not (films.parent / "set").exists()
+
+
+def test_help_shows_an_example(main, capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    assert "vindr/train.csv --output datasets/vindr_cxr" in capsys.readouterr().out
