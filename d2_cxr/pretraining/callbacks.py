@@ -44,13 +44,14 @@ class History(pl.Callback):
         self._lr = float(trainer.optimizers[0].param_groups[0]["lr"])
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
-        check_pairs(pl_module.numbers, pl_module.projected, trainer.world_size)
-        self._health.add(pl_module.projected, pl_module.features)
+        if pl_module.projected is not None:  # None: the method contrasts nothing
+            check_pairs(pl_module.numbers, pl_module.projected, trainer.world_size)
+            self._health.add(pl_module.projected, pl_module.features)
         self._losses.append(float(outputs["loss"]))
 
     def on_train_epoch_end(self, trainer, pl_module) -> None:
         seconds = time.perf_counter() - self._start
-        health = self._health.summary()
+        health = self._health.summary() if pl_module.projected is not None else {"alarms": []}
         for alarm in health["alarms"]:
             logger.warning("epoch %d: %s", trainer.current_epoch + 1, alarm)
         numbers = {
@@ -63,7 +64,8 @@ class History(pl.Callback):
         }
         self.epochs.append(numbers)
         for name in ("loss", "contrastive_top1", "alignment", "uniformity", "effective_rank", "images_per_second"):
-            pl_module.log(f"epoch/{name}", float(numbers[name]), sync_dist=False, rank_zero_only=True)
+            if name in numbers:
+                pl_module.log(f"epoch/{name}", float(numbers[name]), sync_dist=False, rank_zero_only=True)
 
     def state_dict(self) -> dict:
         return {"epochs": self.epochs}
@@ -78,7 +80,7 @@ class History(pl.Callback):
         views = sum(epoch["seconds"] * epoch["images_per_second"] for epoch in self.epochs)
         return {
             "history": self.epochs,
-            "final": {name: last[name] for name in ("loss", "contrastive_top1", "effective_rank")},
+            "final": {name: last[name] for name in ("loss", "contrastive_top1", "effective_rank") if name in last},
             "seconds": round(seconds, 2),
             "images_per_second": round(views / seconds, 2),  # a view is an image
             "alarms": [f"epoch {epoch['epoch']}: {alarm}" for epoch in self.epochs for alarm in epoch["alarms"]],

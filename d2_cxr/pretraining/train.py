@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from d2_cxr import artifacts, precision
@@ -34,27 +34,43 @@ def pretrain(config: Mapping, output: str | os.PathLike) -> Path:
     settings = setting_rules.complete(config)
     films = load_films(settings["datasets"], settings["sets"])
     identity = setting_rules.fingerprint(settings, films)
+
+    def build(epochs: int):
+        from d2_cxr.pretraining.method import build_method
+
+        return build_method(settings, epochs)
+
+    return run_once(settings, films, identity, output, build)
+
+
+def run_once(settings: dict, films: Sequence[dict], identity: str, output: Path, build: Callable) -> Path:
+    """Train what `build(epochs)` returns, unless it is finished; go on where a killed run stopped.
+
+    Args:
+        settings: complete settings.
+        identity: fingerprint of what decides the result.
+        build: returns a LightningModule with `encoder`, and the attributes that `method._OnFilms` has.
+    """
     checkpoint = output / "last.ckpt"
     if _is_finished(output, identity):
         logger.info("%s is finished already", output)
         return checkpoint
     _refuse_another_run(checkpoint, identity)
-    _train(settings, films, identity, output)
+    _train(settings, films, identity, output, build)
     return checkpoint
 
 
-def _train(settings: dict, films: Sequence[dict], identity: str, output: Path) -> None:
+def _train(settings: dict, films: Sequence[dict], identity: str, output: Path, build: Callable) -> None:
     import pytorch_lightning as pl
 
     from d2_cxr.pretraining.callbacks import History, LastCheckpoint, Progress
-    from d2_cxr.pretraining.method import build_method
 
     _quiet()
     accelerator, devices = _hardware(settings)
     sampler = EpochSampler(len(films), settings["batch_size"], settings["seed"], _rank(), devices)
     epochs = setting_rules.num_epochs(settings, len(sampler) * settings["batch_size"] * devices)
     pl.seed_everything(settings["seed"], verbose=False)
-    method = build_method(settings, epochs)
+    method = build(epochs)
     initialized_from = _initialize(method, settings)
     number_format, reason = precision.choose(settings["precision"], "cuda" if accelerator == "gpu" else "cpu")
     method.bfloat16 = number_format == "bf16"

@@ -11,7 +11,9 @@ FILMS = [{"image_id": "a", "image_sha256": "00"}]
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_every_config_is_complete(path):
     settings = read_settings(path)
-    assert settings["datasets"] and settings["method"] == "simclr"
+    assert settings["datasets"] and settings["method"] == (
+        "supervised" if path.stem.startswith("supervised") else "simclr"
+    )
 
 
 def test_overrides_go_down_by_dots():
