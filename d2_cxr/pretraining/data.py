@@ -16,6 +16,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from d2_cxr import artifacts
+from d2_cxr.data import leakage
 from d2_cxr.data.datasets import builtin
 from d2_cxr.drawing import contact_sheet
 from d2_cxr.pretraining.settings import view_rules
@@ -33,7 +34,7 @@ def load_films(names: Sequence[str], sets: Sequence[Sequence[str]] = ()) -> list
         [{image_id, file_name, source_sha256, image_sha256}, ...].
 
     Raises:
-        ValueError: no name, a name of a held-out split, or no film.
+        ValueError: no name, a name of a held-out split, no film, or films and patients shared with val or test.
     """
     if not names:
         raise ValueError("datasets is empty; name at least one, e.g. datasets=[vindr_cxr_train_unlabeled]")
@@ -48,6 +49,7 @@ def load_films(names: Sequence[str], sets: Sequence[Sequence[str]] = ()) -> list
         raise ValueError(error.args[0]) from error
     if not films:
         raise ValueError(f"{', '.join(names)} hold no film")
+    leakage.refuse_leaks(list(names))
     return sorted(films.values(), key=lambda film: (film["image_id"], film["file_name"]))
 
 
