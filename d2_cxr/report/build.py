@@ -48,6 +48,7 @@ TABLE_2_COLUMNS = [
     ("n", "boxes or pairs", "whole"),
     ("films", "films both drew on", "whole"),
 ]
+MIN_PAIRS = 20  # rows on fewer pairs of boxes stand in the CSV alone
 TABLE_2_PUBLISHED_COLUMNS = [*TABLE_2_COLUMNS[:-1], ("row", "row", "text")]
 
 
@@ -70,7 +71,8 @@ def build_report(study_dir: str | Path, output: str | Path | None = None, resamp
     context |= {"table_1": [_linked(row, output) for row in rows], "table_1_columns": _filled(TABLE_1_COLUMNS, rows)}
     context |= {"table_1_published": tables.table_1_published(), "table_1_published_columns": TABLE_1_PUBLISHED_COLUMNS}
     second = tables.table_2(results, scores)
-    context |= {"table_2": second, "table_2_columns": TABLE_2_COLUMNS}
+    shown = [row for row in second if row["n"] >= MIN_PAIRS]
+    context |= {"table_2": shown, "table_2_columns": TABLE_2_COLUMNS, "table_2_left": len(second) - len(shown)}
     context |= {"table_2_published": _published_2(), "table_2_published_columns": TABLE_2_PUBLISHED_COLUMNS}
     context["figures"] = pictures.figures(results, scores)
     _write_csv(output / "report" / "table_1.csv", TABLE_1_COLUMNS[:-1], rows)

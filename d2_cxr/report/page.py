@@ -185,8 +185,13 @@ def _with_sentences(row: dict) -> dict:
 def _short(found: dict) -> str:
     if not found["known"]:
         return "not known"
+    if found["reference_score"] < _NOTHING:
+        return "nothing to reach"
     low, high = found["interval"]
     return f"{_share(found['share'])} ({_share(low)} to {_share(high)})"
+
+
+_NOTHING = 0.02  # a score that is as good as none
 
 
 def _class_columns(rows: list[dict]) -> list[tuple]:
