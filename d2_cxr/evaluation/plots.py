@@ -107,6 +107,7 @@ def _name_readers(axes, by_reader: Mapping) -> None:
     lowest = -1.0
     for y, x, label in sorted(point for point in points if point[0] is not None):
         lowest = max(y, lowest + 0.035)
+        x = max(x, froc.RATES[0] / 1.9)  # none at all has no place on a logarithmic axis: the left edge
         axes.plot(x, y, "s", color=_READER, markersize=5)
         axes.plot([x, froc.RATES[-1]], [y, lowest], color=_READER, linewidth=0.4)
         axes.text(froc.RATES[-1] * 1.02, lowest, label, fontsize=7, va="center")
