@@ -66,7 +66,6 @@ def _phantoms(stage: dict, study_dir: Path) -> dict:
 
 def _prepare(stage: dict, study_dir: Path) -> dict:
     from d2_cxr.data.prepare import prepare
-
     from d2_cxr.data.preprocess import Preprocess
 
     settings = dict(stage["settings"])
