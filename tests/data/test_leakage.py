@@ -32,7 +32,7 @@ def make_set(tmp_path, monkeypatch):
                 "outcome": "prepared",
                 "source_sha256": source,
                 "image_sha256": pixels,
-            }  # fmt: skip
+            }
             for film, (source, pixels, _) in films.items()
         ]
         manifest.write(folder / "manifest.csv", rows)
