@@ -1,0 +1,182 @@
+"""How fast the detector gets its films, and trains on them, against Detectron2's own way.
+
+    python tools/benchmark.py train
+    python tools/benchmark.py train --steps 200 --config-file configs/VinDr-CXR/faster_rcnn_R_50_FPN_random.yaml
+
+The loader: our mapper from the memory-mapped array and from grey PNGs against Detectron2's DatasetMapper on the same
+512 px films with five boxes each, in turns, medians. The steps: stock DefaultTrainer and ours on the same films, same
+config, in float32 and (ours) in the number format that pays here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+SIZE, BOXES, CLASSES = 512, 5, 14
+GOAL = 10.0  # times DatasetMapper, from the array
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="benchmark.py train", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--films", type=int, default=32, help="synthetic films (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=7, help="interleaved rounds, the median counts (%(default)s)")
+    parser.add_argument("--steps", type=int, default=0, help="also time training steps (%(default)s: none)")
+    parser.add_argument("--config-file", default="configs/VinDr-CXR/faster_rcnn_R_50_FPN_random.yaml", help="for steps")
+    parser.add_argument("--json", metavar="FILE", help="also write the numbers here")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse_args(argv)
+    import torch
+
+    torch.set_num_threads(1 if not torch.cuda.is_available() else torch.get_num_threads())
+    with tempfile.TemporaryDirectory() as folder:
+        films = write_set(Path(folder), args.films)
+        numbers = {"milliseconds_per_sample": measure_loading(films, args.rounds)}
+        if args.steps:
+            numbers["images_per_second"] = measure_steps(films, args.config_file, args.steps)
+    usual = numbers["milliseconds_per_sample"]["DatasetMapper"]
+    numbers["times_faster"] = {key: usual / value for key, value in numbers["milliseconds_per_sample"].items()}
+    numbers["goal"] = {"array": GOAL, "met": numbers["times_faster"]["array"] >= GOAL}
+    numbers["machine"] = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    numbers["command"] = "python tools/benchmark.py train " + " ".join(argv if argv is not None else sys.argv[2:])
+    if args.json:
+        from d2_cxr import artifacts
+
+        artifacts.write_json(args.json, numbers)
+    print(json.dumps(numbers, indent=1))
+    return 0
+
+
+def write_set(folder: Path, count: int) -> dict[str, list[dict]]:
+    """Write the same films with and without an array; return Detectron2's dicts of both."""
+    import cv2
+    import numpy as np
+
+    random = np.random.default_rng(0)
+    smooth = [cv2.resize(random.random((24, 24), np.float32), (SIZE, SIZE)) for _ in range(count)]
+    images = np.stack(
+        [(image * 200 + random.normal(0, 6, image.shape)).clip(0, 255).astype(np.uint8) for image in smooth]
+    )
+    for name in ("array", "png"):
+        (folder / name / "images").mkdir(parents=True)
+        for index, image in enumerate(images):
+            cv2.imwrite(str(folder / name / "images" / f"{index}.png"), image)
+    np.save(folder / "array" / "images.npy", images)
+    rows = "".join(f"{index}\n" for index in range(count))
+    (folder / "array" / "images.csv").write_text(f"image_id\n{rows}")
+    return {name: [film(folder / name, index, random) for index in range(count)] for name in ("array", "png")}
+
+
+def film(root: Path, index: int, random) -> dict:
+    from detectron2.structures import BoxMode
+
+    corners = random.uniform(10, SIZE / 2, (BOXES, 2))
+    boxes = [[*map(float, corner), 80.0, 60.0] for corner in corners]
+    annotations = [
+        {"bbox": box, "bbox_mode": BoxMode.XYWH_ABS, "category_id": int(random.integers(CLASSES)), "iscrowd": 0}
+        for box in boxes
+    ]
+    path = str(root / "images" / f"{index}.png")
+    return {"file_name": path, "height": SIZE, "width": SIZE, "image_id": index, "annotations": annotations}
+
+
+def measure_loading(films: dict[str, list[dict]], rounds: int) -> dict[str, float]:
+    """Return the median milliseconds a training sample of each way."""
+    from detectron2.data import DatasetMapper
+
+    from d2_cxr.data.mapper import CXRMapper, FilmDataset
+    from d2_cxr.engine.setup import load_config
+
+    cfg = load_config("configs/Base-Faster-RCNN-FPN.yaml")
+    stock = DatasetMapper(cfg, is_train=True)
+    array, png = (FilmDataset(films[name], CXRMapper.from_config(cfg, is_train=True)) for name in ("array", "png"))
+    ways = {
+        "DatasetMapper": lambda index: stock(films["png"][index]),
+        "array": lambda index: array[index, index],
+        "png": lambda index: png[index, index],
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(rounds + 1):
+        for name, way in ways.items():
+            start = time.perf_counter()
+            for index in range(len(films["png"])):
+                way(index)
+            seconds[name].append((time.perf_counter() - start) / len(films["png"]))
+    return {name: 1000 * statistics.median(values[1:]) for name, values in seconds.items()}  # the first warms up
+
+
+def measure_steps(films: dict[str, list[dict]], config_file: str, steps: int) -> dict[str, float]:
+    """Return images a second of training: Detectron2's loader and step, then ours, over `steps` steps each."""
+    from d2_cxr.engine.setup import load_config
+
+    cfg = load_config(config_file)
+    cfg.MODEL.ROI_HEADS.NUM_CLASSES, cfg.MODEL.WEIGHTS = CLASSES, ""
+    return {
+        "stock float32": steps_of(cfg, stock_loader(cfg, films["png"]), steps, "off"),
+        "ours float32": steps_of(cfg, our_loader(cfg, films["array"]), steps, "off"),
+        "ours, what pays here": steps_of(cfg, our_loader(cfg, films["array"]), steps, "auto", channels_last=True),
+    }
+
+
+def stock_loader(cfg, films: list[dict]):
+    from detectron2.data import DatasetMapper, build_detection_train_loader
+
+    return build_detection_train_loader(
+        films,
+        mapper=DatasetMapper(cfg, is_train=True),
+        total_batch_size=cfg.SOLVER.IMS_PER_BATCH,
+        num_workers=cfg.DATALOADER.NUM_WORKERS,
+    )
+
+
+def our_loader(cfg, films: list[dict]):
+    import torch
+
+    from d2_cxr.engine.training_data import TrainingFilms, build_train_loader
+
+    names = tuple(str(index) for index in range(CLASSES))
+    return build_train_loader(cfg, TrainingFilms(films, [], torch.ones(len(films)), names), seed=0)[0]
+
+
+def steps_of(cfg, loader, steps: int, precision: str, channels_last: bool = False) -> float:
+    import torch
+    from detectron2.modeling import build_model
+    from detectron2.utils.events import EventStorage
+
+    from d2_cxr.engine import stepping
+
+    cfg = cfg.clone()
+    cfg.CXR.AMP = precision
+    cfg.MODEL.DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+    torch.manual_seed(0)
+    model = build_model(cfg).train()
+    model = stepping.to_channels_last(model) if channels_last else model
+    stepper, _ = stepping.build_stepper(cfg, model, loader, stepping.build_optimizer(cfg, model))
+    warm = max(1, steps // 10)
+    with EventStorage(0):
+        for step in range(warm + steps):
+            if step == warm:
+                synchronize()
+                start = time.perf_counter()
+            stepper.run_step()
+        synchronize()
+    return steps * cfg.SOLVER.IMS_PER_BATCH / (time.perf_counter() - start)
+
+
+def synchronize() -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
