@@ -2,6 +2,11 @@
 
 import importlib.util
 import json
+import os
+import random
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -67,3 +72,56 @@ def test_the_detector_predicts_on_a_dicom_film_in_its_own_pixels(study, tmp_path
         x_min, y_min, x_max, y_max = finding["box_xyxy"]
         assert 0 <= x_min < x_max <= films[0]["width"]
         assert 0 <= y_min < y_max <= films[0]["height"]
+
+
+def start(output: Path) -> subprocess.Popen:
+    command = [sys.executable, "projects/LabelEfficiency/run_study.py"]
+    command += ["--config-file", "projects/LabelEfficiency/test.yaml", "--output", str(output)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, cwd=ROOT, env=environment, **quiet)
+
+
+def kill_when(output: Path, reached) -> None:
+    """Start the study and kill it, as `kill -9` does, at the first moment at which `reached()` holds."""
+    process = start(output)
+    until = time.time() + 120
+    while process.poll() is None and not reached() and time.time() < until:
+        time.sleep(0.05)
+    process.kill()
+    process.communicate()
+
+
+def begun(output: Path, kind: str) -> bool:
+    """Whether a stage of this kind is begun and not finished, by study.json."""
+    path = output / "study.json"
+    records = json.loads(path.read_text())["stages"] if path.is_file() else {}
+    return any(name.startswith(kind) and record["state"] == "unfinished" for name, record in records.items())
+
+
+def figures(output: Path) -> dict:
+    """Every metric of every run."""
+    found = {}
+    for path in sorted(output.glob("runs/*/*/*/inference/phantom_cxr_test/evaluation.json")):
+        found[str(path.relative_to(output))] = json.loads(path.read_text())["metrics"]
+    return found
+
+
+def test_a_study_killed_twice_ends_in_the_same_figures(study, tmp_path):
+    kill_when(tmp_path, lambda: begun(tmp_path, "pretrain"))
+    kill_when(tmp_path, lambda: any(tmp_path.glob("runs/*/*/*/last_checkpoint")))
+    assert begun(tmp_path, "train"), "the second kill came too late to interrupt a training"
+    process = start(tmp_path)
+    assert process.wait() == 0, process.communicate()[1][-2000:]
+    assert figures(tmp_path) == figures(study[0])
+
+
+@pytest.mark.slow
+def test_a_study_killed_at_ten_moments_ends_in_the_same_figures(study, tmp_path):
+    moments = random.Random(0)
+    for _ in range(10):
+        over = time.time() + moments.uniform(1, 14)
+        kill_when(tmp_path, lambda over=over: time.time() > over)
+    process = start(tmp_path)
+    assert process.wait() == 0, process.communicate()[1][-2000:]
+    assert figures(tmp_path) == figures(study[0])
