@@ -79,6 +79,12 @@ def tiny_set(tmp_path_factory):
 
 
 @pytest.fixture
+def tiny_opts():
+    """KEY VALUE pairs of the small detector."""
+    return list(TINY)
+
+
+@pytest.fixture
 def tiny_cfg(tiny_set, tmp_path):
     """Return a function: KEY VALUE pairs -> config of a run on the tiny set, in a folder of its own."""
     from d2_cxr.engine.setup import setup

@@ -1,0 +1,104 @@
+"""What takes minutes: several processes, the real detector at 512 px, and Detectron2's own training script."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from d2_cxr import artifacts
+from d2_cxr.engine import trainer
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).resolve().parents[2]
+STOCK = ROOT / "build" / "detectron2-tools" / "plain_train_net.py"
+
+
+def run(*argv, **environment):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **environment}
+    done = subprocess.run([sys.executable, *map(str, argv)], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout + done.stderr
+
+
+def option_list(cfg_opts, tiny_set, output):
+    return [*cfg_opts, "CXR.DATASETS", f"[['tiny_cxr', '{tiny_set}']]", "OUTPUT_DIR", str(output)]
+
+
+def test_two_processes_train_on_the_same_films(tiny_set, tiny_opts, tmp_path):
+    opts = [*tiny_opts, "DATASETS.TRAIN", "('tiny_cxr_train_labeled_50_seed1',)", "SOLVER.MAX_ITER", "2"]
+    config = "configs/quick_schedules/demo_R_18.yaml"
+    output = tmp_path / "two"
+    run("tools/train_net.py", "--config-file", config, "--num-gpus", "2", *option_list(opts, tiny_set, output))
+    record = artifacts.read_json(output / "run.json")
+    assert record["status"] == "finished" and "AP" in record["results"]["tiny_cxr_test"]["bbox"]
+    schedules = [
+        [
+            line
+            for line in (output / name).read_text().splitlines()
+            if "films with findings" in line or "Schedule" in line
+        ]
+        for name in ("log.txt", "log.txt.rank1")
+    ]
+    plain = [[line.split("INFO: ")[1] for line in lines] for lines in schedules]
+    assert plain[0] == plain[1] and len(plain[0]) == 2  # every process sees the same labeled subset
+
+
+def test_the_real_detector_trains_at_512_pixels(tiny_set, tmp_path):
+    opts = ["DATASETS.TRAIN", "('tiny_cxr_train',)", "DATASETS.TEST", "('tiny_cxr_test',)", "SOLVER.MAX_ITER", "2"]
+    opts += [
+        "SOLVER.IMS_PER_BATCH",
+        "2",
+        "MODEL.DEVICE",
+        "cpu",
+        "DATALOADER.NUM_WORKERS",
+        "0",
+        "CXR.VAL_AT_END",
+        "False",
+    ]
+    opts += ["CXR.DATASETS", f"[['tiny_cxr', '{tiny_set}']]", "CXR.RESAMPLES", "0"]
+    cfg = trainer.setup("configs/VinDr-CXR/faster_rcnn_R_50_FPN_random.yaml", opts, tmp_path)
+    assert cfg.INPUT.MIN_SIZE_TRAIN == (512,) and cfg.MODEL.RESNETS.DEPTH == 50
+    assert "tiny_cxr_test" in trainer.train(cfg)
+    losses = json.loads((tmp_path / "metrics.json").read_text().splitlines()[-1])
+    assert losses["iteration"] == 1 and 0 < losses["total_loss"] < 20
+
+
+@pytest.mark.skipif(
+    not STOCK.is_file(), reason="Detectron2's own tools are missing: python tools/install_detectron2.py"
+)
+def test_detectron2s_own_script_trains_on_our_names(tiny_set, tmp_path):
+    """Only `import d2_cxr` and a registered set come from here; script, config and loader are Detectron2's."""
+    (tmp_path / "datasets").mkdir()
+    os.symlink(tiny_set, tmp_path / "datasets" / "phantom_cxr")
+    script = (
+        "import runpy, sys, d2_cxr; sys.argv = ['plain_train_net.py', *sys.argv[2:]]; "
+        f"runpy.run_path({str(STOCK)!r}, run_name='__main__')"
+    )
+    opts = ["DATASETS.TRAIN", "('phantom_cxr_train',)", "DATASETS.TEST", "()", "SOLVER.MAX_ITER", "2"]
+    opts += ["SOLVER.IMS_PER_BATCH", "2", "MODEL.DEVICE", "cpu", "DATALOADER.NUM_WORKERS", "0", "OUTPUT_DIR", tmp_path]
+    opts += ["MODEL.WEIGHTS", "", "MODEL.RESNETS.DEPTH", "18", "MODEL.RESNETS.RES2_OUT_CHANNELS", "64"]
+    opts += ["MODEL.RESNETS.NORM", "BN", "MODEL.BACKBONE.FREEZE_AT", "0", "INPUT.MIN_SIZE_TRAIN", "(64,)"]
+    opts += ["MODEL.ROI_HEADS.NUM_CLASSES", "2", "MODEL.ROI_HEADS.NAME", "StandardROIHeads"]
+    opts += [
+        "MODEL.BACKBONE.NAME",
+        "build_resnet_fpn_backbone",
+        "MODEL.FPN.IN_FEATURES",
+        "['res2','res3','res4','res5']",
+    ]
+    opts += ["MODEL.RESNETS.OUT_FEATURES", "['res2','res3','res4','res5']", "MODEL.RPN.IN_FEATURES", "['p3','p4','p5']"]
+    opts += ["MODEL.ANCHOR_GENERATOR.SIZES", "[[16],[32],[64]]", "MODEL.ROI_HEADS.IN_FEATURES", "['p3','p4','p5']"]
+    opts += ["MODEL.ROI_BOX_HEAD.NAME", "FastRCNNConvFCHead", "MODEL.ROI_BOX_HEAD.NUM_FC", "1"]
+    run("-c", script, "stock", *opts, DETECTRON2_DATASETS=str(tmp_path / "datasets"))
+    assert "model" in torch.load(tmp_path / "model_final.pth", weights_only=True)
+
+
+def test_the_predictor_reads_real_dicom(finished, open_films, tmp_path):
+    from d2_cxr.engine.predict import predict
+    from d2_cxr.engine.predictor import Predictor
+
+    films, _ = predict(Predictor(finished[2] / "model_final.pth", "cpu"), [open_films / "dicom"], tmp_path)
+    assert films and all((film.boxes_xyxy[:, 2:] <= [film.width, film.height]).all() for film in films)
