@@ -98,3 +98,25 @@ def test_a_wrong_study_file_is_refused_in_one_line(tmp_path, changes, message):
 def test_a_missing_config_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"configs/none\.yaml"):
         study(tmp_path, arms={"random": {"config": "configs/none.yaml"}})
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in PROJECT.glob("*.yaml")))
+def test_every_study_of_the_project_can_be_laid_out(name):
+    found = read_study(PROJECT / name)
+    reference = found.settings["endpoint"]["reference"]
+    assert reference in found.settings["arms"]
+    assert set(found.settings["endpoint"].get("controls", [])) <= set(found.settings["arms"])
+
+
+def test_the_assay_has_both_controls_and_five_seeds():
+    stages = {stage.id: stage for stage in read_study(PROJECT / "phantoms.yaml").stages}
+    assert len([key for key in stages if key.startswith("train/")]) == (3 * 3 + 2) * 5
+    assert stages["pretrain/supervised/seed4"].settings["truth"] == "phantoms/truth.json"
+    assert stages["train/random_longer/10/seed0"].settings["longer"]["pool"][0] == "phantom_cxr_split0_train_unlabeled"
+
+
+def test_the_papers_rows_are_ten():
+    trains = [stage for stage in read_study(PROJECT / "study_paper.yaml").stages if stage.kind == "train"]
+    assert len(trains) == 10
+    ssl_40 = next(stage for stage in trains if stage.id == "train/ssl/60/seed0")
+    assert ssl_40.settings["train"] == "vindr_cxr_train_labeled_60"

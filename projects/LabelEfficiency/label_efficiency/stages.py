@@ -93,23 +93,23 @@ def _statistics(stage: dict, study_dir: Path) -> dict:
 
 
 def _pretrain(stage: dict, study_dir: Path) -> dict:
-    settings = stage["settings"]
-    root = _register(settings["dataset"], study_dir)
-    if settings["method"] == "supervised":
-        return _pretrain_supervised(stage, study_dir, root)
+    """SimCLR on the pool, or the positive control: the same films with the renderer's truth."""
     from d2_cxr.pretraining.settings import read_settings
+    from d2_cxr.pretraining.supervised import train_supervised
     from d2_cxr.pretraining.train import pretrain
 
-    options = [f"{key}={value}" for key, value in settings["options"].items()]
-    config = read_settings(REPOSITORY / settings["config"], options)
+    settings = stage["settings"]
+    root = _register(settings["dataset"], study_dir)
+    config = read_settings(
+        REPOSITORY / settings["config"], [f"{key}={value}" for key, value in settings["options"].items()]
+    )
     config |= {"datasets": settings["pool"], "seed": settings["seed"]}
     config["sets"] = [[settings["dataset"]["name"], str(root)]]
-    checkpoint = pretrain(config, study_dir / stage["output"])
-    return {"last.ckpt": artifacts.sha256_file(checkpoint)}
-
-
-def _pretrain_supervised(stage: dict, study_dir: Path, root: Path) -> dict:
-    raise NotImplementedError
+    train = pretrain
+    if settings["method"] == "supervised":
+        config["truth"] = str(study_dir / settings["truth"])
+        train = train_supervised
+    return {"last.ckpt": artifacts.sha256_file(train(config, study_dir / stage["output"]))}
 
 
 def _convert(stage: dict, study_dir: Path) -> dict:
