@@ -72,27 +72,37 @@ def test_the_real_detector_trains_at_512_pixels(tiny_set, tmp_path):
 )
 def test_detectron2s_own_script_trains_on_our_names(tiny_set, tmp_path):
     """Only `import d2_cxr` and a registered set come from here; script, config and loader are Detectron2's."""
-    (tmp_path / "datasets").mkdir()
-    os.symlink(tiny_set, tmp_path / "datasets" / "phantom_cxr")
     script = (
-        "import runpy, sys, d2_cxr; sys.argv = ['plain_train_net.py', *sys.argv[2:]]; "
+        "import runpy, sys, d2_cxr; from d2_cxr.data.datasets.builtin import register_prepared; "
+        f"register_prepared('tiny_cxr', {str(tiny_set)!r}); sys.argv = ['plain_train_net.py', *sys.argv[1:]]; "
         f"runpy.run_path({str(STOCK)!r}, run_name='__main__')"
     )
-    opts = ["DATASETS.TRAIN", "('phantom_cxr_train',)", "DATASETS.TEST", "()", "SOLVER.MAX_ITER", "2"]
-    opts += ["SOLVER.IMS_PER_BATCH", "2", "MODEL.DEVICE", "cpu", "DATALOADER.NUM_WORKERS", "0", "OUTPUT_DIR", tmp_path]
-    opts += ["MODEL.WEIGHTS", "", "MODEL.RESNETS.DEPTH", "18", "MODEL.RESNETS.RES2_OUT_CHANNELS", "64"]
-    opts += ["MODEL.RESNETS.NORM", "BN", "MODEL.BACKBONE.FREEZE_AT", "0", "INPUT.MIN_SIZE_TRAIN", "(64,)"]
-    opts += ["MODEL.ROI_HEADS.NUM_CLASSES", "2", "MODEL.ROI_HEADS.NAME", "StandardROIHeads"]
-    opts += [
-        "MODEL.BACKBONE.NAME",
-        "build_resnet_fpn_backbone",
-        "MODEL.FPN.IN_FEATURES",
-        "['res2','res3','res4','res5']",
-    ]
-    opts += ["MODEL.RESNETS.OUT_FEATURES", "['res2','res3','res4','res5']", "MODEL.RPN.IN_FEATURES", "['p3','p4','p5']"]
-    opts += ["MODEL.ANCHOR_GENERATOR.SIZES", "[[16],[32],[64]]", "MODEL.ROI_HEADS.IN_FEATURES", "['p3','p4','p5']"]
-    opts += ["MODEL.ROI_BOX_HEAD.NAME", "FastRCNNConvFCHead", "MODEL.ROI_BOX_HEAD.NUM_FC", "1"]
-    run("-c", script, "stock", *opts, DETECTRON2_DATASETS=str(tmp_path / "datasets"))
+    config = {
+        "MODEL": {
+            "WEIGHTS": "",
+            "DEVICE": "cpu",
+            "BACKBONE": {"NAME": "build_resnet_fpn_backbone", "FREEZE_AT": 0},
+            "RESNETS": {
+                "DEPTH": 18,
+                "RES2_OUT_CHANNELS": 64,
+                "NORM": "BN",
+                "OUT_FEATURES": ["res2", "res3", "res4", "res5"],
+            },
+            "FPN": {"IN_FEATURES": ["res2", "res3", "res4", "res5"]},
+            "RPN": {"IN_FEATURES": ["p3", "p4", "p5"]},
+            "ANCHOR_GENERATOR": {"SIZES": [[16], [32], [64]]},
+            "ROI_HEADS": {"NAME": "StandardROIHeads", "IN_FEATURES": ["p3", "p4", "p5"], "NUM_CLASSES": 2},
+            "ROI_BOX_HEAD": {"NAME": "FastRCNNConvFCHead", "NUM_FC": 1},
+        },
+        "DATASETS": {"TRAIN": ["tiny_cxr_train"], "TEST": []},
+        "DATALOADER": {"NUM_WORKERS": 0},
+        "INPUT": {"MIN_SIZE_TRAIN": [64]},
+        "SOLVER": {"MAX_ITER": 2, "IMS_PER_BATCH": 2},
+        "OUTPUT_DIR": str(tmp_path),
+        "VERSION": 2,
+    }
+    artifacts.write_json(tmp_path / "stock.yaml", config)  # JSON is YAML
+    run("-c", script, "--config-file", tmp_path / "stock.yaml")
     assert "model" in torch.load(tmp_path / "model_final.pth", weights_only=True)
 
 
