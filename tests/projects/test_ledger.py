@@ -73,3 +73,12 @@ def test_the_state_of_a_fresh_result_is_finished(tmp_path):
     ledger = Ledger(study_of(tmp_path))
     do(ledger, "pretrain")
     assert ledger.state(ledger.stages["pretrain"]) == FINISHED
+
+
+def test_results_are_copied_as_they_come(tmp_path):
+    study = study_of(tmp_path / "out")
+    study = Study(study.path, study.output, {"study": "s", "results": str(tmp_path / "kept")}, study.stages)
+    do(Ledger(study), "pretrain", "convert", "train")
+    assert (tmp_path / "kept" / "run" / "evaluation.json").read_text() == "train"
+    assert (tmp_path / "kept" / "study.json").is_file()
+    assert not (tmp_path / "kept" / "w.pth").exists()

@@ -12,7 +12,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from d2_cxr.artifacts import read_json, sha256_json, write_json
+from d2_cxr.artifacts import read_json, sha256_json, write_bytes, write_json
 from label_efficiency.plan import REPOSITORY, Stage, Study, file_fingerprint
 
 FORMAT_VERSION = 1
@@ -75,6 +75,7 @@ class Ledger:
         record = self._records[stage.id]
         record |= {"state": FINISHED, "outputs": outputs, "seconds": round(seconds, 1)}
         self.write()
+        self._keep(stage)
 
     def seconds(self, stage_id: str) -> float | None:
         return self._records.get(stage_id, {}).get("seconds")
@@ -89,6 +90,16 @@ class Ledger:
             },
         }
         write_json(self.path, content)
+
+    def _keep(self, stage: Stage) -> None:
+        """Copy what the report needs of a finished stage to the study file's `results`, so that nothing can lose it."""
+        if not self.study.settings.get("results") or stage.kind not in _KEPT:
+            return
+        target = Path(self.study.settings["results"])
+        places = [self.path, *(self.study.output / path for path in stage.results)]
+        places += [path for path in (self.study.output / stage.output).glob("*.j*") if path.name in _CARDS]
+        for path in places:
+            write_bytes(target / path.relative_to(self.study.output), path.read_bytes())
 
     def _set_aside(self, stage: Stage) -> None:
         old = self.study.output / stage.output
@@ -106,6 +117,7 @@ def _planned(stage: Stage) -> dict:
 
 # Results that the report reads; pretraining checkpoints and weights may be thrown away once the runs are done.
 _KEPT = {"statistics", "constant_box", "train"}
+_CARDS = {"run.json", "weights.json"}
 
 
 @functools.cache

@@ -30,6 +30,7 @@ _KEYS = {
     "endpoint": False,
     "criterion": False,
     "resources": False,
+    "results": False,  # folder that gets a copy of all that the report needs, run by run
     "notes": False,
 }
 _ARM_KEYS = {"config", "weights", "options", "longer", "iterations", "percent"}
