@@ -1,8 +1,10 @@
 """The report from a study folder made by hand."""
 
 import csv
+import importlib.util
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -68,3 +70,16 @@ def test_the_same_folder_gives_the_same_page(study_folder):
 def test_a_folder_that_is_no_study_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"holds no study\.json"):
         build_report(tmp_path)
+
+
+def test_the_tool_writes_where_it_is_told_and_refuses_no_resamples(study_folder, tmp_path):
+    path = Path(__file__).resolve().parents[2] / "tools" / "report.py"
+    spec = importlib.util.spec_from_file_location("report_tool", path)
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    assert tool.main([str(study_folder), "--output", str(tmp_path / "page"), "--resamples", "20"]) == 0
+    page = (tmp_path / "page" / "report.html").read_text(encoding="utf-8")
+    assert 'href="../study/runs/simclr/10/seed1/"' in page
+    assert not (study_folder / "report.html").exists()
+    with pytest.raises(ValueError, match="--resamples 0 gives no interval"):
+        tool.main([str(study_folder), "--resamples", "0"])
