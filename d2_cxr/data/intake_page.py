@@ -35,7 +35,7 @@ table { border-collapse: collapse; margin: .6rem 0 } td, th { padding: .2rem .9r
 vertical-align: top; border-bottom: 1px solid #e3e7ec; overflow-wrap: anywhere } .n { text-align: right }
 .wide { overflow-x: auto } .census { display: flex; flex-wrap: wrap; gap: 0 2.5rem } .census h3 { font-size: .95rem;
 margin: .8rem 0 0 } .films { display: flex; flex-wrap: wrap; gap: 1rem } figure { margin: 0; width: 160px; font-size:
-12px } figure img { width: 160px; height: 160px; background: #000 } .none { width: 160px; height: 160px; background:
+12px } figure img { width: 160px; height: 160px; background: #000 } .none { width: 160px; height: 2.2rem; background:
 #f3d9d4; display: grid; place-items: center } .bad { color: #a4321f } .quiet { color: #5c6b7a }
 """
 
