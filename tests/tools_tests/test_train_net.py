@@ -34,7 +34,7 @@ def test_mistakes_are_refused_before_anything_is_written(tmp_path):
     for argv, error, message in (
         (["--config-file", "nowhere.yaml"], FileNotFoundError, r"nowhere\.yaml does not exist"),
         (["OUTPUT", str(output)], ValueError, "Non-existent key: OUTPUT"),
-        (["DATASETS.TRAIN", "('absent_train',)"], ValueError, "no data set 'absent_train'"),
+        (["DATASETS.TRAIN", "('nowhere_train',)"], ValueError, "no data set 'nowhere_train'"),
     ):
         with pytest.raises(error, match=message):
             train_net.main([*argv, *(["OUTPUT_DIR", str(output)] if "OUTPUT" not in argv else [])])
