@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
             logger.info("%s", cost.describe(study, ledger, costs, jobs, threads))
             if args.dry_run:
                 return 0
-            schedule.run(study, ledger, workers, costs)
+            schedule.run(study, ledger, workers, costs, jobs)
     finally:
         workers.shutdown(wait=False, cancel_futures=True)
     logger.info("Finished %d stages in %.0f s.", len(to_do), time.time() - began)

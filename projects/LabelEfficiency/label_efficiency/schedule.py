@@ -29,8 +29,8 @@ logger = logging.getLogger(__name__)
 _HERE = {"phantoms", "prepare", "statistics"}
 
 
-def run(study: Study, ledger: Ledger, workers, costs: dict[str, float]) -> None:
-    """Run everything that is not finished, each stage as soon as what it needs is there.
+def run(study: Study, ledger: Ledger, workers, costs: dict[str, float], jobs: int = 2) -> None:
+    """Run everything that is not finished, `jobs` side by side, each stage as soon as what it needs is there.
 
     Raises:
         ValueError, FileNotFoundError, RuntimeError: of the first stage that failed; stages that were running beside it
@@ -44,7 +44,7 @@ def run(study: Study, ledger: Ledger, workers, costs: dict[str, float]) -> None:
     with tqdm(total=round(total), bar_format=_BAR, mininterval=interval, maxinterval=interval) as bar:
         while (pending and not failure) or running:
             if not failure:
-                pending = _start_ready(pending, running, study, ledger, workers, bar)
+                pending = _start_ready(pending, running, study, ledger, workers, bar, jobs)
             done, _ = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
             for future in done:
                 failure = _collect(future, running.pop(future), ledger, bar, costs) or failure
@@ -57,12 +57,12 @@ def run(study: Study, ledger: Ledger, workers, costs: dict[str, float]) -> None:
 _BAR = "{desc} {percentage:3.0f}%|{bar:20}| {elapsed}<{remaining}"
 
 
-def _start_ready(pending, running, study, ledger, workers, bar) -> list[Stage]:
+def _start_ready(pending, running, study, ledger, workers, bar, jobs: int) -> list[Stage]:
     """Start what can start; return what must wait. A stage of this process is over when this returns."""
     waiting_for = {stage.id for stage in pending} | {stage.id for stage, _ in running.values()}
     later = []
     for stage in pending:
-        if waiting_for & set(stage.needs):
+        if waiting_for & set(stage.needs) or len(running) >= jobs:
             later.append(stage)
             continue
         ledger.start(stage)
