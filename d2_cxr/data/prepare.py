@@ -21,6 +21,7 @@ from d2_cxr.data.manifest import FILM_SUFFIXES, Source
 from d2_cxr.data.plan import Plan, make_plan
 from d2_cxr.data.preprocess import Preprocess
 from d2_cxr.data.progress import Progress
+from d2_cxr.data.shortcuts import metadata_auroc
 
 logger = logging.getLogger(__name__)
 
@@ -176,7 +177,8 @@ def _finish(plan: Plan, state: Progress) -> dict[str, int]:
     manifest.write(plan.output / "manifest.csv", rows)
     state.write_timings()
     description = _description(plan, rows, lists, counts)
-    intake_page.write(plan.output, description, rows, lists.left_out)
+    audit = intake_page.shortcut_section(_header_audit(plan, rows))
+    intake_page.write(plan.output, description, rows, lists.left_out, audit)
     state.finish(description, {row["image_id"] for row in prepared})
     for note in lists.notes:
         logger.warning("%s: %s", plan.name, note)
@@ -209,6 +211,16 @@ def _description(plan: Plan, rows: Sequence[Mapping], lists: prepared_set.Assemb
         "images_fingerprint": artifacts.sha256_lines(f"{film} {sha256}" for film, sha256 in prepared),
         "annotations_fingerprint": artifacts.sha256_json(lists.files),
     }
+
+
+def _header_audit(plan: Plan, rows: Sequence[Mapping]) -> dict | None:
+    """Tell how well header fields alone predict that a film has a finding, or None where nothing can be told."""
+    if plan.annotations is None:
+        return None
+    found, normal = set(plan.annotations.finding_ids), set(plan.annotations.normal_ids)
+    read = [row for row in rows if row["outcome"] == "prepared" and row["image_id"] in found | normal]
+    patients = [(plan.patients or {}).get(row["image_id"], row["image_id"]) for row in read]
+    return metadata_auroc(read, [row["image_id"] in found for row in read], patients)
 
 
 def _counts(plan: Plan, rows: Sequence[Mapping]) -> dict[str, int]:
