@@ -72,7 +72,7 @@ def shortcut_section(audit: Mapping | None) -> str:
     if audit is None:
         return ""
     text = (
-        f"From header fields alone (transfer syntax, polarity, bits, size, spacing, window, rescale), a cross-validated "
+        "From header fields alone (transfer syntax, polarity, bits, size, spacing, window, rescale), a cross-validated "
         f"logistic regression tells films with findings from films without with AUROC {audit['auroc']:.2f} (95 % "
         f"{audit['low']:.2f} to {audit['high']:.2f}; {audit['films']} films, {audit['with_finding']} with findings). "
         "0.5 is chance; clearly more means that a film-level result on this set may rest on how films were made."
