@@ -16,6 +16,7 @@ import cv2
 from d2_cxr import artifacts
 from d2_cxr.data import manifest
 from d2_cxr.data.film_worker import encode_png
+from d2_cxr.data.similarity import near_copies
 
 _CENSUS = {
     "transfer_syntax": "Transfer syntax",
@@ -78,6 +79,31 @@ def shortcut_section(audit: Mapping | None) -> str:
         "0.5 is chance; clearly more means that a film-level result on this set may rest on how films were made."
     )
     return f"<h2>What the header gives away</h2><p>{escape(text)}</p>"
+
+
+def copies_section(output: Path, rows: Sequence[Mapping], homes: Mapping[str, str]) -> str:
+    """Return the section about prepared films that look like one another (`similarity.near_copies`).
+
+    Args:
+        output: the set's folder.
+        rows: of the manifest.
+        homes: film -> the lists in which it stands.
+    """
+    prepared = [row for row in rows if row["outcome"] == "prepared"]
+    paths = [output / "images" / f"{row['image_id']}.png" for row in prepared]
+    pairs = near_copies(
+        [row["perceptual_hash"] for row in prepared], lambda index: cv2.imread(str(paths[index]), cv2.IMREAD_GRAYSCALE)
+    )
+    if not pairs:
+        return ""
+    figures = []
+    for first, second, alike in pairs[:_MOST_SHOWN]:
+        for index in (first, second):
+            film = prepared[index]["image_id"]
+            text = f"{film} ({homes.get(film, 'no list')}), correlation {alike:.3f}"
+            figures.append(f"<figure>{thumbnail(paths[index])}<figcaption>{escape(text)}</figcaption></figure>")
+    text = "Pairs that are one film, as it seems, side by side. Where one is learned from, the other is no test."
+    return f'<h2>Near copies ({len(pairs)} pairs)</h2><p>{text}</p><div class="films">{"".join(figures)}</div>'
 
 
 def _head(description: Mapping, rows: Sequence[Mapping]) -> str:

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from d2_cxr import artifacts
 from d2_cxr.data import film_array, intake_page, manifest, prepared_set, workers
 from d2_cxr.data.annotations import PROBLEMS
+from d2_cxr.data.coco import film_of
 from d2_cxr.data.images import kind_of
 from d2_cxr.data.manifest import FILM_SUFFIXES, Source
 from d2_cxr.data.plan import Plan, make_plan
@@ -177,8 +178,9 @@ def _finish(plan: Plan, state: Progress) -> dict[str, int]:
     manifest.write(plan.output / "manifest.csv", rows)
     state.write_timings()
     description = _description(plan, rows, lists, counts)
-    audit = intake_page.shortcut_section(_header_audit(plan, rows))
-    intake_page.write(plan.output, description, rows, lists.left_out, audit)
+    more = intake_page.copies_section(plan.output, rows, _homes(lists.files))
+    more += intake_page.shortcut_section(_header_audit(plan, rows))
+    intake_page.write(plan.output, description, rows, lists.left_out, more)
     state.finish(description, {row["image_id"] for row in prepared})
     for note in lists.notes:
         logger.warning("%s: %s", plan.name, note)
@@ -211,6 +213,16 @@ def _description(plan: Plan, rows: Sequence[Mapping], lists: prepared_set.Assemb
         "images_fingerprint": artifacts.sha256_lines(f"{film} {sha256}" for film, sha256 in prepared),
         "annotations_fingerprint": artifacts.sha256_json(lists.files),
     }
+
+
+def _homes(files: Mapping[str, dict]) -> dict[str, str]:
+    """Return film -> the parts in which it stands: "stratified/test, published/train"."""
+    homes: dict[str, list[str]] = {}
+    for path, content in sorted(files.items()):
+        if path != "readers.json":
+            for image in content["images"]:
+                homes.setdefault(film_of(image), []).append(path.removesuffix(".json"))
+    return {film: ", ".join(parts) for film, parts in homes.items()}
 
 
 def _header_audit(plan: Plan, rows: Sequence[Mapping]) -> dict | None:
