@@ -114,11 +114,15 @@ def savings_sentence(found: dict, percent: int = 100) -> str:
     if not found["known"]:
         return f"{arm} against {reference}: not known yet, runs are missing"
     goal = f"{reference}'s score at {percent} % of the labels ({found['reference_score']:.3f})"
-    low, high = found["interval"]
-    edges = f"{_share(low)} to {_share(high)}"
+    edges = _edges(found["interval"])
     if found["share"] is None:
         return f"{arm} does not reach {goal}; in {found['reached']:.0%} of the resamples it does (95 %: {edges})"
     return f"{arm} reaches {goal} with {_share(found['share'])} of the labels (95 %: {edges})"
+
+
+def _edges(interval: list) -> str:
+    low, high = map(_share, interval)
+    return low if low == high else f"{low} to {high}"
 
 
 def _share(value: float | None) -> str:
@@ -187,8 +191,7 @@ def _short(found: dict) -> str:
         return "not known"
     if found["reference_score"] < _NOTHING:
         return "nothing to reach"
-    low, high = found["interval"]
-    return f"{_share(found['share'])} ({_share(low)} to {_share(high)})"
+    return f"{_share(found['share'])} ({_edges(found['interval'])})"
 
 
 _NOTHING = 0.02  # a score that is as good as none

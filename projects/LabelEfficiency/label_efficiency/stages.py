@@ -206,7 +206,15 @@ def _weights(weights: str, study_dir: Path) -> str:
 
 
 def _tidy(run: Path) -> None:
-    """Drop what only resuming needs: intermediate checkpoints with their optimizer state."""
+    """Drop what only resuming needs: intermediate checkpoints, and the optimizer's state in the last one."""
+    import torch
+
+    from d2_cxr.checkpoint.loading import load_weights_file
+
+    final = run / "model_final.pth"
+    content = load_weights_file(final)
+    if content.pop("trainer", None) is not None:
+        artifacts.write_with(final, lambda temporary: torch.save(content, temporary))
     for path in run.glob("model_[0-9]*.pth"):
         path.unlink()
     (run / "last_checkpoint").unlink(missing_ok=True)
