@@ -33,7 +33,7 @@ _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; color: #1c2733 }
 h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin-top: 2.2rem }
 table { border-collapse: collapse; margin: .6rem 0 } td, th { padding: .2rem .9rem .2rem 0; text-align: left;
-vertical-align: top; border-bottom: 1px solid #e3e7ec; overflow-wrap: anywhere } .n { text-align: right }
+vertical-align: top; border-bottom: 1px solid #e3e7ec; overflow-wrap: break-word } .n { text-align: right }
 .wide { overflow-x: auto } .census { display: flex; flex-wrap: wrap; gap: 0 2.5rem } .census h3 { font-size: .95rem;
 margin: .8rem 0 0 } .films { display: flex; flex-wrap: wrap; gap: 1rem } figure { margin: 0; width: 160px; font-size:
 12px } figure img { width: 160px; height: 160px; background: #000 } .none { width: 160px; height: 2.2rem; background:
