@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 _SECONDS_A_PHANTOM = 0.12  # one core, 256 px, with its DICOM file
 _SECONDS_A_FILM = 0.03  # one core, prepared
 _IMPORTS = 12.0  # seconds of a fresh process
+_ENOUGH = 10.0  # seconds of timing; a ResNet-50 at 512 px takes as long for one step on two cores
 
 
 def estimate(study: Study, ledger: Ledger, workers, threads: int) -> dict[str, float]:
@@ -190,6 +191,8 @@ def _median_seconds(step, repeats: int = 4) -> float:
     step()  # the first call compiles kernels and fills caches
     seconds = []
     for _ in range(repeats):
+        if sum(seconds) > _ENOUGH:
+            break
         began = time.perf_counter()
         step()
         seconds.append(time.perf_counter() - began)
