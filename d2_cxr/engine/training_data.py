@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import cv2
 import torch
 from detectron2.data import DatasetCatalog, build_detection_test_loader, build_detection_train_loader
 
@@ -73,6 +74,7 @@ def categories_of(films: Sequence[dict]) -> list[set[int]]:
 
 def build_train_loader(cfg, films: TrainingFilms, seed: int):
     """Return Detectron2's loader over the films, and the sampler, whose `start` resume sets before the first batch."""
+    _leave_opencv_one_thread(cfg)
     sampler = PositionedSampler(films.factors, seed=seed)
     dataset = FilmDataset(films.films, CXRMapper.from_config(cfg, is_train=True, seed=seed))
     loader = build_detection_train_loader(
@@ -92,6 +94,7 @@ def build_test_loader(cfg, name: str, with_boxes: bool = False):
     Args:
         with_boxes: films with findings only, their boxes as `instances`, unaugmented: for the loss on them.
     """
+    _leave_opencv_one_thread(cfg)
     films = list(DatasetCatalog.get(name))
     normals = normals_beside(name) if cfg.CXR.TEST_NORMALS and not with_boxes else None
     films += DatasetCatalog.get(normals) if normals else []
@@ -106,3 +109,9 @@ def build_test_loader(cfg, name: str, with_boxes: bool = False):
 def _normals(cfg) -> list[dict]:
     names = dict.fromkeys(companion(name, "normal_train") for name in cfg.DATASETS.TRAIN)
     return [{**film, "annotations": []} for name in names for film in DatasetCatalog.get(name)]
+
+
+def _leave_opencv_one_thread(cfg) -> None:
+    """Do it before the fork: a worker that inherits OpenCV's thread pool waits for threads that it does not have."""
+    if cfg.DATALOADER.NUM_WORKERS:
+        cv2.setNumThreads(1)

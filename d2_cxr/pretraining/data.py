@@ -136,19 +136,16 @@ class EpochSampler(Sampler):
 
 def make_loader(dataset: TwoViews, sampler: EpochSampler, num_workers: int, pin_memory: bool) -> DataLoader:
     """Return a loader of (numbers (B,), views uint8 (B, 2, S, S), targets (B,)); workers stay alive between epochs."""
+    if num_workers:
+        # Before the fork: a worker that inherits OpenCV's thread pool waits for threads that it does not have.
+        cv2.setNumThreads(1)
     return DataLoader(
         dataset,
         batch_sampler=sampler,
         num_workers=num_workers,
         persistent_workers=num_workers > 0,
         pin_memory=pin_memory,
-        worker_init_fn=_one_thread if num_workers else None,
     )
-
-
-def _one_thread(_worker: int) -> None:
-    cv2.setNumThreads(1)  # OpenCV's own threads fight with the other workers
-    torch.set_num_threads(1)
 
 
 def write_view_sheet(settings: Mapping, output: str | os.PathLike, num_pairs: int = 16) -> Path:

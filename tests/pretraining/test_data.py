@@ -1,3 +1,4 @@
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -77,6 +78,8 @@ def test_too_few_films_for_a_batch_say_what_would_fit():
 
 
 def test_views_do_not_depend_on_the_number_of_workers(films):
+    cv2.setNumThreads(2)
+    cv2.GaussianBlur(np.zeros((2000, 2000), np.uint8), (0, 0), 9)  # starts OpenCV's threads, which a fork loses
     batches = []
     for num_workers in (0, 2):
         dataset = TwoViews(films, RULES, seed=0)
