@@ -23,7 +23,6 @@ setup(
     packages=find_packages(include=("d2_cxr", "d2_cxr.*")),
     package_data={"d2_cxr": ["report/templates/*"]},
     install_requires=[
-        "faster-coco-eval>=1.6",
         "fvcore>=0.1.5",
         "imagecodecs>=2024.1",
         "iopath>=0.1.9",
@@ -51,6 +50,13 @@ setup(
             "torchmetrics>=1.2",
         ],
         "slurm": ["submitit>=1.5"],
-        "dev": ["hypothesis>=6.100", "pydicom-data>=1.0", "pytest>=8", "ruff>=0.5", "torchxrayvision>=1.3"],
+        "dev": [
+            "faster-coco-eval>=1.6",
+            "hypothesis>=6.100",
+            "pydicom-data>=1.0",
+            "pytest>=8",
+            "ruff>=0.5",
+            "torchxrayvision>=1.3",
+        ],
     },
 )

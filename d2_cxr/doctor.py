@@ -38,7 +38,6 @@ _PACKAGES = (
     ("pandas", "label tables", "pip install pandas", True),
     ("iterstrat", "stratified splits", "pip install iterative-stratification", True),
     ("pycocotools", "reference COCO metrics", "pip install pycocotools", True),
-    ("faster_coco_eval", "fast COCO metrics", "pip install faster-coco-eval", True),
     ("torch", "training", "pip install torch torchvision, the build for your hardware", True),
     ("torchvision", "RoIAlign, NMS", "pip install torchvision, the release that belongs to your torch", True),
     ("detectron2", "the detector", "python tools/install_detectron2.py", True),
