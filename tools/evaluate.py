@@ -26,6 +26,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--root", metavar="DIR", help="folder of prepared sets; default: $DETECTRON2_DATASETS")
     parser.add_argument("--compare", metavar="OTHER", help="another run's results or matches.npz: differences, p")
     parser.add_argument("--thresholds", metavar="FILE", help="thresholds.json chosen on other films, to report at")
+    parser.add_argument(
+        "--groups", metavar="CSV:COLUMN", help="also within groups of films: a table with image_id and COLUMN (view)"
+    )
     parser.add_argument("--output", metavar="DIR", help="default: the folder of --results")
     parser.add_argument("--resamples", type=int, default=1000, metavar="N", help="bootstrap resamples (1000)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the resamples (0)")
@@ -54,6 +57,7 @@ def main(argv: list[str] | None = None) -> int:
         false_positives=args.false_positives,
         resamples=args.resamples,
         seed=args.seed,
+        groups=args.groups,
     )
     logger.info("The evaluation is in %s", written)
     return 0

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from d2_cxr import artifacts
-from d2_cxr.evaluation import bootstrap, coco, errors, metrics, strata, thresholds
+from d2_cxr.evaluation import bootstrap, entries, errors, groups, metrics, strata, thresholds
 from d2_cxr.evaluation.constant_box import constant_box_results
 from d2_cxr.evaluation.matching import Matches, match
 from d2_cxr.evaluation.reader_comparison import compare_with_readers, read_twice
@@ -67,6 +67,7 @@ def evaluate(
     readers: Mapping | None = None,
     fusion: str = "mean",
     iou_threshold: float = 0.2,
+    grouping: groups.Grouping | None = None,
 ) -> Evaluation:
     """Evaluate COCO results against COCO truth.
 
@@ -79,16 +80,21 @@ def evaluate(
         chosen_thresholds: content of a `thresholds.json` from other films; adds `at_thresholds`.
         readers: COCO of single readers' boxes; adds `readers`, model and readers under one rule, where two have read.
         fusion, iou_threshold: how the readers' boxes were fused (`dataset.json`).
+        grouping: adds `groups`, metrics within groups of films.
 
     Raises:
-        ValueError: results and truth do not belong together; says where.
+        ValueError: results and truth do not belong together, or the grouping lacks films; says where.
     """
     matches = match(truth, results, normal_truth, normal_results, patients)
+    if grouping is not None:
+        groups.members(matches, grouping)  # a mistake shows before the resamples are computed
     weights = bootstrap.with_original(bootstrap.film_weights(matches, resamples, seed))
-    computation = _computation(matches, weights)
+    computation = entries.computation(matches, weights)
     document = {**_header(matches, dataset, resamples, seed), **_tables(computation), "rows": {}}
     document["strata"] = strata.by_truth_box(matches, weights)
     document["errors"] = errors.breakdown(matches)
+    if grouping is not None:
+        document["groups"] = groups.by_group(matches, weights, grouping)
     if chosen_thresholds is not None:
         document["at_thresholds"] = thresholds.report(matches, chosen_thresholds, dataset, weights)
     films = _all_films(truth, normal_truth)
@@ -101,7 +107,7 @@ def evaluate(
     if train_truth is not None:
         constant = constant_box_results(train_truth, films)
         baseline = match(truth, constant, normal_truth, None, patients)
-        document["rows"]["constant_box"] = _row(computation, _computation(baseline, weights))
+        document["rows"]["constant_box"] = _row(computation, entries.computation(baseline, weights))
     return Evaluation(document, matches, baseline)
 
 
@@ -113,10 +119,10 @@ def compare(ours: Matches, theirs: Matches, resamples: int = 1000, seed: int = 0
     """
     bootstrap.require_same_truth(ours, theirs)
     weights = bootstrap.with_original(bootstrap.film_weights(ours, resamples, seed))
-    a, b = _computation(ours, weights), _computation(theirs, weights)
+    a, b = entries.computation(ours, weights), entries.computation(theirs, weights)
     differences = {
         name: bootstrap.compared(a.overall(name), b.overall(name), metrics.is_interpolated(name))
-        for name in _defined_overall(ours)
+        for name in entries.defined_overall(ours)
     }
     return {"n": ours.num_films, "resamples": resamples, "seed": seed, "metrics": differences}
 
@@ -145,70 +151,17 @@ def _header(matches: Matches, dataset: str, resamples: int, seed: int) -> dict:
     }
 
 
-def _computation(matches: Matches, weights: np.ndarray) -> metrics.Computation:
-    return metrics.Computation(matches, weights, range(len(matches.class_names)))
-
-
 def _tables(computation: metrics.Computation) -> dict:
     """Return `metrics` and `per_class`."""
     matches = computation.matches
-    overall = {name: _overall_entry(computation, name) for name in _defined_overall(matches)}
+    overall = {name: entries.overall_entry(computation, name) for name in entries.defined_overall(matches)}
     per_class: dict[str, dict] = {name: _class_counts(matches, i) for i, name in enumerate(matches.class_names)}
     for metric in metrics.CLASS_METRICS:
         if metric.endswith("_with_normals") and not matches.has_normals:
             continue
-        values = computation.per_class(metric)
         for index, name in enumerate(matches.class_names):
-            per_class[name][metric] = _class_entry(matches, metric, index, values[index])
+            per_class[name][metric] = entries.class_entry(computation, metric, index)
     return {"metrics": overall, "per_class": per_class}
-
-
-def _defined_overall(matches: Matches) -> list[str]:
-    return [name for name, rule in metrics.OVERALL.items() if matches.has_normals or not rule.needs_normals]
-
-
-def _overall_entry(computation: metrics.Computation, name: str) -> dict:
-    rule = metrics.OVERALL[name]
-    values = computation.overall(name)
-    n = _count(computation.matches, rule.unit, rule.area)
-    entry = _entry(values, n, rule.unit, rule.definition, metrics.is_interpolated(name))
-    if rule.of is not None:
-        defined = np.isfinite(computation.per_class(rule.of))  # (C, 1 + B)
-        if rule.summary == "frequent":
-            frequent = metrics.frequent(computation.matches)
-            defined = defined[frequent]
-            entry["n"] = sum(_count(computation.matches, "boxes", 0, index) for index in np.flatnonzero(frequent))
-        entry["num_classes"] = int(defined[:, 0].sum())
-        entry["reduced_resamples"] = int((defined[:, 1:].sum(axis=0) < defined[:, 0].sum()).sum())
-    return entry
-
-
-def _class_entry(matches: Matches, metric: str, index: int, values: np.ndarray) -> dict:
-    rule = metrics.CLASS_METRICS[metric]
-    return _entry(values, _count(matches, rule.unit, rule.area, index), rule.unit, rule.definition, rule.interpolated)
-
-
-def _entry(values: np.ndarray, n: int, unit: str, definition: str, interpolated: bool) -> dict:
-    """Describe values (1 + B,): the original sample's, then the resamples'."""
-    defined = bool(np.isfinite(values[0]))
-    limits = bootstrap.interval(bootstrap.corrected(values, interpolated)) if defined else None
-    entry = {
-        "value": float(values[0]) if defined else None,
-        "interval": limits and [min(1.0, max(0.0, limit)) for limit in limits],
-        "n": n,
-        "unit": unit,
-        "undefined_resamples": int((~np.isfinite(values[1:])).sum()),
-        "definition": definition,
-    }
-    if interpolated and limits:
-        entry["bias"] = bootstrap.BIAS_OF_SAMPLE * float(bootstrap.resample_bias(values))
-    return entry
-
-
-def _count(matches: Matches, unit: str, area: int, index: int | None = None) -> int:
-    if unit == "films":
-        return matches.num_films
-    return int(coco.truth_boxes(matches, np.ones((matches.num_films, 1)), index, area)[0])
 
 
 def _class_counts(matches: Matches, index: int) -> dict:
@@ -219,16 +172,15 @@ def _class_counts(matches: Matches, index: int) -> dict:
 def _row(ours: metrics.Computation, theirs: metrics.Computation) -> dict:
     """Describe another predictor on the same films, and the model's difference to it under the same resamples."""
     other = theirs.matches
-    names = _defined_overall(other)
+    names = entries.defined_overall(other)
     return {
-        "metrics": {name: _overall_entry(theirs, name) for name in names},
+        "metrics": {name: entries.overall_entry(theirs, name) for name in names},
         "model_minus_row": {
             name: bootstrap.compared(ours.overall(name), theirs.overall(name), metrics.is_interpolated(name))
             for name in COMPARED
             if name in names
         },
         "per_class": {
-            name: {"AP50": _class_entry(other, "AP50", index, theirs.per_class("AP50")[index])}
-            for index, name in enumerate(other.class_names)
+            name: {"AP50": entries.class_entry(theirs, "AP50", index)} for index, name in enumerate(other.class_names)
         },
     }

@@ -10,6 +10,7 @@ from pathlib import Path
 from d2_cxr import artifacts
 from d2_cxr.evaluation import thresholds as operating
 from d2_cxr.evaluation.evaluate import Evaluation, compare, evaluate
+from d2_cxr.evaluation.groups import read_grouping
 from d2_cxr.evaluation.matching import Matches, match
 from d2_cxr.evaluation.named_truth import NamedTruth, load_named_truth, register_below
 
@@ -30,6 +31,7 @@ def evaluate_files(
     false_positives: float = operating.DEFAULT_RATE,
     resamples: int = 1000,
     seed: int = 0,
+    groups: str | None = None,
 ) -> Path:
     """Evaluate a results file on a named set and write evaluation.json, matches.npz, thresholds.json and figures.
 
@@ -40,6 +42,7 @@ def evaluate_files(
         other: results or matches.npz of another run; writes comparison.json.
         thresholds: thresholds.json from other films.
         false_positives: a film and class, for the thresholds.json that is written.
+        groups: CSV:COLUMN, a table with image_id and that column; adds metrics within groups of films.
 
     Returns:
         The path of evaluation.json.
@@ -52,6 +55,7 @@ def evaluate_files(
     named = load_named_truth(dataset)
     rows, normal_rows = read_results(results), _normal_rows(results, normal_results)
     chosen = artifacts.read_json(thresholds) if thresholds else None
+    grouping = read_grouping(groups) if groups else None
     normal = named.normal if normal_rows is not None else None
     evaluation = evaluate(
         named.truth,
@@ -66,6 +70,7 @@ def evaluate_files(
         readers=named.readers,
         fusion=named.fusion,
         iou_threshold=named.iou_threshold,
+        grouping=grouping,
     )
     comparison = None
     if other is not None:
@@ -128,6 +133,15 @@ def _log(document: Mapping, comparison: Mapping | None) -> None:
                 line += f"; minus the other {difference['difference']:+.3f} {_interval(difference['interval'])}"
                 line += f", p = {difference['p']:.3f}"
             logger.info(line)
+    for value, group in document.get("groups", {"groups": {}})["groups"].items():
+        logger.info("%s = %s, %d films:%s", document["groups"]["column"], value, group["num_films"], _group_line(group))
+
+
+def _group_line(group: Mapping) -> str:
+    shown = [(name, group["metrics"][name]) for name in _SHOWN if name in group["metrics"]]
+    return ";".join(
+        f" {name} {e['value']:.3f} {_interval(e['interval'])}" for name, e in shown if e["value"] is not None
+    )
 
 
 def _interval(limits: list[float] | None) -> str:

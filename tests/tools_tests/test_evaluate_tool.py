@@ -134,6 +134,24 @@ def test_thresholds_of_validation_are_reported(prepared, results, tmp_path):
     assert table["per_class"]["Mass"]["sensitivity"]["value"] > 0
 
 
+def test_metrics_within_groups_of_films(prepared, results, tmp_path, caplog):
+    table = tmp_path / "images.csv"
+    table.write_text("image_id,view\n" + "".join(f"film{n},{'AP' if n < 7 else 'PA'}\n" for n in range(1, 60)))
+    with caplog.at_level("INFO"):
+        assert run(prepared, results, "--groups", f"{table}:view") == 0
+    groups = json.loads((results.parent / "evaluation.json").read_text())["groups"]
+    assert groups["column"] == "view"
+    assert {value: group["num_films"] for value, group in groups["groups"].items()} == {"AP": 6, "PA": 18}
+    assert "view = PA, 18 films: AP50 0." in caplog.text
+    table.write_text("image_id,view\nfilm1,AP\n")
+    (results.parent / "evaluation.json").unlink()
+    for column, message in (("vew", "has no column 'vew'"), ("view", "23 of 24 evaluated films are not in the table")):
+        with pytest.raises(ValueError, match=message) as raised:
+            run(prepared, results, "--groups", f"{table}:{column}")
+        assert "\n" not in str(raised.value)
+    assert not (results.parent / "evaluation.json").exists()
+
+
 @pytest.mark.parametrize(
     "arguments, error, message",
     [
