@@ -2,6 +2,7 @@
 
     python projects/LabelEfficiency/run_study.py --config-file projects/LabelEfficiency/demo.yaml
 
+Keys of the study file are set on the command line as KEY=VALUE, the value in YAML: seeds=[0,1] data.dicom_dir=films
 What is finished is not done again; after a kill the same command goes on.
 """
 
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from label_efficiency import cost, schedule
 from label_efficiency.ledger import Ledger
-from label_efficiency.plan import Study, read_study
+from label_efficiency.plan import Study, check_inputs, read_study
 
 from d2_cxr.artifacts import read_json
 from d2_cxr.cli import run_tool
@@ -32,12 +33,14 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, help="stages side by side; default: the file's, else one a core")
     parser.add_argument("--threads", type=int, help="threads of each; default: the cores divided by --jobs")
     parser.add_argument("--dry-run", action="store_true", help="print the plan and its cost, and do nothing")
-    return parser.parse_args(argv)
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="of the study file, e.g. seeds=[0,1]")
+    return parser.parse_intermixed_args(argv)
 
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
-    study = read_study(args.config_file, args.output)
+    study = read_study(args.config_file, args.output, args.overrides)
+    check_inputs(study.settings)
     ledger = Ledger(study)
     to_do = ledger.to_do()
     if not to_do and not args.dry_run:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from label_efficiency.plan import pool_names, read_study, train_name
+from label_efficiency.plan import check_inputs, pool_names, read_study, train_name
 
 PROJECT = Path(__file__).resolve().parents[2] / "projects" / "LabelEfficiency"
 CONFIG = "configs/quick_schedules/demo_R_18.yaml"
@@ -93,6 +93,50 @@ def test_a_wrong_study_file_is_refused_in_one_line(tmp_path, changes, message):
     with pytest.raises(ValueError, match=message) as error:
         study(tmp_path, **changes)
     assert "\n" not in str(error.value)
+
+
+def test_keys_of_a_study_are_set_from_the_command_line(tmp_path):
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.safe_dump(STUDY))
+    texts = ["seeds=[3]", "same_ground.SOLVER.MAX_ITER=7", "data.prepare.size=32", "data.patients=a=b.csv"]
+    found = read_study(path, overrides=[*texts, "pretraining.simclr.options.optimizer.lr=0.1"]).settings
+    assert found["seeds"] == [3]
+    assert found["same_ground"] == {"SOLVER.MAX_ITER": 7}
+    assert found["data"]["prepare"] == {"size": 32}
+    assert found["data"]["patients"] == "a=b.csv"
+    assert found["pretraining"]["simclr"]["options"] == {"optimizer.lr": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("seeds", "no KEY=VALUE"),
+        ("seeds=0", "not a list of whole numbers"),
+        ("seeds.first=0", "holds no keys"),
+        ("seeds=[0", "no YAML"),
+        ("data.dicomdir=films", "data has the unknown key dicomdir"),
+        ("colour=blue", "unknown key colour"),
+    ],
+)
+def test_a_wrong_override_is_refused_in_one_line(tmp_path, text, message):
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.safe_dump(STUDY))
+    with pytest.raises(ValueError, match=message) as error:
+        read_study(path, overrides=[text])
+    assert "\n" not in str(error.value)
+
+
+def test_films_that_are_not_there_are_named_with_the_key(tmp_path):
+    found = read_study(PROJECT / "open_films.yaml", overrides=[f"data.dicom_dir={tmp_path}"])
+    with pytest.raises(FileNotFoundError, match=r"data\.annotations: there is no .*data\.annotations=PATH"):
+        check_inputs(found.settings)
+
+
+def test_open_films_pretrain_on_a_splits_training_films_and_on_those_without_annotations():
+    stages = {stage.id: stage for stage in read_study(PROJECT / "open_films.yaml").stages}
+    pool = ["open_opacity_split1_train_unlabeled", "open_opacity_split1_unlabeled"]
+    assert stages["pretrain/simclr/seed1"].settings["pool"] == pool
+    assert stages["train/random_longer/30/seed1"].settings["longer"]["pool"] == pool
 
 
 def test_a_missing_config_is_named(tmp_path):

@@ -94,10 +94,12 @@ def _seconds(stage: Stage, study: Study, timing: dict) -> float:
 
 
 def _num_films(study: Study) -> int:
-    """Films of a study: as many as are rendered, or as its prepared set says; 3000 where it is not there yet."""
+    """Films of a study: as many as are rendered or lie in its folder, or as its prepared set says; 3000 without one."""
     data = study.settings["data"]
     if "phantoms" in data:
         return data["phantoms"]["num_films"]
+    if "dicom_dir" in data:
+        return max(1, sum(path.is_file() for path in Path(data["dicom_dir"]).rglob("*")))
     from d2_cxr.data.datasets import builtin
 
     card = Path(data["root"]) if data.get("root") else builtin.set_folder(data["name"])

@@ -7,6 +7,7 @@ stages.py, what has been done already in ledger.py.
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -33,6 +34,7 @@ _KEYS = {
     "results": False,  # folder that gets a copy of all that the report needs, run by run
     "notes": False,
 }
+_DATA_KEYS = ("name", "prefix", "root", "phantoms", "dicom_dir", "annotations", "patients", "prepare", "split_seeds")
 _ARM_KEYS = {"config", "weights", "options", "longer", "iterations", "percent"}
 # What an arm may set for itself: the input convention that its weights demand, and the rate that was tuned for it.
 _ARM_OPTIONS = ("MODEL.PIXEL_MEAN", "MODEL.PIXEL_STD", "INPUT.FORMAT", "MODEL.RESNETS.STRIDE_IN_1X1", "SOLVER.BASE_LR")
@@ -72,8 +74,13 @@ class Study:
         return self.output / "report.html"
 
 
-def read_study(path: str | Path, output: str | Path | None = None) -> Study:
+def read_study(path: str | Path, output: str | Path | None = None, overrides: Sequence[str] = ()) -> Study:
     """Read and check a study file and lay out its stages.
+
+    Args:
+        path: the YAML file.
+        output: folder of the study instead of the file's.
+        overrides: KEY=VALUE, the value in YAML, e.g. "data.dicom_dir=films" or "seeds=[0, 1]".
 
     Raises:
         FileNotFoundError: the file, or a config that it names, is missing.
@@ -83,6 +90,8 @@ def read_study(path: str | Path, output: str | Path | None = None) -> Study:
     if not path.is_file():
         raise FileNotFoundError(f"there is no study file {path}")
     settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    for override in overrides:
+        _override(settings, override)
     _check(settings, path)
     output = Path(output or settings["output"])
     return Study(path, output, settings, tuple(_stages(settings)))
@@ -162,6 +171,40 @@ def _file_fingerprint(full: Path, modified: int, size: int) -> str:
     return sha256_file(full)
 
 
+def _override(settings: dict, text: str) -> None:
+    """Set a key of a study. Below `same_ground` and `options` the rest is one key: `same_ground.SOLVER.MAX_ITER=5`."""
+    dotted, equals, value = text.partition("=")
+    if not equals or not dotted:
+        raise ValueError(f"{text} is no KEY=VALUE, e.g. seeds=[0,1] or data.dicom_dir=films")
+    key, _, rest = dotted.partition(".")
+    target, walked = settings, []
+    while rest:
+        walked.append(key)
+        target = target.setdefault(key, {})
+        if not isinstance(target, dict):
+            raise ValueError(f"{text}: {'.'.join(walked)} is {target}, and holds no keys")
+        key, _, rest = (rest, "", "") if key in _FLAT else rest.partition(".")
+    try:
+        target[key] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{text}: the value is no YAML; put it in quotes") from error
+
+
+_FLAT = ("same_ground", "options")  # their keys hold dots themselves
+
+
+def check_inputs(settings: dict) -> None:
+    """Check that the films and tables that a study prepares are there, before anything is timed or written.
+
+    Raises:
+        FileNotFoundError: one is missing.
+    """
+    for key in ("dicom_dir", "annotations", "patients"):
+        path = settings["data"].get(key)
+        if path and not Path(path).exists():
+            raise FileNotFoundError(f"data.{key}: there is no {path}; give yours on the command line: data.{key}=PATH")
+
+
 def _check(settings, path: Path) -> None:
     if not isinstance(settings, dict):
         raise ValueError(f"{path} is not a study file: it holds no keys")
@@ -171,6 +214,12 @@ def _check(settings, path: Path) -> None:
     missing = [key for key, required in _KEYS.items() if required and key not in settings]
     if missing:
         raise ValueError(f"{path}: the key {missing[0]} is missing")
+    unknown = sorted(set(settings["data"]) - set(_DATA_KEYS))
+    if unknown:
+        raise ValueError(f"{path}: data has the unknown key {unknown[0]}; known are {', '.join(_DATA_KEYS)}")
+    seeds = settings["seeds"]
+    if not isinstance(seeds, list) or not seeds or not all(type(seed) is int for seed in seeds):
+        raise ValueError(f"{path}: seeds: {seeds} is not a list of whole numbers, e.g. [0, 1, 2]")
     for name, arm in settings["arms"].items():
         _check_arm(name, arm or {}, settings, path)
     wrong = [p for p in settings["labels"]["percent"] if p not in (*range(10, 100, 10), 100)]
