@@ -22,14 +22,18 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--config", required=True, help="a YAML of configs/pretraining/")
     parser.add_argument("--output", default="output/pretraining", help="folder of the run (%(default)s)")
     parser.add_argument("--dry-run", action="store_true", help="write 16 pairs of views as OUTPUT/views.png and stop")
+    parser.add_argument("--allow", metavar="FILE", help="ids of films, one a line, that may stay though held out, too")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings that differ from the config")
     return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
+    from d2_cxr.data import leakage
     from d2_cxr.pretraining.settings import read_settings
 
+    if args.allow:
+        leakage.allow(args.allow)
     settings = read_settings(args.config, args.overrides)
     if args.dry_run:
         from d2_cxr.pretraining.data import write_view_sheet

@@ -25,6 +25,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--num-machines", type=int, default=1, metavar="N")
     parser.add_argument("--machine-rank", type=int, default=0, metavar="RANK", help="of this machine, from 0")
     parser.add_argument("--dist-url", default="auto", metavar="URL", help="where the processes meet, for N machines")
+    parser.add_argument("--allow", metavar="FILE", help="ids of films, one a line, known to stand on both sides")
     parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config keys, after all options")
     return parser.parse_args(argv)
 
@@ -33,8 +34,11 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     from detectron2.engine import launch
 
+    from d2_cxr.data import leakage
     from d2_cxr.engine import trainer
 
+    if args.allow:
+        leakage.allow(args.allow)
     cfg = trainer.setup(args.config_file, args.opts)  # refused here, in one line, rather than in every process
     launch(
         trainer.run,

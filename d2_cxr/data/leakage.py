@@ -2,11 +2,13 @@
 
 A film is an exact copy where its file or its prepared pixels are equal to another's, byte by byte. A number learned
 with a test film in the pool is no test: so loading such a pool raises, and names the films. Films that may stay are
-listed in a file and allowed by `allow`, or the environment variable D2_CXR_ALLOW_LEAKS, which worker processes inherit.
+listed in a file and allowed by `allow` (`--allow FILE` of the tools that learn), or the environment variable
+D2_CXR_ALLOW_LEAKS, which worker processes inherit.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,7 +17,10 @@ from pathlib import Path
 from d2_cxr import artifacts
 from d2_cxr.data.datasets import builtin
 
+logger = logging.getLogger(__name__)
+
 ALLOW_VARIABLE = "D2_CXR_ALLOW_LEAKS"
+WAY_OUT = f"take them out, or list their ids in a file and give it with --allow FILE ({ALLOW_VARIABLE}=FILE)"
 _HELD_OUT = ("val", "test", "normal_val", "normal_test")
 _NAMED = 3  # films in an error; all of them in `find_leaks`
 
@@ -54,8 +59,11 @@ def refuse_leaks(pool: Sequence[str], held_out: Sequence[str] | None = None) -> 
     Raises:
         LeakageError: they do; names the first films.
     """
-    permitted = _permitted()
-    leaks = [leak for leak in find_leaks(pool, held_out) if leak.film not in permitted]
+    allowed = allowed_films()
+    found = find_leaks(pool, held_out)
+    leaks = [leak for leak in found if not allowed & {leak.film, leak.held_out_film}]
+    if len(found) > len(leaks):
+        logger.warning("%d films that give held-out films away are allowed to stay", len(found) - len(leaks))
     if leaks:
         films = sorted({leak.film for leak in leaks})
         shown = "; ".join(
@@ -63,8 +71,7 @@ def refuse_leaks(pool: Sequence[str], held_out: Sequence[str] | None = None) -> 
         )
         raise LeakageError(
             f"{', '.join(dict.fromkeys(leak.pool for leak in leaks))}: {len(films)} films give held-out films away "
-            f"({shown}{' ...' if len(leaks) > _NAMED else ''}); take them out, or list their ids in a file and give it "
-            "with --allow FILE"
+            f"({shown}{' ...' if len(leaks) > _NAMED else ''}); {WAY_OUT}"
         )
 
 
@@ -104,18 +111,28 @@ def held_out_names(names: Iterable[str]) -> list[str]:
 def allow(path: str | Path) -> None:
     """Allow, in this process and its children, the films whose ids stand in a file, one a line.
 
+    Either id will do, the pool's or that of the film given away.
+
     Raises:
         FileNotFoundError: no such file.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"{path} does not exist; list the films that may stay in it, one id a line")
+    _read_allowed(path)
     os.environ[ALLOW_VARIABLE] = str(Path(path).resolve())
 
 
-def _permitted() -> set[str]:
+def allowed_films() -> set[str]:
+    """Return the ids of the films that may stay, as `allow` or the environment says.
+
+    Raises:
+        FileNotFoundError: the environment names a file that is not there.
+    """
     path = os.environ.get(ALLOW_VARIABLE)
-    if not path:
-        return set()
+    return _read_allowed(path) if path else set()
+
+
+def _read_allowed(path: str | Path) -> set[str]:
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path} does not exist; list the films that may stay in it, one id a line")
     return {line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip()}
 
 

@@ -204,6 +204,7 @@ def _train(cfg, resume: bool) -> dict:
     seed = _seed(cfg, resume)
     seed_all_rng(seed + comm.get_rank())
     films = training_films(cfg)
+    weights_check.refuse_shared_films(cfg)
     plan = schedule.resolve(cfg, films.epoch_length)
     shown = preview.preview(films, cfg.DATALOADER.REPEAT_THRESHOLD, plan)
     preview.log_preview(shown)

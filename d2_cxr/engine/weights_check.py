@@ -10,6 +10,7 @@ from pathlib import Path
 from d2_cxr import artifacts
 from d2_cxr.checkpoint.loading import load_weights_file
 from d2_cxr.checkpoint.weights_card import WeightsCard, contradictions, zoo_card
+from d2_cxr.data import leakage
 from d2_cxr.data.datasets import builtin
 from d2_cxr.engine.setup import companion
 from d2_cxr.engine.weights_report import expected_tensors
@@ -88,17 +89,31 @@ def seen_films(films, cfg) -> list[str]:
     rows = films.numpy()
     sources = {row[:_HASH_BYTES].tobytes().hex() for row in rows}
     images = {row[_HASH_BYTES:].tobytes().hex() for row in rows}
-    names = [name for name in held_out_names(cfg) if _is_prepared(name)]
+    names = prepared_held_out(cfg)
+    allowed = leakage.allowed_films()
     digits = 2 * _HASH_BYTES
     met = [
         film["image_id"]
         for film in builtin.prepared_films(names)
-        if film["source_sha256"][:digits] in sources or film["image_sha256"][:digits] in images
+        if film["image_id"] not in allowed
+        and (film["source_sha256"][:digits] in sources or film["image_sha256"][:digits] in images)
     ]
     if not met:
         return []
     where = ", ".join(names)
-    return [f"it was trained on {len(met)} films of {where}, first: {met[0]}; only NAME_train* may be learned from"]
+    return [f"it was trained on {len(met)} films of {where}, first: {met[0]}; {leakage.WAY_OUT}"]
+
+
+def refuse_shared_films(cfg) -> None:
+    """Refuse training films that are held out, too, or copies or patients of those that are (`leakage.refuse_leaks`).
+
+    Raises:
+        LeakageError: names the first films.
+    """
+    pool = list(cfg.DATASETS.TRAIN)
+    if cfg.CXR.NORMAL_RATIO:
+        pool += dict.fromkeys(companion(name, "normal_train") for name in cfg.DATASETS.TRAIN)
+    leakage.refuse_leaks(pool, prepared_held_out(cfg))
 
 
 def films_of(weights: str):
@@ -149,14 +164,23 @@ def require_complete(model, loaded) -> None:
 
 
 def held_out_names(cfg) -> list[str]:
-    """Return the names whose films no training may see: validation and test of each training set, and DATASETS.TEST."""
+    """Return the names whose films no training may see: validation and test of each training set, CXR.VAL_DATASET and
+    DATASETS.TEST. Who names training films there looks at the fit, which is no test.
+    """
     parts = ("val", "test", "normal_val", "normal_test")
     names = [companion(name, part) for name in cfg.DATASETS.TRAIN for part in parts]
-    return list(dict.fromkeys([*names, *cfg.DATASETS.TEST]))
+    chosen = [name for name in (cfg.CXR.VAL_DATASET, *cfg.DATASETS.TEST) if name]
+    names += [name for name in chosen if "/train.json" not in builtin.parse_name(name).json_path]
+    return list(dict.fromkeys(names))
 
 
-def _is_prepared(name: str) -> bool:
-    return (builtin.set_folder(name) / builtin.parse_name(name).json_path).is_file()
+def prepared_held_out(cfg) -> list[str]:
+    """Return those of `held_out_names` that are prepared."""
+    return [
+        name
+        for name in held_out_names(cfg)
+        if (builtin.set_folder(name) / builtin.parse_name(name).json_path).is_file()
+    ]
 
 
 def _card(cfg, content: Mapping) -> WeightsCard | None:

@@ -1,3 +1,5 @@
+import shutil
+
 import pytest
 import torch
 
@@ -62,7 +64,7 @@ def test_another_size_only_warns(caplog):
 
 
 def test_weights_that_saw_test_films_are_refused(checked, tiny_set):
-    with pytest.raises(ValueError, match=r"it was trained on 5 films of .*tiny_cxr_test.*only NAME_train"):
+    with pytest.raises(ValueError, match=r"it was trained on 5 films of .*tiny_cxr_test.*--allow FILE"):
         checked(films=film_hashes(["tiny_cxr_test"]))
     with pytest.raises(ValueError, match="it was trained on 2 films"):
         checked(films=film_hashes(["tiny_cxr_normal_val"]))
@@ -74,6 +76,28 @@ def test_a_copy_of_a_test_film_in_another_file_is_found_by_its_pixels(checked, t
     films[:, :8] = 0  # other source files
     with pytest.raises(ValueError, match="it was trained on 5 films"):
         checked(films=films)
+
+
+def test_films_that_are_allowed_may_have_been_seen(checked, tiny_set, tmp_path, monkeypatch):
+    allowed = tmp_path / "allowed.txt"
+    allowed.write_text("\n".join(film["image_id"] for film in builtin.prepared_films(["tiny_cxr_test"])))
+    monkeypatch.setenv("D2_CXR_ALLOW_LEAKS", str(allowed))
+    assert checked(films=film_hashes(["tiny_cxr_test"])) is not None
+
+
+def test_training_films_that_are_test_films_too_are_refused(tiny_cfg, tiny_set, tmp_path):
+    shutil.copytree(tiny_set, tmp_path / "twin")  # the same pictures under another name
+    twin = ["CXR.DATASETS", f"[['twin_cxr', '{tmp_path / 'twin'}']]"]
+    weights_check.refuse_shared_films(tiny_cfg())
+    weights_check.refuse_shared_films(tiny_cfg("DATASETS.TEST", "('tiny_cxr_train',)"))  # a look at the fit
+    cfg = tiny_cfg("DATASETS.TRAIN", "('twin_cxr_train',)", "DATASETS.TEST", "('tiny_cxr_test',)", *twin)
+    weights_check.refuse_shared_films(cfg)
+    path = tmp_path / "twin/annotations/stratified/train.json"
+    test = artifacts.read_json(tmp_path / "twin/annotations/stratified/test.json")
+    artifacts.write_json(path, {**artifacts.read_json(path), "images": test["images"]})
+    with pytest.raises(ValueError, match=r"twin_cxr_train: 5 films give held-out films away .*--allow FILE") as error:
+        weights_check.refuse_shared_films(cfg)
+    assert "\n" not in str(error.value)
 
 
 def test_what_is_held_out_of_a_fraction_is_the_split_s(tiny_cfg):

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from d2_cxr import artifacts
 from d2_cxr.checkpoint.convert import ConversionRefused, convert_file
 from d2_cxr.checkpoint.loading import load_weights_file
 from d2_cxr.checkpoint.weights_card import read_card
+from d2_cxr.data import leakage
 from d2_cxr.pretraining import callbacks
 from d2_cxr.pretraining.train import pretrain
 
@@ -127,6 +129,24 @@ def test_the_tool_shows_views_and_refuses_in_one_line(prepared, tmp_path):
     assert not (tmp_path / "last.ckpt").exists()
     with pytest.raises(ValueError, match="method is 'dino'"):
         pretrain_simclr.main([*config, *data, "method=dino"])
+
+
+def test_the_tool_lets_films_stay_that_are_allowed(write_set, tmp_path, monkeypatch):
+    sys.path.insert(0, str(ROOT / "tools"))
+    import pretrain_simclr
+
+    leaky = write_set(tmp_path / "leaky", num_films=16, seed=7)
+    lists = leaky / "annotations/stratified"
+    train = artifacts.read_json(lists / "train.json")
+    artifacts.write_json(lists / "test.json", {**train, "images": train["images"][:1]})
+    config = ["--config", str(ROOT / "configs/pretraining/simclr_R_18_test.yaml"), "--output", str(tmp_path / "out")]
+    data = [f"sets=[[leaky,{leaky}]]", "datasets=[leaky_train_unlabeled]"]
+    with pytest.raises(ValueError, match=r"7film000 is the same file as 7film000 of leaky_test.*--allow FILE"):
+        pretrain_simclr.main([*config, "--dry-run", *data])
+    assert not (tmp_path / "out").exists()
+    monkeypatch.setenv(leakage.ALLOW_VARIABLE, "")  # put back afterwards
+    (tmp_path / "allowed.txt").write_text("7film000\n")
+    assert pretrain_simclr.main([*config, "--dry-run", "--allow", str(tmp_path / "allowed.txt"), *data]) == 0
 
 
 @pytest.mark.slow
