@@ -23,7 +23,7 @@ def numbers(tmp_path, capsys):
 
 
 def test_every_way_is_timed_and_finds_the_same_map(numbers):
-    assert list(numbers["seconds"]) == ["pycocotools_once", "faster_coco_eval_once", "match", "core", "everything"]
+    assert set(numbers["seconds"]) == {"pycocotools_once", "faster_coco_eval_once", "match", "core", "everything"}
     found = {name: value for name, value in numbers["mAP"].items() if value is not None}
     assert 0 < found["pycocotools_once"] < 1
     assert list(found.values()) == pytest.approx([found["pycocotools_once"]] * len(found), abs=1e-9)
