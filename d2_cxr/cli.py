@@ -3,24 +3,50 @@
 from __future__ import annotations
 
 import logging
+import os
+import select
 import sys
 from collections.abc import Callable
 from pathlib import Path
+
+_CLOSED_PIPE = 141  # 128 + SIGPIPE, what a shell reports of any program whose reader has gone
 
 
 def run_tool(main: Callable[[], int | None]) -> None:
     """Run a tool's `main` and leave the process; a wrong input ends in one line on stderr and exit code 2.
 
-    Only the kinds of error that a user or a file causes are shortened; anything else keeps its traceback, because it
-    is our mistake.
+    Only the kinds of error that a user, a file or the machine causes are shortened; anything else keeps its traceback,
+    because it is our mistake. Where the reader of our output has gone (`tool | head`), the tool ends without a word.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         code = main()
-    except (ValueError, FileNotFoundError, NotADirectoryError, FileExistsError, PermissionError) as error:
-        sys.stderr.write(f"{Path(sys.argv[0]).name}: error: {error}\n")
-        raise SystemExit(2) from None
+        sys.stdout.flush()  # here, where a closed pipe can still be told from a failure
+    except BrokenPipeError:
+        if not _stdout_is_closed():
+            raise  # another pipe, such as a worker's: our mistake
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains at its own last flush
+        raise SystemExit(_CLOSED_PIPE) from None
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] == "d2_cxr":
+            raise
+        _fail(f"{error}; python -m d2_cxr.doctor says what is missing")
+    except (ValueError, OSError) as error:  # UnknownDataSet, FilmRefused, ... are kinds of ValueError
+        _fail(error)
     except KeyboardInterrupt:
         sys.stderr.write("stopped; the same command goes on from here\n")
         raise SystemExit(130) from None
     raise SystemExit(code or 0)
+
+
+def _fail(error: object) -> None:
+    """Write the one line and leave with exit code 2."""
+    sys.stderr.write(f"{Path(sys.argv[0]).name}: error: {' '.join(str(error).split())}\n")
+    raise SystemExit(2) from None
+
+
+def _stdout_is_closed() -> bool:
+    """Whether stdout is a pipe that nobody reads; asked of the system, because an unbuffered stdout keeps no trace."""
+    asked = select.poll()
+    asked.register(sys.stdout.fileno(), 0)  # errors are told unasked
+    return any(event & select.POLLERR for _, event in asked.poll(0))
