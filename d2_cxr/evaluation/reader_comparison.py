@@ -55,8 +55,8 @@ def compare_with_readers(
 
     Returns:
         definition, pooled and by_reader {reader: ...}: num_films, reader and model {sensitivity,
-        false_positives_per_film}, model_minus_reader (sensitivity: difference, interval, p); and model_curve, the
-        FROC of the model against the same truth: sensitivity, false_positives_per_film.
+        false_positives_per_film: value, interval, n, unit}, model_minus_reader (sensitivity: difference, interval, p);
+        and model_curve, the FROC of the model against the same truth: sensitivity, false_positives_per_film.
 
     Raises:
         ValueError: no film of the truth was read by two readers.
@@ -172,10 +172,12 @@ def _compared(cases: Cases, weights: np.ndarray, hit_rule: str) -> dict:
     """Describe readers and model on the cases that `weights` (N, 1 + B) keep."""
     reader = _operating_point(cases.readers, weights, hit_rule)
     model = _operating_point(cases.matched, weights, hit_rule)
+    films, boxes = weights[:, 0].sum(), ranking.totals(cases.readers.gt_film, weights[:, :1])[0]
+    counted = {"sensitivity": (int(boxes), "boxes"), "false_positives_per_film": (int(films), "films")}
     return {
-        "num_films": int(weights[:, 0].sum()),
-        "reader": {key: _entry(values) for key, values in reader.items()},
-        "model": {key: _entry(values) for key, values in model.items()},
+        "num_films": int(films),
+        "reader": {key: _entry(values, *counted[key]) for key, values in reader.items()},
+        "model": {key: _entry(values, *counted[key]) for key, values in model.items()},
         "model_minus_reader": bootstrap.compared(model["sensitivity"], reader["sensitivity"], interpolated=False),
     }
 
@@ -191,11 +193,13 @@ def _operating_point(matches: Matches, weights: np.ndarray, hit_rule: str) -> di
     }
 
 
-def _entry(values: np.ndarray) -> dict:
+def _entry(values: np.ndarray, n: int, unit: str) -> dict:
     defined = bool(np.isfinite(values[0]))
     return {
         "value": float(values[0]) if defined else None,
         "interval": bootstrap.interval(values[1:]) if defined else None,
+        "n": n,
+        "unit": unit,
     }
 
 

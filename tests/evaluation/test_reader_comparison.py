@@ -39,6 +39,8 @@ def test_each_reader_is_held_against_the_others(one_film):
     assert point(table["by_reader"]["R1"]["reader"]) == (0.5, 0)
     assert point(table["by_reader"]["R2"]["reader"]) == (1, 1)
     assert point(table["pooled"]["reader"]) == (pytest.approx(2 / 3), 0.5)
+    counted = [(entry["n"], entry["unit"]) for entry in table["pooled"]["reader"].values()]
+    assert counted == [(3, "boxes"), (2, "films")]
 
 
 def test_the_model_answers_with_as_many_boxes(one_film):
