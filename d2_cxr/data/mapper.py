@@ -7,11 +7,8 @@ the sampler's stream alone: not on the number of workers, and not on where a run
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
-from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from detectron2.data import detection_utils
@@ -19,7 +16,7 @@ from detectron2.data import transforms as T
 from detectron2.structures import Boxes, BoxMode, Instances
 from torch.utils.data import Dataset
 
-from d2_cxr import artifacts
+from d2_cxr.data import film_array
 
 
 class CXRMapper:
@@ -59,7 +56,7 @@ class CXRMapper:
         Raises:
             FileNotFoundError, ValueError: the film's picture is missing, or not of the size that the set's JSON says.
         """
-        pixels = _checked(read_prepared(film["file_name"]), film)
+        pixels = _checked(film_array.read(film["file_name"]), film)
         if self._is_train:  # Detectron2's augmentations draw from numpy's global generator
             np.random.seed(_mix(self._seed, position))
         image, transforms = self.image_of(pixels)
@@ -98,30 +95,6 @@ def compact(film: dict) -> dict:
     if "annotations" in film:
         kept["boxes"], kept["classes"] = _boxes_of(film)
     return kept
-
-
-def read_prepared(path: str) -> np.ndarray:
-    """Return a prepared film (H, W) uint8: its row of the set's memory-mapped array where there is one, else its PNG.
-
-    Raises:
-        FileNotFoundError: neither is there.
-    """
-    root, film = Path(path).parent.parent, Path(path).stem
-    array, rows = _open_array(root)
-    if array is not None and film in rows:
-        return np.array(array[rows[film]])  # a copy: the map is read-only and its pages are the system's to drop
-    pixels = cv2.imread(path, cv2.IMREAD_GRAYSCALE)
-    if pixels is None:
-        raise FileNotFoundError(f"{path} is missing or no picture; prepare its set again")
-    return pixels
-
-
-@functools.lru_cache(maxsize=8)
-def _open_array(root: Path) -> tuple[np.ndarray | None, dict[str, int]]:
-    if not ((root / "images.npy").is_file() and (root / "images.csv").is_file()):
-        return None, {}
-    rows = {row["image_id"]: index for index, row in enumerate(artifacts.read_csv(root / "images.csv"))}
-    return np.load(root / "images.npy", mmap_mode="r"), rows
 
 
 class _ResizeShortestEdge(T.ResizeShortestEdge):

@@ -9,6 +9,7 @@ import cv2
 import torch
 from detectron2.data import DatasetCatalog, build_detection_test_loader, build_detection_train_loader
 
+from d2_cxr.data import film_array
 from d2_cxr.data.datasets import builtin
 from d2_cxr.data.mapper import CXRMapper, FilmDataset
 from d2_cxr.data.samplers import PositionedSampler, film_repeat_factors, with_normals
@@ -49,7 +50,8 @@ def training_films(cfg) -> TrainingFilms:
     """Load the training films of a config and compute their repeat factors.
 
     Raises:
-        FileNotFoundError, ValueError: a set is missing or empty, or normal films are wanted and there are none.
+        FileNotFoundError: a set or a film is missing, of those to be tested on, too.
+        ValueError: a set is empty, or normal films are wanted and there are none.
     """
     findings = [film for name in cfg.DATASETS.TRAIN for film in DatasetCatalog.get(name)]
     if not findings:
@@ -64,6 +66,8 @@ def training_films(cfg) -> TrainingFilms:
     factors = film_repeat_factors(categories_of(findings), threshold)
     normals = _normals(cfg) if cfg.CXR.NORMAL_RATIO else []
     factors = with_normals(factors, len(normals), cfg.CXR.NORMAL_RATIO)
+    tested = builtin.prepared_films(cfg.DATASETS.TEST)  # their absence shows now, not after the last step
+    film_array.require_films(film["file_name"] for film in findings + normals + tested)
     return TrainingFilms(findings, normals, factors, builtin.class_names(cfg.DATASETS.TRAIN[0]))
 
 

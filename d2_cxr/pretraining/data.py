@@ -16,7 +16,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from d2_cxr import artifacts
-from d2_cxr.data import leakage
+from d2_cxr.data import film_array, leakage
 from d2_cxr.data.datasets import builtin
 from d2_cxr.drawing import contact_sheet
 from d2_cxr.pretraining.settings import view_rules
@@ -35,6 +35,7 @@ def load_films(names: Sequence[str], sets: Sequence[Sequence[str]] = ()) -> list
 
     Raises:
         ValueError: no name, a name of a held-out split, no film, or films and patients shared with val or test.
+        FileNotFoundError: a set that is not prepared, or a film that is missing from it.
     """
     if not names:
         raise ValueError("datasets is empty; name at least one, e.g. datasets=[vindr_cxr_train_unlabeled]")
@@ -49,42 +50,9 @@ def load_films(names: Sequence[str], sets: Sequence[Sequence[str]] = ()) -> list
         raise ValueError(error.args[0]) from error
     if not films:
         raise ValueError(f"{', '.join(names)} hold no film")
+    film_array.require_films(films)
     leakage.refuse_leaks(list(names))
     return sorted(films.values(), key=lambda film: (film["image_id"], film["file_name"]))
-
-
-class FilmReader:
-    """Grey films, uint8 (H, W), by number, from memory-mapped arrays where the prepared set has them."""
-
-    def __init__(self, films: Sequence[dict]):
-        self.files = [Path(film["file_name"]) for film in films]
-        self._arrays: dict[Path, tuple[np.ndarray, dict[str, int]] | None] = {}
-
-    def __getitem__(self, number: int) -> np.ndarray:
-        file = self.files[number]
-        array = self._array(file.parents[1])
-        if array is not None:
-            pixels, rows = array
-            return np.asarray(pixels[rows[file.stem]])
-        film = cv2.imread(str(file), cv2.IMREAD_GRAYSCALE)
-        if film is None:
-            raise FileNotFoundError(f"{file} is missing or no image; prepare the set again")
-        return film
-
-    def _array(self, root: Path):
-        if root not in self._arrays:
-            self._arrays[root] = _open_array(root)
-        return self._arrays[root]
-
-    def __getstate__(self):
-        return {"files": self.files, "_arrays": {}}  # a worker maps the file itself
-
-
-def _open_array(root: Path):
-    if not (root / "images.npy").is_file() or not (root / "images.csv").is_file():
-        return None
-    rows = {row["image_id"]: number for number, row in enumerate(artifacts.read_csv(root / "images.csv"))}
-    return np.load(root / "images.npy", mmap_mode="r"), rows
 
 
 class TwoViews(Dataset):
@@ -92,7 +60,7 @@ class TwoViews(Dataset):
 
     def __init__(self, films: Sequence[dict], rules: ViewRules, seed: int):
         self.image_ids = [film["image_id"] for film in films]
-        self.reader = FilmReader(films)
+        self.files = [film["file_name"] for film in films]
         self.rules, self.seed = rules, seed
 
     def __len__(self) -> int:
@@ -100,7 +68,7 @@ class TwoViews(Dataset):
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[int, torch.Tensor, int]:
         epoch, number = key
-        views = two_views(self.reader[number], self.rules, self.seed, epoch, self.image_ids[number])
+        views = two_views(film_array.read(self.files[number]), self.rules, self.seed, epoch, self.image_ids[number])
         return number, torch.from_numpy(views), 0  # one class for all: solo-learn's online classifier needs a target
 
 
@@ -151,10 +119,10 @@ def make_loader(dataset: TwoViews, sampler: EpochSampler, num_workers: int, pin_
 def write_view_sheet(settings: Mapping, output: str | os.PathLike, num_pairs: int = 16) -> Path:
     """Write `views.png`: pairs of views as training would see them, first epoch, side by side; return its path."""
     films = load_films(settings["datasets"], settings["sets"])[:num_pairs]
-    reader, rules = FilmReader(films), view_rules(settings)
+    rules = view_rules(settings)
     views, captions = [], []
-    for number, film in enumerate(films):
-        views += list(two_views(reader[number], rules, settings["seed"], 0, film["image_id"]))
+    for film in films:
+        views += list(two_views(film_array.read(film["file_name"]), rules, settings["seed"], 0, film["image_id"]))
         captions += [f"{film['image_id'][:16]} {view}" for view in "ab"]
     sheet = contact_sheet(views, captions, columns=8, tile=160)
     path = Path(output) / "views.png"

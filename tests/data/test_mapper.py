@@ -11,8 +11,8 @@ from detectron2.data import transforms as T
 from detectron2.structures import BoxMode
 
 from d2_cxr import artifacts
-from d2_cxr.data import mapper as mapper_module
-from d2_cxr.data.mapper import CXRMapper, FilmDataset, compact, read_prepared
+from d2_cxr.data import film_array
+from d2_cxr.data.mapper import CXRMapper, FilmDataset, compact
 from d2_cxr.data.samplers import Draw
 
 FLIP = [T.RandomFlip(0.5)]
@@ -29,7 +29,6 @@ def film(tmp_path):
         {"bbox": box, "category_id": category, "iscrowd": crowd, "bbox_mode": BoxMode.XYWH_ABS}
         for box, category, crowd in boxes
     ]
-    mapper_module._open_array.cache_clear()
     return {"file_name": str(path), "height": 20, "width": 30, "image_id": 7, "annotations": annotations, "film": "a"}
 
 
@@ -37,7 +36,7 @@ def test_one_grey_channel_is_viewed_as_three(film):
     image = CXRMapper([], is_train=False)(film)["image"]
     assert image.shape == (3, 20, 30) and image.dtype == torch.uint8
     assert image.stride()[0] == 0  # no copy
-    assert torch.equal(image[0], torch.from_numpy(read_prepared(film["file_name"])))
+    assert torch.equal(image[0], torch.from_numpy(film_array.read(film["file_name"])))
 
 
 def test_boxes_become_corners_and_crowds_are_left_out(film):
@@ -49,7 +48,7 @@ def test_boxes_become_corners_and_crowds_are_left_out(film):
 def test_a_flip_moves_the_boxes_with_the_image(film):
     sample = CXRMapper([T.RandomFlip(1.0)], is_train=True)(film)
     assert sample["instances"].gt_boxes.tensor.tolist() == [[18, 3, 28, 8], [0, 10, 10, 20]]
-    assert np.array_equal(sample["image"][0].numpy(), read_prepared(film["file_name"])[:, ::-1])
+    assert np.array_equal(sample["image"][0].numpy(), film_array.read(film["file_name"])[:, ::-1])
 
 
 def test_augmentation_depends_on_seed_and_position_alone(film):
@@ -81,17 +80,16 @@ def test_a_film_of_the_right_size_is_not_resampled(film):
     cfg = get_cfg()
     cfg.INPUT.MIN_SIZE_TEST = 20
     mapper = CXRMapper.from_config(cfg, is_train=False)
-    _, transforms = mapper.image_of(read_prepared(film["file_name"]))
+    _, transforms = mapper.image_of(film_array.read(film["file_name"]))
     assert not transforms.transforms or isinstance(transforms.transforms[0], T.NoOpTransform)
 
 
 def test_the_memory_mapped_array_gives_the_same_film(film, tmp_path):
     from_png = CXRMapper([], is_train=False)(film)["image"].clone()
-    array = np.stack([np.zeros((20, 30), np.uint8), read_prepared(film["file_name"])])
+    array = np.stack([np.zeros((20, 30), np.uint8), film_array.read(film["file_name"])])
     np.save(tmp_path / "set" / "images.npy", array)
     artifacts.write_csv(tmp_path / "set" / "images.csv", [{"image_id": "z"}, {"image_id": "a"}], ["image_id"])
     (tmp_path / "set" / "images" / "a.png").unlink()
-    mapper_module._open_array.cache_clear()
     assert torch.equal(CXRMapper([], is_train=False)(film)["image"], from_png)
 
 

@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 import torch
 
-from d2_cxr.pretraining.data import EpochSampler, FilmReader, TwoViews, load_films, make_loader
+from d2_cxr.data import film_array
+from d2_cxr.pretraining.data import EpochSampler, TwoViews, load_films, make_loader
 from d2_cxr.pretraining.views import ViewRules
 
 RULES = ViewRules(size=32)
@@ -40,17 +41,20 @@ def test_an_unknown_name_is_one_line():
 def test_the_array_and_the_pngs_hold_the_same_films(write_set, tmp_path):
     with_array = write_set(tmp_path / "a", num_films=4, seed=2, array=True)
     films = load_films(["a_train"], [["a", str(with_array)]])
-    rows = [FilmReader(films)[number] for number in range(4)]
-    assert FilmReader(films)._array(with_array) is not None
+    rows = [film_array.read(film["file_name"]) for film in films]
+    assert film_array.open_array(with_array)[0] is not None
     (with_array / "images.npy").unlink()
-    for number, row in enumerate(rows):
-        assert np.array_equal(FilmReader(films)[number], row)
+    for film, row in zip(films, rows, strict=True):
+        assert np.array_equal(film_array.read(film["file_name"]), row)
 
 
-def test_a_missing_film_is_named(films):
-    reader = FilmReader([{**films[0], "file_name": films[0]["file_name"] + ".gone.png"}])
-    with pytest.raises(FileNotFoundError, match=r"gone\.png is missing"):
-        reader[0]
+def test_a_missing_film_is_named_before_training_starts(write_set, tmp_path):
+    root = write_set(tmp_path, num_films=4)
+    (root / "images/0film002.png").unlink()
+    with pytest.raises(FileNotFoundError, match=r"1 prepared films are missing, first: .*0film002\.png; prepare"):
+        load_films(["gap_train"], [["gap", str(root)]])
+    with pytest.raises(FileNotFoundError, match=r"0film002\.png is missing or no picture"):
+        film_array.read(root / "images/0film002.png")
 
 
 def test_an_epoch_is_a_permutation_that_its_number_decides():
