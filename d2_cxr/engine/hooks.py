@@ -69,6 +69,10 @@ class Validation(HookBase):
         self.best, self.best_iteration, self.waited = -math.inf, -1, 0
         self.history: list[dict] = []
 
+    def before_train(self) -> None:
+        if self._out_of_patience():  # a run that had stopped early, killed before its test
+            self.trainer.max_iter = self.trainer.start_iter
+
     def after_step(self) -> None:
         done = self.trainer.iter + 1
         if done % self._period == 0 or done >= self.trainer.max_iter:
@@ -95,9 +99,12 @@ class Validation(HookBase):
             return
         self.waited += 1
         logger.info("validation mAP %.2f; best %.2f, %d evaluations ago", value, self.best, self.waited)
-        if self._patience and self.waited >= self._patience and iteration + 1 < self.trainer.max_iter:
+        if self._out_of_patience() and iteration + 1 < self.trainer.max_iter:
             logger.info("stopped after %d iterations: no better for %d evaluations", iteration + 1, self.waited)
             self.trainer.max_iter = iteration + 1  # the trainer's loop and the hooks that follow go by it
+
+    def _out_of_patience(self) -> bool:
+        return bool(self._patience) and self.waited >= self._patience
 
     def state_dict(self) -> dict:
         return {

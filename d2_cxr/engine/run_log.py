@@ -24,7 +24,6 @@ def log_to(output_dir: str | Path, rank: int = 0) -> Iterator[None]:
     file.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s: %(message)s"))
     console = _console() if rank == 0 else None
     levels = {name: logging.getLogger(name).level for name in _LOGGERS}
-    levels = {name: logging.getLogger(name).level for name in _LOGGERS}
     for name in _LOGGERS:
         logger = logging.getLogger(name)
         logger.setLevel(logging.INFO)

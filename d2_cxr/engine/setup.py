@@ -61,6 +61,7 @@ def setup(config_file: str | Path = "", opts: Sequence[str] = (), output_dir: st
     _check_names(cfg)
     set_num_classes(cfg)
     _check_device(cfg)
+    _check_test_weights(cfg)
     return cfg
 
 
@@ -152,6 +153,13 @@ def _check_device(cfg: CfgNode) -> None:
         raise ValueError("SyncBN has no CPU implementation; use BN or GN for MODEL.*.NORM")
     if cfg.TEST.PRECISE_BN.ENABLED:
         raise ValueError("TEST.PRECISE_BN is not supported by this trainer; set TEST.PRECISE_BN.ENABLED False")
+
+
+def _check_test_weights(cfg: CfgNode) -> None:
+    if cfg.CXR.TEST_WEIGHTS not in ("last", "best"):
+        raise ValueError(f"CXR.TEST_WEIGHTS is {cfg.CXR.TEST_WEIGHTS!r}; it can be last or best")
+    if cfg.CXR.TEST_WEIGHTS == "best" and cfg.TEST.EVAL_PERIOD <= 0:
+        raise ValueError("CXR.TEST_WEIGHTS best is chosen on validation; set TEST.EVAL_PERIOD above 0")
 
 
 def _as_list(opts: Sequence[str]) -> list:

@@ -283,7 +283,10 @@ def _finish(trainer: Trainer, record: run_record.RunRecord) -> dict:
     """Choose thresholds on validation, put them into the card, test, and close the record."""
     cfg, checkpointer = trainer.cfg, trainer.checkpointer
     name = "model_final"
-    if cfg.CXR.TEST_WEIGHTS == "best" and trainer.validation is not None:
+    best = trainer.validation is not None and trainer.validation.best_iteration >= 0
+    if cfg.CXR.TEST_WEIGHTS == "best" and not best:
+        logger.warning("no validation gave a mAP, so none is best: the last weights are tested")
+    elif cfg.CXR.TEST_WEIGHTS == "best":
         name = "model_best"
         checkpointer.load(str(Path(cfg.OUTPUT_DIR) / "model_best.pth"), checkpointables=[])
     thresholds = _validation_thresholds(cfg, trainer.model)

@@ -1,4 +1,5 @@
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -77,6 +78,17 @@ def test_what_validation_knows_survives_a_checkpoint():
     other = validation([])
     other.load_state_dict(hook.state_dict())
     assert (other.best, other.best_iteration, other.waited) == (5.0, 0, 1)
+
+
+def test_a_run_that_had_stopped_early_does_not_train_on_when_resumed():
+    hook = validation([5.0, 4.0, 3.0], patience=2)
+    Loop([hook], 9)
+    for patience, end in ((2, 3), (5, 9)):  # 5: who asks for more patience gets it
+        other = validation([], patience=patience)
+        other.load_state_dict(hook.state_dict())
+        other.trainer = SimpleNamespace(start_iter=3, max_iter=9)
+        other.before_train()
+        assert other.trainer.max_iter == end
 
 
 def test_checkpoints_come_at_their_period_and_at_the_end():

@@ -1,7 +1,10 @@
+import shutil
+
 import pytest
 import torch
 
 from d2_cxr.engine.setup import companion, load_config, normals_beside, register_datasets, set_num_classes, setup
+from d2_cxr.engine.training_data import training_films
 
 
 def test_the_number_of_classes_comes_from_the_set(tiny_cfg):
@@ -97,3 +100,24 @@ def test_datasets_need_a_name_and_a_folder():
 def test_what_a_cpu_can_not_do_is_refused(tiny_cfg, key, value, message):
     with pytest.raises(ValueError, match=message):
         tiny_cfg(key, value)
+
+
+def test_the_best_weights_need_a_validation_that_chooses_them(tiny_cfg):
+    with pytest.raises(ValueError, match="TEST_WEIGHTS is 'Best'; it can be last or best"):
+        tiny_cfg("CXR.TEST_WEIGHTS", "Best")
+    with pytest.raises(ValueError, match=r"chosen on validation; set TEST\.EVAL_PERIOD above 0"):
+        tiny_cfg("CXR.TEST_WEIGHTS", "best", "TEST.EVAL_PERIOD", "0")
+
+
+def test_films_that_are_missing_stop_a_run_before_its_first_step(tiny_set, tiny_cfg, tmp_path):
+    shutil.copytree(tiny_set, tmp_path / "gap")
+    names = ["CXR.DATASETS", f"[['gap_cxr', '{tmp_path / 'gap'}']]"]
+    names += ["DATASETS.TRAIN", "('gap_cxr_train',)", "DATASETS.TEST", "('gap_cxr_test',)"]
+    cfg = tiny_cfg(*names)
+    assert len(training_films(cfg).findings) == 12
+    (tmp_path / "gap/images/film017.png").unlink()  # 12 for training, 4 for validation, then the test films
+    with pytest.raises(FileNotFoundError, match=r"1 prepared films are missing, first: .*film017\.png; prepare"):
+        training_films(cfg)
+    (tmp_path / "gap/annotations/stratified/test.json").unlink()
+    with pytest.raises(FileNotFoundError, match=r"data set gap_cxr_test: .*test\.json is missing"):
+        training_films(cfg)
