@@ -12,7 +12,8 @@ from d2_cxr.checkpoint.convert import ConversionRefused, convert_file
 from d2_cxr.checkpoint.loading import load_weights_file
 from d2_cxr.checkpoint.weights_card import read_card
 from d2_cxr.data import leakage
-from d2_cxr.pretraining import callbacks
+from d2_cxr.pretraining import callbacks, settings
+from d2_cxr.pretraining.method import build_method
 from d2_cxr.pretraining.train import pretrain
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -58,6 +59,34 @@ def test_its_weights_arrive_in_detectron2(finished, tmp_path):
         "classifier.bias", "classifier.weight",
         "projector.0.bias", "projector.0.weight", "projector.2.bias", "projector.2.weight",
     ]  # fmt: skip
+
+
+def test_a_loaded_detectors_features_are_the_simclr_networks(finished, tiny_config, tmp_path):
+    """From the network in solo-learn's method to the backbone in Detectron2's detector, as the tools do it."""
+    from detectron2.modeling import build_model
+
+    from d2_cxr.checkpoint import verify
+    from d2_cxr.engine.checkpointer import CXRCheckpointer
+    from d2_cxr.engine.setup import load_config
+
+    convert_file(finished, tmp_path / "w.pth")
+    cfg = load_config(ROOT / "configs/quick_schedules/demo_R_18.yaml", ["MODEL.DEVICE", "cpu"])
+    model = build_model(cfg)
+    weights = load_weights_file(tmp_path / "w.pth")["model"]
+    with pytest.raises(verify.ParityError, match="res2 differ"):  # still random
+        verify.detector_parity(model, weights)
+    CXRCheckpointer(model).load(str(tmp_path / "w.pth"))
+    method = build_method(settings.complete(tiny_config), 1)
+    method.load_state_dict(load_weights_file(finished)["state_dict"])
+    network, image = method.encoder.eval(), torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    bottom_up = model.backbone.bottom_up.eval()
+    with torch.no_grad():
+        ours = bottom_up(image)
+        x = network.maxpool(network.relu(network.bn1(network.conv1(image))))
+        for number in (1, 2, 3, 4):
+            x = getattr(network, f"layer{number}")(x)
+            assert (ours[f"res{number + 1}"] - x).abs().max() <= 1e-4 * x.abs().max()
+    assert max(verify.detector_parity(model, weights).values()) <= 1e-4
 
 
 def test_a_finished_run_is_not_repeated(finished, tiny_config):
