@@ -235,7 +235,9 @@ class TestDetectron2:
         assert metadata.json_file == str(tmp_path / "two/vindr_cxr/annotations/stratified/test.json")
         assert metadata.image_root == str(tmp_path / "two/vindr_cxr/images")
         assert metadata.prepared_root == str(tmp_path / "two/vindr_cxr")
-        assert metadata.evaluator_type == "cxr"
+        assert metadata.evaluator_type == "coco"  # so that Detectron2's own scripts evaluate it
+        for share in ("train_labeled_30", "train_unlabeled", "normal_test"):  # all of json_file would be wrong there
+            assert self.metadata.get(f"vindr_cxr_stratified_{share}").evaluator_type == "cxr"
         assert metadata.thing_classes == list(vindr_cxr.CLASS_NAMES)
         assert metadata.thing_dataset_id_to_contiguous_id == {n + 1: n for n in range(14)}
 

@@ -70,7 +70,7 @@ def test_the_real_detector_trains_at_512_pixels(tiny_set, tmp_path):
 @pytest.mark.skipif(
     not STOCK.is_file(), reason="Detectron2's own tools are missing: python tools/install_detectron2.py"
 )
-def test_detectron2s_own_script_trains_on_our_names(tiny_set, tmp_path):
+def test_detectron2s_own_script_trains_and_evaluates_on_our_names(tiny_set, tmp_path):
     """Only `import d2_cxr` and a registered set come from here; script, config and loader are Detectron2's."""
     script = (
         "import runpy, sys, d2_cxr; from d2_cxr.data.datasets.builtin import register_prepared; "
@@ -94,9 +94,9 @@ def test_detectron2s_own_script_trains_on_our_names(tiny_set, tmp_path):
             "ROI_HEADS": {"NAME": "StandardROIHeads", "IN_FEATURES": ["p3", "p4", "p5"], "NUM_CLASSES": 2},
             "ROI_BOX_HEAD": {"NAME": "FastRCNNConvFCHead", "NUM_FC": 1},
         },
-        "DATASETS": {"TRAIN": ["tiny_cxr_train"], "TEST": []},
+        "DATASETS": {"TRAIN": ["tiny_cxr_train"], "TEST": ["tiny_cxr_test"]},
         "DATALOADER": {"NUM_WORKERS": 0},
-        "INPUT": {"MIN_SIZE_TRAIN": [64]},
+        "INPUT": {"MIN_SIZE_TRAIN": [64], "MIN_SIZE_TEST": 64},
         "SOLVER": {"MAX_ITER": 2, "IMS_PER_BATCH": 2},
         "OUTPUT_DIR": str(tmp_path),
         "VERSION": 2,
@@ -104,6 +104,7 @@ def test_detectron2s_own_script_trains_on_our_names(tiny_set, tmp_path):
     artifacts.write_json(tmp_path / "stock.yaml", config)  # JSON is YAML
     run("-c", script, "--config-file", tmp_path / "stock.yaml")
     assert "model" in torch.load(tmp_path / "model_final.pth", weights_only=True)
+    assert (tmp_path / "inference/tiny_cxr_test/coco_instances_results.json").is_file()  # by COCOEvaluator
 
 
 def test_the_predictor_reads_real_dicom(finished, open_films, tmp_path):

@@ -219,11 +219,14 @@ def _register(set_name: str) -> None:
             if name in catalog.list():
                 catalog.remove(name)
         DatasetCatalog.register(name, _Loader(name))
-        metadata = MetadataCatalog.get(name)
+        metadata, named = MetadataCatalog.get(name), parse_name(name)
+        # Detectron2's own scripts evaluate "coco" names against all of json_file; of a share, or of films whose boxes
+        # must not be seen, that would be wrong, and "cxr" makes them say that they can not.
+        whole = named.kind == "boxes" and named.percent_labeled is None
         metadata.set(
-            json_file=str(folder / parse_name(name).json_path),
+            json_file=str(folder / named.json_path),
             image_root=str(folder / "images"),
-            evaluator_type="cxr",
+            evaluator_type="coco" if whole else "cxr",
             prepared_root=str(folder),
         )
         if classes:  # else Detectron2 learns them from the JSON when the set is loaded
