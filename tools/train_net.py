@@ -4,7 +4,7 @@ python tools/train_net.py --config-file configs/VinDr-CXR/faster_rcnn_R_50_FPN.y
 
 Compare repeat thresholds on validation, as the paper chose its 0.4:
 
-for t in 0 0.1 0.4; do python tools/train_net.py --config-file configs/VinDr-CXR/faster_rcnn_R_50_FPN.yaml \\
+for t in 0.0 0.1 0.4; do python tools/train_net.py --config-file configs/VinDr-CXR/faster_rcnn_R_50_FPN.yaml \\
     DATALOADER.REPEAT_THRESHOLD $t DATASETS.TEST '("vindr_cxr_val",)' OUTPUT_DIR output/repeat_$t; done
 """
 

@@ -1,4 +1,6 @@
 import importlib.util
+import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -40,6 +42,27 @@ def test_mistakes_are_refused_before_anything_is_written(tmp_path):
         with pytest.raises(error, match=message):
             train_net.main([*argv, *(["OUTPUT_DIR", str(output)] if "OUTPUT" not in argv else [])])
     assert not output.exists()
+
+
+def documented(path):
+    """Return the loop of a document that compares repeat thresholds, as one line a threshold."""
+    text = " ".join((ROOT / path).read_text().replace("\\", " ").split())
+    thresholds, command = re.search(r"for t in ([\d. ]+); do python tools/train_net\.py (.*?); done", text).groups()
+    return [command.replace("$t", threshold) for threshold in thresholds.split()]
+
+
+@pytest.mark.parametrize("path", ["tools/train_net.py", "docs/paper.md"])
+def test_the_documented_comparison_of_thresholds_is_a_config(path):
+    pytest.importorskip("detectron2", reason="Detectron2 is missing: python tools/install_detectron2.py")
+    from d2_cxr.engine.setup import load_config
+
+    found = []
+    for command in documented(path):
+        args = train_net.parse_args(shlex.split(command))
+        cfg = load_config(ROOT / args.config_file, args.opts)  # yacs takes 0 for no float
+        found.append((cfg.DATALOADER.REPEAT_THRESHOLD, cfg.OUTPUT_DIR))
+        assert cfg.DATASETS.TEST == ("vindr_cxr_val",)
+    assert found == [(0.0, "output/repeat_0.0"), (0.1, "output/repeat_0.1"), (0.4, "output/repeat_0.4")]
 
 
 def test_help_needs_no_heavy_import(capsys):
