@@ -50,6 +50,9 @@ def test_run_folders_hold_what_the_formats_say(study):
     tested = run / "inference" / "phantom_cxr_test"
     assert (tested / "matches.npz").is_file()
     assert json.loads((tested / "evaluation.json").read_text())["metrics"]["mAP"]["value"] is not None
+    selected = run / "val_selected" / "inference" / "phantom_cxr_test" / "evaluation.json"
+    assert (run / "model_best.pth").is_file() == selected.is_file()
+    assert selected.is_file()
     groups = json.loads((run / "weights.json").read_text())["groups"]
     assert {row["origin"] for name, row in groups.items() if "bottom_up" in name} == {"file"}
 

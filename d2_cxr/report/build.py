@@ -23,6 +23,7 @@ _TEMPLATES = Path(__file__).parent / "templates"
 
 # key of a row, head, kind of cell (templates/cells.html.j2)
 _SCORES = [(name, name, "interval") for name in tables.TABLE_1_METRICS]
+_VAL_SELECTED = [(name, name, "interval") for name in tables.VAL_SELECTED_METRICS]
 TABLE_1_COLUMNS = [
     ("arm", "initialisation", "text"),
     ("labels", "labels, %", "whole"),
@@ -68,14 +69,15 @@ def build_report(study_dir: str | Path, output: str | Path | None = None, resamp
     baseline = page.baseline(results)
     context = page.context(results, scores, output)
     rows = tables.table_1(results, scores, baseline)
-    context |= {"table_1": [_linked(row, output) for row in rows], "table_1_columns": _filled(TABLE_1_COLUMNS, rows)}
+    columns = _table_1_columns(context["val_selected"])
+    context |= {"table_1": [_linked(row, output) for row in rows], "table_1_columns": _filled(columns, rows)}
     context |= {"table_1_published": tables.table_1_published(), "table_1_published_columns": TABLE_1_PUBLISHED_COLUMNS}
     second = tables.table_2(results, scores)
     shown = [row for row in second if row["n"] >= MIN_PAIRS]
     context |= {"table_2": shown, "table_2_columns": TABLE_2_COLUMNS, "table_2_left": len(second) - len(shown)}
     context |= {"table_2_published": _published_2(), "table_2_published_columns": TABLE_2_PUBLISHED_COLUMNS}
     context["figures"] = pictures.figures(results, scores)
-    _write_csv(output / "report" / "table_1.csv", TABLE_1_COLUMNS[:-1], rows)
+    _write_csv(output / "report" / "table_1.csv", columns[:-1], rows)
     _write_csv(output / "report" / "table_2.csv", TABLE_2_COLUMNS, second)
     _write_csv(output / "report" / "classes.csv", context["class_columns"], context["classes"])
     found = context["criterion"]
@@ -98,6 +100,12 @@ def _render(context: Mapping) -> str:
     environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
     raw = {name: Markup((_TEMPLATES / f"report.{name}").read_text(encoding="utf-8")) for name in ("css", "js")}
     return environment.get_template("report.html.j2").render(style=raw["css"], script=raw["js"], **context)
+
+
+def _table_1_columns(val_selected: bool) -> list[tuple]:
+    """Table I's columns; those of val-selected weights stand behind the same scores of the last ones."""
+    place = next(index for index, column in enumerate(TABLE_1_COLUMNS) if column[0] == "mAP50") + 1
+    return [*TABLE_1_COLUMNS[:place], *(_VAL_SELECTED if val_selected else []), *TABLE_1_COLUMNS[place:]]
 
 
 def _linked(row: dict, output: Path) -> dict:

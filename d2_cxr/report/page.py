@@ -82,6 +82,7 @@ def context(results: StudyResults, scores: Scores, output: Path) -> dict:
         "density_command": published.PUBLISHED_DENSITY_COMMAND,
         "own_density": (results.statistics or {}).get("density"),
         "runs": [_run(run, output) for run in (*results.runs, *results.constant) if run.done],
+        "val_selected": bool((results.settings.get("evaluation") or {}).get("val_selected")),
         "stages": [_stage(results, stage) for stage in results.plan],
         "stage_columns": STAGE_COLUMNS,
         "study_yaml": yaml.safe_dump(results.settings, sort_keys=False, allow_unicode=True, width=110),

@@ -6,11 +6,13 @@ Only files of docs/formats.md, section 3, are read. A run that was planned and i
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from d2_cxr.artifacts import read_json
 from d2_cxr.evaluation.matching import Matches
+
+VAL_SELECTED = "val_selected"  # folder in a run's, with the evaluation of the weights that were best on validation
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,12 @@ class Run:
     @property
     def name(self) -> str:
         return f"{self.arm} {self.percent} % seed {self.seed}"
+
+    def val_selected(self) -> Run:
+        """The same run by its weights of the best validation; a gap where they were not tested."""
+        folder = self.folder / VAL_SELECTED
+        path = folder / "inference" / self.test / "evaluation.json"
+        return replace(self, folder=folder, evaluation=_read_if_there(path) if self.done else None)
 
     @functools.cached_property
     def matches(self) -> Matches:
@@ -67,6 +75,12 @@ class StudyResults:
     def select(self, arm: str, percent: int | None = None) -> list[Run]:
         """Finished runs of an arm, at one share of labels or at all."""
         return [run for run in self.runs if run.done and run.arm == arm and percent in (None, run.percent)]
+
+    def val_selected(self) -> StudyResults | None:
+        """The study by its runs' weights of the best validation; None where the study file does not ask for it."""
+        if not (self.settings.get("evaluation") or {}).get("val_selected"):
+            return None
+        return replace(self, runs=tuple(run.val_selected() for run in self.runs))
 
     def constant_for(self, run: Run) -> Run | None:
         """The constant box on the same test films."""

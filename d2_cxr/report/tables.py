@@ -24,6 +24,8 @@ TABLE_1_METRICS = {
 }
 # What the paper does not print: AR averaged over classes, as COCO means it, and film level.
 MORE_METRICS = {"AP75": "AP75", "AR, per class": "AR_100", "AP at IoU > .4 (VOC)": "AP40_vinbigdata"}
+# The same of the weights that were best on validation films, beside the last ones.
+VAL_SELECTED_METRICS = {"mAP, val-selected": "mAP", "mAP50, val-selected": "AP50"}
 
 
 def table_1(results: StudyResults, scores: Scores, baseline: str) -> list[dict]:
@@ -32,6 +34,9 @@ def table_1(results: StudyResults, scores: Scores, baseline: str) -> list[dict]:
     `share of the baseline` is mAP over that of the arm `baseline` with all labels.
     """
     by_metric = {name: curves(results, scores, metric) for name, metric in (TABLE_1_METRICS | MORE_METRICS).items()}
+    selected = results.val_selected()
+    if selected:
+        by_metric |= {name: curves(selected, scores, metric) for name, metric in VAL_SELECTED_METRICS.items()}
     reference = by_metric["mAP"].mean(baseline)[-1] if baseline in results.arms else np.nan
     rows = []
     for percent in reversed(results.percents):

@@ -85,6 +85,7 @@ def test_split_seeds_prepare_a_set_for_each_seed(tmp_path):
         ({"arms": {"a": {"config": CONFIG, "weights": "moco"}}}, "arm a needs moco"),
         ({"arms": {"a": {"config": CONFIG, "options": {"SOLVER.MAX_ITER": 9}}}}, "arms differ only in"),
         ({"arms": {"a": {}}}, "names no config"),
+        ({"evaluation": {"val_selected": True}}, "set same_ground: TEST.EVAL_PERIOD"),
         ({"labels": {"percent": [15]}}, "15 does not exist"),
         ({"pretraining": {"simclr": {"config": CONFIG, "pool": "test"}}}, "pool: test is not one of"),
     ],

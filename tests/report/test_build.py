@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from d2_cxr.artifacts import read_json, write_json
 from d2_cxr.report import build_report
 
 
@@ -48,6 +49,27 @@ def test_table_1_has_a_row_for_each_arm_and_share_and_the_constant_box(study_fol
     assert all(float(row["mAP50 low"]) <= float(row["mAP50 high"]) for row in rows)
     assert rows[0]["share of the baseline"] == "1.0"
     assert rows[0]["training films"] == "48"
+
+
+def test_val_selected_scores_stand_beside_the_last_ones_and_a_missing_one_is_a_gap(study_folder):
+    content = read_json(study_folder / "study.json")
+    content["study"]["evaluation"] = {"val_selected": True}
+    write_json(study_folder / "study.json", content)
+    runs = study_folder / "runs"
+    for seed in (0, 1):  # the better weights of simclr at 100 % stand for those that validation chose at 10 %
+        source = runs / "simclr" / "100" / f"seed{seed}" / "inference"
+        shutil.copytree(source, runs / "simclr" / "10" / f"seed{seed}" / "val_selected" / "inference")
+    page = build_report(study_folder, resamples=20).read_text(encoding="utf-8")
+    rows = {(row["initialisation"], row["labels, %"]): row for row in table(study_folder / "report" / "table_1.csv")}
+    assert rows["simclr", "10"]["mAP50, val-selected"] == rows["simclr", "100"]["mAP50"]
+    assert rows["simclr", "10"]["mAP, val-selected"] != rows["simclr", "10"]["mAP"]
+    assert rows["simclr", "100"]["mAP50, val-selected"] == ""
+    assert "whose labels come on top" in page
+    assert "planned runs are not there yet" not in page
+
+
+def test_a_study_that_did_not_ask_for_val_selected_weights_has_no_such_column(study_folder):
+    assert "val-selected" not in build_report(study_folder, resamples=20).read_text(encoding="utf-8")
 
 
 def test_a_missing_run_is_a_gap(study_folder):

@@ -88,8 +88,11 @@ def _seconds(stage: Stage, study: Study, timing: dict) -> float:
     if stage.kind == "pretrain":
         return _IMPORTS + num_views(stage.settings, films) * timing["pretrain_view"]
     if stage.kind == "train":
-        # Evaluation and loading take about a third more.
-        return _IMPORTS + 1.3 * _iterations(stage.settings, films, timing) * timing["detector_step"]
+        # Evaluation and loading take about a third more; a validation, a tenth of the films, forward only.
+        iterations = _iterations(stage.settings, films, timing)
+        validations = iterations // stage.settings["options"].get("TEST.EVAL_PERIOD", float("inf"))
+        steps = 1.3 * iterations + validations * 0.1 * films / timing["batch"] / 3
+        return _IMPORTS + steps * timing["detector_step"]
     return 3.0
 
 

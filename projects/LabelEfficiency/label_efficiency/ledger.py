@@ -98,6 +98,8 @@ class Ledger:
         target = Path(self.study.settings["results"])
         places = [self.path, *(self.study.output / path for path in stage.results)]
         places += [path for path in (self.study.output / stage.output).glob("*.j*") if path.name in _CARDS]
+        for name in ("evaluation.json", "matches.npz"):  # of weights that were tested beside the last ones
+            places += (self.study.output / stage.output).glob(f"*/inference/*/{name}")
         for path in places:
             write_bytes(target / path.relative_to(self.study.output), path.read_bytes())
 

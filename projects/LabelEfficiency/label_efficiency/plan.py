@@ -222,6 +222,12 @@ def _check(settings, path: Path) -> None:
         raise ValueError(f"{path}: seeds: {seeds} is not a list of whole numbers, e.g. [0, 1, 2]")
     for name, arm in settings["arms"].items():
         _check_arm(name, arm or {}, settings, path)
+    period = settings["same_ground"].get("TEST.EVAL_PERIOD", 0)
+    if (settings.get("evaluation") or {}).get("val_selected") and period <= 0:
+        raise ValueError(
+            f"{path}: evaluation: val_selected needs validations: set same_ground: TEST.EVAL_PERIOD to the iterations "
+            "between them"
+        )
     wrong = [p for p in settings["labels"]["percent"] if p not in (*range(10, 100, 10), 100)]
     if wrong:
         raise ValueError(f"{path}: labels: percent: {wrong[0]} does not exist; shares are 10, 20 ... 100")

@@ -161,8 +161,26 @@ def _train(stage: dict, study_dir: Path) -> dict:
     output = study_dir / stage["output"]
     cfg = trainer.setup(str(REPOSITORY / settings["config"]), detector_options(settings, study_dir), str(output))
     trainer.train(cfg, resume=True)
+    if settings["evaluation"].get("val_selected"):
+        _test_val_selected(cfg, output)
     _tidy(output)
     return {}
+
+
+def _test_val_selected(cfg, run: Path) -> None:
+    """Evaluate the weights that were best on validation films, too, into `val_selected/` of the run's folder."""
+    from d2_cxr.engine import trainer
+    from d2_cxr.report.reading import VAL_SELECTED
+
+    best = run / "model_best.pth"
+    folder = run / VAL_SELECTED
+    if not best.is_file():
+        logger.warning("%s is not there: no validation found a box; the report shows a gap", best)
+        return
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.OUTPUT_DIR, cfg.MODEL.WEIGHTS = str(folder), str(best)
+    trainer.evaluate_only(cfg)
 
 
 def detector_options(settings: dict, study_dir: Path) -> list:
