@@ -21,6 +21,9 @@ SOLO_LEARN = "solo-learn==1.0.2"  # its metadata demands torch 1.9.1, so never w
 
 def main(argv: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if argv is None else argv
+    if arguments in (["-h"], ["--help"]):
+        sys.stdout.write(__doc__)
+        return 0
     if len(arguments) != 1 or arguments[0].startswith("-"):
         sys.stderr.write(__doc__)
         return 2
