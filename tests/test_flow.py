@@ -77,8 +77,8 @@ def test_the_detector_predicts_on_a_dicom_film_in_its_own_pixels(study, tmp_path
         assert 0 <= y_min < y_max <= films[0]["height"]
 
 
-def start(output: Path) -> subprocess.Popen:
-    command = [sys.executable, "projects/LabelEfficiency/run_study.py"]
+def start(output: Path, *options: str) -> subprocess.Popen:
+    command = [sys.executable, "projects/LabelEfficiency/run_study.py", *options]
     command += ["--config-file", "projects/LabelEfficiency/test.yaml", "--output", str(output)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
@@ -130,4 +130,13 @@ def test_a_study_killed_at_ten_moments_ends_in_the_same_figures(study, tmp_path)
     assert interrupted >= 5, f"only {interrupted} kills came before the end"
     process = start(tmp_path)
     assert process.wait() == 0, process.communicate()[1][-2000:]
+    assert figures(tmp_path) == figures(study[0])
+
+
+@pytest.mark.slow
+def test_a_study_by_jobs_of_submitit_ends_in_the_same_figures(study, tmp_path):
+    pytest.importorskip("submitit")
+    process = start(tmp_path, "--cluster", "submitit-local")
+    assert process.wait() == 0, process.communicate()[1][-2000:]
+    assert len(list((tmp_path / "logs" / "submitit").glob("*_submitted.pkl"))) >= 6
     assert figures(tmp_path) == figures(study[0])

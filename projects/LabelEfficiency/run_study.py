@@ -22,6 +22,7 @@ from d2_cxr.artifacts import read_json
 from d2_cxr.cli import run_tool
 
 logger = logging.getLogger("run_study")
+_CLUSTER = "local: processes of this machine; slurm: jobs by submitit; submitit-local: the same jobs on this machine"
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -29,7 +30,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], epilog=example)
     parser.add_argument("--config-file", required=True, help="the study: demo.yaml, study.yaml, study_paper.yaml")
     parser.add_argument("--output", help="folder of the study; default: the file's `output`")
-    parser.add_argument("--cluster", default="local", help="local: processes of this machine; slurm: jobs by submitit")
+    parser.add_argument("--cluster", default="local", choices=("local", "slurm", "submitit-local"), help=_CLUSTER)
     parser.add_argument("--jobs", type=int, help="stages side by side; default: the file's, else one a core")
     parser.add_argument("--threads", type=int, help="threads of each; default: the cores divided by --jobs")
     parser.add_argument("--dry-run", action="store_true", help="print the plan and its cost, and do nothing")
@@ -82,7 +83,8 @@ def _workers(cluster: str, study: Study, jobs: int, threads: int, resources: dic
     if cluster == "local":
         return schedule.local_workers(jobs, threads)
     folder = Path(study.output) / "logs" / "submitit"
-    return schedule.SubmititWorkers(cluster, folder, jobs, threads, resources.get("slurm") or {})
+    executor, options = cluster.removeprefix("submitit-"), resources.get("slurm") or {}
+    return schedule.SubmititWorkers(executor, folder, jobs, threads, options)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Order, records, failures and logs of a study's stages, with stages that do nothing but write a file."""
 
+import operator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -61,6 +62,17 @@ def test_a_failing_stage_is_named_and_what_runs_beside_it_is_kept(study):
         schedule.run(study, ledger, Workers(), {})
     assert ledger.state(study.stages[2]) == FINISHED
     assert ledger.to_do() == {"pretrain", "train/b"}
+
+
+def test_jobs_by_submitit_give_results_and_a_users_mistake_in_one_line(tmp_path, monkeypatch):
+    pytest.importorskip("submitit")
+    monkeypatch.setenv("PYTHONPATH", "")  # restored afterwards; jobs find the project by it
+    workers = schedule.SubmititWorkers("local", tmp_path / "jobs", 2, 1, {})
+    right, wrong = workers.submit(operator.add, 40, 2), workers.submit(int, "many")
+    assert right.result(timeout=60) == 42
+    with pytest.raises(ValueError, match=r"^invalid literal for int\(\) with base 10: 'many'$"):
+        wrong.result(timeout=60)
+    workers.shutdown()
 
 
 def test_two_processes_do_not_run_one_study(tmp_path):

@@ -106,9 +106,13 @@ def _description(study: Study, running, pending) -> str:
 
 
 def run_in_worker(stage: dict, study_dir: str) -> dict:
-    """Run one stage with its output in a log file, alone: a second process on the same stage waits, then raises."""
+    """Run one stage with its output in a log file, alone: a second process on the same stage waits, then raises.
+
+    A worker of a start that was killed ends within a second; a job of a cluster goes on, and is waited for.
+    """
+    patience = float("inf") if "SUBMITIT_EXECUTOR" in os.environ else 60
     lock = Path(study_dir) / "locks" / f"{stage['id'].replace('/', '_')}.lock"
-    with _alone(lock, patience=60), stages.output_to(stages.log_path(Path(study_dir), stage["id"])):
+    with _alone(lock, patience=patience), stages.output_to(stages.log_path(Path(study_dir), stage["id"])):
         return stages.run_stage(stage, study_dir)
 
 
@@ -119,17 +123,25 @@ def local_workers(jobs: int, threads: int) -> ProcessPoolExecutor:
 
 
 class SubmititWorkers:
-    """The same `submit` on a cluster: every stage is a job. `cluster` is submitit's name: slurm, local, debug."""
+    """The same `submit` on a cluster: every stage is a job. `cluster` is submitit's name: slurm, or local."""
 
     def __init__(self, cluster: str, folder: Path, jobs: int, threads: int, options: dict):
+        """
+        Args:
+            folder: of the jobs' scripts, pickles and logs; seen by every node.
+            jobs: at most so many at once.
+            options: parameters of submitit's executor; without `timeout_min` a job may take a day.
+        """
         try:
             import submitit
         except ImportError as error:
             raise ValueError('--cluster slurm needs submitit: pip install -e ".[slurm]"') from error
+        _show_jobs_the_project()
         self._executor = submitit.AutoExecutor(folder=str(folder), cluster=cluster)
-        self._executor.update_parameters(cpus_per_task=threads, **options)
+        self._executor.update_parameters(**{"cpus_per_task": threads, "timeout_min": _A_DAY, **options})
         self._slots = threading.Semaphore(jobs)
         self._threads = threads
+        self._running: set = set()
 
     def submit(self, function, *arguments) -> Future:
         future: Future = Future()
@@ -140,17 +152,40 @@ class SubmititWorkers:
         with self._slots:
             try:
                 job = self._executor.submit(_submitted, self._threads, function, *arguments)
-                future.set_result(job.result())
-            except BaseException as error:
-                future.set_exception(RuntimeError(str(error)))
+                self._running.add(job)
+                found = job.result()
+                self._running.discard(job)
+            except BaseException as error:  # of submitit or of the cluster
+                found = RuntimeError(str(error))
+        if isinstance(found, BaseException):
+            future.set_exception(found)
+        else:
+            future.set_result(found)
 
     def shutdown(self, **_) -> None:
-        """Jobs end by themselves."""
+        """Cancel what still runs. Jobs of a process that was killed go on; those of the next start wait for them."""
+        for job in list(self._running):
+            if not job.done():
+                job.cancel()
+
+
+_A_DAY = 24 * 60  # minutes
+
+
+def _show_jobs_the_project() -> None:
+    """Let jobs, which inherit the environment, import this package: it lies beside the script and is not installed."""
+    project = str(Path(__file__).resolve().parents[1])
+    known = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path and path != project]
+    os.environ["PYTHONPATH"] = os.pathsep.join([project, *known])
 
 
 def _submitted(threads: int, function, *arguments):
+    """Run in a job; a user's mistake comes back as a value, because a job that fails has its traceback as message."""
     os.environ["OMP_NUM_THREADS"] = str(threads)
-    return function(*arguments)
+    try:
+        return function(*arguments)
+    except (ValueError, FileNotFoundError) as error:
+        return error
 
 
 @contextlib.contextmanager
