@@ -49,7 +49,7 @@ TABLE_2_COLUMNS = [
     ("n", "boxes or pairs", "whole"),
     ("films", "films both drew on", "whole"),
 ]
-MIN_PAIRS = 20  # rows on fewer pairs of boxes stand in the CSV alone
+MIN_COMMON_FILMS = 30  # readers who drew on fewer films together stand in the CSV alone
 TABLE_2_PUBLISHED_COLUMNS = [*TABLE_2_COLUMNS[:-1], ("row", "row", "text")]
 
 
@@ -73,8 +73,9 @@ def build_report(study_dir: str | Path, output: str | Path | None = None, resamp
     context |= {"table_1": [_linked(row, output) for row in rows], "table_1_columns": _filled(columns, rows)}
     context |= {"table_1_published": tables.table_1_published(), "table_1_published_columns": TABLE_1_PUBLISHED_COLUMNS}
     second = tables.table_2(results, scores)
-    shown = [row for row in second if row["n"] >= MIN_PAIRS]
-    context |= {"table_2": shown, "table_2_columns": TABLE_2_COLUMNS, "table_2_left": len(second) - len(shown)}
+    shown = [row for row in second if row["films"] is None or row["films"] >= MIN_COMMON_FILMS]
+    context |= {"table_2": shown, "table_2_columns": TABLE_2_COLUMNS, "min_common_films": MIN_COMMON_FILMS}
+    context["pairs_left_out"] = len({row["who"] for row in second} - {row["who"] for row in shown})
     context |= {"table_2_published": _published_2(), "table_2_published_columns": TABLE_2_PUBLISHED_COLUMNS}
     context["figures"] = pictures.figures(results, scores)
     _write_csv(output / "report" / "table_1.csv", columns[:-1], rows)

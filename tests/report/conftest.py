@@ -92,10 +92,16 @@ STATISTICS = {
     "agreement": [
         {
             "readers": ["R1", "R2"],
-            "images_both_drew": 20,
-            "pairs_all": {"n": 30, "mean": 0.58, "std": 0.28},
-            "pairs_iou>0.2": {"n": 25, "mean": 0.69, "std": 0.15},
-        }
+            "images_both_drew": 30,
+            "pairs_all": {"n": 40, "mean": 0.58, "std": 0.28},
+            "pairs_iou>0.2": {"n": 35, "mean": 0.69, "std": 0.15},
+        },
+        {
+            "readers": ["R1", "R3"],
+            "images_both_drew": 29,
+            "pairs_all": {"n": 90, "mean": 0.48, "std": 0.28},
+            "pairs_iou>0.2": {"n": 75, "mean": 0.59, "std": 0.15},
+        },
     ],
     "density": {"split": "stratified", "boxes": {"train": 1.5, "val": 1.5, "test": 1.5}},
     "example_films": [],

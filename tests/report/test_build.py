@@ -72,6 +72,15 @@ def test_a_study_that_did_not_ask_for_val_selected_weights_has_no_such_column(st
     assert "val-selected" not in build_report(study_folder, resamples=20).read_text(encoding="utf-8")
 
 
+def test_readers_with_few_films_in_common_stand_in_the_csv_alone(study_folder):
+    page = build_report(study_folder, resamples=20).read_text(encoding="utf-8")
+    assert "readers: R1–R2" in page
+    assert "readers: R1–R3" not in page
+    assert "1 pair of readers with fewer than 30 test films on which both drew is left out" in page
+    who = [row["who"] for row in table(study_folder / "report" / "table_2.csv")]
+    assert who.count("readers: R1–R2") == who.count("readers: R1–R3") == 2
+
+
 def test_a_missing_run_is_a_gap(study_folder):
     shutil.rmtree(study_folder / "runs" / "simclr" / "10")
     page = build_report(study_folder, resamples=20).read_text(encoding="utf-8")
