@@ -87,8 +87,13 @@ class EpochSampler(Sampler):
         self.num_films, self.batch_size, self.seed = num_films, batch_size, seed
         self.rank, self.world_size, self.epoch = rank, world_size, 0
 
+    @property
+    def sampler(self) -> EpochSampler:
+        """Itself: Lightning looks for `set_epoch` at a loader's `batch_sampler.sampler`, and nowhere else."""
+        return self
+
     def set_epoch(self, epoch: int) -> None:
-        """Lightning calls this at the start of each epoch, also after a restart."""
+        """Lightning calls this at the start of each epoch, also after a restart; else all epochs would be the first."""
         self.epoch = epoch
 
     def __len__(self) -> int:

@@ -90,6 +90,7 @@ def _train(settings: dict, films: Sequence[dict], identity: str, output: Path, b
     resumed = str(checkpoint) if checkpoint.is_file() else None
     if resumed:
         logger.info("going on from %s", checkpoint)
+        sampler.set_epoch(_epochs_done(checkpoint))  # Lightning does so after workers have begun to fetch
     trainer.fit(method, loader, ckpt_path=resumed)
     if trainer.is_global_zero:
         measured = {"precision": number_format, "precision_reason": reason}
@@ -244,6 +245,12 @@ def _refuse_another_run(checkpoint: Path, identity: str) -> None:
     found = (load_weights_file(checkpoint).get("d2_cxr") or {}).get("identity")
     if found != identity:
         raise ValueError(f"{checkpoint} belongs to a run of other settings or films; choose another --output")
+
+
+def _epochs_done(checkpoint: Path) -> int:
+    from d2_cxr.checkpoint.loading import load_weights_file
+
+    return load_weights_file(checkpoint)["epoch"] + 1  # Lightning stores the number, from 0, of the last whole epoch
 
 
 def _write_record(output: Path, settings, identity: str, films, epochs: int, steps: int, measured: Mapping) -> None:

@@ -13,6 +13,7 @@ from d2_cxr.checkpoint.loading import load_weights_file
 from d2_cxr.checkpoint.weights_card import read_card
 from d2_cxr.data import leakage
 from d2_cxr.pretraining import callbacks, settings
+from d2_cxr.pretraining.data import EpochSampler
 from d2_cxr.pretraining.method import build_method
 from d2_cxr.pretraining.train import pretrain
 
@@ -97,7 +98,21 @@ def test_a_finished_run_is_not_repeated(finished, tiny_config):
         pretrain({**tiny_config, "seed": 1}, finished.parent)
 
 
-def test_a_killed_run_ends_where_the_uninterrupted_one_does(finished, tiny_config, tmp_path, monkeypatch):
+@pytest.fixture
+def epochs(monkeypatch):
+    """The epochs of which batches were asked for, in order."""
+    asked, batches = [], EpochSampler.__iter__
+    monkeypatch.setattr(EpochSampler, "__iter__", lambda self: asked.append(self.epoch) or batches(self))
+    return asked
+
+
+def test_every_epoch_has_views_and_an_order_of_its_own(epochs, tiny_config, tmp_path):
+    """Lightning sets the epoch of what it finds at `batch_sampler.sampler`; else all epochs repeat the first."""
+    pretrain({**tiny_config, "epochs": 3}, tmp_path / "three")
+    assert epochs == [0, 1, 2]
+
+
+def test_a_killed_run_ends_where_the_uninterrupted_one_does(finished, epochs, tiny_config, tmp_path, monkeypatch):
     killed = tmp_path / "killed"
     write = callbacks.LastCheckpoint.on_train_epoch_end
 
@@ -105,14 +120,14 @@ def test_a_killed_run_ends_where_the_uninterrupted_one_does(finished, tiny_confi
         write(self, trainer, pl_module)
         raise MemoryError("killed")
 
-    monkeypatch.setattr(callbacks.LastCheckpoint, "on_train_epoch_end", write_and_die)
-    with pytest.raises(MemoryError):
+    with monkeypatch.context() as patch, pytest.raises(MemoryError):
+        patch.setattr(callbacks.LastCheckpoint, "on_train_epoch_end", write_and_die)
         pretrain(tiny_config, killed)
     assert not (killed / "pretraining.json").exists() and load_weights_file(killed / "last.ckpt")["epoch"] == 0
-    monkeypatch.undo()
     with pytest.raises(ValueError, match="belongs to a run of other settings"):
         pretrain({**tiny_config, "temperature": 0.5}, killed)
-    pretrain(tiny_config, killed)
+    pretrain({**tiny_config, "num_workers": 1}, killed)  # a worker fetches before Lightning sets the epoch
+    assert epochs == [0, 1]
     assert same(encoder(killed / "last.ckpt"), encoder(finished))
     losses = [
         [epoch["loss"] for epoch in json.loads((folder / "pretraining.json").read_text())["history"]]
