@@ -127,7 +127,7 @@ def test_a_killed_run_ends_where_the_uninterrupted_one_does(finished, epochs, ti
     with pytest.raises(ValueError, match="belongs to a run of other settings"):
         pretrain({**tiny_config, "temperature": 0.5}, killed)
     pretrain({**tiny_config, "num_workers": 1}, killed)  # a worker fetches before Lightning sets the epoch
-    assert epochs == [0, 1]
+    assert epochs[0] == 0 and set(epochs[1:]) == {1}
     assert same(encoder(killed / "last.ckpt"), encoder(finished))
     losses = [
         [epoch["loss"] for epoch in json.loads((folder / "pretraining.json").read_text())["history"]]
