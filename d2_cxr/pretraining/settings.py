@@ -60,6 +60,8 @@ def read_settings(path: str | os.PathLike, overrides: Sequence[str] = ()) -> dic
         FileNotFoundError, ValueError: no such file, a key that does not exist, a value that can not be.
     """
     from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
 
     from d2_cxr.checkpoint.loading import load_yaml
 
@@ -67,8 +69,13 @@ def read_settings(path: str | os.PathLike, overrides: Sequence[str] = ()) -> dic
     if wrong:
         raise ValueError(f"{wrong[0]!r} is no KEY=VALUE")
     given = OmegaConf.create(load_yaml(path) or {})
-    merged = OmegaConf.merge(given, OmegaConf.from_dotlist(list(overrides)))
-    return complete(OmegaConf.to_container(merged, resolve=True))
+    try:
+        merged = OmegaConf.merge(given, OmegaConf.from_dotlist(list(overrides)))
+        plain = OmegaConf.to_container(merged, resolve=True)
+    except (OmegaConfBaseException, YAMLError) as error:
+        text = " ".join(str(error).split())
+        raise ValueError(f"the settings {' '.join(overrides)} cannot be read: {text}") from error
+    return complete(plain)
 
 
 def complete(config: Mapping) -> dict:
@@ -85,14 +92,17 @@ def complete(config: Mapping) -> dict:
         raise ValueError(f"backbone is {settings['backbone']!r}; choose one of {', '.join(ARCHITECTURES)}")
     if (settings["epochs"] is None) == (settings["num_views"] is None):
         raise ValueError("give either epochs or num_views, not both and not neither")
+    length = "epochs" if settings["num_views"] is None else "num_views"
+    for key in ("batch_size", "image_size", "checkpoint_every", length):
+        if not isinstance(settings[key], int) or settings[key] < 1:
+            raise ValueError(f"{key} is {settings[key]!r}; it must be a whole number above 0")
+    if any(not isinstance(entry, list | tuple) or len(entry) != 2 for entry in settings["sets"]):
+        raise ValueError(f"sets is {settings['sets']}; give [[name, folder of the prepared set], ...]")
     for key in ("pixel_mean", "pixel_std"):
         if len(settings[key]) != 3:
             raise ValueError(f"{key} needs three numbers (RGB, 0-255), got {settings[key]}")
     if not all(value > 0 for value in settings["pixel_std"]):
         raise ValueError(f"pixel_std is {settings['pixel_std']}; it divides and must be positive")
-    for key in ("batch_size", "image_size", "checkpoint_every"):
-        if not isinstance(settings[key], int) or settings[key] < 1:
-            raise ValueError(f"{key} is {settings[key]!r}; it must be a whole number above 0")
     if settings["batch_size"] < 2:
         raise ValueError("batch_size is 1; there is nothing to contrast a film with")
     if settings["lars"] and settings["optimizer"]["name"] != "sgd":
@@ -147,5 +157,17 @@ def _filled(given: Mapping, defaults: Mapping, where: str) -> dict:
             if not isinstance(value, Mapping):
                 raise ValueError(f"{where}{key} is {value!r}; it has keys of its own: {', '.join(default)}")
             value = _filled(value, default, f"{where}{key}.")
+        _check_kind(where + key, value, default)
         settings[key] = list(value) if isinstance(value, tuple) else value
     return settings
+
+
+def _check_kind(key: str, value, default) -> None:
+    """Refuse what is not of the default's kind; a default of text, or none, allows others."""
+    if isinstance(default, list) and not isinstance(value, list | tuple):
+        raise ValueError(f"{key} is {value!r}; give a list, e.g. {key}=[{value}]")
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if isinstance(default, bool) and not isinstance(value, bool):
+        raise ValueError(f"{key} is {value!r}; it can be true or false")
+    if isinstance(default, int | float) and not isinstance(default, bool) and not is_number:
+        raise ValueError(f"{key} is {value!r}, not a number (YAML takes 1e-4 for text: write 1.0e-4)")

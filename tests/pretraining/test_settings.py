@@ -35,6 +35,12 @@ def test_overrides_go_down_by_dots():
         ({"pixel_std": [0, 1, 1]}, "must be positive"),
         ({"pixel_mean": [0]}, "three numbers"),
         ({"batch_size": 1}, "nothing to contrast"),
+        ({"datasets": "own_train"}, r"datasets is 'own_train'; give a list, e.g. datasets=\[own_train\]"),
+        ({"sets": ["own", "folder"]}, r"give \[\[name, folder of the prepared set\], \.\.\.\]"),
+        ({"epochs": "ten"}, "epochs is 'ten'; it must be a whole number above 0"),
+        ({"epochs": 0}, "epochs is 0; it must be"),
+        ({"optimizer": {"weight_decay": "1e-4"}}, r"optimizer\.weight_decay is '1e-4', not a number .*write 1\.0e-4"),
+        ({"lars": "no"}, "lars is 'no'; it can be true or false"),
         ({"lars": True, "optimizer": {"name": "adamw"}}, "lars goes with optimizer.name=sgd"),
     ],
 )
@@ -46,6 +52,13 @@ def test_what_can_not_be_is_refused(change, message):
 def test_an_override_without_a_value_is_refused():
     with pytest.raises(ValueError, match="'fast' is no KEY=VALUE"):
         read_settings(CONFIGS[0], ["fast"])
+
+
+@pytest.mark.parametrize("override", ["datasets=[a", "datasets=${nothing}"])
+def test_an_override_that_is_no_yaml_is_one_line(override):
+    with pytest.raises(ValueError, match="cannot be read: ") as error:
+        read_settings(CONFIGS[0], [override])
+    assert override in str(error.value) and "\n" not in str(error.value)
 
 
 def test_a_budget_of_views_is_rounded_up_to_epochs():
