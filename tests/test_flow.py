@@ -53,6 +53,8 @@ def test_run_folders_hold_what_the_formats_say(study):
     selected = run / "val_selected" / "inference" / "phantom_cxr_test" / "evaluation.json"
     assert (run / "model_best.pth").is_file() == selected.is_file()
     assert selected.is_file()
+    command = ["projects/LabelEfficiency/run_study.py", "--config-file", "projects/LabelEfficiency/test.yaml"]
+    assert json.loads((run / "run.json").read_text())["command"][:3] == command
     groups = json.loads((run / "weights.json").read_text())["groups"]
     assert {row["origin"] for name, row in groups.items() if "bottom_up" in name} == {"file"}
 
@@ -139,4 +141,6 @@ def test_a_study_by_jobs_of_submitit_ends_in_the_same_figures(study, tmp_path):
     process = start(tmp_path, "--cluster", "submitit-local")
     assert process.wait() == 0, process.communicate()[1][-2000:]
     assert len(list((tmp_path / "logs" / "submitit").glob("*_submitted.pkl"))) >= 6
+    card = json.loads((tmp_path / "runs" / "random" / "50" / "seed0" / "run.json").read_text())
+    assert card["command"][:3] == ["projects/LabelEfficiency/run_study.py", "--cluster", "submitit-local"]
     assert figures(tmp_path) == figures(study[0])

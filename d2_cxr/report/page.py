@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +86,9 @@ def context(results: StudyResults, scores: Scores, output: Path) -> dict:
         "val_selected": bool((results.settings.get("evaluation") or {}).get("val_selected")),
         "stages": [_stage(results, stage) for stage in results.plan],
         "stage_columns": STAGE_COLUMNS,
+        "commands": sorted(
+            {shlex.join(["python", *r["command"]]) for r in results.records.values() if r.get("command")}
+        ),
         "study_yaml": yaml.safe_dump(results.settings, sort_keys=False, allow_unicode=True, width=110),
     }
 

@@ -9,8 +9,10 @@ What is finished is not done again; after a kill the same command goes on.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import logging
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -42,6 +44,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     study = read_study(args.config_file, args.output, args.overrides)
     check_inputs(study.settings)
+    study = dataclasses.replace(study, command=("projects/LabelEfficiency/run_study.py", *(argv or sys.argv[1:])))
     ledger = Ledger(study)
     to_do = ledger.to_do()
     if not to_do and not args.dry_run:

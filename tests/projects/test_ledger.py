@@ -5,6 +5,8 @@ from pathlib import Path
 from label_efficiency.ledger import ABSENT, FINISHED, LOST, STALE, UNFINISHED, Ledger
 from label_efficiency.plan import Stage, Study
 
+from d2_cxr.artifacts import read_json
+
 
 def study_of(tmp_path: Path, epochs: int = 1) -> Study:
     stages = (
@@ -72,6 +74,14 @@ def test_weights_are_made_again_when_a_run_needs_them(tmp_path):
 def test_the_state_of_a_fresh_result_is_finished(tmp_path):
     ledger = Ledger(study_of(tmp_path))
     do(ledger, "pretrain")
+    assert ledger.state(ledger.stages["pretrain"]) == FINISHED
+
+
+def test_the_command_of_a_study_is_recorded_and_decides_nothing(tmp_path):
+    study = study_of(tmp_path)
+    do(Ledger(Study(study.path, tmp_path, study.settings, study.stages, ("run_study.py", "--jobs", "1"))), "pretrain")
+    assert read_json(tmp_path / "study.json")["stages"]["pretrain"]["command"] == ["run_study.py", "--jobs", "1"]
+    ledger = Ledger(Study(study.path, tmp_path, study.settings, study.stages, ("run_study.py", "--jobs", "2")))
     assert ledger.state(ledger.stages["pretrain"]) == FINISHED
 
 

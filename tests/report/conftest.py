@@ -9,6 +9,7 @@ from d2_cxr.artifacts import write_json
 from d2_cxr.evaluation.evaluate import evaluate
 
 CLASSES = ("Cardiomegaly", "Nodule/Mass")
+COMMAND = ["run_study.py", "--config-file", "s.yaml", "seeds=[0, 1]"]
 TEST = "phantom_cxr_test"
 # How far, in pixels, an arm's boxes lie beside the truth: the smaller, the better the arm.
 ERROR = {("random", 10): 30, ("random", 100): 8, ("simclr", 10): 14, ("simclr", 100): 5}
@@ -71,7 +72,13 @@ def study_folder(tmp_path) -> Path:
             plan.append(stage)
             write_run(study, stage["output"], detections(error, seed))
     for stage in plan:
-        records[stage["id"]] = {"state": "finished", "seconds": 12.3, "commit": "abc123", "outputs": {}}
+        records[stage["id"]] = {
+            "state": "finished",
+            "seconds": 12.3,
+            "commit": "abc123",
+            "command": COMMAND,
+            "outputs": {},
+        }
     endpoint = {"metric": "AP50", "reference": "random"}
     criterion = {"metric": "AP50", "classes": list(CLASSES), "margin": 0.15}
     settings = {"study": "hand", "notes": ["A study made by hand."], "endpoint": endpoint, "criterion": criterion}

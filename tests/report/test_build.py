@@ -34,6 +34,7 @@ def test_the_page_holds_the_papers_tables_and_figures_and_stands_alone(study_fol
     assert "0.129" in page and "another data set" in page.lower()  # the paper's baseline, marked as foreign
     assert "5.48" in page and "label_statistics.py" in page
     assert 'href="runs/simclr/10/seed1/"' in page
+    assert page.count("<pre>python run_study.py --config-file s.yaml &#39;seeds=[0, 1]&#39;</pre>") == 1
 
 
 def test_table_1_has_a_row_for_each_arm_and_share_and_the_constant_box(study_folder):

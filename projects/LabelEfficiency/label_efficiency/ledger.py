@@ -67,7 +67,8 @@ class Ledger:
             self._set_aside(stage)
         inputs = self.inputs(stage)
         record = {"state": UNFINISHED, "inputs": inputs, "inputs_sha256": sha256_json(inputs), "output": stage.output}
-        self._records[stage.id] = record | {"commit": commit(), "machine": platform.processor() or platform.machine()}
+        about = {"command": list(self.study.command), "commit": commit()}
+        self._records[stage.id] = record | about | {"machine": platform.processor() or platform.machine()}
         self.write()
 
     def finish(self, stage: Stage, outputs: dict, seconds: float) -> None:

@@ -68,6 +68,7 @@ class Study:
     output: Path
     settings: dict
     stages: tuple[Stage, ...]
+    command: tuple[str, ...] = ()  # that the study was called with; recorded, decides nothing
 
     @property
     def report(self) -> Path:

@@ -71,7 +71,7 @@ def _start_ready(pending, running, study, ledger, workers, bar, jobs: int) -> li
             bar.set_description_str(stage.id)
             future = _run_here(stage, study)
         else:
-            future = workers.submit(run_in_worker, stage.to_dict(), str(study.output))
+            future = workers.submit(run_in_worker, {**stage.to_dict(), "command": study.command}, str(study.output))
         running[future] = (stage, began)
     return later
 
@@ -112,6 +112,8 @@ def run_in_worker(stage: dict, study_dir: str) -> dict:
     """
     patience = float("inf") if "SUBMITIT_EXECUTOR" in os.environ else 60
     lock = Path(study_dir) / "locks" / f"{stage['id'].replace('/', '_')}.lock"
+    if stage.get("command"):
+        sys.argv = list(stage["command"])  # what run.json records as command; this process has none of its own
     with _alone(lock, patience=patience), stages.output_to(stages.log_path(Path(study_dir), stage["id"])):
         return stages.run_stage(stage, study_dir)
 

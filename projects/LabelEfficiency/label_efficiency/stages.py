@@ -10,6 +10,7 @@ import contextlib
 import json
 import logging
 import os
+import sys
 from pathlib import Path
 
 from d2_cxr import artifacts
@@ -149,7 +150,12 @@ def _constant_box(stage: dict, study_dir: Path) -> dict:
     output = study_dir / stage["output"]
     found.write(output / "inference" / settings["test"])
     card = {"method": "constant box: each class's median training box on every film, scored by prevalence"}
-    card |= {"train": settings["train"], "test": settings["test"], "num_train_films": len(train["images"])}
+    card |= {
+        "command": sys.argv,
+        "train": settings["train"],
+        "test": settings["test"],
+        "num_train_films": len(train["images"]),
+    }
     artifacts.write_json(output / "run.json", card | _fingerprints(root))
     return {}
 
