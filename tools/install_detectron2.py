@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import http.client
 import importlib.util
 import io
 import logging
@@ -20,7 +21,6 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-import urllib.error
 import urllib.request
 import zipfile
 from base64 import urlsafe_b64encode
@@ -89,8 +89,8 @@ def fetch(folder: Path, from_registry: bool) -> tuple[Path, str]:
     if not from_registry:
         try:
             return fetch_official(folder), f"0.6+git{COMMIT[:7]}"
-        except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
-            logger.info("The official source cannot be reached (%s); taking %s.", error, REGISTRY_PACKAGE)
+        except (OSError, http.client.HTTPException, tarfile.TarError) as error:  # no way, cut short, a login page
+            logger.info("The official source cannot be had (%s); taking %s.", error or type(error), REGISTRY_PACKAGE)
     return fetch_registry(folder), "0.7.2+registry"
 
 

@@ -1,6 +1,8 @@
 """The wheel that is built from Detectron2's source: pure Python, honest about what it needs."""
 
+import http.client
 import importlib.util
+import io
 import zipfile
 from pathlib import Path
 
@@ -70,3 +72,19 @@ def test_an_official_source_out_of_reach_falls_back_to_the_registry(tool, tmp_pa
     monkeypatch.setattr(tool.urllib.request, "urlopen", unreachable)
     monkeypatch.setattr(tool, "fetch_registry", lambda folder: folder / "registry")
     assert tool.fetch(tmp_path, from_registry=False) == (tmp_path / "registry", "0.7.2+registry")
+
+
+@pytest.mark.parametrize("answer", [b"<html>sign in first</html>", b""])
+def test_an_answer_that_is_no_source_leads_to_the_registry(tool, tmp_path, monkeypatch, answer):
+    monkeypatch.setattr(tool.urllib.request, "urlopen", lambda url, timeout: io.BytesIO(answer))
+    monkeypatch.setattr(tool, "fetch_registry", lambda folder: folder / "registry")
+    assert tool.fetch(tmp_path, from_registry=False) == (tmp_path / "registry", "0.7.2+registry")
+
+
+def test_a_source_that_ends_early_leads_to_the_registry(tool, tmp_path, monkeypatch):
+    def cut_short(folder):
+        raise http.client.IncompleteRead(b"half")
+
+    monkeypatch.setattr(tool, "fetch_official", cut_short)
+    monkeypatch.setattr(tool, "fetch_registry", lambda folder: folder / "registry")
+    assert tool.fetch(tmp_path, from_registry=False)[1] == "0.7.2+registry"
