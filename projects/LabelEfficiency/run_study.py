@@ -18,7 +18,8 @@ from pathlib import Path
 
 from label_efficiency import cost, schedule
 from label_efficiency.ledger import Ledger
-from label_efficiency.plan import Study, check_inputs, read_study
+from label_efficiency.plan import Study, read_study
+from label_efficiency.study_file import check_inputs
 
 from d2_cxr.artifacts import read_json
 from d2_cxr.cli import run_tool

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from label_efficiency.plan import check_inputs, pool_names, read_study, train_name
+from label_efficiency.plan import pool_names, read_study, train_name
+from label_efficiency.study_file import check_inputs
 
 PROJECT = Path(__file__).resolve().parents[2] / "projects" / "LabelEfficiency"
 CONFIG = "configs/quick_schedules/demo_R_18.yaml"

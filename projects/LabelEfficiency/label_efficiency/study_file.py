@@ -1,0 +1,130 @@
+"""What a study file may say: its keys, what the command line sets, and what is refused before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+
+_KEYS = {
+    "study": True,  # a word for titles
+    "title": False,
+    "output": True,  # folder of the study, from the working directory
+    "data": True,
+    "pretraining": False,
+    "arms": True,
+    "labels": True,
+    "seeds": True,
+    "same_ground": True,
+    "evaluation": False,
+    "endpoint": False,
+    "criterion": False,
+    "resources": False,
+    "results": False,  # folder that gets a copy of all that the report needs, run by run
+    "notes": False,
+}
+_DATA_KEYS = ("name", "prefix", "root", "phantoms", "dicom_dir", "annotations", "patients", "prepare", "split_seeds")
+_ARM_KEYS = {"config", "weights", "options", "longer", "iterations", "percent"}
+# What an arm may set for itself: the input convention that its weights demand, and the rate that was tuned for it.
+_ARM_OPTIONS = ("MODEL.PIXEL_MEAN", "MODEL.PIXEL_STD", "INPUT.FORMAT", "MODEL.RESNETS.STRIDE_IN_1X1", "SOLVER.BASE_LR")
+
+
+def read_settings(path: Path, overrides: Sequence[str] = ()) -> dict:
+    """Read a study file, set KEY=VALUE and check the result.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: a key is unknown, missing or of the wrong kind, or an arm leaves the common ground.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no study file {path}")
+    settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    for text in overrides if isinstance(settings, dict) else ():
+        override(settings, text)
+    check(settings, path)
+    return settings
+
+
+def override(settings: dict, text: str) -> None:
+    """Set a key of a study. Below `same_ground` and `options` the rest is one key: `same_ground.SOLVER.MAX_ITER=5`."""
+    dotted, equals, value = text.partition("=")
+    if not equals or not dotted:
+        raise ValueError(f"{text} is no KEY=VALUE, e.g. seeds=[0,1] or data.dicom_dir=films")
+    key, _, rest = dotted.partition(".")
+    target, walked = settings, []
+    while rest:
+        walked.append(key)
+        target = target.setdefault(key, {})
+        if not isinstance(target, dict):
+            raise ValueError(f"{text}: {'.'.join(walked)} is {target}, and holds no keys")
+        key, _, rest = (rest, "", "") if key in _FLAT else rest.partition(".")
+    try:
+        target[key] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{text}: the value is no YAML; put it in quotes") from error
+
+
+_FLAT = ("same_ground", "options")  # their keys hold dots themselves
+
+
+def check_inputs(settings: dict) -> None:
+    """Check that the films and tables that a study prepares are there, before anything is timed or written.
+
+    Raises:
+        FileNotFoundError: one is missing.
+    """
+    for key in ("dicom_dir", "annotations", "patients"):
+        path = settings["data"].get(key)
+        if path and not Path(path).exists():
+            raise FileNotFoundError(f"data.{key}: there is no {path}; give yours on the command line: data.{key}=PATH")
+
+
+def check(settings, path: Path) -> None:
+    if not isinstance(settings, dict):
+        raise ValueError(f"{path} is not a study file: it holds no keys")
+    unknown = sorted(set(settings) - set(_KEYS))
+    if unknown:
+        raise ValueError(f"{path}: unknown key {unknown[0]}; known are {', '.join(_KEYS)}")
+    missing = [key for key, required in _KEYS.items() if required and key not in settings]
+    if missing:
+        raise ValueError(f"{path}: the key {missing[0]} is missing")
+    unknown = sorted(set(settings["data"]) - set(_DATA_KEYS))
+    if unknown:
+        raise ValueError(f"{path}: data has the unknown key {unknown[0]}; known are {', '.join(_DATA_KEYS)}")
+    seeds = settings["seeds"]
+    if not isinstance(seeds, list) or not seeds or not all(type(seed) is int for seed in seeds):
+        raise ValueError(f"{path}: seeds: {seeds} is not a list of whole numbers, e.g. [0, 1, 2]")
+    for name, arm in settings["arms"].items():
+        _check_arm(name, arm or {}, settings, path)
+    period = settings["same_ground"].get("TEST.EVAL_PERIOD", 0)
+    if (settings.get("evaluation") or {}).get("val_selected") and period <= 0:
+        raise ValueError(
+            f"{path}: evaluation: val_selected needs validations: set same_ground: TEST.EVAL_PERIOD to the iterations "
+            "between them"
+        )
+    wrong = [p for p in settings["labels"]["percent"] if p not in (*range(10, 100, 10), 100)]
+    if wrong:
+        raise ValueError(f"{path}: labels: percent: {wrong[0]} does not exist; shares are 10, 20 ... 100")
+
+
+def _check_arm(name: str, arm: dict, settings: dict, path: Path) -> None:
+    unknown = sorted(set(arm) - _ARM_KEYS)
+    if unknown:
+        raise ValueError(
+            f"{path}: arm {name} has the unknown key {unknown[0]}; known are {', '.join(sorted(_ARM_KEYS))}"
+        )
+    if "config" not in arm:
+        raise ValueError(f"{path}: arm {name} names no config")
+    for option in arm.get("options") or {}:
+        if option not in _ARM_OPTIONS:
+            raise ValueError(f"{path}: arm {name} sets {option}: arms differ only in {', '.join(_ARM_OPTIONS)}")
+    needed = arm.get("longer") or source(arm)
+    if needed and needed not in (settings.get("pretraining") or {}) and not Path(needed).suffix:
+        raise ValueError(f"{path}: arm {name} needs {needed}, which is not under pretraining and no file")
+
+
+def source(arm: dict) -> str | None:
+    """Name under `pretraining` (or path) of an arm's weights; `permuted(NAME)` is its negative control."""
+    weights = arm.get("weights")
+    return weights.removeprefix("permuted(").removesuffix(")") if weights else None
