@@ -1,10 +1,25 @@
-"""What every test may use: the two sets of real data that a plain clone does not hold."""
+"""What every test may use: the tools as modules, and the two sets of real data that a plain clone does not hold."""
 
 import importlib.util
 import os
 from pathlib import Path
 
 import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def load_tool():
+    """Return a function: name of a script in tools/, which is no package -> its module."""
+
+    def load(name: str):
+        spec = importlib.util.spec_from_file_location(f"tool_{name}", ROOT / "tools" / f"{name}.py")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,5 @@
 """Bad input on the way: each ends a tool in one line that names the file and the way out, and leaves nothing behind."""
 
-import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -20,13 +19,11 @@ ROWS = [f"film{number},Cardiomegaly,3,R{reader},2,3,20,30" for number in range(6
 
 
 @pytest.fixture
-def refused(monkeypatch, capsys):
+def refused(load_tool, monkeypatch, capsys):
     """Return a function: tool's name and arguments -> the one line with which it ends, after checking that it does."""
 
     def call(tool, *argv) -> str:
-        spec = importlib.util.spec_from_file_location(f"tool_{tool}", ROOT / "tools" / f"{tool}.py")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
+        module = load_tool(tool)
         monkeypatch.setattr(sys, "argv", [f"tools/{tool}.py"])
         capsys.readouterr()
         with pytest.raises(SystemExit) as stop:

@@ -1,22 +1,15 @@
 """The wheel that is built from Detectron2's source: pure Python, honest about what it needs."""
 
 import http.client
-import importlib.util
 import io
 import zipfile
-from pathlib import Path
 
 import pytest
 
-PATH = Path(__file__).resolve().parents[2] / "tools" / "install_detectron2.py"
-
 
 @pytest.fixture(scope="module")
-def tool():
-    spec = importlib.util.spec_from_file_location("install_detectron2", PATH)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def tool(load_tool):
+    return load_tool("install_detectron2")
 
 
 @pytest.fixture

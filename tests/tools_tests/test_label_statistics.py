@@ -1,20 +1,13 @@
 """tools/label_statistics.py by calling its main."""
 
-import importlib.util
 import json
-from pathlib import Path
 
 import pytest
 
-TOOL = Path(__file__).resolve().parents[2] / "tools/label_statistics.py"
-
 
 @pytest.fixture(scope="module")
-def main():
-    spec = importlib.util.spec_from_file_location("label_statistics_tool", TOOL)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
+def main(load_tool):
+    return load_tool("label_statistics").main
 
 
 @pytest.fixture

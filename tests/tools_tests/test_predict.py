@@ -1,4 +1,3 @@
-import importlib.util
 from pathlib import Path
 
 import pytest
@@ -6,24 +5,19 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def load_tool(name):
-    spec = importlib.util.spec_from_file_location(f"tool_{name}", ROOT / "tools" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture(scope="module")
+def predict(load_tool):
+    return load_tool("predict")
 
 
-predict = load_tool("predict")
-
-
-def test_help_shows_an_example(capsys):
+def test_help_shows_an_example(predict, capsys):
     with pytest.raises(SystemExit) as stop:
         predict.parse_args(["--help"])
     assert stop.value.code == 0
     assert "python tools/predict.py --weights output/run/model_final.pth" in capsys.readouterr().out
 
 
-def test_mistakes_are_refused_before_anything_is_written(tmp_path):
+def test_mistakes_are_refused_before_anything_is_written(predict, tmp_path):
     pytest.importorskip("detectron2", reason="Detectron2 is missing: python tools/install_detectron2.py")
     output = tmp_path / "findings"
     film = tmp_path / "film.png"

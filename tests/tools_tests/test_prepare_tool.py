@@ -1,6 +1,5 @@
 """tools/prepare_vindr_cxr.py: what it writes, what it ends with."""
 
-import importlib.util
 import io
 from pathlib import Path
 
@@ -10,15 +9,10 @@ from PIL import Image
 
 from d2_cxr import artifacts
 
-TOOL = Path(__file__).resolve().parents[2] / "tools/prepare_vindr_cxr.py"
-
 
 @pytest.fixture(scope="module")
-def main():
-    spec = importlib.util.spec_from_file_location("prepare_vindr_cxr", TOOL)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
+def main(load_tool):
+    return load_tool("prepare_vindr_cxr").main
 
 
 @pytest.fixture

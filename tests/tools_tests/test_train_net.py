@@ -1,4 +1,3 @@
-import importlib.util
 import re
 import shlex
 from pathlib import Path
@@ -8,17 +7,12 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def load_tool(name):
-    spec = importlib.util.spec_from_file_location(f"tool_{name}", ROOT / "tools" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture(scope="module")
+def train_net(load_tool):
+    return load_tool("train_net")
 
 
-train_net = load_tool("train_net")
-
-
-def test_detectron2s_options_are_understood():
+def test_detectron2s_options_are_understood(train_net):
     args = train_net.parse_args(
         ["--config-file", "a.yaml", "--num-gpus", "2", "--resume", "--eval-only", "SOLVER.MAX_ITER", "5"]
     )
@@ -30,7 +24,7 @@ def test_the_tool_stays_small():
     assert len((ROOT / "tools" / "train_net.py").read_text().splitlines()) < 90
 
 
-def test_mistakes_are_refused_before_anything_is_written(tmp_path):
+def test_mistakes_are_refused_before_anything_is_written(train_net, tmp_path):
     pytest.importorskip("detectron2", reason="Detectron2 is missing: python tools/install_detectron2.py")
     output = tmp_path / "run"
     for argv, error, message in (
@@ -52,7 +46,7 @@ def documented(path):
 
 
 @pytest.mark.parametrize("path", ["tools/train_net.py", "docs/paper.md"])
-def test_the_documented_comparison_of_thresholds_is_a_config(path):
+def test_the_documented_comparison_of_thresholds_is_a_config(train_net, path):
     pytest.importorskip("detectron2", reason="Detectron2 is missing: python tools/install_detectron2.py")
     from d2_cxr.engine.setup import load_config
 
@@ -65,7 +59,7 @@ def test_the_documented_comparison_of_thresholds_is_a_config(path):
     assert found == [(0.0, "output/repeat_0.0"), (0.1, "output/repeat_0.1"), (0.4, "output/repeat_0.4")]
 
 
-def test_help_needs_no_heavy_import(capsys):
+def test_help_needs_no_heavy_import(train_net, capsys):
     with pytest.raises(SystemExit) as stop:
         train_net.parse_args(["--help"])
     assert stop.value.code == 0
