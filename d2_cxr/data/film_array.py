@@ -34,7 +34,8 @@ def write(folder: Path) -> None:
 
 
 def read(file_name: str | Path) -> np.ndarray:
-    """Return a prepared film (H, W) uint8: its row of the set's memory-mapped array where there is one, else its PNG.
+    """Return a prepared film (H, W) uint8, not to be written to: its row of the set's memory-mapped array where there
+    is one, else its PNG.
 
     Args:
         file_name: .../SET/images/FILM.png, whether that file is there or not.
@@ -45,7 +46,7 @@ def read(file_name: str | Path) -> np.ndarray:
     root, film = os.path.dirname(os.path.dirname(file_name)), Path(file_name).stem
     array, rows = open_array(root)
     if film in rows:
-        return np.array(array[rows[film]])  # a copy: the map is read-only and its pages are the system's to drop
+        return np.asarray(array[rows[film]])  # no copy: that takes longer than the cut that a view makes of it
     pixels = cv2.imread(str(file_name), cv2.IMREAD_GRAYSCALE)
     if pixels is None:
         raise FileNotFoundError(f"{file_name} is missing or no picture; prepare the set again")

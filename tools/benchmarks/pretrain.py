@@ -61,7 +61,8 @@ def write_films(root: Path, count: int) -> list[dict]:
 
     chance = np.random.default_rng(0)
     (root / "images").mkdir()
-    (root / "png").mkdir()
+    (root / "png").mkdir()  # the same set without an array
+    (root / "png" / "images").symlink_to(root / "images")
     stack, films = [], []
     for number in range(count):
         coarse = chance.integers(0, 200, (12, 12)).astype(np.float32)
@@ -137,9 +138,10 @@ def our_views(films: list[dict], size: int, noise: str, array: bool, normalise: 
     from d2_cxr.pretraining.data import TwoViews
     from d2_cxr.pretraining.views import ViewRules
 
-    dataset = TwoViews(films, ViewRules(size=size, noise=noise), seed=0)
     if not array:
-        dataset.reader._arrays[Path(films[0]["file_name"]).parents[1]] = None
+        images = Path(films[0]["file_name"]).parents[1] / "png" / "images"
+        films = [{**film, "file_name": str(images / f"{film['image_id']}.png")} for film in films]
+    dataset = TwoViews(films, ViewRules(size=size, noise=noise), seed=0)
     mean, std = torch.tensor([123.675, 116.28, 103.53]), torch.tensor([58.395, 57.12, 57.375])
 
     def run(number: int):
