@@ -6,6 +6,7 @@ import logging
 import os
 import select
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +20,9 @@ def run_tool(main: Callable[[], int | None]) -> None:
     because it is our mistake. Where the reader of our output has gone (`tool | head`), the tool ends without a word.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    if not sys.warnoptions:  # deprecations inside libraries, nothing a user could do about; -W default shows them
+        warnings.filterwarnings("ignore", module=r"(torch|torchvision|detectron2|fvcore)(\.|$)")
+    logging.getLogger("torch.fx").setLevel(logging.ERROR)  # warns of what Detectron2 asks it at every start
     try:
         code = main()
         sys.stdout.flush()  # here, where a closed pipe can still be told from a failure
