@@ -61,16 +61,18 @@ def examine() -> list[Finding]:
 
 
 def main() -> int:
-    """Print the report; 1 where something required is missing."""
+    """Write the report to stdout; 1 where something required is missing."""
     findings = examine()
     width = max(len(finding.subject) for finding in findings)
+    lines = []
     for finding in findings:
         mark = "ok     " if finding.ok else "MISSING" if finding.required else "absent "
-        print(f"{mark} {finding.subject:<{width}}  {finding.seen}")
+        lines.append(f"{mark} {finding.subject:<{width}}  {finding.seen}")
         if not finding.ok and finding.remedy:
-            print(f"        {'':<{width}}  -> {finding.remedy}")
+            lines.append(f"        {'':<{width}}  -> {finding.remedy}")
     missing = [finding.subject for finding in findings if finding.required and not finding.ok]
-    print(f"Missing: {', '.join(missing)}" if missing else "Everything that is required is here.")
+    lines.append(f"Missing: {', '.join(missing)}" if missing else "Everything that is required is here.")
+    sys.stdout.write("\n".join(lines) + "\n")
     return 1 if missing else 0
 
 
