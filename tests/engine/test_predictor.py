@@ -1,3 +1,6 @@
+import textwrap
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -30,6 +33,15 @@ def test_boxes_are_in_the_source_films_pixels(predictor, film):
     assert found.boxes_xyxy[:, 2].max() > 128  # beyond the network's 64 pixels, and the film's height
     assert (found.boxes_xyxy >= 0).all() and (found.boxes_xyxy[:, 2:] <= [256, 128]).all()
     assert (np.diff(found.scores) <= 0).all()
+
+
+def test_the_lines_of_the_readme_print_what_was_found(finished, film, capsys):
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    lines = readme.split("## Five lines from checkpoint to findings")[1].split("## ")[0]
+    code = textwrap.dedent("\n".join(line for line in lines.splitlines() if line.startswith("    ")))
+    code = code.replace("output/simclr_60/model_final.pth", str(finished[2] / "model_final.pth"))
+    exec(code.replace("film.dicom", str(film)), {})
+    assert len(capsys.readouterr().out.strip().splitlines()) == len(Predictor(finished[2] / "model_final.pth")(film))
 
 
 def test_the_boxes_of_prediction_are_those_of_evaluation(predictor, finished, tiny_set):
