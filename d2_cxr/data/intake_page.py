@@ -16,7 +16,6 @@ import cv2
 from d2_cxr import artifacts
 from d2_cxr.data import manifest
 from d2_cxr.data.film_worker import encode_png
-from d2_cxr.data.similarity import near_copies
 
 _CENSUS = {
     "transfer_syntax": "Transfer syntax",
@@ -81,29 +80,29 @@ def shortcut_section(audit: Mapping | None) -> str:
     return f"<h2>What the header gives away</h2><p>{escape(text)}</p>"
 
 
-def copies_section(output: Path, rows: Sequence[Mapping], homes: Mapping[str, str]) -> str:
-    """Return the section about prepared films that look like one another (`similarity.near_copies`).
+def copies_section(output: Path, copies: Sequence[Mapping], homes: Mapping[str, str]) -> str:
+    """Return the section about prepared films that are one film, as it seems (`similarity.find_in_set`).
 
     Args:
         output: the set's folder.
-        rows: of the manifest.
+        copies: pairs, the most alike first.
         homes: film -> the lists in which it stands.
     """
-    prepared = [row for row in rows if row["outcome"] == "prepared"]
-    paths = [output / "images" / f"{row['image_id']}.png" for row in prepared]
-    pairs = near_copies(
-        [row["perceptual_hash"] for row in prepared], lambda index: cv2.imread(str(paths[index]), cv2.IMREAD_GRAYSCALE)
-    )
-    if not pairs:
+    if not copies:
         return ""
     figures = []
-    for first, second, alike in pairs[:_MOST_SHOWN]:
-        for index in (first, second):
-            film = prepared[index]["image_id"]
-            text = f"{film} ({homes.get(film, 'no list')}), correlation {alike:.3f}"
-            figures.append(f"<figure>{thumbnail(paths[index])}<figcaption>{escape(text)}</figcaption></figure>")
-    text = "Pairs that are one film, as it seems, side by side. Where one is learned from, the other is no test."
-    return f'<h2>Near copies ({len(pairs)} pairs)</h2><p>{text}</p><div class="films">{"".join(figures)}</div>'
+    for copy in copies[:_MOST_SHOWN]:
+        for film in (copy["image_id"], copy["other_image_id"]):
+            text = f"{film} ({homes.get(film, 'no list')}); {copy['how']}, {copy['correlation']}"
+            picture = thumbnail(output / "images" / f"{film}.png")
+            figures.append(f"<figure>{picture}<figcaption>{escape(text)}</figcaption></figure>")
+    shown = f" The first {_MOST_SHOWN}; near_copies.csv lists them all." if len(copies) > _MOST_SHOWN else ""
+    text = (
+        "Pairs that are one film, as it seems, side by side: encoded or resized anew, cropped, or mirrored; with the "
+        "correlation of their fine structure. Where one is learned from, the other is no test: learning from it is "
+        f"refused, unless --allow FILE names it.{shown}"
+    )
+    return f'<h2>Near copies ({len(copies)} pairs)</h2><p>{text}</p><div class="films">{"".join(figures)}</div>'
 
 
 def _head(description: Mapping, rows: Sequence[Mapping]) -> str:

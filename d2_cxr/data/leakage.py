@@ -1,6 +1,7 @@
-"""Films that would stand on both sides: exact copies, and films of one patient, between a pool and what is held out.
+"""Films that would stand on both sides: copies, and films of one patient, between a pool and what is held out.
 
-A film is an exact copy where its file or its prepared pixels are equal to another's, byte by byte. A number learned
+A film is an exact copy where its file or its prepared pixels are equal to another's, byte by byte; near copies within a
+set (encoded anew, cropped, mirrored) are those that its preparation found (similarity.py). A number learned
 with a test film in the pool is no test: so loading such a pool raises, and names the films. Films that may stay are
 listed in a file and allowed by `allow` (`--allow FILE` of the tools that learn), or the environment variable
 D2_CXR_ALLOW_LEAKS, which worker processes inherit.
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from d2_cxr import artifacts
+from d2_cxr.data import similarity
 from d2_cxr.data.datasets import builtin
 
 logger = logging.getLogger(__name__)
@@ -37,7 +39,7 @@ class Leak:
     held_out_film: str
     pool: str
     held_out: str
-    why: str  # "the same file", "the same pixels", "the same patient"
+    why: str  # "the same file", "the same pixels", "the same patient", "the same film (cropped)"
 
 
 @dataclass(frozen=True)
@@ -146,11 +148,23 @@ def _films(names: Iterable[str]) -> list[_Film]:
     for name in names:
         folder = builtin.set_folder(name).resolve()
         images = artifacts.read_json(_json(name))["images"] if _json(name).is_file() else []
+        copies = _near_copies(folder)
         patients = {Path(image["file_name"]).stem: image.get("patient") for image in images}
         for film in builtin.prepared_films([name]) if images else []:
             image_id = film["image_id"]
             keys = [("the same file", film["source_sha256"]), ("the same pixels", film["image_sha256"])]
             if patients.get(image_id) is not None:
                 keys.append(("the same patient", str(folder), patients[image_id]))
+            keys += copies.get(image_id, [])
             films.append(_Film(image_id, name, tuple(keys)))
     return films
+
+
+def _near_copies(folder: Path) -> dict[str, list[tuple]]:
+    """Return film -> a key for each near copy that it has, which the copy has as well."""
+    keys: dict[str, list[tuple]] = {}
+    for copy in similarity.read(folder):
+        films = (copy["image_id"], copy["other_image_id"])
+        for film in films:
+            keys.setdefault(film, []).append((f"the same film ({copy['how']})", str(folder), *films))
+    return keys

@@ -14,7 +14,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from d2_cxr import artifacts
-from d2_cxr.data import film_array, intake_page, manifest, prepared_set, workers
+from d2_cxr.data import film_array, intake_page, manifest, prepared_set, similarity, workers
 from d2_cxr.data.annotations import PROBLEMS
 from d2_cxr.data.coco import film_of
 from d2_cxr.data.images import kind_of
@@ -170,15 +170,17 @@ def _finish(plan: Plan, state: Progress) -> dict[str, int]:
         refused = next((row for row in rows if row["outcome"] in ("refused", "quarantined")), None)
         why = f"; {refused['file']}: {refused['reason']}" if refused else ""
         raise ValueError(f"none of {len(plan.sources)} files could be prepared{why}")
-    lists = _lists(plan, rows)
-    counts = _counts(plan, rows) | lists.counts
+    copies = similarity.find_in_set(plan.output, rows)
+    lists = _lists(plan, rows, copies)
+    counts = _counts(plan, rows) | {"near_copies": len(copies)} | lists.counts
     state.unfinish()
     for path, content in lists.files.items():
         artifacts.write_json(plan.output / "annotations" / path, content, indent=None)
     manifest.write(plan.output / "manifest.csv", rows)
+    similarity.write(plan.output, copies)
     state.write_timings()
     description = _description(plan, rows, lists, counts)
-    more = intake_page.copies_section(plan.output, rows, _homes(lists.files))
+    more = intake_page.copies_section(plan.output, copies, _homes(lists.files))
     more += intake_page.shortcut_section(_header_audit(plan, rows))
     intake_page.write(plan.output, description, rows, lists.left_out, more)
     state.finish(description, {row["image_id"] for row in prepared})
@@ -187,12 +189,12 @@ def _finish(plan: Plan, state: Progress) -> dict[str, int]:
     return counts
 
 
-def _lists(plan: Plan, rows: Sequence[Mapping]) -> prepared_set.Assembly:
+def _lists(plan: Plan, rows: Sequence[Mapping], copies: Sequence[Mapping]) -> prepared_set.Assembly:
     films = prepared_set.number_films(rows, plan.rules.size, plan.patients)
     in_folder = [row["image_id"] for row in rows if row["outcome"] == "prepared" and row["part"] == "films"]
     fusion, seed = plan.settings["fusion"]["rule"], plan.settings["split"]["seed"]
     lists = prepared_set.assemble(
-        plan.name, plan.annotations, films, plan.rules, fusion, seed, plan.order, plan.patients, in_folder
+        plan.name, plan.annotations, films, plan.rules, fusion, seed, plan.order, plan.patients, in_folder, copies
     )
     if plan.test_annotations:
         test, told = prepared_set.assemble_official_test(plan.test_annotations, films, plan.rules)

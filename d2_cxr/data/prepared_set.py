@@ -84,6 +84,7 @@ def assemble(
     order: Sequence[str] | None = None,
     patients: Mapping[str, str] | None = None,
     in_folder: Sequence[str] = (),
+    copies: Sequence[Mapping[str, str]] = (),
 ) -> Assembly:
     """Return the JSON files of the set without its official test films.
 
@@ -97,6 +98,7 @@ def assemble(
         order: finding films in the published order, from another table; None: the table's own.
         patients: film -> patient.
         in_folder: the films of the input folder, prepared or not; of them, those without annotations are unlabeled.
+        copies: near copies (similarity.py); those of val or test films are not among the unlabeled.
     """
     result = Assembly()
     if annotations is None:
@@ -115,7 +117,7 @@ def assemble(
     )
     result.files["readers.json"] = readers
     result.counts |= {"readers_boxes": len(readers["annotations"]), "fused_boxes": len(fused)}
-    _write_unlabeled(annotations, films, patients, in_folder, result)
+    _write_unlabeled(annotations, films, patients, in_folder, copies, result)
     return result
 
 
@@ -210,22 +212,35 @@ def _write_split(folder: str, split, normal, films: Films, fused: pd.DataFrame, 
                 told.counts[f"{folder}_{part}_boxes"] = len(written["annotations"])
 
 
-def _write_unlabeled(annotations: Annotations, films: Films, patients, in_folder, told: Assembly) -> None:
+def _write_unlabeled(annotations: Annotations, films: Films, patients, in_folder, copies, told: Assembly) -> None:
     """Write the films of which nothing is known; those that would leak a val or test film stay out."""
     labeled = {*annotations.finding_ids, *annotations.normal_ids}
     unknown = [film for film in sorted(in_folder) if film not in labeled and film in films.rows]
     held_out = _held_out(told.files)
     patient_of = patients or {}
     held_patients = {patient_of[film] for film in held_out if film in patient_of}
+    held_copies = _copies_of(set(held_out), copies)
     held_pixels = {films.hashes[film]: film for film in held_out}
     for film in unknown:
         if films.hashes[film] in held_pixels:
             told.left_out[film] = f"the same pixels as {held_pixels[films.hashes[film]]} of val or test"
         elif patient_of.get(film) in held_patients:
             told.left_out[film] = "its patient has films in val or test"
+        elif film in held_copies:
+            told.left_out[film] = held_copies[film]
     kept = [film for film in unknown if film not in told.left_out]
     told.files["unlabeled.json"] = coco.to_coco(films.of(kept), no_boxes(), annotations.class_names)
     told.counts |= {"unlabeled": len(kept), "unlabeled_left_out": len(told.left_out)}
+
+
+def _copies_of(held_out: set[str], copies: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """Return film -> of which held-out film it is a copy, and how."""
+    found = {}
+    for copy in copies:
+        for film, other in ((copy["image_id"], copy["other_image_id"]), (copy["other_image_id"], copy["image_id"])):
+            if other in held_out:
+                found.setdefault(film, f"the same film as {other} of val or test ({copy['how']})")
+    return found
 
 
 def _held_out(files: Mapping[str, dict]) -> list[str]:

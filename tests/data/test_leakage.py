@@ -3,7 +3,7 @@
 import pytest
 
 from d2_cxr import artifacts
-from d2_cxr.data import leakage, manifest
+from d2_cxr.data import leakage, manifest, similarity
 from d2_cxr.data.datasets import builtin
 
 
@@ -89,6 +89,20 @@ def test_films_that_are_allowed_may_stay(make_set, tmp_path):
     leakage.refuse_leaks(["own_unlabeled"])
     with pytest.raises(FileNotFoundError, match="list the films that may stay"):
         leakage.allow(tmp_path / "none.txt")
+
+
+def test_near_copies_that_preparation_found_are_leaks(make_set):
+    films = {name: (f"s{name}", f"p{name}", None) for name in "abcu"}
+    parts = {"stratified/train": ["a"], "stratified/val": ["b"], "stratified/test": ["c"], "unlabeled": ["u"]}
+    folder = make_set("own", parts, films)
+    assert leakage.find_leaks(["own_train", "own_unlabeled"]) == []
+    pairs = [("c", "a", "cropped", "0.951"), ("b", "u", "mirrored", "1.000"), ("u", "a", "mirrored", "0.999")]
+    similarity.write(folder, [dict(zip(similarity.COLUMNS, pair, strict=True)) for pair in pairs])
+    with pytest.raises(
+        leakage.LeakageError, match=r"own_train: 1 films .*a is the same film \(cropped\) as c of own_test"
+    ):
+        leakage.refuse_leaks(["own_train"])
+    assert [(leak.film, leak.held_out_film) for leak in leakage.find_leaks(["own_unlabeled"])] == [("u", "b")]
 
 
 def test_train_against_test_of_one_set(make_set):

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pydicom
 import pytest
 
 from d2_cxr import artifacts
-from d2_cxr.data import film_array, manifest
+from d2_cxr.data import film_array, manifest, similarity
 from d2_cxr.data.prepare import prepare
 from d2_cxr.data.preprocess import Preprocess
 
@@ -265,6 +266,20 @@ def test_unlabeled_films_that_give_test_films_away_are_left_out(archive, tmp_pat
     counts = run(archive, tmp_path / "set")
     assert counts["unlabeled_left_out"] == 1 and "copy.png" not in images_of(tmp_path / "set", "unlabeled")
     assert f"the same pixels as {test_film}" in (tmp_path / "set/intake.html").read_text()
+
+
+def test_a_cropped_copy_of_a_test_film_is_found_shown_and_left_out(archive, tmp_path, make_dicom):
+    films, _ = archive
+    run(archive, tmp_path / "before", preprocess=Preprocess(96))
+    test_film = images_of(tmp_path / "before", "stratified/test")[0].removesuffix(".png")
+    pixels = pydicom.dcmread(films / f"{test_film}.dicom").pixel_array
+    make_dicom(np.ascontiguousarray(pixels[5:, 2:]), name="films/cut.dicom")
+    counts = run(archive, tmp_path / "set", preprocess=Preprocess(96))
+    assert counts["near_copies"] == 1 and counts["unlabeled_left_out"] == 1
+    (pair,) = similarity.read(tmp_path / "set")
+    assert {pair["image_id"], pair["other_image_id"]} == {"cut", test_film} and pair["how"] == "cropped"
+    page = (tmp_path / "set/intake.html").read_text()
+    assert "Near copies (1 pairs)" in page and f"the same film as {test_film} of val or test (cropped)" in page
 
 
 def test_vindr_of_another_table_has_no_published_split_and_says_so(archive, tmp_path):

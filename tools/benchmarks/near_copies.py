@@ -1,0 +1,97 @@
+"""Measure how far copies of films and other films lie apart (d2_cxr/data/similarity.py), on a prepared set.
+
+python tools/benchmark.py near_copies --set data/vindr_cxr --copies 200
+
+Copies are made of the first films in a random order: encoded anew as JPEG of quality 50, resized to 40 %, cropped by up
+to 10 % a side, mirrored, and both. Films that are known to be copies (equal pixels) are taken once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--set", type=Path, required=True, help="folder of a prepared set")
+    parser.add_argument("--copies", type=int, default=200, help="films of which copies are made")
+    args = parser.parse_args(argv)
+    from d2_cxr.data import manifest, similarity
+
+    rows = [row for row in manifest.read(args.set / "manifest.csv") if row["outcome"] == "prepared"]
+    films = list({row["image_sha256"]: row["image_id"] for row in rows}.values())
+    paths = [args.set / "images" / f"{film}.png" for film in films]
+    small = similarity.read_small(paths)
+    start = time.perf_counter()
+    among = similarity.near_copies(small)
+    seconds = time.perf_counter() - start
+    pairs = len(films) * (len(films) - 1) // 2
+    print(f"{len(films)} films, {pairs} pairs, {seconds:.1f} s; taken for one film: {len(among)}")
+    for copy in among[:20]:
+        print(f"  {films[copy.first]} {films[copy.second]} {copy.how} {copy.correlation}")
+    print(f"most alike of the others: {_most_alike(small, among):.3f}")
+    rng = np.random.default_rng(0)
+    chosen = rng.permutation(len(films))[: args.copies]
+    images = [cv2.imread(str(paths[number]), cv2.IMREAD_GRAYSCALE) for number in chosen]
+    for name, change in CHANGES.items():
+        copies = np.stack([similarity.small_copy(change(image, rng)) for image in images])
+        found = similarity.near_copies(np.concatenate([small, copies]))
+        pairs = {(min(copy.first, copy.second), max(copy.first, copy.second)): copy for copy in found}
+        wanted = [pairs.get((int(number), len(small) + n)) for n, number in enumerate(chosen)]
+        values = [copy.correlation for copy in wanted if copy]
+        low = f"{min(values):.3f}, median {np.median(values):.3f}" if values else "none"
+        print(f"{name}: found {len(values)} of {len(chosen)}, lowest correlation {low}")
+    return 0
+
+
+def _most_alike(small: np.ndarray, among) -> float:
+    """Return the highest correlation of pairs that were not taken for one film."""
+    from d2_cxr.data import similarity
+
+    kept, similarity.SAME_FILM = similarity.SAME_FILM, 0.0
+    known = {(copy.first, copy.second) for copy in among} | {(copy.second, copy.first) for copy in among}
+    try:
+        others = [c.correlation for c in similarity.near_copies(small) if (c.first, c.second) not in known]
+    finally:
+        similarity.SAME_FILM = kept
+    return max(others, default=0.0)
+
+
+def _encoded(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    content = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 50])[1]
+    return cv2.imdecode(content, cv2.IMREAD_GRAYSCALE)
+
+
+def _resized(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    small = cv2.resize(image, None, fx=0.4, fy=0.4, interpolation=cv2.INTER_AREA)
+    return cv2.resize(small, image.shape[::-1], interpolation=cv2.INTER_CUBIC)
+
+
+def _cropped(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Cut, resize and equalise again, as preparation would."""
+    from d2_cxr.data.preprocess import equalization_curve
+
+    height, width = image.shape
+    left, right, top, bottom = rng.uniform(0, 0.10, 4)
+    cut = image[int(top * height) : int((1 - bottom) * height), int(left * width) : int((1 - right) * width)]
+    cut = cv2.resize(cut, (width, height), interpolation=cv2.INTER_LINEAR)
+    levels = cut.astype(np.uint16) * 257
+    return equalization_curve(levels)[levels].round().astype(np.uint8)
+
+
+def _mirrored(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    return np.ascontiguousarray(image[:, ::-1])
+
+
+CHANGES = {
+    "encoded anew": _encoded,
+    "resized": _resized,
+    "mirrored": _mirrored,
+    "cropped": _cropped,
+    "cropped, mirrored, encoded anew": lambda image, rng: _encoded(_mirrored(_cropped(image, rng), rng), rng),
+}
