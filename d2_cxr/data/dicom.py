@@ -19,6 +19,7 @@ import pydicom
 from pydicom import uid as uids
 from pydicom.dataset import Dataset
 from pydicom.encaps import get_frame
+from pydicom.pixels import pixel_array
 
 from d2_cxr.data import dicom_display, dicom_header
 from d2_cxr.data.dicom_header import Layout
@@ -78,6 +79,17 @@ def decode(content: bytes, min_size: int | None = None, check_modality: bool = T
             notes=tuple(notes),
             padding=dicom_header.padding(dataset),
         )
+
+
+def raw_frame(content: bytes) -> np.ndarray:
+    """Return the first frame of any DICOM pixels, as pydicom decodes them, (H, W) or (H, W, 3): to be looked at only.
+
+    Raises:
+        Exception: whatever pydicom raises, where there is nothing to look at.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return pixel_array(read_header(content), index=0)
 
 
 def is_dicom(content: bytes) -> bool:

@@ -22,45 +22,66 @@ from d2_cxr.data.preprocess import Preprocess, prepare_film
 from d2_cxr.data.similarity import perceptual_hash
 
 READY = "ready"
+CANNOT_WRITE = "cannot write"  # an outcome that ends the run
 
 
-def prepare_file(path: str, png: str, rules: Preprocess) -> dict:
-    """Prepare one film file and write its PNG.
+def prepare_file(path: str, png: str, rules: Preprocess, refused_png: str | None = None) -> dict:
+    """Prepare one film file and write its PNG; of a refused file a small picture, where there is something to see.
 
     Returns:
         outcome ("prepared" or "refused"), reason (what was unusual, or why it was refused), bytes, source_sha256,
         decode_ms and total_ms; of a prepared film also rows, columns, its attributes, image_sha256 (of the pixel
         array) and perceptual_hash.
+
+    Raises:
+        OSError: the PNG cannot be written; a full disk is not the film's fault.
     """
     start = time.perf_counter()
     result: dict = {"outcome": "refused", "reason": "", "decode_ms": 0.0}
     try:
         content = Path(path).read_bytes()
+    except OSError as error:
+        result["reason"] = f"the file cannot be read ({type(error).__name__})"
+    else:
         result |= {"bytes": len(content), "source_sha256": artifacts.sha256_bytes(content)}
+        pixels = _prepare(content, rules, result)
+        if pixels is not None:
+            artifacts.write_bytes(png, encode_png(pixels))
+        elif refused_png:
+            _write_preview(content, refused_png)
+    result["total_ms"] = (time.perf_counter() - start) * 1000
+    return result
+
+
+def _prepare(content: bytes, rules: Preprocess, result: dict) -> np.ndarray | None:
+    """Return the prepared pixels, or None; add what is known to the result."""
+    try:
         before = time.perf_counter()
         film = images.decode_film(content, min_size=rules.size)
         result["decode_ms"] = (time.perf_counter() - before) * 1000
         pixels, _ = prepare_film(film, rules)
-        artifacts.write_bytes(png, encode_png(pixels))
-        result |= film.attributes
-        result |= {
-            "outcome": "prepared",
-            "reason": "; ".join(film.notes),
-            "rows": film.source_height,
-            "columns": film.source_width,
-            "image_sha256": artifacts.sha256_bytes(pixels.tobytes()),
-            "perceptual_hash": perceptual_hash(pixels),
-        }
     except FilmRefused as refusal:
         result["reason"] = str(refusal)
-    except OSError as error:
-        if not isinstance(error, PermissionError | FileNotFoundError | IsADirectoryError) or error.filename == png:
-            raise  # a full disk is not the film's fault
-        result["reason"] = f"the file cannot be read ({type(error).__name__})"
+        return None
     except Exception as error:  # a decoder may raise anything; its text may quote the header, so it is not repeated
         result["reason"] = f"unexpected {type(error).__name__} while reading; please report the kind of file"
-    result["total_ms"] = (time.perf_counter() - start) * 1000
-    return result
+        return None
+    result |= film.attributes
+    result |= {
+        "outcome": "prepared",
+        "reason": "; ".join(film.notes),
+        "rows": film.source_height,
+        "columns": film.source_width,
+        "image_sha256": artifacts.sha256_bytes(pixels.tobytes()),
+        "perceptual_hash": perceptual_hash(pixels),
+    }
+    return pixels
+
+
+def _write_preview(content: bytes, path: str) -> None:
+    small = images.preview(content)
+    if small is not None:
+        artifacts.write_bytes(path, encode_png(small))
 
 
 def encode_png(pixels: np.ndarray) -> bytes:
@@ -78,7 +99,11 @@ def main() -> None:
     answers.flush()
     for line in sys.stdin:
         task = json.loads(line)
-        result = prepare_file(task["path"], task["png"], Preprocess.from_dict(task["rules"]))
+        rules = Preprocess.from_dict(task["rules"])
+        try:
+            result = prepare_file(task["path"], task["png"], rules, task.get("refused_png"))
+        except OSError as error:
+            result = {"outcome": CANNOT_WRITE, "reason": error.strerror or type(error).__name__}
         answers.write(json.dumps(result) + "\n")
         answers.flush()
 

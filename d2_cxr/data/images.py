@@ -5,14 +5,16 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from d2_cxr.data import dicom
 from d2_cxr.data.film import Display, FilmRefused, StoredFilm
 
-__all__ = ["FilmRefused", "StoredFilm", "decode_film", "kind_of", "read_film"]
+__all__ = ["FilmRefused", "StoredFilm", "decode_film", "kind_of", "preview", "read_film"]
 
 _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
+_PREVIEW = 160  # pixels
 _GREY_TOLERANCE = 3.0  # mean levels between channels; JPEG's colour transform moves greys by less
 
 
@@ -47,6 +49,29 @@ def kind_of(content: bytes) -> str | None:
     if content.startswith(_JPEG):
         return "JPEG"
     return "DICOM" if dicom.is_dicom(content) else None
+
+
+def preview(content: bytes) -> np.ndarray | None:
+    """Return what there is to see of a file that was refused, (H, W) uint8 of 160 pixels at most, or None.
+
+    Grey by the least and greatest value, no look-up table: it shows a person what kind of picture this is. Not more
+    than a quarter of the source's pixels a side, so that text burnt into a picture is not to be read.
+    """
+    try:
+        if kind_of(content) == "DICOM":
+            pixels = dicom.raw_frame(content)
+        else:
+            from PIL import Image
+
+            with Image.open(io.BytesIO(content), formats=("PNG", "JPEG")) as image:
+                pixels = np.asarray(image.convert("RGB"))
+        grey = pixels.astype(np.float32).mean(axis=2) if pixels.ndim == 3 else pixels.astype(np.float32)
+        scale = min(0.25, _PREVIEW / max(grey.shape))
+        small = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    except Exception:  # what was refused may be broken in any way; a preview is not owed
+        return None
+    low, high = float(small.min()), float(small.max())
+    return ((small - low) * (255 / max(high - low, 1e-6))).round().astype(np.uint8)
 
 
 def _with_pillow(content: bytes, kind: str) -> StoredFilm:

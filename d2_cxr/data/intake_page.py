@@ -35,7 +35,8 @@ table { border-collapse: collapse; margin: .6rem 0 } td, th { padding: .2rem .9r
 vertical-align: top; border-bottom: 1px solid #e3e7ec; overflow-wrap: break-word } .n { text-align: right }
 .wide { overflow-x: auto } .census { display: flex; flex-wrap: wrap; gap: 0 2.5rem } .census h3 { font-size: .95rem;
 margin: .8rem 0 0 } .films { display: flex; flex-wrap: wrap; gap: 1rem } figure { margin: 0; width: 160px; font-size:
-12px } figure img { width: 160px; height: 160px; background: #000 } .none { width: 160px; height: 2.2rem; background:
+12px } figure img { width: 160px; height: 160px; background: #000 } figure
+.refused { object-fit: contain; outline: 3px solid #d9a59a } .none { width: 160px; height: 2.2rem; background:
 #f3d9d4; display: grid; place-items: center } .bad { color: #a4321f } .quiet { color: #5c6b7a }
 """
 
@@ -102,7 +103,7 @@ def copies_section(output: Path, copies: Sequence[Mapping], homes: Mapping[str, 
         "correlation of their fine structure. Where one is learned from, the other is no test: learning from it is "
         f"refused, unless --allow FILE names it.{shown}"
     )
-    return f'<h2>Near copies ({len(copies)} pairs)</h2><p>{text}</p><div class="films">{"".join(figures)}</div>'
+    return f'<h2>Near copies ({len(copies)} pair{'s' * (len(copies) > 1)})</h2><p>{text}</p><div class="films">{"".join(figures)}</div>'
 
 
 def _head(description: Mapping, rows: Sequence[Mapping]) -> str:
@@ -154,15 +155,22 @@ def _census(rows: Sequence[Mapping]) -> str:
 
 
 def _pictures(output: Path, rows: Sequence[Mapping]) -> str:
-    """Show what was refused (without a picture: it could not be shown) and what was prepared but odd."""
+    """Show what was refused, where there is anything to see, and what was prepared but odd."""
     refused = [row for row in rows if row["outcome"] in ("refused", "quarantined")]
     odd = [row for row in rows if row["outcome"] == "prepared" and row["reason"]]
     if not refused and not odd:
         return ""
-    figures = [_figure(row, '<div class="none">refused</div>') for row in refused[:_MOST_SHOWN]]
+    figures = [_figure(row, _preview(output, row)) for row in refused[:_MOST_SHOWN]]
     for row in odd[:_MOST_SHOWN]:
         figures.append(_figure(row, thumbnail(output / "images" / f"{row['image_id']}.png")))
     return f'<h2>Refused and odd films ({len(refused)} and {len(odd)})</h2><div class="films">{"".join(figures)}</div>'
+
+
+def _preview(output: Path, row: Mapping) -> str:
+    path = output / "refused" / f"{row['image_id']}.png"
+    if not path.is_file():
+        return f'<div class="none">{escape(row["outcome"])}, nothing to see</div>'
+    return f'<img class="refused" alt="refused" src="{_data_url(path.read_bytes())}">'
 
 
 def thumbnail(path: Path) -> str:
@@ -171,7 +179,11 @@ def thumbnail(path: Path) -> str:
     if image is None:
         return '<div class="none">missing</div>'
     small = cv2.resize(image, (_THUMB, _THUMB), interpolation=cv2.INTER_AREA)
-    return f'<img alt="" src="data:image/png;base64,{base64.b64encode(encode_png(small)).decode()}">'
+    return f'<img alt="" src="{_data_url(encode_png(small))}">'
+
+
+def _data_url(png: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 
 def _figure(row: Mapping, picture: str) -> str:

@@ -96,6 +96,7 @@ def prepare(
     )
     sources = plan.sources if shard is None else _shard(plan.sources, *shard)
     state = Progress(plan.output, plan.settings)
+    state.forget_changed(sources)
     if shard is None and state.is_finished(sources):
         logger.info("%s is finished; nothing to do", plan.output)
         state.clean()
@@ -133,7 +134,12 @@ def _prepare_films(plan: Plan, state: Progress, sources, jobs: int, limit_s: flo
             by_path[str(source.path)] = source
     rules = plan.rules.to_dict()
     tasks = [
-        {"path": path, "png": str(plan.output / "images" / f"{source.image_id}.png"), "rules": rules}
+        {
+            "path": path,
+            "png": str(plan.output / "images" / f"{source.image_id}.png"),
+            "refused_png": str(plan.output / "refused" / f"{source.image_id}.png"),
+            "rules": rules,
+        }
         for path, source in by_path.items()
     ]
     (plan.output / "images").mkdir(parents=True, exist_ok=True)
@@ -183,7 +189,7 @@ def _finish(plan: Plan, state: Progress) -> dict[str, int]:
     more = intake_page.copies_section(plan.output, copies, _homes(lists.files))
     more += intake_page.shortcut_section(_header_audit(plan, rows))
     intake_page.write(plan.output, description, rows, lists.left_out, more)
-    state.finish(description, {row["image_id"] for row in prepared})
+    state.finish(description, rows)
     for note in lists.notes:
         logger.warning("%s: %s", plan.name, note)
     return counts

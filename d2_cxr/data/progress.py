@@ -35,11 +35,25 @@ class Progress:
         self._output, self._folder = output, output / ".preparing"
         self._settings = settings
         self._rows: dict[tuple, dict] = {}
+        self._read_before: dict[tuple, float] = {}  # when a row was written down, seconds since the epoch
         self._timings: dict[str, dict] = {}
         self._new: list[dict] = []
         self._flushed = time.monotonic()
         self._check_settings()
         self._read()
+
+    def forget_changed(self, sources: Iterable[Source]) -> None:
+        """Forget files that have become others of the same length since they were read.
+
+        Only a file with a later time of modification is read again, so a file that was replaced with an older time is
+        taken for the one that it replaced.
+        """
+        for source in sources:
+            row = self._rows.get(source.key)
+            if row is None or source.path.stat().st_mtime <= self._read_before.get(source.key, 0):
+                continue
+            if row["source_sha256"] and artifacts.sha256_file(source.path) != row["source_sha256"]:
+                del self._rows[source.key]
 
     def is_finished(self, sources: Iterable[Source]) -> bool:
         """Tell whether the set is finished and its manifest is of exactly these files."""
@@ -76,11 +90,17 @@ class Progress:
         self._flush()
         (self._output / "dataset.json").unlink(missing_ok=True)
 
-    def finish(self, description: dict, films: set[str]) -> None:
+    def finish(self, description: dict, rows: Iterable[Mapping[str, str]]) -> None:
         """Write dataset.json, and remove what belongs to no film of this set."""
-        for png in (self._output / "images").iterdir():
-            if png.name.startswith(".unfinished-") or (png.suffix == ".png" and png.stem not in films):
-                png.unlink(missing_ok=True)
+        films: dict[str, set[str]] = {"prepared": set(), "refused": set()}
+        for row in rows:
+            films.setdefault(row["outcome"], set()).add(row["image_id"])
+        for folder, outcome in (("images", "prepared"), ("refused", "refused")):
+            for png in (self._output / folder).glob("*"):
+                if png.name.startswith(".unfinished-") or (png.suffix == ".png" and png.stem not in films[outcome]):
+                    png.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # not there, or not empty
+            (self._output / "refused").rmdir()
         for name in ("images.npy", "images.csv"):
             (self._output / name).unlink(missing_ok=True)  # of the films before
         for leftover in self._output.rglob(".unfinished-*"):
@@ -107,7 +127,11 @@ class Progress:
             artifacts.write_json(self._folder / "settings.json", self._settings)
             try:
                 yield
-            finally:
+            except BaseException:
+                with contextlib.suppress(OSError):  # on a full disk, what has been raised already says so
+                    self._flush()
+                raise
+            else:
                 self._flush()
                 if (self._output / "dataset.json").is_file():
                     self.clean()
@@ -120,6 +144,7 @@ class Progress:
         """Remove everything of a set of which no film could be prepared."""
         self._new.clear()
         self.clean()
+        shutil.rmtree(self._output / "refused", ignore_errors=True)
         for folder in (self._output / "images", self._output):
             with contextlib.suppress(OSError):  # not empty: something else is there
                 folder.rmdir()
@@ -133,16 +158,20 @@ class Progress:
 
     def _read(self) -> None:
         if (self._output / "manifest.csv").is_file():
+            written = (self._output / "manifest.csv").stat().st_mtime
             for row in manifest.read(self._output / "manifest.csv"):
-                self._rows[row["part"], row["file"], row["bytes"]] = row
+                self._keep(row, written)
         if (self._output / "timings.csv").is_file():
             for row in artifacts.read_csv(self._output / "timings.csv"):
                 self._timings[row.pop("image_id")] = row
         for path in sorted(self._folder.glob("rows-*.json")):
             for entry in artifacts.read_json(path):
-                row = entry["row"]
-                self._rows[row["part"], row["file"], row["bytes"]] = row
-                self._timings[row["image_id"]] = entry["timing"]
+                self._keep(entry["row"], path.stat().st_mtime)
+                self._timings[entry["row"]["image_id"]] = entry["timing"]
+
+    def _keep(self, row: dict, written: float) -> None:
+        key = (row["part"], row["file"], row["bytes"])
+        self._rows[key], self._read_before[key] = row, written
 
     def _check_settings(self) -> None:
         for path in (self._output / "dataset.json", self._folder / "settings.json"):

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import d2_cxr
-from d2_cxr.data.film_worker import READY
+from d2_cxr.data.film_worker import CANNOT_WRITE, READY
 
 LIMIT_S = 60.0  # for one film; the slowest real ones take one second
 _START_LIMIT_S = 120.0  # imports on a cold network disk
@@ -63,7 +63,8 @@ def run(tasks: Sequence[dict], jobs: int, limit_s: float = LIMIT_S) -> Iterator[
     """Yield (task, result) in the order in which tasks end.
 
     Args:
-        tasks: dicts with path, png and rules, see film_worker.py; other keys come back as they are.
+        tasks: dicts with path, png, rules and perhaps refused_png, see film_worker.py; other keys come back as they
+            are.
         jobs: number of processes.
         limit_s: seconds that one task may take.
 
@@ -73,6 +74,7 @@ def run(tasks: Sequence[dict], jobs: int, limit_s: float = LIMIT_S) -> Iterator[
 
     Raises:
         RuntimeError: a worker does not start.
+        OSError: a PNG cannot be written, say because the disk is full.
     """
     waiting = list(reversed(tasks))
     selector = selectors.DefaultSelector()
@@ -109,7 +111,12 @@ def _step(workers: set[_Worker], selector, waiting: list[dict], limit_s: float) 
                 worker.is_ready = True
             else:
                 task, worker.task = worker.task, None
-                yield task, json.loads(line)
+                result = json.loads(line)
+                if result["outcome"] == CANNOT_WRITE:
+                    raise OSError(
+                        f"{task['png']} cannot be written: {result['reason']}; make room, then the same command goes on"
+                    )
+                yield task, result
         if worker.is_ready and worker.task is None and waiting:
             worker.give(waiting.pop(), limit_s)
     now = time.monotonic()

@@ -165,6 +165,38 @@ def test_films_added_later_are_prepared_and_the_lists_written_anew(archive, tmp_
     assert contents(tmp_path / "set") == contents(tmp_path / "at_once")
 
 
+def test_a_file_that_was_replaced_by_another_of_its_length_is_prepared_again(archive, tmp_path):
+    films, _ = archive
+    run(archive, tmp_path / "set")
+    before = contents(tmp_path / "set")
+    content = bytearray((films / "film03.dicom").read_bytes())
+    content[-2000:] = bytes(2000)  # the last rows are black
+    (films / "film03.dicom").write_bytes(content)
+    (films / "film04.dicom").touch()  # a later time alone is no other film
+    assert run(archive, tmp_path / "set")["reused"] == 23
+    changed = {name for name, data in contents(tmp_path / "set").items() if before.get(name) != data}
+    assert changed == {"images/film03.png", "manifest.csv", "dataset.json"}
+
+
+def test_refused_files_are_shown_where_there_is_something_to_see(archive, tmp_path):
+    films, _ = archive
+    colours = np.zeros((400, 300, 3), np.uint8)
+    colours[:200, :, 2] = 255
+    cv2.imwrite(str(films / "red.png"), colours)
+    (films / "torn.png").write_bytes((films / "red.png").read_bytes()[:60])
+    counts = run(archive, tmp_path / "set")
+    assert counts["refused"] == 2
+    assert [path.name for path in (tmp_path / "set/refused").iterdir()] == ["red.png"]
+    seen = cv2.imread(str(tmp_path / "set/refused/red.png"), cv2.IMREAD_UNCHANGED)
+    assert seen.shape == (100, 75) and seen[:40].min() == 255 and seen[60:].max() == 0
+    page = (tmp_path / "set/intake.html").read_text()
+    assert page.count('class="refused"') == 1 and "refused, nothing to see" in page
+    (films / "red.png").unlink()
+    (films / "torn.png").unlink()
+    run(archive, tmp_path / "set")
+    assert not (tmp_path / "set/refused").exists()
+
+
 def kill_and_go_on(archive, tmp_path, name: str, after_films: int) -> None:
     """Kill a run, group and all, once so many films are there; run again and compare with a run that was left alone."""
     films, table = archive
@@ -279,7 +311,7 @@ def test_a_cropped_copy_of_a_test_film_is_found_shown_and_left_out(archive, tmp_
     (pair,) = similarity.read(tmp_path / "set")
     assert {pair["image_id"], pair["other_image_id"]} == {"cut", test_film} and pair["how"] == "cropped"
     page = (tmp_path / "set/intake.html").read_text()
-    assert "Near copies (1 pairs)" in page and f"the same film as {test_film} of val or test (cropped)" in page
+    assert "Near copies (1 pair)" in page and f"the same film as {test_film} of val or test (cropped)" in page
 
 
 def test_vindr_of_another_table_has_no_published_split_and_says_so(archive, tmp_path):

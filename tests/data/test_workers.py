@@ -44,6 +44,13 @@ def test_a_decoder_that_dies_takes_one_film_with_it(tmp_path, make_dicom, monkey
     assert results[1]["outcome"] == "prepared"
 
 
+def test_a_png_that_cannot_be_written_ends_the_run_and_is_no_bad_film(tmp_path, make_dicom):
+    (tmp_path / "full").write_bytes(b"")  # no folder: as on a full disk, writing below it fails
+    with pytest.raises(OSError, match=r"film.png cannot be written: File exists; make room") as error:
+        list(workers.run([{**task(make_dicom([[0, 1]]), tmp_path), "png": str(tmp_path / "full/film.png")}], jobs=2))
+    assert "\n" not in str(error.value)
+
+
 def test_nothing_to_do_starts_nothing(monkeypatch):
     monkeypatch.setattr(workers, "_Worker", None)
     assert list(workers.run([], jobs=4)) == []
