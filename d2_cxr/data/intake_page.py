@@ -103,7 +103,8 @@ def copies_section(output: Path, copies: Sequence[Mapping], homes: Mapping[str, 
         "correlation of their fine structure. Where one is learned from, the other is no test: learning from it is "
         f"refused, unless --allow FILE names it.{shown}"
     )
-    return f'<h2>Near copies ({len(copies)} pair{'s' * (len(copies) > 1)})</h2><p>{text}</p><div class="films">{"".join(figures)}</div>'
+    title = f"Near copies ({len(copies)} pair{'s' if len(copies) > 1 else ''})"
+    return f'<h2>{title}</h2><p>{text}</p><div class="films">{"".join(figures)}</div>'
 
 
 def _head(description: Mapping, rows: Sequence[Mapping]) -> str:
