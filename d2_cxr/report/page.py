@@ -60,7 +60,7 @@ def context(results: StudyResults, scores: Scores, output: Path) -> dict:
     return {
         "title": results.settings.get("title") or f"Study {results.settings['study']}",
         "study": results.settings["study"],
-        "notes": results.settings.get("notes") or [],
+        "notes": (results.settings.get("notes") or []) + _tuned(results),
         "facts": _facts(results),
         "gaps": [run.name for run in results.runs if not run.done],
         "num_runs": len(results.runs),
@@ -99,6 +99,19 @@ _CONTROLS_NOTE = (
     "not help, the study is insensitive and a missing gain of another arm says nothing. Longer random training gets "
     "the compute that pretraining took."
 )
+
+
+def _tuned(results: StudyResults) -> list[str]:
+    """Say which value was tuned for each arm, and how, where a study tunes one."""
+    if not results.tuned:
+        return []
+    one = next(iter(results.tuned.values()))
+    chosen = []
+    for arm, tuned in results.tuned.items():
+        scores = ", ".join(f"{trial['value']:g}: {trial['score']:.3f}" for trial in tuned["trials"])
+        chosen.append(f"{arm} {tuned['value']:g} ({scores})")
+    how = f"{one['option']} was tuned for each arm on {one['test']} by {one['metric']}, with equal trials: "
+    return [how + "; ".join(chosen) + "."]
 
 
 def criterion_line(found: dict) -> str:

@@ -59,6 +59,7 @@ class StudyResults:
     runs: tuple[Run, ...]  # trained arms
     constant: tuple[Run, ...]  # constant box, one for each split
     statistics: dict | None  # data/statistics.json
+    tuned: dict[str, dict] = field(default_factory=dict)  # arm -> tuning/<arm>.json, where a value was tuned for it
 
     @property
     def arms(self) -> tuple[str, ...]:
@@ -112,6 +113,7 @@ def read_results(study_dir: str | Path) -> StudyResults:
         runs=tuple(run for run in runs if run.arm != "constant_box"),
         constant=tuple(run for run in runs if run.arm == "constant_box"),
         statistics=read_json(statistics) if statistics.is_file() else None,
+        tuned={path.stem: read_json(path) for path in sorted((folder / "tuning").glob("*.json"))},
     )
 
 

@@ -23,6 +23,7 @@ STUDY = {
     "seeds": [0, 1],
     "same_ground": {"SOLVER.MAX_ITER": 5},
 }
+TUNING = {"option": "SOLVER.BASE_LR", "values": [0.0005, 0.001, 0.002], "percent": 100}
 
 
 def study(tmp_path, **changes):
@@ -63,6 +64,27 @@ def test_the_complement_as_pool_takes_a_pretraining_for_each_share(tmp_path):
     assert len(pools) == 4
 
 
+def test_tuning_gives_every_arm_the_same_trials_on_validation_films(tmp_path):
+    laid = study(tmp_path, tuning=TUNING)
+    trials = [stage for stage in laid.stages if stage.kind == "tune"]
+    assert len(trials) == 3 * 3  # values x arms, one seed
+    assert {stage.settings["test"] for stage in trials} == {"phantom_cxr_val"}
+    assert {stage.settings["percent"] for stage in trials if stage.settings["arm"] == "random"} == {100}
+    assert {stage.settings["percent"] for stage in trials if stage.settings["arm"] == "simclr_permuted"} == {10}
+    assert sorted(s.settings["options"]["SOLVER.BASE_LR"] for s in trials if s.settings["arm"] == "simclr") == [
+        0.0005,
+        0.001,
+        0.002,
+    ]
+    runs = [stage for stage in laid.stages if stage.kind == "train"]
+    assert all(f"choose/{stage.settings['arm']}" in stage.needs for stage in runs)
+    assert not any("choose" in need for stage in trials for need in stage.needs)
+    seen = set()
+    for stage in laid.stages:
+        assert set(stage.needs) <= seen
+        seen.add(stage.id)
+
+
 def test_names_follow_the_published_or_the_nested_rule():
     settings = {**STUDY, "labels": {"percent": [30], "fractions": "nested"}}
     assert train_name(settings, 30, 1) == "phantom_cxr_train_labeled_30_seed1"
@@ -88,6 +110,12 @@ def test_split_seeds_prepare_a_set_for_each_seed(tmp_path):
         ({"arms": {"a": {}}}, "names no config"),
         ({"evaluation": {"val_selected": True}}, "set same_ground: TEST.EVAL_PERIOD"),
         ({"labels": {"percent": [15]}}, "15 does not exist"),
+        ({"tuning": {**TUNING, "values": [0.1]}}, "no list of two numbers"),
+        ({"tuning": {**TUNING, "option": "SOLVER.MAX_ITER"}}, "only SOLVER.BASE_LR"),
+        ({"tuning": {**TUNING, "percent": 30}}, "30 is not among labels"),
+        ({"tuning": {**TUNING, "seed": 9}}, "9 is not among seeds"),
+        ({"tuning": {**TUNING, "trials": 3}}, "unknown key trials"),
+        ({"tuning": TUNING, "arms": {"a": {"config": CONFIG, "options": {"SOLVER.BASE_LR": 1}}}}, "drop one"),
         ({"pretraining": {"simclr": {"config": CONFIG, "pool": "test"}}}, "pool: test is not one of"),
     ],
 )

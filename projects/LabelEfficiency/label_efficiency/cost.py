@@ -87,7 +87,7 @@ def _seconds(stage: Stage, study: Study, timing: dict) -> float:
         return films * _SECONDS_A_FILM
     if stage.kind == "pretrain":
         return _IMPORTS + num_views(stage.settings, films) * timing["pretrain_view"]
-    if stage.kind == "train":
+    if stage.kind in ("train", "tune"):
         # Evaluation and loading take about a third more; a validation, a tenth of the films, forward only.
         iterations = _iterations(stage.settings, films, timing)
         validations = iterations // stage.settings["options"].get("TEST.EVAL_PERIOD", float("inf"))

@@ -119,7 +119,7 @@ def _planned(stage: Stage) -> dict:
 
 
 # Results that the report reads; pretraining checkpoints and weights may be thrown away once the runs are done.
-_KEPT = {"statistics", "constant_box", "train"}
+_KEPT = {"statistics", "constant_box", "train", "choose"}
 _CARDS = {"run.json", "weights.json"}
 
 

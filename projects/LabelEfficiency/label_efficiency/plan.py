@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import yaml
@@ -16,6 +16,7 @@ import yaml
 from d2_cxr.artifacts import sha256_file
 from label_efficiency.study_file import read_settings, source
 
+_FEW = 10  # resamples of a trial's evaluation: its intervals are not used
 REPOSITORY = Path(__file__).resolve().parents[3]
 
 
@@ -237,18 +238,56 @@ def _run_results(folder: str, test: str) -> tuple[str, ...]:
 
 
 def _arm_stages(settings: dict, arm_name: str, percent: int, seed: int):
+    before, weights, needs = _initialisation(settings, arm_name, percent, seed)
+    yield from before
+    if settings.get("tuning"):
+        yield from _tuning_stages(settings, arm_name)
+        needs = (*needs, f"choose/{arm_name}")
+    yield _train(settings, arm_name, percent, seed, weights, needs)
+
+
+def _initialisation(settings: dict, arm_name: str, percent: int, seed: int):
+    """Return the stages that make an arm's first weights, where these lie, and what its training needs."""
     arm = settings["arms"][arm_name]
     pretrained = source(arm)
     weights, needs = arm.get("weights"), _data_needs(settings, seed)
+    stages: list[Stage] = []
     if pretrained in (settings.get("pretraining") or {}):
         pretrain, convert = _pretraining_stages(settings, pretrained, percent, seed)
-        yield from (pretrain, convert)
+        stages += [pretrain, convert]
         weights, needs = convert.results[0], (*needs, convert.id)
     if arm.get("weights", "").startswith("permuted("):
         permute = _permute(weights, seed, needs[-1:])
-        yield permute
+        stages.append(permute)
         weights, needs = permute.results[0], (*needs[:-1], permute.id)
-    yield _train(settings, arm_name, percent, seed, weights, needs)
+    return stages, weights, needs
+
+
+def _tuning_stages(settings: dict, arm_name: str):
+    """Yield an arm's trials, trained on one share and tested on validation films, and the choice among them."""
+    plan, arm = settings["tuning"], settings["arms"][arm_name]
+    seed = plan.get("seed", settings["seeds"][0])
+    shares = arm.get("percent", settings["labels"]["percent"])
+    percent = plan["percent"] if plan["percent"] in shares else shares[0]
+    before, weights, needs = _initialisation(settings, arm_name, percent, seed)
+    yield from before
+    trained = _train(settings, arm_name, percent, seed, weights, needs)
+    val, outputs = test_name(settings, seed, "val"), {}
+    for value in plan["values"]:
+        folder = f"tuning/{arm_name}/{value:g}"
+        options = {**trained.settings["options"], plan["option"]: value}
+        trial = {**trained.settings, "test": val, "options": options, "evaluation": {"resamples": _FEW}}
+        trial.pop("tuned")
+        outputs[folder] = value
+        yield replace(
+            trained, id=f"tune/{arm_name}/{value:g}", kind="tune", settings=trial, output=folder,
+            results=_run_results(folder, val),
+        )  # fmt: skip
+    choice = {"option": plan["option"], "trials": outputs, "test": val}
+    choice |= {key: (settings.get("endpoint") or {}).get(key) for key in ("metric", "classes")}
+    needs = tuple(f"tune/{arm_name}/{value:g}" for value in plan["values"])
+    path = f"tuning/{arm_name}.json"
+    yield Stage(f"choose/{arm_name}", "choose", choice, path, (path,), needs)
 
 
 def _pretraining_stages(settings: dict, name: str, percent: int, seed: int) -> tuple[Stage, Stage]:
@@ -293,6 +332,8 @@ def _train(
     plan |= {"dataset": _registered(settings, seed), "train": train_name(settings, percent, seed), "test": test}
     plan |= {"options": {**settings["same_ground"], **(arm.get("options") or {})}}
     plan |= {"evaluation": settings.get("evaluation") or {}}
+    if settings.get("tuning"):
+        plan["tuned"] = f"tuning/{arm_name}.json"
     if arm.get("longer"):
         other = settings["pretraining"][arm["longer"]]
         plan["longer"] = {"config": other["config"], "options": other.get("options") or {}}

@@ -47,7 +47,7 @@ def output_to(path: Path):
 
 def progress(study_dir: Path, stage: dict) -> str:
     """What a running stage says of itself, e.g. "train/random/30/seed0 120/300"."""
-    if stage["kind"] != "train":
+    if stage["kind"] not in ("train", "tune"):
         return stage["id"]
     path = study_dir / stage["output"] / "metrics.json"
     try:
@@ -173,6 +173,26 @@ def _train(stage: dict, study_dir: Path) -> dict:
     return {}
 
 
+def _choose(stage: dict, study_dir: Path) -> dict:
+    """Write which of an arm's trials scored best on validation films; of equal ones the first."""
+    import numpy as np
+
+    from d2_cxr.evaluation import metrics
+    from d2_cxr.evaluation.matching import Matches
+
+    settings, scores = stage["settings"], {}
+    metric = settings["metric"] or "mAP"
+    for folder, value in settings["trials"].items():
+        matches = Matches.load(study_dir / folder / "inference" / settings["test"] / "matches.npz")
+        everyone = np.ones((len(matches.film_names), 1), np.float32)
+        scores[value] = float(metrics.value(matches, metric, everyone, settings["classes"])[0])
+    best = max(scores, key=lambda value: np.nan_to_num(scores[value], nan=-1.0))
+    trials = [{"value": value, "score": score} for value, score in scores.items()]
+    chosen = {"option": settings["option"], "value": best, "metric": metric, "classes": settings["classes"]}
+    artifacts.write_json(study_dir / stage["output"], chosen | {"test": settings["test"], "trials": trials})
+    return {"chosen": best}
+
+
 def _test_val_selected(cfg, run: Path) -> None:
     """Evaluate the weights that were best on validation films, too, into `val_selected/` of the run's folder."""
     from d2_cxr.engine import trainer
@@ -198,6 +218,9 @@ def detector_options(settings: dict, study_dir: Path) -> list:
         "DATASETS.TEST": (settings["test"],),
         "SEED": settings["seed"] + 1,
     }
+    if settings.get("tuned"):
+        chosen = artifacts.read_json(study_dir / settings["tuned"])
+        options[chosen["option"]] = chosen["value"]
     if settings["weights"]:  # else the config's own, which may be the zoo's or none
         options["MODEL.WEIGHTS"] = _weights(settings["weights"], study_dir)
     if settings.get("longer"):
@@ -271,4 +294,6 @@ _KINDS = {
     "permute": _permute,
     "constant_box": _constant_box,
     "train": _train,
+    "tune": _train,
+    "choose": _choose,
 }

@@ -20,11 +20,13 @@ _KEYS = {
     "evaluation": False,
     "endpoint": False,
     "criterion": False,
+    "tuning": False,  # one value an arm, chosen on validation films
     "resources": False,
     "results": False,  # folder that gets a copy of all that the report needs, run by run
     "notes": False,
 }
 _DATA_KEYS = ("name", "prefix", "root", "phantoms", "dicom_dir", "annotations", "patients", "prepare", "split_seeds")
+_TUNING_KEYS = {"option": True, "values": True, "percent": True, "seed": False}
 _ARM_KEYS = {"config", "weights", "options", "longer", "iterations", "percent"}
 # What an arm may set for itself: the input convention that its weights demand, and the rate that was tuned for it.
 _ARM_OPTIONS = ("MODEL.PIXEL_MEAN", "MODEL.PIXEL_STD", "INPUT.FORMAT", "MODEL.RESNETS.STRIDE_IN_1X1", "SOLVER.BASE_LR")
@@ -97,6 +99,8 @@ def check(settings, path: Path) -> None:
         raise ValueError(f"{path}: seeds: {seeds} is not a list of whole numbers, e.g. [0, 1, 2]")
     for name, arm in settings["arms"].items():
         _check_arm(name, arm or {}, settings, path)
+    if settings.get("tuning"):
+        _check_tuning(settings, path)
     period = settings["same_ground"].get("TEST.EVAL_PERIOD", 0)
     if (settings.get("evaluation") or {}).get("val_selected") and period <= 0:
         raise ValueError(
@@ -106,6 +110,28 @@ def check(settings, path: Path) -> None:
     wrong = [p for p in settings["labels"]["percent"] if p not in (*range(10, 100, 10), 100)]
     if wrong:
         raise ValueError(f"{path}: labels: percent: {wrong[0]} does not exist; shares are 10, 20 ... 100")
+
+
+def _check_tuning(settings: dict, path: Path) -> None:
+    tuning = settings["tuning"]
+    unknown = sorted(set(tuning) - set(_TUNING_KEYS))
+    if unknown:
+        raise ValueError(f"{path}: tuning has the unknown key {unknown[0]}; known are {', '.join(_TUNING_KEYS)}")
+    missing = [key for key, required in _TUNING_KEYS.items() if required and key not in tuning]
+    if missing:
+        raise ValueError(f"{path}: tuning lacks {missing[0]}")
+    if tuning["option"] != "SOLVER.BASE_LR":
+        raise ValueError(f"{path}: tuning: option: {tuning['option']}: only SOLVER.BASE_LR may differ between arms")
+    values = tuning["values"]
+    if not isinstance(values, list) or len(values) < 2 or not all(type(value) in (int, float) for value in values):
+        raise ValueError(f"{path}: tuning: values: {values} is no list of two numbers or more, e.g. [0.0005, 0.001]")
+    if tuning["percent"] not in settings["labels"]["percent"]:
+        raise ValueError(f"{path}: tuning: percent: {tuning['percent']} is not among labels: percent")
+    if tuning.get("seed", settings["seeds"][0]) not in settings["seeds"]:
+        raise ValueError(f"{path}: tuning: seed: {tuning['seed']} is not among seeds")
+    for name, arm in settings["arms"].items():
+        if tuning["option"] in (arm.get("options") or {}):
+            raise ValueError(f"{path}: arm {name} sets {tuning['option']}, which tuning chooses; drop one of them")
 
 
 def _check_arm(name: str, arm: dict, settings: dict, path: Path) -> None:
