@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from label_efficiency.plan import pool_names, read_study, train_name
+from label_efficiency.names import pool_names, train_name
+from label_efficiency.plan import read_study
 from label_efficiency.study_file import check_inputs
 
 PROJECT = Path(__file__).resolve().parents[2] / "projects" / "LabelEfficiency"

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from d2_cxr import artifacts
 from label_efficiency.ledger import Ledger
-from label_efficiency.plan import REPOSITORY, Stage, Study
+from label_efficiency.names import REPOSITORY
+from label_efficiency.plan import Stage, Study
 from label_efficiency.stages import output_to
 
 logger = logging.getLogger(__name__)

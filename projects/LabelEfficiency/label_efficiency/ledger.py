@@ -13,7 +13,8 @@ import time
 from pathlib import Path
 
 from d2_cxr.artifacts import read_json, sha256_json, write_bytes, write_json
-from label_efficiency.plan import REPOSITORY, Stage, Study, file_fingerprint
+from label_efficiency.names import REPOSITORY, file_fingerprint
+from label_efficiency.plan import Stage, Study
 
 FORMAT_VERSION = 1
 FINISHED, LOST, STALE, UNFINISHED, ABSENT = "finished", "lost", "stale", "unfinished", "absent"

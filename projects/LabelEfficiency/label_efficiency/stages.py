@@ -15,7 +15,7 @@ from pathlib import Path
 
 from d2_cxr import artifacts
 from label_efficiency import examination
-from label_efficiency.plan import REPOSITORY
+from label_efficiency.names import REPOSITORY
 
 logger = logging.getLogger(__name__)
 
