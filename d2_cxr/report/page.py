@@ -226,10 +226,17 @@ def _facts(results: StudyResults) -> list[str]:
     facts = [f"{len(done)} runs", f"{len(results.seeds)} seed" + "s" * (len(results.seeds) > 1)]
     facts.append(f"labels: {', '.join(map(str, results.percents))} %")
     if done:
-        matches = done[0].matches
-        facts.append(f"{matches.num_findings_films} test films with findings, {int(matches.film_normal.sum())} without")
+        tests = {run.test: run.matches for run in done}.values()  # a split of its own for each seed has other films
+        findings = _range([matches.num_findings_films for matches in tests])
+        normal = _range([int(matches.film_normal.sum()) for matches in tests])
+        facts.append(f"{findings} test films with findings, {normal} without" + " a split" * (len(tests) > 1))
     commits = sorted({run.record.get("commit") for run in done if run.record.get("commit")})
     return [*facts, *(f"commit {commit}" for commit in commits)]
+
+
+def _range(numbers: list[int]) -> str:
+    low, high = min(numbers), max(numbers)
+    return str(low) if low == high else f"{low}–{high}"
 
 
 def _run(run: Run, output: Path) -> dict:

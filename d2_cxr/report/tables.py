@@ -67,8 +67,9 @@ def _row(results: StudyResults, by_metric: dict[str, Curves], arm: str, percent:
 
 
 def training_films(runs: list[Run]) -> int | None:
-    """Labeled training films of a run, from its card."""
-    return next((run.card["num_train_films"] for run in runs if (run.card or {}).get("num_train_films")), None)
+    """Labeled training films, from the runs' cards; the mean where splits differ by seed."""
+    counts = [run.card["num_train_films"] for run in runs if (run.card or {}).get("num_train_films")]
+    return round(sum(counts) / len(counts)) if counts else None
 
 
 def _constant_row(results: StudyResults, scores: Scores, run: Run) -> dict:
