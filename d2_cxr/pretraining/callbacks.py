@@ -11,7 +11,7 @@ import pytorch_lightning as pl
 from tqdm import tqdm
 
 from d2_cxr import artifacts
-from d2_cxr.pretraining.health import EpochHealth, check_pairs
+from d2_cxr.pretraining.health import EpochHealth, check_pairs, unlearned_alarms
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +67,10 @@ class History(pl.Callback):
             if name in numbers:
                 pl_module.log(f"epoch/{name}", float(numbers[name]), sync_dist=False, rank_zero_only=True)
 
+    def on_train_end(self, trainer, pl_module) -> None:
+        for alarm in self._final_alarms():
+            logger.warning("%s", alarm)
+
     def state_dict(self) -> dict:
         return {"epochs": self.epochs}
 
@@ -83,8 +87,12 @@ class History(pl.Callback):
             "final": {name: last[name] for name in ("loss", "contrastive_top1", "effective_rank") if name in last},
             "seconds": round(seconds, 2),
             "images_per_second": round(views / seconds, 2),  # a view is an image
-            "alarms": [f"epoch {epoch['epoch']}: {alarm}" for epoch in self.epochs for alarm in epoch["alarms"]],
+            "alarms": [f"epoch {epoch['epoch']}: {alarm}" for epoch in self.epochs for alarm in epoch["alarms"]]
+            + self._final_alarms(),
         }
+
+    def _final_alarms(self) -> list[str]:
+        return unlearned_alarms(self.epochs[-1].get("contrastive_top1"), self.batch_size) if self.epochs else []
 
 
 class Progress(pl.Callback):

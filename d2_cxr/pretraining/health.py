@@ -1,4 +1,4 @@
-"""Is the representation alive? Four numbers an epoch, and two alarms.
+"""Is the representation alive, and the task learned? Four numbers an epoch, and three alarms.
 
 Alignment and uniformity: Wang and Isola, arXiv 2005.10242. Effective rank: Roy and Vetterli, EUSIPCO 2007. Top-1: how
 often a view's nearest neighbour in the batch is the other view of its film; chance is 1 / (2 B - 1).
@@ -14,6 +14,7 @@ import torch.nn.functional as F
 MAX_FEATURES = 256  # rows kept for the effective rank
 MIN_RELATIVE_SPREAD = 0.1  # of a projection's spread over that of directions drawn at random
 MIN_RANK = 2.0
+MIN_TOP1 = 0.1  # at the end of a run; runs that learned reached .3 and more at batches of 64
 
 
 class NotPairs(ValueError):
@@ -124,6 +125,20 @@ def collapse_alarms(numbers: dict) -> list[str]:
     if numbers["effective_rank"] < MIN_RANK:
         alarms.append(f"collapse: the backbone's features use {numbers['effective_rank']:.1f} directions")
     return alarms
+
+
+def unlearned_alarms(final_top1: float | None, batch_size: int) -> list[str]:
+    """Return what is wrong with a finished run whose features are alive but whose task is not learned; [] if nothing.
+
+    Such a run looks healthy: its loss has fallen and its features use many directions.
+    """
+    if final_top1 is None or final_top1 >= MIN_TOP1:
+        return []
+    return [
+        f"hardly learned: {100 * final_top1:.0f} % of the views find their film's other view among "
+        f"{2 * batch_size - 1} (chance {100 * chance_level(batch_size):.1f} %); give it more views, another seed, or "
+        "another learning rate (optimizer.lr, scheduler.warmup_epochs)"
+    ]
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -60,7 +60,7 @@ def context(results: StudyResults, scores: Scores, output: Path) -> dict:
     return {
         "title": results.settings.get("title") or f"Study {results.settings['study']}",
         "study": results.settings["study"],
-        "notes": (results.settings.get("notes") or []) + _tuned(results),
+        "notes": (results.settings.get("notes") or []) + _tuned(results) + _alarms(results),
         "facts": _facts(results),
         "gaps": [run.name for run in results.runs if not run.done],
         "num_runs": len(results.runs),
@@ -99,6 +99,12 @@ _CONTROLS_NOTE = (
     "not help, the study is insensitive and a missing gain of another arm says nothing. Longer random training gets "
     "the compute that pretraining took."
 )
+
+
+def _alarms(results: StudyResults) -> list[str]:
+    """What pretrainings said of themselves: a backbone that learned nothing explains a missing gain."""
+    found = [(name, alarm) for name, record in results.pretraining.items() for alarm in record.get("alarms", [])]
+    return [f"Pretraining {name}: {alarm}." for name, alarm in found]
 
 
 def _tuned(results: StudyResults) -> list[str]:

@@ -59,6 +59,7 @@ class StudyResults:
     runs: tuple[Run, ...]  # trained arms
     constant: tuple[Run, ...]  # constant box, one for each split
     statistics: dict | None  # data/statistics.json
+    pretraining: dict[str, dict] = field(default_factory=dict)  # "simclr/seed0" -> its pretraining.json
     tuned: dict[str, dict] = field(default_factory=dict)  # arm -> tuning/<arm>.json, where a value was tuned for it
 
     @property
@@ -113,6 +114,10 @@ def read_results(study_dir: str | Path) -> StudyResults:
         runs=tuple(run for run in runs if run.arm != "constant_box"),
         constant=tuple(run for run in runs if run.arm == "constant_box"),
         statistics=read_json(statistics) if statistics.is_file() else None,
+        pretraining={
+            path.parent.relative_to(folder / "pretraining").as_posix(): read_json(path)
+            for path in sorted((folder / "pretraining").rglob("pretraining.json"))
+        },
         tuned={path.stem: read_json(path) for path in sorted((folder / "tuning").glob("*.json"))},
     )
 

@@ -53,6 +53,13 @@ def test_collapse_is_told():
     assert epoch.summary()["alarms"] == [] and epoch.summary()["contrastive_top1"] == 1.0
 
 
+def test_a_run_that_ends_without_its_task_learned_is_told():
+    (alarm,) = health.unlearned_alarms(0.075, batch_size=64)
+    assert alarm.startswith("hardly learned: 8 % of the views find their film's other view among 127 (chance 0.8 %)")
+    assert health.unlearned_alarms(0.3, batch_size=64) == []
+    assert health.unlearned_alarms(None, batch_size=64) == []  # nothing is contrasted
+
+
 def test_contrasting_the_channels_of_one_film_is_refused():
     with pytest.raises(health.NotPairs, match=r"1 films but projections of \[2048, 2048\] rows"):
         health.check_pairs(torch.tensor([3]), [torch.zeros(2048, 8), torch.zeros(2048, 8)])

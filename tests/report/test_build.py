@@ -82,6 +82,17 @@ def test_readers_with_few_films_in_common_stand_in_the_csv_alone(study_folder):
     assert who.count("readers: R1–R2") == who.count("readers: R1–R3") == 2
 
 
+def test_what_pretraining_said_of_itself_and_what_was_tuned_stand_on_the_page(study_folder):
+    write_json(study_folder / "pretraining/simclr/seed1/pretraining.json", {"alarms": ["hardly learned: 8 %"]})
+    trials = [{"value": 0.001, "score": 0.2}, {"value": 0.002, "score": 0.31}]
+    chosen = {"option": "SOLVER.BASE_LR", "value": 0.002, "metric": "AP50", "test": "set_val", "trials": trials}
+    write_json(study_folder / "tuning/random.json", chosen)
+    page = build_report(study_folder, resamples=20).read_text(encoding="utf-8")
+    assert "Pretraining simclr/seed1: hardly learned: 8 %." in page
+    assert "SOLVER.BASE_LR was tuned for each arm on set_val by AP50" in page
+    assert "random 0.002 (0.001: 0.200, 0.002: 0.310)" in page
+
+
 def test_a_missing_run_is_a_gap(study_folder):
     shutil.rmtree(study_folder / "runs" / "simclr" / "10")
     page = build_report(study_folder, resamples=20).read_text(encoding="utf-8")

@@ -95,9 +95,14 @@ class Ledger:
 
     def _keep(self, stage: Stage) -> None:
         """Copy what the report needs of a finished stage to the study file's `results`, so that nothing can lose it."""
-        if not self.study.settings.get("results") or stage.kind not in _KEPT:
+        if not self.study.settings.get("results") or stage.kind not in (*_KEPT, "pretrain"):
             return
         target = Path(self.study.settings["results"])
+        if stage.kind == "pretrain":  # its record, which tells whether the task was learned; not its checkpoint
+            path = Path(stage.output) / "pretraining.json"
+            if (self.study.output / path).is_file():
+                write_bytes(target / path, (self.study.output / path).read_bytes())
+            return
         places = [self.path, *(self.study.output / path for path in stage.results)]
         places += [path for path in (self.study.output / stage.output).glob("*.j*") if path.name in _CARDS]
         for name in ("evaluation.json", "matches.npz"):  # of weights that were tested beside the last ones
