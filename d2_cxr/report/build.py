@@ -81,6 +81,8 @@ def build_report(study_dir: str | Path, output: str | Path | None = None, resamp
     _write_csv(output / "report" / "table_1.csv", columns[:-1], rows)
     _write_csv(output / "report" / "table_2.csv", TABLE_2_COLUMNS, second)
     _write_csv(output / "report" / "classes.csv", context["class_columns"], context["classes"])
+    if context["groups"]:
+        _write_csv(output / "report" / "groups.csv", context["groups_columns"], context["groups"])
     found = context["criterion"]
     if found:
         plain = {key: value for key, value in found.items() if key != "folder"}

@@ -15,6 +15,8 @@ from d2_cxr.report.pictures import primary_metric, primary_name
 from d2_cxr.report.reading import Run, StudyResults
 from d2_cxr.report.savings import compare, label_savings, next_labels, resample
 from d2_cxr.report.scores import Scores, curves
+from d2_cxr.report.within import COLUMNS as GROUPS_COLUMNS
+from d2_cxr.report.within import within_groups
 
 ENDPOINT_COLUMNS = [
     ("pair", "arms", "text"),
@@ -38,6 +40,7 @@ _SECTIONS = (
     ("classes", "Classes"),
     ("froc", "FROC"),
     ("controls", "Controls"),
+    ("groups", "Groups of films"),
     ("split", "Published split"),
     ("runs", "Runs"),
     ("made", "How this was made"),
@@ -54,7 +57,9 @@ def context(results: StudyResults, scores: Scores, output: Path) -> dict:
     reached = tables.criterion(results, scores)
     classes = tables.class_table(results, scores, baseline(results))
     controls = _comparisons(results, scores, (results.settings.get("endpoint") or {}).get("controls", []))
-    absent = {key for key, there in (("learned", reached), ("controls", controls)) if not there}
+    within = within_groups(results, scores)
+    parts = (("learned", reached), ("controls", controls), ("groups", within))
+    absent = {key for key, there in parts if not there}
     metric, names = primary_metric(results)
     definition = f"{metric}: {metrics.OVERALL[metric].definition}" + (f" ({', '.join(names)})" if names else "")
     return {
@@ -78,6 +83,9 @@ def context(results: StudyResults, scores: Scores, output: Path) -> dict:
         "class_columns": _class_columns(classes),
         "controls": controls,
         "controls_note": _CONTROLS_NOTE,
+        "groups": within,
+        "groups_columns": GROUPS_COLUMNS,
+        "groups_name": (results.settings.get("groups") or "").rpartition(":")[2],
         "paper": published.PAPER,
         "density": {name: f"{value:.2f}" for name, value in published.PUBLISHED_DENSITY.items()},
         "density_command": published.PUBLISHED_DENSITY_COMMAND,

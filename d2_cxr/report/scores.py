@@ -30,10 +30,15 @@ class Scores:
         self._weights: dict[str, np.ndarray] = {}
         self._known: dict[tuple, np.ndarray] = {}
 
-    def of(self, run: Run, metric: str, classes: Sequence[str] | None = None) -> np.ndarray:
-        """Score and resamples (1 + R,) of a run for a name of `evaluation.metrics.OVERALL`, over these classes."""
-        values = self._get(run, metric, classes, lambda weights: metrics.value(run.matches, metric, weights, classes))
-        return _freed_of_bias(values, metrics.is_interpolated(metric))
+    def of(
+        self, run: Run, metric: str, classes: Sequence[str] | None = None, films: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Score and resamples (1 + R,) of a run for a name of `evaluation.metrics.OVERALL`, over these classes.
+
+        `films`, (F,) bool, are those of the run's test films that count; None: all.
+        """
+        compute = lambda weights: metrics.value(run.matches, metric, weights, classes)  # noqa: E731
+        return _freed_of_bias(self._get(run, metric, classes, compute, films), metrics.is_interpolated(metric))
 
     def by_class(self, run: Run, metric: str) -> dict[str, np.ndarray]:
         """The same for every class: {class: (1 + R,)}, for a name of `evaluation.metrics.CLASS_METRICS`."""
@@ -42,19 +47,23 @@ class Scores:
         table = self._get(run, metric, "each", lambda weights: values(run.matches, weights, range(len(names))))
         return dict(zip(names, _freed_of_bias(table, metrics.CLASS_METRICS[metric].interpolated), strict=True))
 
-    def _get(self, run: Run, metric: str, classes, compute) -> np.ndarray:
-        key = (str(run.folder), metric, tuple(classes) if classes else None)
+    def _get(self, run: Run, metric: str, classes, compute, films: np.ndarray | None = None) -> np.ndarray:
+        some = None if films is None else films.tobytes()
+        key = (str(run.folder), metric, tuple(classes) if classes else None, some)
         if key not in self._known:
-            self._known[key] = self._from_cache(run, metric, classes, compute)
+            self._known[key] = self._from_cache(run, metric, classes, compute, films)
         return self._known[key]
 
-    def _from_cache(self, run: Run, metric: str, classes, compute) -> np.ndarray:
+    def _from_cache(self, run: Run, metric: str, classes, compute, films) -> np.ndarray:
         matches = artifacts.sha256_file(run.folder / "inference" / run.test / "matches.npz")
         about = [matches, metric, list(classes) if classes else None, self.resamples, self.seed]
+        if films is not None:
+            about.append(artifacts.sha256_bytes(films.tobytes()))
         path = self._folder / f"{artifacts.sha256_json(about)[:24]}.npy"
         if path.is_file():
             return np.load(path, allow_pickle=False)
-        values = compute(self._film_weights(run)).astype(np.float64)
+        weights = self._film_weights(run)
+        values = compute(weights if films is None else weights * films[:, None]).astype(np.float64)
         artifacts.write_with(path, lambda temporary: np.save(temporary, values))
         return values
 

@@ -50,6 +50,7 @@ def main(argv: list[str] | None = None) -> int:
     to_do = ledger.to_do()
     if not to_do and not args.dry_run:
         logger.info("All %d stages of study %s are finished.", len(study.stages), study.settings["study"])
+        ledger.write()  # titles, endpoint and groups may have changed, which no stage depends on
         return report(study)
     resources = study.settings.get("resources") or {}
     jobs = args.jobs or resources.get("jobs") or os.cpu_count() or 1

@@ -93,6 +93,26 @@ def test_what_pretraining_said_of_itself_and_what_was_tuned_stand_on_the_page(st
     assert "random 0.002 (0.001: 0.200, 0.002: 0.310)" in page
 
 
+def test_scores_within_groups_of_films_stand_in_a_table_of_their_own(study_folder, tmp_path):
+    films = [f"f{number}" for number in range(1, 25)]
+    rows = [f"{film},{'AP' if number < 10 else 'PA'}" for number, film in enumerate(films)]
+    (tmp_path / "views.csv").write_text("\n".join(["image_id,view", *rows]))
+    content = read_json(study_folder / "study.json")
+    content["study"]["groups"] = f"{tmp_path / 'views.csv'}:view"
+    write_json(study_folder / "study.json", content)
+    page = build_report(study_folder, resamples=20).read_text(encoding="utf-8")
+    assert "Within groups of films: view" in page
+    rows = table(study_folder / "report" / "groups.csv")
+    assert list(dict.fromkeys(row["films"] for row in rows)) == ["all films", "AP", "PA"]
+    assert {(row["films"], row["with findings"]) for row in rows} == {("all films", "24"), ("AP", "10"), ("PA", "14")}
+    first = {(row["initialisation"], row["labels, %"]): row for row in table(study_folder / "report" / "table_1.csv")}
+    for row in rows[:4]:
+        assert row["score"] == first[row["initialisation"], row["labels, %"]]["mAP50"]
+    assert {row["film AUROC"] for row in rows} == {""}  # no film without findings was tested
+    (tmp_path / "views.csv").unlink()  # a report made elsewhere does without
+    assert "Within groups" not in build_report(study_folder, resamples=20).read_text(encoding="utf-8")
+
+
 def test_a_missing_run_is_a_gap(study_folder):
     shutil.rmtree(study_folder / "runs" / "simclr" / "10")
     page = build_report(study_folder, resamples=20).read_text(encoding="utf-8")

@@ -20,6 +20,7 @@ _KEYS = {
     "evaluation": False,
     "endpoint": False,
     "criterion": False,
+    "groups": False,  # CSV:COLUMN, groups of films within which the report scores too
     "tuning": False,  # one value an arm, chosen on validation films
     "resources": False,
     "results": False,  # folder that gets a copy of all that the report needs, run by run
@@ -80,6 +81,9 @@ def check_inputs(settings: dict) -> None:
         path = settings["data"].get(key)
         if path and not Path(path).exists():
             raise FileNotFoundError(f"data.{key}: there is no {path}; give yours on the command line: data.{key}=PATH")
+    groups = settings.get("groups")
+    if groups and not Path(groups.rpartition(":")[0]).is_file():
+        raise FileNotFoundError(f"groups: there is no table {groups.rpartition(':')[0]}; it is CSV:COLUMN")
 
 
 def check(settings, path: Path) -> None:
