@@ -10,8 +10,7 @@
 
 `near_copies.csv` of a prepared set says what was found: preparation leaves such copies of val or test films out of the
 unlabeled films, and learning from a film with a copy among those held out is refused (leakage.py). How far copies and
-other films lie apart was measured
-by tools/benchmarks/near_copies.py (docs/decisions/035-near-copies.md).
+other films lie apart was measured by tools/benchmarks/near_copies.py (docs/decisions/035-near-copies.md).
 """
 
 from __future__ import annotations
