@@ -65,7 +65,10 @@ def context(results: StudyResults, scores: Scores, output: Path) -> dict:
     return {
         "title": results.settings.get("title") or f"Study {results.settings['study']}",
         "study": results.settings["study"],
-        "notes": (results.settings.get("notes") or []) + _tuned(results) + _alarms(results),
+        "notes": (results.settings.get("notes") or [])
+        + _tuned(results)
+        + _alarms(results)
+        + _too_short(results, controls),
         "facts": _facts(results),
         "gaps": [run.name for run in results.runs if not run.done],
         "num_runs": len(results.runs),
@@ -107,6 +110,18 @@ _CONTROLS_NOTE = (
     "not help, the study is insensitive and a missing gain of another arm says nothing. Longer random training gets "
     "the compute that pretraining took."
 )
+
+
+def _too_short(results: StudyResults, controls: list[dict]) -> list[str]:
+    """Warn where the baseline gains from more steps alone: then steps, not labels or weights, decide the scores."""
+    arms = results.settings.get("arms") or {}
+    longer = [row for row in controls if (arms.get(row["arm"]) or {}).get("longer") and (row["cell"]["low"] or 0) > 0]
+    return [
+        f"The runs are too short to tell initialisations or shares of labels apart: {row['pair']} is "
+        f"{row['cell']['value']:+.3f} [{row['cell']['low']:+.3f}, {row['cell']['high']:+.3f}] by more steps alone. "
+        "Raise SOLVER.MAX_ITER before you read anything else here."
+        for row in longer
+    ]
 
 
 def _alarms(results: StudyResults) -> list[str]:
@@ -183,6 +198,7 @@ def _comparisons(results: StudyResults, scores: Scores, arms: list[str]) -> list
         if found and found["difference"] is not None:
             low, high = found["interval"]
             row = {
+                "arm": arm,
                 "pair": f"{arm} − {baseline(results)}",
                 "cell": {"value": found["difference"], "low": low, "high": high},
             }

@@ -93,6 +93,17 @@ def test_what_pretraining_said_of_itself_and_what_was_tuned_stand_on_the_page(st
     assert "random 0.002 (0.001: 0.200, 0.002: 0.310)" in page
 
 
+def test_a_study_whose_longer_runs_gain_by_their_length_alone_says_that_it_is_too_short(study_folder):
+    content = read_json(study_folder / "study.json")
+    content["study"] |= {"arms": {"random": {}, "simclr": {"longer": "pretraining"}}}
+    content["study"]["endpoint"]["controls"] = ["simclr"]  # the better one by far
+    write_json(study_folder / "study.json", content)
+    assert "The runs are too short" in build_report(study_folder, resamples=50).read_text(encoding="utf-8")
+    content["study"]["arms"]["simclr"] = {}
+    write_json(study_folder / "study.json", content)
+    assert "The runs are too short" not in build_report(study_folder, resamples=50).read_text(encoding="utf-8")
+
+
 def test_scores_within_groups_of_films_stand_in_a_table_of_their_own(study_folder, tmp_path):
     films = [f"f{number}" for number in range(1, 25)]
     rows = [f"{film},{'AP' if number < 10 else 'PA'}" for number, film in enumerate(films)]
