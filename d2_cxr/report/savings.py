@@ -116,7 +116,7 @@ def label_savings(curves: Curves, arm: str, reference: str, seed: int = 0) -> di
         "interval": [_plain(edge) for edge in known] if known else None,
         "reached": _plain(np.mean(np.isfinite(shares[~np.isnan(shares)]))) if known else None,
         "known": bool(known) and not math.isnan(share),
-        "seeds": len(curves.seeds),
+        "seeds": _common_seeds(curves, arm, reference),
     }
 
 
@@ -130,6 +130,12 @@ def area_between(percents: np.ndarray, difference: np.ndarray) -> np.ndarray:
     log_share = np.log(np.asarray(percents, dtype=float))
     width = np.diff(log_share).reshape(-1, *[1] * (difference.ndim - 1))
     return ((difference[1:] + difference[:-1]) / 2 * width).sum(axis=0) / (log_share[-1] - log_share[0])
+
+
+def _common_seeds(curves: Curves, arm: str, reference: str) -> int:
+    """Count the seeds of which both arms have a run; of a study that is under way not all do."""
+    first, second = (np.isfinite(curves.points[curves.arms.index(name)]) for name in (arm, reference))
+    return int((first & second).any(axis=0).sum())
 
 
 def compare(curves: Curves, arm: str, reference: str, seed: int = 0) -> dict:
@@ -149,7 +155,7 @@ def compare(curves: Curves, arm: str, reference: str, seed: int = 0) -> dict:
         "interval": list(interval(areas) or ()) or None,
         "p": two_sided_p(areas),
         "percents": [int(p) for p in percents],
-        "seeds": len(curves.seeds),
+        "seeds": _common_seeds(curves, arm, reference),
     }
 
 

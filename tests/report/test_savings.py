@@ -79,6 +79,14 @@ def test_seeds_that_disagree_widen_the_interval():
     assert found["interval"] == pytest.approx([-0.1, 0.3])
 
 
+def test_seeds_that_are_not_run_yet_do_not_count():
+    table = curves([0.1, 0.2], [0.2, 0.3], seeds=3)
+    table.points[:, :, 1:] = np.nan
+    table.replicates[:, :, 1:] = np.nan
+    assert compare(table, "simclr", "random")["seeds"] == 1
+    assert label_savings(table, "simclr", "random")["seeds"] == 1
+
+
 def test_resampled_seeds_are_drawn_together_for_all_arms():
     points = np.array([[[0.0, 1.0]], [[0.0, 1.0]]])
     table = Curves(("a", "b"), (100,), (0, 1), points, points[..., None].repeat(100, axis=3))
