@@ -44,7 +44,7 @@ _STOP = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 50, 1e-4)
 
 @dataclass(frozen=True)
 class NearCopy:
-    """Two films that are one: `second` is the one that shows less, or the later.
+    """Two films that are one; where one is a crop it is `second`.
 
     Attributes:
         first, second: indices.

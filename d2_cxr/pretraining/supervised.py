@@ -77,7 +77,15 @@ def train_supervised(config: Mapping, output: str | os.PathLike) -> Path:
 
 
 def read_truth(path: Path, films: Sequence[Mapping]) -> Truth:
-    """Read the renderer's truth of some films; classes are those that occur in them, in alphabetical order."""
+    """Read the renderer's truth of some films; classes are those that occur in them, in alphabetical order.
+
+    Args:
+        path: `truth.json`, boxes in source pixels.
+        films: of one prepared set, from `load_films`; its dataset.json says how boxes go over into prepared pixels.
+
+    Raises:
+        ValueError: a film is not in the truth, or none of them shows a finding.
+    """
     drawn = {film["image_id"]: film for film in artifacts.read_json(path)["films"]}
     missing = [film["image_id"] for film in films if film["image_id"] not in drawn]
     if missing:
