@@ -71,7 +71,8 @@ def build_optimizer(cfg, model: nn.Module) -> torch.optim.Optimizer:
         weight_decay_bias=cfg.SOLVER.WEIGHT_DECAY_BIAS,
     )
     kind = maybe_add_gradient_clipping(cfg, torch.optim.AdamW)
-    return kind(groups, lr=cfg.SOLVER.BASE_LR, weight_decay=cfg.SOLVER.WEIGHT_DECAY)
+    # fused: one pass over each weight; the default's dozen passes took a quarter of a small detector's step on a CPU
+    return kind(groups, lr=cfg.SOLVER.BASE_LR, weight_decay=cfg.SOLVER.WEIGHT_DECAY, fused=True)
 
 
 def wrap_for_processes(cfg, model: nn.Module) -> nn.Module:
