@@ -1,7 +1,7 @@
 """What a study will cost: a detector step and a SimCLR step are timed on this machine, the rest is arithmetic.
 
-The measurement (a quarter of a minute) happens once for a study and is kept in `timing.json`; `random_longer` is
-sized by it, so that a restart does not change the study.
+The measurement (a quarter of a minute) is kept in `timing.json`, because `random_longer` is sized by it and a restart
+must not change the study. It is made again only when what it timed has changed: a config, or an option of one.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from d2_cxr import artifacts
 from label_efficiency.ledger import Ledger
-from label_efficiency.names import REPOSITORY
+from label_efficiency.names import REPOSITORY, config_files, file_fingerprint
 from label_efficiency.plan import Stage, Study
 from label_efficiency.stages import output_to
 
@@ -55,16 +55,24 @@ def duration(seconds: float) -> str:
 
 def _timing(study: Study, workers, threads: int) -> dict:
     path = Path(study.output) / "timing.json"
-    if path.is_file():
-        return artifacts.read_json(path)
-    trains = [stage for stage in study.stages if stage.kind == "train"]
-    pretrains = [stage for stage in study.stages if stage.kind == "pretrain"]
+    first = [next((stage for stage in study.stages if stage.kind == kind), None) for kind in ("train", "pretrain")]
+    timed = artifacts.sha256_json([_what_is_timed(stage) for stage in first])
+    known = artifacts.read_json(path) if path.is_file() else {}
+    if known.get("timed_sha256") == timed:
+        return known
     logger.info("Timing a step on this machine ...")
-    first = [stages[0].to_dict() if stages else None for stages in (trains, pretrains)]
-    future = workers.submit(time_steps, *first, str(Path(study.output) / "logs" / "timing.log"))
-    timing = {"threads": threads, **future.result()}
+    log = str(Path(study.output) / "logs" / "timing.log")
+    future = workers.submit(time_steps, *(stage and stage.to_dict() for stage in first), log)
+    timing = {"threads": threads, **future.result(), "timed_sha256": timed}
     artifacts.write_json(path, timing)
     return timing
+
+
+def _what_is_timed(stage: Stage | None) -> dict | None:
+    if stage is None:
+        return None
+    files = {name: file_fingerprint(name) for name in config_files(stage.settings["config"])}
+    return {"options": stage.settings["options"], "files": files}
 
 
 def time_steps(train: dict | None, pretrain: dict | None, log: str) -> dict:
@@ -143,12 +151,13 @@ def _time_detector(settings: dict) -> dict:
     from detectron2.utils.events import EventStorage
 
     from d2_cxr.engine.setup import load_config
+    from d2_cxr.engine.stepping import build_optimizer
 
     options = [part for key, value in settings["options"].items() for part in (key, value)]
     cfg = load_config(REPOSITORY / settings["config"], [*options, "MODEL.WEIGHTS", ""])
     cfg.MODEL.DEVICE = cfg.MODEL.DEVICE if torch.cuda.is_available() else "cpu"
     model = build_model(cfg).train()
-    optimizer = torch.optim.SGD(model.parameters(), 1e-6)
+    optimizer = build_optimizer(cfg, model)  # with many weights and a small batch, a good part of the step
     side = cfg.INPUT.MIN_SIZE_TRAIN[0]
     boxes = Instances((side, side), gt_boxes=Boxes(torch.tensor([[0.1, 0.1, 0.4, 0.5]] * 3) * side))
     boxes.gt_classes = torch.arange(3)
