@@ -87,9 +87,9 @@ def start(output: Path, *options: str) -> subprocess.Popen:
     return subprocess.Popen(command, cwd=ROOT, env=environment, **quiet)
 
 
-def kill_when(output: Path, reached) -> None:
+def kill_when(output: Path, reached, *options: str) -> None:
     """Start the study and kill it, as `kill -9` does, at the first moment at which `reached()` holds."""
-    process = start(output)
+    process = start(output, *options)
     until = time.time() + 120
     while process.poll() is None and not reached() and time.time() < until:
         time.sleep(0.05)
@@ -144,3 +144,41 @@ def test_a_study_by_jobs_of_submitit_ends_in_the_same_figures(study, tmp_path):
     card = json.loads((tmp_path / "runs" / "random" / "50" / "seed0" / "run.json").read_text())
     assert card["command"][:3] == ["projects/LabelEfficiency/run_study.py", "--cluster", "submitit-local"]
     assert figures(tmp_path) == figures(study[0])
+
+
+@pytest.fixture(scope="module")
+def slurm(tmp_path_factory, request):
+    """SLURM_CONF of a Slurm that runs while this module's tests do; they are left out where there can be none."""
+    pytest.importorskip("submitit")
+    one_node_slurm = script("tests/one_node_slurm.py")
+    if one_node_slurm.missing():
+        pytest.skip(f"no Slurm: {one_node_slurm.missing()}")
+    patch = pytest.MonkeyPatch()
+    request.addfinalizer(patch.undo)
+    with one_node_slurm.running(tmp_path_factory.mktemp("slurm")) as conf:
+        patch.setenv("SLURM_CONF", str(conf))
+        patch.setenv("PYTHONPATH", str(ROOT))
+        yield conf
+
+
+@pytest.mark.slow
+def test_a_study_by_jobs_of_slurm_killed_once_ends_in_the_same_figures(study, slurm, tmp_path):
+    kill_when(tmp_path, lambda: begun(tmp_path, "train"), "--cluster", "slurm")
+    assert not (tmp_path / "report.html").is_file(), "the kill came too late"
+    process = start(tmp_path, "--cluster", "slurm")
+    assert process.wait() == 0, process.communicate()[1][-2000:]
+    assert len(list((tmp_path / "logs" / "submitit").glob("*_submission.sh"))) >= 6
+    assert figures(tmp_path) == figures(study[0])
+
+
+@pytest.mark.slow
+def test_a_job_of_slurm_that_dies_and_one_that_is_refused_are_told_in_one_line(study, slurm, tmp_path):
+    from label_efficiency import schedule  # importable by the fixture `study`
+
+    workers = schedule.SubmititWorkers("slurm", tmp_path / "jobs", 2, 1, {})
+    workers.patience = 2.0
+    with pytest.raises(ChildProcessError, match=r"^job \d+ ended without a result, .*; its output is .*_0_log.err$"):
+        workers.submit(os.abort).result(timeout=120)
+    wrong = schedule.SubmititWorkers("slurm", tmp_path / "refused", 2, 1, {"slurm_partition": "nowhere"})
+    with pytest.raises(ValueError, match=r"^slurm takes no job: .*partition(.|\n)*resources: slurm:"):
+        wrong.submit(os.getcwd).result(timeout=60)

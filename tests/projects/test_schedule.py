@@ -1,8 +1,10 @@
 """Order, records, failures and logs of a study's stages, with stages that do nothing but write a file."""
 
 import operator
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from label_efficiency import schedule, stages
@@ -73,6 +75,31 @@ def test_jobs_by_submitit_give_results_and_a_users_mistake_in_one_line(tmp_path,
     with pytest.raises(ValueError, match=r"^invalid literal for int\(\) with base 10: 'many'$"):
         wrong.result(timeout=60)
     workers.shutdown()
+
+
+def test_a_training_says_how_far_it_is_by_the_length_that_its_own_run_has(tmp_path):
+    stage = {"id": "train/a", "kind": "train", "output": "a", "settings": {"options": {"SOLVER.MAX_ITER": 600}}}
+    assert stages.progress(tmp_path, stage) is None
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "config.yaml").write_text("SOLVER: {MAX_ITER: 1200}\n")  # longer than what is the same for all
+    (tmp_path / "a" / "metrics.json").write_text('{"iteration": 19}\n{"iteration": 299}\n')
+    assert stages.progress(tmp_path, stage) == (300, 1200)
+    (tmp_path / "a" / "metrics.json").write_text('{"iteration": 19}\n{"iterat')
+    assert stages.progress(tmp_path, stage) is None
+
+
+def test_the_bar_counts_running_stages_by_how_far_they_are(study, monkeypatch):
+    said, bar = [], SimpleNamespace(total=400, n=0, update=lambda _: None)
+    bar.set_description_str = lambda text, refresh: said.append(text)
+    costs = {"prepare": 100.0, "pretrain": 100.0, "train/a": 100.0, "train/b": 100.0}
+    _, pretrain, trains, waits = study.stages
+    now = time.time()
+    monkeypatch.setattr(stages, "progress", lambda _, stage: (30, 60) if stage["kind"] == "train" else None)
+    schedule._show(bar, study, {1: (trains, now), 2: (pretrain, now - 25)}, [waits], costs)
+    assert bar.n == 100 + 50 + 25
+    assert said == ["1/4 stages; train/a 30/60, pretrain"]
+    schedule._show(bar, study, {2: (pretrain, now - 1e4)}, [waits], costs)
+    assert bar.n == 200 + 95, "a stage that takes longer than was thought is not over"
 
 
 def test_two_processes_do_not_run_one_study(tmp_path):

@@ -11,6 +11,7 @@ import fcntl
 import logging
 import multiprocessing
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -38,18 +39,17 @@ def run(study: Study, ledger: Ledger, workers, costs: dict[str, float], jobs: in
     """
     pending = [stage for stage in study.stages if stage.id in ledger.to_do()]
     running: dict[Future, tuple[Stage, float]] = {}
-    total = sum(costs.get(stage.id, 1.0) for stage in pending)
+    costs = {stage.id: costs.get(stage.id, 1.0) for stage in pending}
     failure: BaseException | None = None
     interval = 1 if sys.stderr.isatty() else 60
-    with tqdm(total=round(total), bar_format=_BAR, mininterval=interval, maxinterval=interval) as bar:
+    with tqdm(total=round(sum(costs.values())), bar_format=_BAR, mininterval=interval, maxinterval=interval) as bar:
         while (pending and not failure) or running:
             if not failure:
                 pending = _start_ready(pending, running, study, ledger, workers, bar, jobs)
             done, _ = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
             for future in done:
-                failure = _collect(future, running.pop(future), ledger, bar, costs) or failure
-            bar.set_description_str(_description(study, running, pending), refresh=False)
-            bar.update(0)
+                failure = _collect(future, running.pop(future), ledger) or failure
+            _show(bar, study, running, pending, costs)
     if failure:
         raise failure
 
@@ -85,24 +85,32 @@ def _run_here(stage: Stage, study: Study) -> Future:
     return future
 
 
-def _collect(future: Future, what: tuple[Stage, float], ledger: Ledger, bar, costs) -> BaseException | None:
+def _collect(future: Future, what: tuple[Stage, float], ledger: Ledger) -> BaseException | None:
     stage, began = what
     error = future.exception()
     if error is None:
         result = future.result()
         ledger.finish(stage, result, time.time() - began)
-        bar.update(round(costs.get(stage.id, 1.0)))
         return None
-    kind = type(error) if isinstance(error, (ValueError, FileNotFoundError)) else RuntimeError
+    kind = type(error) if isinstance(error, (ValueError, FileNotFoundError, ChildProcessError)) else RuntimeError
     failure = kind(f"stage {stage.id} failed: {error}; its log is {stages.log_path(ledger.study.output, stage.id)}")
     failure.__cause__ = error
     return failure
 
 
-def _description(study: Study, running, pending) -> str:
+def _show(bar, study: Study, running, pending, costs: dict[str, float]) -> None:
+    """Move the bar to what is done, in estimated seconds, running stages counted by how far they are."""
+    left, names = sum(costs[stage.id] for stage in pending), []
+    for stage, began in running.values():
+        steps = stages.progress(study.output, stage.to_dict())
+        names.append(stage.id + (f" {steps[0]}/{steps[1]}" if steps else ""))
+        share = steps[0] / steps[1] if steps else (time.time() - began) / costs[stage.id]
+        left += costs[stage.id] * (1 - min(share, 0.95))  # its evaluation follows
+    bar.n = max(bar.n, round(bar.total - left))
     done = len(study.stages) - len(pending) - len(running)
-    names = ", ".join(stages.progress(study.output, stage.to_dict()) for stage, _ in running.values())
-    return f"{done}/{len(study.stages)} stages; {names or 'between stages'}"
+    what = f"{done}/{len(study.stages)} stages; {', '.join(names) or 'between stages'}"
+    bar.set_description_str(what, refresh=False)
+    bar.update(0)
 
 
 def run_in_worker(stage: dict, study_dir: str) -> dict:
@@ -127,6 +135,8 @@ def local_workers(jobs: int, threads: int) -> ProcessPoolExecutor:
 class SubmititWorkers:
     """The same `submit` on a cluster: every stage is a job. `cluster` is submitit's name: slurm, or local."""
 
+    patience = 60.0  # seconds between two questions whether a job without result is still known to Slurm
+
     def __init__(self, cluster: str, folder: Path, jobs: int, threads: int, options: dict):
         """
         Args:
@@ -140,7 +150,8 @@ class SubmititWorkers:
             raise ValueError('--cluster slurm needs submitit: pip install -e ".[slurm]"') from error
         _show_jobs_the_project()
         self._executor = submitit.AutoExecutor(folder=str(folder), cluster=cluster)
-        self._executor.update_parameters(**{"cpus_per_task": threads, "timeout_min": _A_DAY, **options})
+        defaults = {"name": "label_efficiency", "cpus_per_task": threads, "timeout_min": _A_DAY}
+        self._executor.update_parameters(**{**defaults, **options})
         self._slots = threading.Semaphore(jobs)
         self._threads = threads
         self._running: set = set()
@@ -153,16 +164,46 @@ class SubmititWorkers:
     def _follow(self, future: Future, function, arguments) -> None:
         with self._slots:
             try:
-                job = self._executor.submit(_submitted, self._threads, function, *arguments)
-                self._running.add(job)
-                found = job.result()
-                self._running.discard(job)
-            except BaseException as error:  # of submitit or of the cluster
-                found = RuntimeError(str(error))
-        if isinstance(found, BaseException):
+                found = self._result(self._start(function, arguments))
+            except Exception as error:
+                found = error
+        if isinstance(found, Exception):
             future.set_exception(found)
         else:
             future.set_result(found)
+
+    def _start(self, function, arguments):
+        try:
+            return self._executor.submit(_submitted, self._threads, function, *arguments)
+        except Exception as error:  # a partition, an account, a limit
+            way_out = "`resources: slurm:` in the study file is what it is asked for"
+            raise ValueError(f"{self._executor.cluster} takes no job: {error}; {way_out}") from error
+
+    def _result(self, job):
+        """Wait for a job's result; a user's mistake is returned as a value.
+
+        Raises:
+            ChildProcessError: the job ended without one.
+        """
+        from submitit.core.utils import UncompletedJobError
+
+        self._running.add(job)
+        try:
+            asked, missed = time.time(), 0
+            while not job.done():
+                time.sleep(1)
+                if time.time() - asked > self.patience:
+                    asked, missed = time.time(), missed + 1 if _is_forgotten(self._executor.cluster, job.job_id) else 0
+                if missed == 2:  # a result may come late through a network's file system
+                    raise ChildProcessError(
+                        f"job {job.job_id} ended without a result, killed for its memory or time perhaps; "
+                        f"its output is {job.paths.stderr}"
+                    )
+            return job.result()
+        except UncompletedJobError as error:
+            raise ChildProcessError(str(error)) from error
+        finally:
+            self._running.discard(job)
 
     def shutdown(self, **_) -> None:
         """Cancel what still runs. Jobs of a process that was killed go on; those of the next start wait for them."""
@@ -172,6 +213,15 @@ class SubmititWorkers:
 
 
 _A_DAY = 24 * 60  # minutes
+
+
+def _is_forgotten(cluster: str, job_id: str) -> bool:
+    """Whether Slurm neither runs a job nor means to. submitit asks its accounting, which a cluster may not have: a job
+    that was killed there would be waited for for ever."""
+    if cluster != "slurm":
+        return False
+    listed = subprocess.run(["squeue", "--noheader", "-j", job_id, "-o", "%T"], capture_output=True, text=True)
+    return not listed.stdout.strip() and (listed.returncode == 0 or "Invalid job id" in listed.stderr)
 
 
 def _show_jobs_the_project() -> None:

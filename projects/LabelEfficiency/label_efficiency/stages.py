@@ -7,11 +7,14 @@ function returns what it put out, {name: fingerprint or plain value}; that is pa
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import logging
 import os
 import sys
 from pathlib import Path
+
+import yaml
 
 from d2_cxr import artifacts
 from label_efficiency import examination
@@ -45,16 +48,23 @@ def output_to(path: Path):
                 os.close(descriptor)
 
 
-def progress(study_dir: Path, stage: dict) -> str:
-    """What a running stage says of itself, e.g. "train/random/30/seed0 120/300"."""
+def progress(study_dir: Path, stage: dict) -> tuple[int, int] | None:
+    """Iterations of a running training and how many it will have, by the files it writes; None before the first."""
     if stage["kind"] not in ("train", "tune"):
-        return stage["id"]
-    path = study_dir / stage["output"] / "metrics.json"
+        return None
+    run = study_dir / stage["output"]
     try:
-        last = json.loads(path.read_text(encoding="utf-8").splitlines()[-1])
-        return f"{stage['id']} {last['iteration'] + 1}/{stage['settings']['options'].get('SOLVER.MAX_ITER', '?')}"
-    except (OSError, IndexError, KeyError, json.JSONDecodeError):  # not begun, or a line half written
-        return stage["id"]
+        config = run / "config.yaml"
+        last = json.loads((run / "metrics.json").read_text(encoding="utf-8").splitlines()[-1])
+        return last["iteration"] + 1, _max_iter(config, config.stat().st_mtime_ns)
+    except (OSError, IndexError, KeyError, TypeError, ValueError, yaml.YAMLError):  # not begun, or half written
+        return None
+
+
+@functools.lru_cache(maxsize=64)
+def _max_iter(config: Path, _modified: int) -> int:
+    """As the run itself set it, from its epochs or another arm's compute."""
+    return yaml.safe_load(config.read_text(encoding="utf-8"))["SOLVER"]["MAX_ITER"]
 
 
 def _phantoms(stage: dict, study_dir: Path) -> dict:
