@@ -38,7 +38,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     from d2_cxr.data.datasets.names import read_classes
-    from d2_cxr.data.label_report import report_labels
+    from d2_cxr.data.labels.label_report import report_labels
 
     text = report_labels(
         args.csv,

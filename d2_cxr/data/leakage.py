@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from d2_cxr import artifacts
-from d2_cxr.data import similarity
-from d2_cxr.data.datasets import builtin
+from d2_cxr.data.datasets import loading, named_sets
+from d2_cxr.data.preparation import similarity
 
 logger = logging.getLogger(__name__)
 
@@ -100,9 +100,9 @@ def held_out_names(names: Iterable[str]) -> list[str]:
     """
     found: dict[str, None] = {}
     for name in names:
-        named = builtin.parse_name(name)
+        named = named_sets.parse_name(name)
         prefixes = [f"{named.set_name}_"]
-        if named.set_name == builtin.PUBLISHED_SET:
+        if named.set_name == named_sets.PUBLISHED_SET:
             both = [f"{named.set_name}_", f"{named.set_name}_stratified_"]
             prefixes = both if "/" not in named.json_path.removeprefix("annotations/") else [both["stratified" in name]]
             found[f"{named.set_name}_official_test"] = None
@@ -139,18 +139,18 @@ def _read_allowed(path: str | Path) -> set[str]:
 
 
 def _json(name: str) -> Path:
-    return builtin.set_folder(name) / builtin.parse_name(name).json_path
+    return named_sets.set_folder(name) / named_sets.parse_name(name).json_path
 
 
 def _films(names: Iterable[str]) -> list[_Film]:
     """Return the films of names with what would give them away."""
     films = []
     for name in names:
-        folder = builtin.set_folder(name).resolve()
+        folder = named_sets.set_folder(name).resolve()
         images = artifacts.read_json(_json(name))["images"] if _json(name).is_file() else []
         copies = _near_copies(folder)
         patients = {Path(image["file_name"]).stem: image.get("patient") for image in images}
-        for film in builtin.prepared_films([name]) if images else []:
+        for film in loading.prepared_films([name]) if images else []:
             image_id = film["image_id"]
             keys = [("the same file", film["source_sha256"]), ("the same pixels", film["image_sha256"])]
             if patients.get(image_id) is not None:

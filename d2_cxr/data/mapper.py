@@ -16,7 +16,7 @@ from detectron2.data import transforms as T
 from detectron2.structures import Boxes, BoxMode, Instances
 from torch.utils.data import Dataset
 
-from d2_cxr.data import film_array
+from d2_cxr.data.preparation import film_array
 
 
 class CXRMapper:

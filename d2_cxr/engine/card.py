@@ -12,7 +12,7 @@ from detectron2.config import CfgNode, get_cfg
 import d2_cxr
 from d2_cxr import artifacts
 from d2_cxr.checkpoint.weights_card import WeightsCard, project_commit
-from d2_cxr.data.datasets import builtin
+from d2_cxr.data.datasets import loading, named_sets
 
 _FILM_BYTES = 8  # of source and image sha256 each, as in a pretraining's list
 
@@ -26,7 +26,7 @@ def detector_card(cfg, class_names: Sequence[str], origin: WeightsCard | None, n
         origin: card of the weights that it started from.
         num_films: training films with findings.
     """
-    values = artifacts.read_json(builtin.set_folder(cfg.DATASETS.TRAIN[0]) / "dataset.json")
+    values = artifacts.read_json(named_sets.set_folder(cfg.DATASETS.TRAIN[0]) / "dataset.json")
     start = cfg.MODEL.WEIGHTS.rsplit("/", 1)[-1] or "random"
     return WeightsCard(
         architecture=f"resnet{cfg.MODEL.RESNETS.DEPTH}",
@@ -90,7 +90,7 @@ def film_hashes(names: Sequence[str], others: torch.Tensor | None = None) -> tor
     """
     rows = {
         bytes.fromhex(film["source_sha256"])[:_FILM_BYTES] + bytes.fromhex(film["image_sha256"])[:_FILM_BYTES]
-        for film in builtin.prepared_films(list(names))
+        for film in loading.prepared_films(list(names))
     }
     if others is not None:
         rows |= {row.tobytes() for row in others.numpy()}

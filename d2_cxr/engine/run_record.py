@@ -14,7 +14,7 @@ import torch
 
 from d2_cxr import __version__, artifacts
 from d2_cxr.checkpoint.weights_card import WeightsCard, project_commit
-from d2_cxr.data.datasets import builtin
+from d2_cxr.data.datasets import named_sets
 
 FORMAT_VERSION = 1
 RUNNING, FINISHED, FAILED = "running", "finished", "failed"
@@ -82,7 +82,7 @@ def finished_results(output_dir: str | Path) -> dict | None:
 
 def dataset_record(name: str) -> dict:
     """Return fingerprints and preparation of the set behind a name, as its dataset.json says."""
-    path = builtin.set_folder(name) / "dataset.json"
+    path = named_sets.set_folder(name) / "dataset.json"
     if not path.is_file():
         return {}
     values = artifacts.read_json(path)

@@ -10,7 +10,7 @@ import torch
 from detectron2.config import CfgNode, get_cfg
 
 import d2_cxr
-from d2_cxr.data.datasets import builtin, loading
+from d2_cxr.data.datasets import builtin, loading, named_sets
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ def set_num_classes(cfg: CfgNode) -> None:
         ValueError: the config states another number, or the sets have different classes.
     """
     names = [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]
-    classes = {name: builtin.class_names(name) for name in names}
+    classes = {name: named_sets.class_names(name) for name in names}
     if not classes:
         return
     first = names[0]
@@ -103,18 +103,18 @@ def companion(train_name: str, part: str) -> str:
 
     companion("vindr_cxr_stratified_train_labeled_30_seed1", "normal_val") -> "vindr_cxr_stratified_normal_val"
     """
-    named = builtin.parse_name(train_name)
+    named = named_sets.parse_name(train_name)
     split = train_name[len(named.set_name) :].partition(_SPLIT_ENDING)[0]  # "" or "_stratified"
     return f"{named.set_name}{split}_{part}"
 
 
 def normals_beside(name: str) -> str | None:
     """Return NAME_normal_test for NAME_test (or val) where the set has such films, else None."""
-    named = builtin.parse_name(name)
+    named = named_sets.parse_name(name)
     for part in ("test", "val"):
         if named.kind == "boxes" and named.percent_labeled is None and name.endswith(f"_{part}"):
             other = f"{name.removesuffix(part)}normal_{part}"
-            if (builtin.set_folder(other) / builtin.parse_name(other).json_path).is_file():
+            if (named_sets.set_folder(other) / named_sets.parse_name(other).json_path).is_file():
                 return other if loading.film_ids(other) else None
     return None
 
@@ -123,7 +123,7 @@ def _check_names(cfg: CfgNode) -> None:
     for key, names in (("DATASETS.TRAIN", cfg.DATASETS.TRAIN), ("DATASETS.TEST", cfg.DATASETS.TEST)):
         for name in names:
             try:
-                named = builtin.parse_name(name)
+                named = named_sets.parse_name(name)
             except KeyError as error:
                 raise ValueError(f"{key}: {error.args[0]}") from error
             if named.kind != "boxes":

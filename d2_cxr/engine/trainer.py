@@ -20,7 +20,7 @@ from detectron2.utils.env import seed_all_rng
 from detectron2.utils.events import EventStorage
 
 from d2_cxr import artifacts
-from d2_cxr.data.datasets import builtin
+from d2_cxr.data.datasets import named_sets
 from d2_cxr.engine import hooks as cxr_hooks
 from d2_cxr.engine import preview, run_record, schedule, stepping, weights_check, weights_report
 from d2_cxr.engine.card import detector_card, film_hashes
@@ -311,7 +311,7 @@ def _finish(trainer: Trainer, record: run_record.RunRecord) -> dict:
 def _validation_thresholds(cfg, model) -> dict | None:
     """Evaluate on NAME_val and return its thresholds.json; None where CXR.VAL_AT_END is off."""
     name = cfg.CXR.VAL_DATASET or companion(cfg.DATASETS.TRAIN[0], "val")
-    path = builtin.set_folder(name) / builtin.parse_name(name).json_path
+    path = named_sets.set_folder(name) / named_sets.parse_name(name).json_path
     if not cfg.CXR.VAL_AT_END or name in cfg.DATASETS.TEST or not path.is_file():
         return None
     if not artifacts.read_json(path)["images"]:

@@ -11,7 +11,7 @@ from d2_cxr import artifacts
 from d2_cxr.checkpoint.loading import load_weights_file
 from d2_cxr.checkpoint.weights_card import WeightsCard, contradictions, zoo_card
 from d2_cxr.data import leakage
-from d2_cxr.data.datasets import builtin
+from d2_cxr.data.datasets import loading, named_sets
 from d2_cxr.engine.setup import companion
 from d2_cxr.engine.weights_report import expected_tensors
 
@@ -35,7 +35,7 @@ def check_weights(cfg) -> WeightsCard | None:
     content = load_weights_file(local_path(cfg.MODEL.WEIGHTS))
     card = _card(cfg, content)
     found = contradictions(card, cfg) if card else []
-    folder = builtin.set_folder(cfg.DATASETS.TRAIN[0])
+    folder = named_sets.set_folder(cfg.DATASETS.TRAIN[0])
     rules = artifacts.read_json(folder / "dataset.json").get("preprocess", {}) if card else {}
     found += preprocessing_contradictions(card.preprocess or {}, rules) if card else []
     found += seen_films(content.get("films"), cfg)
@@ -94,7 +94,7 @@ def seen_films(films, cfg) -> list[str]:
     digits = 2 * _HASH_BYTES
     met = [
         film["image_id"]
-        for film in builtin.prepared_films(names)
+        for film in loading.prepared_films(names)
         if film["image_id"] not in allowed
         and (film["source_sha256"][:digits] in sources or film["image_sha256"][:digits] in images)
     ]
@@ -137,10 +137,10 @@ def check_detector(cfg, path: str) -> dict | None:
         return None
     found = contradictions(card, cfg)
     for name in cfg.DATASETS.TEST:
-        rules = builtin.set_folder(name) / "dataset.json"
+        rules = named_sets.set_folder(name) / "dataset.json"
         found += preprocessing_contradictions(card.preprocess or {}, artifacts.read_json(rules).get("preprocess", {}))
-        if card.class_names and tuple(card.class_names) != tuple(builtin.class_names(name)):
-            found.append(f"it detects {card.class_names}, {name} has {list(builtin.class_names(name))}")
+        if card.class_names and tuple(card.class_names) != tuple(named_sets.class_names(name)):
+            found.append(f"it detects {card.class_names}, {name} has {list(named_sets.class_names(name))}")
     if found:
         raise ValueError(f"{path} can not be evaluated with this config: {'; '.join(found)}")
     return card.thresholds
@@ -170,7 +170,7 @@ def held_out_names(cfg) -> list[str]:
     parts = ("val", "test", "normal_val", "normal_test")
     names = [companion(name, part) for name in cfg.DATASETS.TRAIN for part in parts]
     chosen = [name for name in (cfg.CXR.VAL_DATASET, *cfg.DATASETS.TEST) if name]
-    names += [name for name in chosen if "/train.json" not in builtin.parse_name(name).json_path]
+    names += [name for name in chosen if "/train.json" not in named_sets.parse_name(name).json_path]
     return list(dict.fromkeys(names))
 
 
@@ -179,7 +179,7 @@ def prepared_held_out(cfg) -> list[str]:
     return [
         name
         for name in held_out_names(cfg)
-        if (builtin.set_folder(name) / builtin.parse_name(name).json_path).is_file()
+        if (named_sets.set_folder(name) / named_sets.parse_name(name).json_path).is_file()
     ]
 
 

@@ -13,8 +13,8 @@ from tqdm import tqdm
 
 from d2_cxr import artifacts
 from d2_cxr import boxes as box_math
-from d2_cxr.data.coco import reader_order
-from d2_cxr.data.datasets import builtin
+from d2_cxr.data.datasets import named_sets
+from d2_cxr.data.labels.coco import reader_order
 from d2_cxr.drawing import class_color, contact_sheet, draw_boxes
 from d2_cxr.evaluation import errors
 from d2_cxr.evaluation.files import read_results
@@ -61,7 +61,7 @@ def write_gallery(
     if worst:
         films = [row["film"] for row in errors.worst_films(matches, number, score)]
     images = choose_films(named.truth, films, number, seed)
-    folder = builtin.set_folder(dataset) / "images"
+    folder = named_sets.set_folder(dataset) / "images"
     written = []
     for place, image in enumerate(tqdm(images, desc="films", unit="film")):
         sheet = film_sheet(read_image(folder / image["file_name"]), image, named, rows, score, tile)

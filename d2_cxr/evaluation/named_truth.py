@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from d2_cxr import artifacts
-from d2_cxr.data.datasets import builtin, loading
+from d2_cxr.data.datasets import builtin, loading, named_sets
 
 
 @dataclass(frozen=True)
@@ -45,12 +45,12 @@ def load_named_truth(name: str) -> NamedTruth:
         FileNotFoundError, ValueError: as when the name is loaded.
     """
     try:
-        builtin.parse_name(name)
+        named_sets.parse_name(name)
     except KeyError as error:
         raise ValueError(error.args[0]) from error
     truth = coco_of(name)
     normal, train = _sibling(name, "normal_{}"), _sibling(name, "train")
-    folder = builtin.set_folder(name)
+    folder = named_sets.set_folder(name)
     normal_truth = coco_of(normal) if normal else None
     return NamedTruth(
         truth=truth,
@@ -71,7 +71,7 @@ def readers_of(folder: str | os.PathLike) -> dict:
 def coco_of(name: str) -> dict:
     """Return the COCO dict of a data-set name, cut to the films that it stands for."""
     films = set(loading.film_ids(name))
-    coco = artifacts.read_json(builtin.set_folder(name) / builtin.parse_name(name).json_path)
+    coco = artifacts.read_json(named_sets.set_folder(name) / named_sets.parse_name(name).json_path)
     images = [image for image in coco["images"] if Path(image["file_name"]).stem in films]
     ids = {image["id"] for image in images}
     boxes = [box for box in coco.get("annotations", []) if box["image_id"] in ids]
@@ -90,7 +90,7 @@ def _sibling(name: str, pattern: str) -> str | None:
 
 def _path(name: str) -> Path | None:
     try:
-        return builtin.set_folder(name) / builtin.parse_name(name).json_path
+        return named_sets.set_folder(name) / named_sets.parse_name(name).json_path
     except KeyError:  # official_test has no siblings
         return None
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from d2_cxr.data.coco import film_of, from_coco, reader_order
-from d2_cxr.data.fusion import fuse_annotations
+from d2_cxr.data.labels.coco import film_of, from_coco, reader_order
+from d2_cxr.data.labels.fusion import fuse_annotations
 from d2_cxr.evaluation import bootstrap, froc, ranking
 from d2_cxr.evaluation.matching import HIT_RULES, Matches, match
 

@@ -16,8 +16,9 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from d2_cxr import artifacts
-from d2_cxr.data import film_array, leakage
-from d2_cxr.data.datasets import builtin
+from d2_cxr.data import leakage
+from d2_cxr.data.datasets import builtin, loading
+from d2_cxr.data.preparation import film_array
 from d2_cxr.drawing import contact_sheet
 from d2_cxr.pretraining.settings import view_rules
 from d2_cxr.pretraining.views import ViewRules, two_views
@@ -45,7 +46,7 @@ def load_films(names: Sequence[str], sets: Sequence[Sequence[str]] = ()) -> list
     for name, folder in sets:
         builtin.register_prepared(name, folder)
     try:
-        films = {film["file_name"]: film for film in builtin.prepared_films(list(names))}
+        films = {film["file_name"]: film for film in loading.prepared_films(list(names))}
     except KeyError as error:  # an unknown name is the user's, not ours
         raise ValueError(error.args[0]) from error
     if not films:

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from d2_cxr import artifacts, boxes
-from d2_cxr.data.preprocess import Preprocess, box_map
+from d2_cxr.data.films.preprocess import Preprocess, box_map
 from d2_cxr.pretraining import settings as setting_rules
 from d2_cxr.pretraining.data import load_films
 from d2_cxr.pretraining.method import NotFinite, WarmupCosine

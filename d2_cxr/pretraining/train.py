@@ -165,9 +165,9 @@ def film_hashes(films: Sequence[Mapping], torch):
 
 
 def _dataset_json(name: str) -> dict:
-    from d2_cxr.data.datasets import builtin
+    from d2_cxr.data.datasets import named_sets
 
-    return artifacts.read_json(builtin.set_folder(name) / "dataset.json")
+    return artifacts.read_json(named_sets.set_folder(name) / "dataset.json")
 
 
 def _one_preprocess(roots: Mapping[str, Mapping]) -> dict | None:

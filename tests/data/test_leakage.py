@@ -3,14 +3,15 @@
 import pytest
 
 from d2_cxr import artifacts
-from d2_cxr.data import leakage, manifest, similarity
-from d2_cxr.data.datasets import builtin
+from d2_cxr.data import leakage
+from d2_cxr.data.datasets import builtin, named_sets
+from d2_cxr.data.preparation import manifest, similarity
 
 
 @pytest.fixture
 def make_set(tmp_path, monkeypatch):
     """Return a function that writes the lists and the manifest of a set, without pictures."""
-    monkeypatch.setattr(builtin, "_FOLDERS", dict(builtin._FOLDERS))
+    monkeypatch.setattr(named_sets, "FOLDERS", dict(named_sets.FOLDERS))
     monkeypatch.delenv(leakage.ALLOW_VARIABLE, raising=False)
 
     def make(name, parts, films):

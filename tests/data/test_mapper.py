@@ -11,8 +11,8 @@ from detectron2.data import transforms as T
 from detectron2.structures import BoxMode
 
 from d2_cxr import artifacts
-from d2_cxr.data import film_array
 from d2_cxr.data.mapper import CXRMapper, FilmDataset, compact
+from d2_cxr.data.preparation import film_array
 from d2_cxr.data.samplers import Draw
 
 FLIP = [T.RandomFlip(0.5)]

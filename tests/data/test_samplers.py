@@ -6,10 +6,10 @@ import torch
 
 pytest.importorskip("detectron2", reason="Detectron2 is missing: python tools/install_detectron2.py")
 
-from d2_cxr.data.annotations import read_annotations
-from d2_cxr.data.fusion import fuse_annotations
+from d2_cxr.data.labels.annotations import read_annotations
+from d2_cxr.data.labels.fusion import fuse_annotations
+from d2_cxr.data.labels.splits import published_split
 from d2_cxr.data.samplers import PositionedSampler, film_repeat_factors, with_normals
-from d2_cxr.data.splits import published_split
 
 
 def first(sampler, count):

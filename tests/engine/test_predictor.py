@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from d2_cxr import artifacts
-from d2_cxr.data.datasets import builtin
-from d2_cxr.data.images import FilmRefused
+from d2_cxr.data.datasets import loading
+from d2_cxr.data.films.images import FilmRefused
 from d2_cxr.engine.predict import film_files, predict
 from d2_cxr.engine.predictor import Predictor
 
@@ -47,7 +47,7 @@ def test_the_lines_of_the_readme_print_what_was_found(finished, film, capsys):
 def test_the_boxes_of_prediction_are_those_of_evaluation(predictor, finished, tiny_set):
     """The same film by the test loader and as a file: the prepared picture is its own source here."""
     results = artifacts.read_json(finished[2] / "inference" / "tiny_cxr_test" / "coco_instances_results.json")
-    film = builtin.prepared_films(["tiny_cxr_test"])[0]
+    film = loading.prepared_films(["tiny_cxr_test"])[0]
     first = artifacts.read_json(tiny_set / "annotations" / "stratified" / "test.json")["images"][0]["id"]
     expected = sorted((row["score"] for row in results if row["image_id"] == first), reverse=True)
     rules = predictor._rules

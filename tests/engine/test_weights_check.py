@@ -5,7 +5,7 @@ import torch
 
 from d2_cxr import artifacts
 from d2_cxr.checkpoint.weights_card import WeightsCard
-from d2_cxr.data.datasets import builtin
+from d2_cxr.data.datasets import loading
 from d2_cxr.engine import weights_check
 from d2_cxr.engine.card import film_hashes
 from d2_cxr.engine.weights_check import check_weights, held_out_names, preprocessing_contradictions
@@ -80,7 +80,7 @@ def test_a_copy_of_a_test_film_in_another_file_is_found_by_its_pixels(checked, t
 
 def test_films_that_are_allowed_may_have_been_seen(checked, tiny_set, tmp_path, monkeypatch):
     allowed = tmp_path / "allowed.txt"
-    allowed.write_text("\n".join(film["image_id"] for film in builtin.prepared_films(["tiny_cxr_test"])))
+    allowed.write_text("\n".join(film["image_id"] for film in loading.prepared_films(["tiny_cxr_test"])))
     monkeypatch.setenv("D2_CXR_ALLOW_LEAKS", str(allowed))
     assert checked(films=film_hashes(["tiny_cxr_test"])) is not None
 
@@ -147,7 +147,7 @@ def test_the_list_of_films_is_sorted_and_each_film_once(tiny_set):
     assert films.shape == (12, 16) and films.dtype == torch.uint8
     rows = [row.tobytes() for row in films.numpy()]
     assert rows == sorted(set(rows))
-    first = builtin.prepared_films(["tiny_cxr_train"])[0]
+    first = loading.prepared_films(["tiny_cxr_train"])[0]
     assert any(row[:8].hex() == first["source_sha256"][:16] for row in rows)
 
 

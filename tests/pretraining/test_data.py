@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import torch
 
-from d2_cxr.data import film_array
+from d2_cxr.data.preparation import film_array
 from d2_cxr.pretraining.data import EpochSampler, TwoViews, load_films, make_loader
 from d2_cxr.pretraining.views import ViewRules
 

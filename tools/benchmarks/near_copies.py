@@ -1,4 +1,4 @@
-"""Measure how far copies of films and other films lie apart (d2_cxr/data/similarity.py), on a prepared set.
+"""Measure how far copies of films and other films lie apart (d2_cxr/data/preparation/similarity.py), on a prepared set.
 
 python tools/benchmark.py near_copies --set data/vindr_cxr --copies 200
 
@@ -21,7 +21,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--set", type=Path, required=True, help="folder of a prepared set")
     parser.add_argument("--copies", type=int, default=200, help="films of which copies are made")
     args = parser.parse_args(argv)
-    from d2_cxr.data import manifest, similarity
+    from d2_cxr.data.preparation import manifest, similarity
 
     rows = [row for row in manifest.read(args.set / "manifest.csv") if row["outcome"] == "prepared"]
     films = list({row["image_sha256"]: row["image_id"] for row in rows}.values())
@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _most_alike(small: np.ndarray, among) -> float:
     """Return the highest correlation of pairs that were not taken for one film."""
-    from d2_cxr.data import similarity
+    from d2_cxr.data.preparation import similarity
 
     kept, similarity.SAME_FILM = similarity.SAME_FILM, 0.0
     known = {(copy.first, copy.second) for copy in among} | {(copy.second, copy.first) for copy in among}
@@ -74,7 +74,7 @@ def _resized(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def _cropped(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Cut, resize and equalise again, as preparation would."""
-    from d2_cxr.data.preprocess import equalization_curve
+    from d2_cxr.data.films.preprocess import equalization_curve
 
     height, width = image.shape
     left, right, top, bottom = rng.uniform(0, 0.10, 4)

@@ -79,8 +79,8 @@ def measure(films: dict[str, list[Path]], folder: Path, rounds: int) -> dict:
     """Return for each syntax the median milliseconds of both ways, taken in turns, and their ratio."""
     import cv2
 
-    from d2_cxr.data.film_worker import prepare_file
-    from d2_cxr.data.preprocess import Preprocess
+    from d2_cxr.data.films.preprocess import Preprocess
+    from d2_cxr.data.preparation.film_worker import prepare_file
 
     cv2.setNumThreads(1)
     rules, png = Preprocess(size=SIZE), str(folder / "out.png")
@@ -123,8 +123,8 @@ def usual_recipe(path: Path, png: str) -> bool:
 
 def measure_worker(paths: list[Path], folder: Path) -> dict:
     """Return what a worker process holds of its own after twenty rounds of the films, in MB, and after the first."""
-    from d2_cxr.data import workers
-    from d2_cxr.data.preprocess import Preprocess
+    from d2_cxr.data.films.preprocess import Preprocess
+    from d2_cxr.data.preparation import workers
 
     rules = Preprocess(size=SIZE).to_dict()
     tasks = [{"path": str(path), "png": str(folder / "out.png"), "rules": rules} for path in paths]
@@ -138,8 +138,8 @@ def reduced_error(paths: list[Path]) -> dict:
     """Return the mean error of reduced decodes against full ones after equalisation, in grey levels."""
     import numpy as np
 
-    from d2_cxr.data import dicom
-    from d2_cxr.data.preprocess import Preprocess, prepare_film
+    from d2_cxr.data.films import dicom
+    from d2_cxr.data.films.preprocess import Preprocess, prepare_film
 
     rules = Preprocess(size=SIZE)
     errors = []

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from d2_cxr import artifacts
-from d2_cxr.data import splits
-from d2_cxr.data.datasets import builtin, vindr_cxr
+from d2_cxr.data.datasets import named_sets, vindr_cxr
+from d2_cxr.data.labels import splits
 
 _EXTRA_KEYS = ["id", "num_readers", "reader_ious"]
 
@@ -20,15 +20,10 @@ def load(name: str) -> list[dict]:
 
     Raises:
         FileNotFoundError: the set is not prepared; one line with the file, the root and the command.
-        ValueError: the films are not those that the name stands for, or an unlabeled pool shares films or patients
-            with val or test (`leakage.LeakageError`).
+        ValueError: the films are not those that the name stands for.
     """
-    from d2_cxr.data import leakage  # which reads sets by name itself
-
     path, images = _json_of(name)
-    kind, image_root = builtin.parse_name(name).kind, builtin.set_folder(name) / "images"
-    if kind == "unlabeled":  # a pool to learn from: no film of it may give a held-out film away
-        leakage.refuse_leaks([name])
+    kind, image_root = named_sets.parse_name(name).kind, named_sets.set_folder(name) / "images"
     if kind != "boxes":
         known = {} if kind == "unlabeled" else {"annotations": []}
         return [_record(image, image_root, known) for image in images]
@@ -41,11 +36,19 @@ def load(name: str) -> list[dict]:
 
 
 def prepared_films(names: Sequence[str]) -> list[dict]:
-    """See `builtin.prepared_films`."""
+    """Return the films of data-set names for learning without labels; needs neither labels nor Detectron2.
+
+    Returns:
+        dicts of image_id (str), file_name (absolute), source_sha256 and image_sha256, each film once, in the order of
+        the names and of their JSON.
+
+    Raises:
+        FileNotFoundError, ValueError: as when the name is loaded.
+    """
     films: dict[str, dict] = {}
     for name in names:
         _, images = _json_of(name)
-        folder = builtin.set_folder(name).resolve()
+        folder = named_sets.set_folder(name).resolve()
         hashes = _hashes(folder)
         for image in images:
             film = _film_id(image)
@@ -65,10 +68,10 @@ def film_ids(name: str) -> list[str]:
 
 def _json_of(name: str) -> tuple[Path, list[dict]]:
     """Return the JSON of a name and those of its images that the name stands for."""
-    named = builtin.parse_name(name)
-    path = builtin.set_folder(name) / named.json_path
+    named = named_sets.parse_name(name)
+    path = named_sets.set_folder(name) / named.json_path
     if not path.is_file():
-        raise FileNotFoundError(builtin.missing_message(name, path))
+        raise FileNotFoundError(named_sets.missing_message(name, path))
     images = artifacts.read_json(path)["images"]
     _check_published(name, path, images)
     if named.percent_labeled is None:

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from d2_cxr import artifacts
 from label_efficiency.ledger import Ledger
+from label_efficiency.logs import output_to
 from label_efficiency.names import REPOSITORY, config_files, file_fingerprint
 from label_efficiency.plan import Stage, Study
-from label_efficiency.stages import output_to
 
 logger = logging.getLogger(__name__)
 
@@ -112,9 +112,9 @@ def _num_films(study: Study) -> int:
         return data["phantoms"]["num_films"]
     if "dicom_dir" in data:
         return max(1, sum(path.is_file() for path in Path(data["dicom_dir"]).rglob("*")))
-    from d2_cxr.data.datasets import builtin
+    from d2_cxr.data.datasets import named_sets
 
-    card = Path(data["root"]) if data.get("root") else builtin.set_folder(data["name"])
+    card = Path(data["root"]) if data.get("root") else named_sets.set_folder(data["name"])
     card = card / "dataset.json"
     counts = artifacts.read_json(card).get("counts", {}) if card.is_file() else {}
     return counts.get("films") or counts.get("images") or 3000

@@ -13,9 +13,9 @@ import pandas as pd
 
 from d2_cxr import artifacts
 from d2_cxr.boxes import xywh_to_xyxy
-from d2_cxr.data import splits, statistics
-from d2_cxr.data.coco import from_coco
-from d2_cxr.data.datasets import builtin
+from d2_cxr.data.datasets import named_sets
+from d2_cxr.data.labels import splits, statistics
+from d2_cxr.data.labels.coco import from_coco
 from d2_cxr.drawing import class_color, draw_boxes
 
 _EXAMPLES = 3
@@ -140,8 +140,8 @@ def _patient(image: dict) -> str | None:
 
 
 def _split_name(prefix: str) -> str:
-    return "published" if prefix == builtin.PUBLISHED_SET else "stratified"
+    return "published" if prefix == named_sets.PUBLISHED_SET else "stratified"
 
 
 def _read(root: Path, name: str) -> dict:
-    return artifacts.read_json(root / builtin.parse_name(name).json_path)
+    return artifacts.read_json(root / named_sets.parse_name(name).json_path)

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from label_efficiency import stages
+from label_efficiency import logs, stages
 from label_efficiency.ledger import Ledger
 from label_efficiency.plan import Stage, Study
 
@@ -93,7 +93,7 @@ def _collect(future: Future, what: tuple[Stage, float], ledger: Ledger) -> BaseE
         ledger.finish(stage, result, time.time() - began)
         return None
     kind = type(error) if isinstance(error, (ValueError, FileNotFoundError, ChildProcessError)) else RuntimeError
-    failure = kind(f"stage {stage.id} failed: {error}; its log is {stages.log_path(ledger.study.output, stage.id)}")
+    failure = kind(f"stage {stage.id} failed: {error}; its log is {logs.log_path(ledger.study.output, stage.id)}")
     failure.__cause__ = error
     return failure
 
@@ -122,7 +122,7 @@ def run_in_worker(stage: dict, study_dir: str) -> dict:
     lock = Path(study_dir) / "locks" / f"{stage['id'].replace('/', '_')}.lock"
     if stage.get("command"):
         sys.argv = list(stage["command"])  # what run.json records as command; this process has none of its own
-    with _alone(lock, patience=patience), stages.output_to(stages.log_path(Path(study_dir), stage["id"])):
+    with _alone(lock, patience=patience), logs.output_to(logs.log_path(Path(study_dir), stage["id"])):
         return stages.run_stage(stage, study_dir)
 
 

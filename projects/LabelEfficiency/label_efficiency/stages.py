@@ -6,7 +6,6 @@ function returns what it put out, {name: fingerprint or plain value}; that is pa
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
 import logging
@@ -26,26 +25,6 @@ logger = logging.getLogger(__name__)
 def run_stage(stage: dict, study_dir: str) -> dict:
     """Run one stage (Stage.to_dict()) of the study in `study_dir`; return its outputs."""
     return _KINDS[stage["kind"]](stage, Path(study_dir))
-
-
-def log_path(study_dir: Path, stage_id: str) -> Path:
-    return study_dir / "logs" / f"{stage_id.replace('/', '_')}.log"
-
-
-@contextlib.contextmanager
-def output_to(path: Path):
-    """Send everything that this process writes to stdout and stderr, from Python or from C, to the end of a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    kept = os.dup(1), os.dup(2)
-    with open(path, "ab") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-        try:
-            yield
-        finally:
-            for number, descriptor in enumerate(kept, start=1):
-                os.dup2(descriptor, number)
-                os.close(descriptor)
 
 
 def progress(study_dir: Path, stage: dict) -> tuple[int, int] | None:
@@ -76,8 +55,8 @@ def _phantoms(stage: dict, study_dir: Path) -> dict:
 
 
 def _prepare(stage: dict, study_dir: Path) -> dict:
-    from d2_cxr.data.prepare import prepare
-    from d2_cxr.data.preprocess import Preprocess
+    from d2_cxr.data.films.preprocess import Preprocess
+    from d2_cxr.data.preparation.prepare import prepare
 
     settings = dict(stage["settings"])
     source = study_dir / "phantoms"
@@ -250,10 +229,10 @@ def longer_iterations(settings: dict, study_dir: Path) -> int:
     longer, base = settings["longer"], settings["options"]["SOLVER.MAX_ITER"]
     if longer["iterations"]:
         return longer["iterations"]
-    from d2_cxr.data.datasets import builtin
+    from d2_cxr.data.datasets import loading
 
     timing = artifacts.read_json(study_dir / "timing.json")
-    views = num_views(longer, len(builtin.prepared_films(longer["pool"])))
+    views = num_views(longer, len(loading.prepared_films(longer["pool"])))
     return base + round(views * timing["pretrain_view"] / timing["detector_step"])
 
 
@@ -279,10 +258,10 @@ def _tidy(run: Path) -> None:
 
 def _register(dataset: dict, study_dir: Path) -> Path:
     """Make the names of a set known in this process; return its folder."""
-    from d2_cxr.data.datasets import builtin
+    from d2_cxr.data.datasets import builtin, named_sets
 
     if dataset["root"] is None:
-        return builtin.set_folder(dataset["name"])
+        return named_sets.set_folder(dataset["name"])
     root = study_dir / dataset["root"] if dataset["inside"] else Path(dataset["root"])
     builtin.register_prepared(dataset["name"], root)
     return root
@@ -290,9 +269,9 @@ def _register(dataset: dict, study_dir: Path) -> Path:
 
 def _truth(root: Path, name: str) -> dict:
     """COCO of a whole split by its name; no Detectron2 needed."""
-    from d2_cxr.data.datasets import builtin
+    from d2_cxr.data.datasets import named_sets
 
-    return artifacts.read_json(root / builtin.parse_name(name).json_path)
+    return artifacts.read_json(root / named_sets.parse_name(name).json_path)
 
 
 _KINDS = {
