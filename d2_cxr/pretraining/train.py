@@ -101,11 +101,16 @@ def _train(settings: dict, films: Sequence[dict], identity: str, output: Path, b
 def _trainer(output: Path, epochs: int, accelerator: str, devices: int, callbacks: list):
     import pytorch_lightning as pl
     from pytorch_lightning.loggers import TensorBoardLogger
+    from pytorch_lightning.plugins.environments import LightningEnvironment
 
+    # Processes are started here, in a job of Slurm too. Lightning would take the job's one task for all of them, and
+    # train one process on its share of the films without a word.
+    plugins = [LightningEnvironment()] if devices > 1 else None
     return pl.Trainer(
         max_epochs=epochs,
         accelerator=accelerator,
         devices=devices,
+        plugins=plugins,
         strategy="ddp" if devices > 1 else "auto",
         sync_batchnorm=devices > 1 and accelerator == "gpu",  # else statistics tell a device's films apart
         use_distributed_sampler=False,  # EpochSampler shares the films out
@@ -211,6 +216,9 @@ def _hardware(settings: Mapping) -> tuple[str, int]:
     if wanted == "gpu" and not available:
         raise ValueError("accelerator is gpu, but PyTorch sees none; accelerator=cpu runs without")
     accelerator = "gpu" if available and wanted != "cpu" else "cpu"
+    tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", 1))
+    if tasks > 1:  # they would write one folder at once
+        raise ValueError(f"srun started this in {tasks} tasks; give it one (--ntasks 1), it starts a process a device")
     if devices == "auto":
         return accelerator, available if accelerator == "gpu" else 1
     if not isinstance(devices, int) or devices < 1:
@@ -283,5 +291,6 @@ def _quiet() -> None:
         ".*Checkpoint directory.*",
         ".*enable tensor cores.*",
         ".*torch.jit.script.*",
+        ".*sync_dist=True.*",  # the first process's numbers are logged on purpose
     ):
         warnings.filterwarnings("ignore", message=message)

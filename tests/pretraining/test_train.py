@@ -12,7 +12,7 @@ from d2_cxr.checkpoint.convert import ConversionRefused, convert_file
 from d2_cxr.checkpoint.loading import load_weights_file
 from d2_cxr.checkpoint.weights_card import read_card
 from d2_cxr.data import leakage
-from d2_cxr.pretraining import callbacks, settings
+from d2_cxr.pretraining import callbacks, settings, train
 from d2_cxr.pretraining.data import EpochSampler
 from d2_cxr.pretraining.method import build_method
 from d2_cxr.pretraining.train import pretrain
@@ -193,20 +193,32 @@ def test_the_tool_lets_films_stay_that_are_allowed(write_set, tmp_path, monkeypa
     assert pretrain_simclr.main([*config, "--dry-run", "--allow", str(tmp_path / "allowed.txt"), *data]) == 0
 
 
+ONE_TASK = {"SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "study", "SLURM_NNODES": "1", "SLURM_NODEID": "0"}
+ONE_TASK |= {"SLURM_NTASKS": "1", "SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
+
+
 @pytest.mark.slow
-def test_two_processes_train_together(prepared, tmp_path):
+@pytest.mark.parametrize("around", [{}, ONE_TASK], ids=["shell", "a job of Slurm"])
+def test_two_processes_train_together(prepared, tmp_path, around):
     command = [
         sys.executable, str(ROOT / "tools/pretrain_simclr.py"), "--output", str(tmp_path),
         "--config", str(ROOT / "configs/pretraining/simclr_R_18_test.yaml"),
         f"sets=[[tiny,{prepared}]]", "datasets=[tiny_train_unlabeled]", "accelerator=cpu", "devices=2",
     ]  # fmt: skip
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **around}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
     assert done.returncode == 0, done.stderr
     record = json.loads((tmp_path / "pretraining.json").read_text())
     assert (record["devices"], record["steps_per_epoch"], record["num_views"]) == (2, 3, 48)
     assert record["chance_top1"] == pytest.approx(1 / 15)  # 8 films a step: 4 in each process
+    assert record["history"][0]["loss"] > 2.4, "near log 15 = 2.7 in the first steps; log 7 = 1.9 if each is alone"
     assert read_card(tmp_path / "last.ckpt").batch_size == 8
+
+
+def test_several_tasks_of_slurm_are_refused(prepared, tmp_path, monkeypatch):
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "2")
+    with pytest.raises(ValueError, match=r"srun started this in 2 tasks; give it one \(--ntasks 1\)"):
+        train._hardware({"accelerator": "cpu", "devices": 2})
 
 
 GATHERED = """

@@ -1,6 +1,7 @@
 """Order, records, failures and logs of a study's stages, with stages that do nothing but write a file."""
 
 import operator
+import os
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -100,6 +101,29 @@ def test_the_bar_counts_running_stages_by_how_far_they_are(study, monkeypatch):
     assert said == ["1/4 stages; train/a 30/60, pretrain"]
     schedule._show(bar, study, {2: (pretrain, now - 1e4)}, [waits], costs)
     assert bar.n == 200 + 95, "a stage that takes longer than was thought is not over"
+
+
+@pytest.mark.parametrize(
+    "jobs, gpus, shared",
+    [
+        (2, [], [[], []]),
+        (1, ["0", "1", "2"], [["0", "1", "2"]]),
+        (2, ["0"], [["0"], ["0"]]),
+        (2, ["4", "5"], [["4"], ["5"]]),
+        (2, ["0", "1", "2", "3"], [["0", "2"], ["1", "3"]]),
+        (3, ["0", "1"], [["0"], ["1"], ["0"]]),
+    ],
+)
+def test_workers_of_a_machine_share_its_gpus(jobs, gpus, shared):
+    assert [schedule.gpus_of_worker(number, jobs, gpus) for number in range(jobs)] == shared
+
+
+def test_a_worker_is_told_its_gpus_before_it_works(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "6,7")
+    workers = schedule.local_workers(2, 1)
+    asked = [workers.submit(os.getenv, "CUDA_VISIBLE_DEVICES") for _ in range(8)]
+    assert {future.result(timeout=60) for future in asked} <= {"6", "7"}
+    workers.shutdown()
 
 
 def test_two_processes_do_not_run_one_study(tmp_path):

@@ -127,9 +127,10 @@ def run_in_worker(stage: dict, study_dir: str) -> dict:
 
 
 def local_workers(jobs: int, threads: int) -> ProcessPoolExecutor:
-    """Worker processes of this machine; they end with the process that started them."""
+    """Worker processes of this machine, which share its GPUs out; they end with the process that started them."""
     context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin_worker, initargs=(os.getpid(), threads))
+    begin = (os.getpid(), threads, jobs, context.Value("i", 0))
+    return ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin_worker, initargs=begin)
 
 
 class SubmititWorkers:
@@ -270,9 +271,26 @@ def _alone(path: Path, patience: float):
         yield
 
 
-def _begin_worker(parent: int, threads: int) -> None:
+def _begin_worker(parent: int, threads: int, jobs: int, counter) -> None:
     os.environ["OMP_NUM_THREADS"] = str(threads)  # before torch is imported
+    with counter.get_lock():
+        number, counter.value = counter.value, counter.value + 1
+    import torch
+
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    gpus = visible.split(",") if visible else [str(index) for index in range(torch.cuda.device_count())]
+    own = gpus_of_worker(number, jobs, gpus)
+    if own != gpus:  # PyTorch asks when it first uses a GPU
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(own)
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def gpus_of_worker(number: int, jobs: int, gpus: list[str]) -> list[str]:
+    """Share a machine's GPUs out to `jobs` workers, numbered from 0; without it all of them would take the first.
+
+    One worker alone has them all, so that a pretraining uses them all.
+    """
+    return gpus[number % len(gpus) :: jobs] if gpus else gpus
 
 
 def _end_with(parent: int) -> None:
