@@ -4,6 +4,7 @@ import ast
 import os
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,14 @@ def test_imports_go_down_only(path):
     assert room in FLOORS, f"{room} has no floor; name it in docs/design.md and here"
     for other in imported_rooms(path) - {room}:
         assert FLOORS[other] < FLOORS[room] or FLOORS[room] == FLOORS[other] == 0, f"{path} imports {other}"
+
+
+def test_no_files_import_each_other_in_a_circle():
+    """Imports inside functions count, too; a package's face, which shows what lies below it, does not."""
+    names = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in SOURCES}
+    files = {name: path for name, path in names.items() if not name.endswith("__init__")}
+    order = TopologicalSorter({name: imported_modules(path) & files.keys() for name, path in files.items()})
+    assert len(list(order.static_order())) == len(files)  # CycleError names the circle
 
 
 FENCES = {
