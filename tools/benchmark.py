@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import runpy
+import sys
 from pathlib import Path
 
 from d2_cxr.cli import run_tool
@@ -23,6 +24,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("stage", choices=names, help="what to measure; STAGE --help shows its options")
     parser.add_argument("options", nargs=argparse.REMAINDER, help="of that stage")
     args = parser.parse_args(argv)
+    sys.path.insert(0, str(FOLDER.parent))  # where the stages find what they share, however this file was started
     return runpy.run_path(str(FOLDER / f"{args.stage}.py"))["main"](args.options) or 0
 
 

@@ -145,7 +145,7 @@ def test_keys_of_a_study_are_set_from_the_command_line(tmp_path):
         ("seeds=0", "not a list of whole numbers"),
         ("seeds.first=0", "holds no keys"),
         ("seeds=[0", "no YAML"),
-        ("data.dicomdir=films", "data has the unknown key dicomdir"),
+        ("data.dicomdir=films", "data: unknown key dicomdir"),
         ("colour=blue", "unknown key colour"),
     ],
 )

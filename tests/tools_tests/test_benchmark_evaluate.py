@@ -33,5 +33,6 @@ def test_every_way_is_timed_and_finds_the_same_map(numbers):
 
 def test_the_numbers_say_how_they_were_made(numbers):
     assert numbers["command"].startswith("python tools/benchmark.py evaluate --films 12 --classes 3 ")
+    assert " cores, " in numbers["machine"] and "torch " in numbers["machine"]
     assert (numbers["films"], numbers["resamples"]) == (12, 5)
     assert numbers["truth_boxes"] >= 12 and numbers["detections"] >= 12 * 8  # one truth box and 8 detections a film

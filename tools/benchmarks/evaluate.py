@@ -13,26 +13,21 @@ import argparse
 import contextlib
 import copy
 import io
-import json
-import os
-import platform
 import statistics
-import sys
 import time
+
+from benchmarks import _record
 
 CORE = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large", "film_auroc")  # of each class, and their means
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="benchmark.py evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = _record.parser("evaluate", __doc__)
     parser.add_argument("--films", type=int, default=880, help="(%(default)s)")
     parser.add_argument("--classes", type=int, default=14, help="(%(default)s)")
     parser.add_argument("--detections", type=int, default=100, help="a film (%(default)s)")
     parser.add_argument("--resamples", type=int, default=1000, help="(%(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds, the median counts (%(default)s)")
-    parser.add_argument("--json", metavar="FILE", help="also write the numbers here")
     return parser.parse_args(argv)
 
 
@@ -40,15 +35,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     truth, results, readers = simulate(args.films, args.classes, args.detections)
     numbers = measure(truth, results, readers, args.resamples, args.rounds)
-    numbers["cores"] = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    numbers["python"], numbers["machine"] = platform.python_version(), platform.machine()
-    numbers["command"] = "python tools/benchmark.py evaluate " + " ".join(argv if argv is not None else sys.argv[2:])
-    if args.json:
-        from d2_cxr import artifacts
-
-        artifacts.write_json(args.json, numbers)
-    print(json.dumps(numbers, indent=1))
-    return 0
+    return _record.finish("evaluate", numbers, argv, args.json)
 
 
 def measure(truth: dict, results: list[dict], readers: dict, resamples: int, rounds: int) -> dict:

@@ -11,14 +11,13 @@ JPEG-LS (python-gdcm); where they are missing, its row says so.
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
+
+from benchmarks import _record
 
 ROWS, COLUMNS, BITS = 2800, 2500, 12
 TARGETS = {"jpeg2000": 12.0, "jpeg_lossless": 4.5, "explicit": 4.0, "rle": 3.5, "jpeg_ls": 2.0}  # times faster
@@ -26,12 +25,9 @@ SIZE = 512
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="benchmark.py prepare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = _record.parser("prepare", __doc__)
     parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds, the median counts (%(default)s)")
     parser.add_argument("--films", type=int, default=2, help="phantoms a round (%(default)s)")
-    parser.add_argument("--json", metavar="FILE", help="also write the numbers here")
     return parser.parse_args(argv)
 
 
@@ -42,14 +38,7 @@ def main(argv: list[str] | None = None) -> int:
         numbers = {"milliseconds_per_film": measure(films, Path(folder), args.rounds)}
         numbers["worker"] = measure_worker([path for paths in films.values() for path in paths], Path(folder))
         numbers["jpeg2000_reduced_error"] = reduced_error(films["jpeg2000"])
-    numbers["machine"] = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
-    numbers["command"] = "python tools/benchmark.py prepare " + " ".join(argv if argv is not None else sys.argv[2:])
-    if args.json:
-        from d2_cxr import artifacts
-
-        artifacts.write_json(args.json, numbers)
-    print(json.dumps(numbers, indent=1))
-    return 0
+    return _record.finish("prepare", numbers, argv, args.json)
 
 
 def write_films(folder: Path, count: int) -> dict[str, list[Path]]:

@@ -11,22 +11,19 @@ that lies on the device already.
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
+
+from benchmarks import _record
 
 FILM = 512  # px, the prepared size
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="benchmark.py pretrain", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = _record.parser("pretrain", __doc__)
     parser.add_argument("--rounds", type=int, default=7, help="interleaved rounds, the median counts (%(default)s)")
     parser.add_argument("--films", type=int, default=24, help="films a round (%(default)s)")
     parser.add_argument("--rate", action="store_true", help="measure training with films against synthetic input")
@@ -35,7 +32,6 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, default=32, help="films a step, with --rate (%(default)s)")
     parser.add_argument("--steps", type=int, default=20, help="steps measured, with --rate (%(default)s)")
     parser.add_argument("--num-workers", type=int, default=None, help="with --rate; the default is that of training")
-    parser.add_argument("--json", metavar="FILE", help="also write the numbers here")
     return parser.parse_args(argv)
 
 
@@ -44,14 +40,7 @@ def main(argv: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as folder:
         films = write_films(Path(folder), args.films)
         numbers = measure_rate(films, args) if args.rate else measure_views(films, args.rounds)
-    numbers["machine"] = machine()
-    numbers["command"] = "python tools/benchmark.py pretrain " + " ".join(argv if argv is not None else sys.argv[1:])
-    if args.json:
-        from d2_cxr import artifacts
-
-        artifacts.write_json(args.json, numbers)
-    print(json.dumps(numbers, indent=1))
-    return 0
+    return _record.finish("pretrain", numbers, argv, args.json)
 
 
 def write_films(root: Path, count: int) -> list[dict]:
@@ -215,11 +204,3 @@ def synchronize(device: str) -> None:
 
     if device == "cuda":
         torch.cuda.synchronize()
-
-
-def machine() -> str:
-    import torch
-
-    capability = torch.backends.cpu.get_cpu_capability()
-    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
-    return f"{platform.machine()}, {os.cpu_count()} cores, {capability}{gpu}; torch {torch.__version__}"

@@ -11,28 +11,23 @@ config, in float32 and (ours) in the number format that pays here.
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
+
+from benchmarks import _record
 
 SIZE, BOXES, CLASSES = 512, 5, 14
 GOAL = 10.0  # times DatasetMapper, from the array
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="benchmark.py train", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = _record.parser("train", __doc__)
     parser.add_argument("--films", type=int, default=32, help="synthetic films (%(default)s)")
     parser.add_argument("--rounds", type=int, default=7, help="interleaved rounds, the median counts (%(default)s)")
     parser.add_argument("--steps", type=int, default=0, help="also time training steps (%(default)s: none)")
     parser.add_argument("--config-file", default="configs/VinDr-CXR/faster_rcnn_R_50_FPN_random.yaml", help="for steps")
-    parser.add_argument("--json", metavar="FILE", help="also write the numbers here")
     return parser.parse_args(argv)
 
 
@@ -49,14 +44,7 @@ def main(argv: list[str] | None = None) -> int:
     usual = numbers["milliseconds_per_sample"]["DatasetMapper"]
     numbers["times_faster"] = {key: usual / value for key, value in numbers["milliseconds_per_sample"].items()}
     numbers["goal"] = {"array": GOAL, "met": numbers["times_faster"]["array"] >= GOAL}
-    numbers["machine"] = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
-    numbers["command"] = "python tools/benchmark.py train " + " ".join(argv if argv is not None else sys.argv[2:])
-    if args.json:
-        from d2_cxr import artifacts
-
-        artifacts.write_json(args.json, numbers)
-    print(json.dumps(numbers, indent=1))
-    return 0
+    return _record.finish("train", numbers, argv, args.json)
 
 
 def write_set(folder: Path, count: int) -> dict[str, list[dict]]:

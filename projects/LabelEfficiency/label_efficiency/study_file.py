@@ -89,15 +89,8 @@ def check_inputs(settings: dict) -> None:
 def check(settings, path: Path) -> None:
     if not isinstance(settings, dict):
         raise ValueError(f"{path} is not a study file: it holds no keys")
-    unknown = sorted(set(settings) - set(_KEYS))
-    if unknown:
-        raise ValueError(f"{path}: unknown key {unknown[0]}; known are {', '.join(_KEYS)}")
-    missing = [key for key, required in _KEYS.items() if required and key not in settings]
-    if missing:
-        raise ValueError(f"{path}: the key {missing[0]} is missing")
-    unknown = sorted(set(settings["data"]) - set(_DATA_KEYS))
-    if unknown:
-        raise ValueError(f"{path}: data has the unknown key {unknown[0]}; known are {', '.join(_DATA_KEYS)}")
+    _check_keys(settings, _KEYS, str(path))
+    _check_keys(settings["data"], dict.fromkeys(_DATA_KEYS, False), f"{path}: data")
     seeds = settings["seeds"]
     if not isinstance(seeds, list) or not seeds or not all(type(seed) is int for seed in seeds):
         raise ValueError(f"{path}: seeds: {seeds} is not a list of whole numbers, e.g. [0, 1, 2]")
@@ -116,14 +109,19 @@ def check(settings, path: Path) -> None:
         raise ValueError(f"{path}: labels: percent: {wrong[0]} does not exist; shares are 10, 20 ... 100")
 
 
+def _check_keys(found: dict, known: dict[str, bool], where: str) -> None:
+    """Refuse keys that are not known and the lack of those whose value in `known` is True."""
+    unknown = sorted(set(found) - set(known))
+    if unknown:
+        raise ValueError(f"{where}: unknown key {unknown[0]}; known are {', '.join(known)}")
+    missing = [key for key, required in known.items() if required and key not in found]
+    if missing:
+        raise ValueError(f"{where}: the key {missing[0]} is missing")
+
+
 def _check_tuning(settings: dict, path: Path) -> None:
     tuning = settings["tuning"]
-    unknown = sorted(set(tuning) - set(_TUNING_KEYS))
-    if unknown:
-        raise ValueError(f"{path}: tuning has the unknown key {unknown[0]}; known are {', '.join(_TUNING_KEYS)}")
-    missing = [key for key, required in _TUNING_KEYS.items() if required and key not in tuning]
-    if missing:
-        raise ValueError(f"{path}: tuning lacks {missing[0]}")
+    _check_keys(tuning, _TUNING_KEYS, f"{path}: tuning")
     if tuning["option"] != "SOLVER.BASE_LR":
         raise ValueError(f"{path}: tuning: option: {tuning['option']}: only SOLVER.BASE_LR may differ between arms")
     values = tuning["values"]
