@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+MISTAKE = 2  # exit code where what was given is wrong, as argparse's own
 _CLOSED_PIPE = 141  # 128 + SIGPIPE, what a shell reports of any program whose reader has gone
 
 
@@ -34,19 +35,19 @@ def run_tool(main: Callable[[], int | None]) -> None:
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] == "d2_cxr":
             raise
-        _fail(f"{error}; python -m d2_cxr.doctor says what is missing")
+        fail(f"{error}; python -m d2_cxr.doctor says what is missing")
     except (ValueError, OSError) as error:  # UnknownDataSet, FilmRefused, ... are kinds of ValueError
-        _fail(error)
+        fail(error)
     except KeyboardInterrupt:
         sys.stderr.write("stopped; the same command goes on from here\n")
         raise SystemExit(130) from None
     raise SystemExit(code or 0)
 
 
-def _fail(error: object) -> None:
-    """Write the one line and leave with exit code 2."""
+def fail(error: object) -> None:
+    """Write the one line and leave with the exit code of a mistake."""
     sys.stderr.write(f"{Path(sys.argv[0]).name}: error: {' '.join(str(error).split())}\n")
-    raise SystemExit(2) from None
+    raise SystemExit(MISTAKE) from None
 
 
 def _stdout_is_closed() -> bool:

@@ -32,24 +32,25 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
-    from detectron2.engine import launch
-
     from d2_cxr.data import leakage
-    from d2_cxr.engine import trainer
+    from d2_cxr.engine import processes, trainer
 
     if args.allow:
         leakage.allow(args.allow)
-    cfg = trainer.setup(args.config_file, args.opts)  # refused here, in one line, rather than in every process
-    launch(
-        trainer.run,
-        args.num_gpus,
+    cfg = trainer.setup(args.config_file, args.opts)  # refused here, before processes are started
+    code = processes.launch(
+        args.config_file,
+        args.opts,
+        args.resume,
+        args.eval_only,
+        num_gpus=args.num_gpus,
         num_machines=args.num_machines,
         machine_rank=args.machine_rank,
         dist_url=args.dist_url,
-        args=(args.config_file, args.opts, args.resume, args.eval_only),
     )
-    logging.getLogger(__name__).info("The run is in %s", cfg.OUTPUT_DIR)
-    return 0
+    if code == 0:
+        logging.getLogger(__name__).info("The run is in %s", cfg.OUTPUT_DIR)
+    return code
 
 
 if __name__ == "__main__":

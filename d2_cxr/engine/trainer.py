@@ -193,12 +193,6 @@ def evaluate_model(cfg, model, name: str, resamples: int | None = None, threshol
     return inference_on_dataset(model, build_test_loader(cfg, name), evaluator) or {}
 
 
-def run(config_file: str, opts: list[str], resume: bool = False, eval_only: bool = False) -> dict:
-    """Do what `tools/train_net.py` is asked for, in each of its processes."""
-    cfg = setup(config_file, opts)
-    return evaluate_only(cfg, resume) if eval_only else train(cfg, resume)
-
-
 def _train(cfg, resume: bool) -> dict:
     stepping.set_machine(cfg)
     seed = _seed(cfg, resume)

@@ -46,6 +46,12 @@ def test_two_processes_train_on_the_same_films(tiny_set, tiny_opts, tmp_path):
     plain = [[line.split("INFO: ")[1] for line in lines] for lines in schedules]
     assert plain[0] == plain[1] and len(plain[0]) == 2  # every process sees the same labeled subset
 
+    argv = ["tools/train_net.py", "--config-file", config, "--num-gpus", "2", *option_list(opts, tiny_set, output)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    again = subprocess.run([sys.executable, *argv], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert again.returncode == 2 and "Traceback" not in again.stderr
+    assert f"train_net.py: error: {output} holds a finished run" in again.stderr
+
 
 def test_the_real_detector_trains_at_512_pixels(tiny_set, tmp_path):
     opts = ["DATASETS.TRAIN", "('tiny_cxr_train',)", "DATASETS.TEST", "('tiny_cxr_test',)", "SOLVER.MAX_ITER", "2"]
