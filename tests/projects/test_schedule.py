@@ -106,7 +106,6 @@ def test_the_bar_counts_running_stages_by_how_far_they_are(study, monkeypatch):
 @pytest.mark.parametrize(
     "jobs, gpus, shared",
     [
-        (2, [], [[], []]),
         (1, ["0", "1", "2"], [["0", "1", "2"]]),
         (2, ["0"], [["0"], ["0"]]),
         (2, ["4", "5"], [["4"], ["5"]]),

@@ -275,13 +275,9 @@ def _begin_worker(parent: int, threads: int, jobs: int, counter) -> None:
     os.environ["OMP_NUM_THREADS"] = str(threads)  # before torch is imported
     with counter.get_lock():
         number, counter.value = counter.value, counter.value + 1
-    import torch
-
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    gpus = visible.split(",") if visible else [str(index) for index in range(torch.cuda.device_count())]
-    own = gpus_of_worker(number, jobs, gpus)
-    if own != gpus:  # PyTorch asks when it first uses a GPU
-        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(own)
+    gpus = _visible_gpus()
+    if gpus:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpus_of_worker(number, jobs, gpus))  # read at a GPU's first use
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 
 
@@ -290,7 +286,18 @@ def gpus_of_worker(number: int, jobs: int, gpus: list[str]) -> list[str]:
 
     One worker alone has them all, so that a pretraining uses them all.
     """
-    return gpus[number % len(gpus) :: jobs] if gpus else gpus
+    return gpus[number % len(gpus) :: jobs]
+
+
+def _visible_gpus() -> list[str]:
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [name for name in visible.split(",") if name]
+    try:
+        import torch
+    except ModuleNotFoundError:  # the first stage will say so
+        return []
+    return [str(index) for index in range(torch.cuda.device_count())]
 
 
 def _end_with(parent: int) -> None:
