@@ -42,7 +42,8 @@ def run(study: Study, ledger: Ledger, workers, costs: dict[str, float], jobs: in
     costs = {stage.id: costs.get(stage.id, 1.0) for stage in pending}
     failure: BaseException | None = None
     interval = 1 if sys.stderr.isatty() else 60
-    with tqdm(total=round(sum(costs.values())), bar_format=_BAR, mininterval=interval, maxinterval=interval) as bar:
+    often = {"mininterval": interval, "miniters": 0}  # by time alone: the names move where the number does not
+    with tqdm(total=round(sum(costs.values())), bar_format=_BAR, **often) as bar:
         while (pending and not failure) or running:
             if not failure:
                 pending = _start_ready(pending, running, study, ledger, workers, bar, jobs)
