@@ -1,4 +1,8 @@
-"""What a data-set name says, and where its set lies; no file is opened and nothing is registered (docs/formats.md)."""
+"""What a data-set name says (docs/formats.md), where its set lies and which classes it has.
+
+Needs no Detectron2 and registers nothing; a file is opened for the classes of a set that is prepared, and for nothing
+else but to say why one is missing.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +65,8 @@ class NamedSet:
 
 
 def check_set_name(name: str) -> None:
-    """
+    """Refuse what cannot be an own set's name.
+
     Raises:
         ValueError: a name that is empty or could not be told from a built-in split.
     """
