@@ -66,9 +66,9 @@ def context(results: StudyResults, scores: Scores, output: Path) -> dict:
         "title": results.settings.get("title") or f"Study {results.settings['study']}",
         "study": results.settings["study"],
         "notes": (results.settings.get("notes") or [])
+        + _from_controls(results, controls)
         + _tuned(results)
-        + _alarms(results)
-        + _too_short(results, controls),
+        + _alarms(results),
         "facts": _facts(results),
         "gaps": [run.name for run in results.runs if not run.done],
         "num_runs": len(results.runs),
@@ -112,16 +112,43 @@ _CONTROLS_NOTE = (
 )
 
 
-def _too_short(results: StudyResults, controls: list[dict]) -> list[str]:
-    """Warn where the baseline gains from more steps alone: then steps, not labels or weights, decide the scores."""
-    arms = results.settings.get("arms") or {}
-    longer = [row for row in controls if (arms.get(row["arm"]) or {}).get("longer") and (row["cell"]["low"] or 0) > 0]
-    return [
-        f"The runs are too short to tell initialisations or shares of labels apart: {row['pair']} is "
-        f"{row['cell']['value']:+.3f} [{row['cell']['low']:+.3f}, {row['cell']['high']:+.3f}] by more steps alone. "
-        "Raise SOLVER.MAX_ITER before you read anything else here."
-        for row in longer
-    ]
+def _from_controls(results: StudyResults, controls: list[dict]) -> list[str]:
+    """Say what the controls let the study say: nothing where runs are too short, or where the truth brings no gain."""
+    plan = results.settings.get("arms") or {}
+    truth = [name for name, made in (results.settings.get("pretraining") or {}).items() if _is_truth(made)]
+    said = []
+    for row in controls:
+        arm, cell = plan.get(row["arm"]) or {}, row["cell"]
+        if cell["low"] is None:  # too few resamples hold a score
+            continue
+        gains, found = cell["low"] > 0, _GAIN.format(pair=row["pair"], **cell)
+        if arm.get("longer") and gains:
+            said.append(_TOO_SHORT.format(found=found))
+        elif arm.get("weights") in truth:
+            said.append((_SENSITIVE if gains else _INSENSITIVE).format(found=found))
+        elif str(arm.get("weights", "")).startswith("permuted(") and gains:
+            said.append(_PERMUTED.format(found=found))
+    return said
+
+
+def _is_truth(pretraining: dict) -> bool:
+    return (pretraining or {}).get("method") == "supervised"
+
+
+_GAIN = "{pair} is {value:+.3f} [{low:+.3f}, {high:+.3f}]"
+_TOO_SHORT = (
+    "The runs are too short to tell initialisations or shares of labels apart: {found} by more steps alone. Raise "
+    "SOLVER.MAX_ITER before you read anything else here."
+)
+_INSENSITIVE = (
+    "This study is insensitive: even a backbone that was trained on the truth brings no gain beyond its interval "
+    "({found}), so that a missing gain of another arm says nothing."
+)
+_SENSITIVE = "This study sees a gain where there is one: {found} from a backbone that was trained on the truth."
+_PERMUTED = (
+    "The negative control gains, too ({found}): what pretrained weights bring beyond random ones is then not, or not "
+    "only, what they learned to see."
+)
 
 
 def _alarms(results: StudyResults) -> list[str]:

@@ -104,6 +104,27 @@ def test_a_study_whose_longer_runs_gain_by_their_length_alone_says_that_it_is_to
     assert "The runs are too short" not in build_report(study_folder, resamples=50).read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize(
+    "reference, control, weights, said",
+    [
+        ("random", "simclr", "truth", "This study sees a gain where there is one: simclr − random is +"),
+        ("simclr", "random", "truth", "This study is insensitive"),
+        ("random", "simclr", "permuted(other)", "The negative control gains, too (simclr − random is +"),
+        ("simclr", "random", "permuted(other)", None),
+    ],
+)
+def test_the_page_begins_with_what_its_controls_let_it_say(study_folder, reference, control, weights, said):
+    content = read_json(study_folder / "study.json")  # simclr is the better one by far
+    content["study"] |= {"arms": {reference: {}, control: {"weights": weights}}}
+    content["study"] |= {"pretraining": {"truth": {"method": "supervised"}, "other": {}}}
+    content["study"]["endpoint"] |= {"reference": reference, "controls": [control]}
+    write_json(study_folder / "study.json", content)
+    page = build_report(study_folder, resamples=50).read_text(encoding="utf-8")
+    sentences = ("This study sees", "This study is insensitive", "The negative control gains")
+    assert [text for text in sentences if text in page] == [text for text in sentences if said and text in said]
+    assert said is None or said in page
+
+
 def test_scores_within_groups_of_films_stand_in_a_table_of_their_own(study_folder, tmp_path):
     films = [f"f{number}" for number in range(1, 25)]
     rows = [f"{film},{'AP' if number < 10 else 'PA'}" for number, film in enumerate(films)]
