@@ -189,8 +189,10 @@ def savings_sentence(found: dict, percent: int = 100) -> str:
         return f"{arm} against {reference}: not known yet, runs are missing"
     goal = f"{reference}'s score at {percent} % of the labels ({found['reference_score']:.3f})"
     edges = _edges(found["interval"])
+    if found["share"] is None and not found["reached"]:
+        return f"{arm} does not reach {goal} with any share that was run, nor in any of the resamples"
     if found["share"] is None:
-        return f"{arm} does not reach {goal}; in {found['reached']:.0%} of the resamples it does (95 %: {edges})"
+        return f"{arm} does not reach {goal}; in {found['reached']:.1%} of the resamples it does (95 %: {edges})"
     return f"{arm} reaches {goal} with {_share(found['share'])} of the labels (95 %: {edges})"
 
 
@@ -212,7 +214,8 @@ def _savings(results: StudyResults, scores: Scores) -> list[dict]:
     if not any(run.done for run in results.runs):
         return []
     table = curves(results, scores, *primary_metric(results))
-    others = [arm for arm in results.arms if arm != baseline(results) and results.select(arm)]
+    shares = {arm: {run.percent for run in results.runs if run.arm == arm} for arm in results.arms}  # planned ones, too
+    others = [arm for arm in results.arms if arm != baseline(results) and results.select(arm) and len(shares[arm]) > 1]
     found = [label_savings(table, arm, baseline(results)) for arm in others]
     return [row | {"sentence": savings_sentence(row, results.percents[-1])} for row in found]
 

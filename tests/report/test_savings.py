@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from d2_cxr.report.page import savings_sentence
 from d2_cxr.report.savings import (
     Curves,
     area_between,
@@ -112,3 +113,13 @@ def test_the_next_labels_follow_a_power_law_exactly_where_it_holds():
     found = next_labels(films, curve, curve[:, None].repeat(3, axis=1), more=160)
     assert found["gain"] == pytest.approx(0.1 * (1 - 2**-rate), abs=1e-6)
     assert next_labels(films[:4], curve[:4], curve[:4, None], 10) is None
+
+
+def test_savings_are_said_in_words():
+    found = label_savings(curves(random=(0.2, 0.6), simclr=(0.1, 0.3)), "simclr", "random")
+    none = "simclr does not reach random's score at 100 % of the labels (0.600) with any share that was run, nor in any"
+    assert savings_sentence(found).startswith(none)
+    some = savings_sentence(found | {"reached": 0.034, "interval": [91.0, None]})
+    assert some.endswith("in 3.4% of the resamples it does (95 %: 91 % to not reached)")
+    better = label_savings(curves(random=(0.2, 0.4), simclr=(0.2, 0.6)), "simclr", "random")
+    assert savings_sentence(better).startswith("simclr reaches random's score at 100 % of the labels (0.400) with ")
