@@ -164,10 +164,16 @@ def _tuned(results: StudyResults) -> list[str]:
     one = next(iter(results.tuned.values()))
     chosen = []
     for arm, tuned in results.tuned.items():
-        scores = ", ".join(f"{trial['value']:g}: {trial['score']:.3f}" for trial in tuned["trials"])
+        scores = ", ".join(f"{trial['value']:g}: {_score(trial['score'])}" for trial in tuned["trials"])
         chosen.append(f"{arm} {tuned['value']:g} ({scores})")
-    how = f"{one['option']} was tuned for each arm on {one['test']} by {one['metric']}, with equal trials: "
-    return [how + "; ".join(chosen) + "."]
+    how = f"{one['option']} was tuned for each arm on {one['test']} by {one['metric']}, with equal trials"
+    if "default" in one:
+        how += f"; {one['default']:g} unless another is better beyond its interval"
+    return [f"{how}: {'; '.join(chosen)}."]
+
+
+def _score(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.3f}"
 
 
 def criterion_line(found: dict) -> str:

@@ -197,7 +197,7 @@ def _tuning_stages(settings: dict, arm_name: str):
             trained, id=f"tune/{arm_name}/{value:g}", kind="tune", settings=trial, output=folder,
             results=_run_results(folder, val),
         )  # fmt: skip
-    choice = {"option": plan["option"], "trials": outputs, "test": val}
+    choice = {"option": plan["option"], "trials": outputs, "default": plan["values"][0], "test": val}
     choice |= {key: (settings.get("endpoint") or {}).get(key) for key in ("metric", "classes")}
     needs = tuple(f"tune/{arm_name}/{value:g}" for value in plan["values"])
     path = f"tuning/{arm_name}.json"

@@ -163,23 +163,30 @@ def _train(stage: dict, study_dir: Path) -> dict:
 
 
 def _choose(stage: dict, study_dir: Path) -> dict:
-    """Write which of an arm's trials scored best on validation films; of equal ones the first."""
-    import numpy as np
+    """Write which of an arm's trials counts: the default, or the best of those that beat it beyond their intervals.
 
-    from d2_cxr.evaluation import metrics
+    Validation films are few. The best of near-equal trials is a draw of lots, and an arm that drew another value than
+    the arm beside it would carry its difference into every run.
+    """
+    from d2_cxr.evaluation import bootstrap
     from d2_cxr.evaluation.matching import Matches
 
-    settings, scores = stage["settings"], {}
-    metric = settings["metric"] or "mAP"
-    for folder, value in settings["trials"].items():
-        matches = Matches.load(study_dir / folder / "inference" / settings["test"] / "matches.npz")
-        everyone = np.ones((len(matches.film_names), 1), np.float32)
-        scores[value] = float(metrics.value(matches, metric, everyone, settings["classes"])[0])
-    best = max(scores, key=lambda value: np.nan_to_num(scores[value], nan=-1.0))
-    trials = [{"value": value, "score": score} for value, score in scores.items()]
-    chosen = {"option": settings["option"], "value": best, "metric": metric, "classes": settings["classes"]}
-    artifacts.write_json(study_dir / stage["output"], chosen | {"test": settings["test"], "trials": trials})
-    return {"chosen": best}
+    settings = stage["settings"]
+    default, metric, classes = settings["default"], settings["metric"] or "mAP", settings["classes"]
+    found = {
+        value: Matches.load(study_dir / folder / "inference" / settings["test"] / "matches.npz")
+        for folder, value in settings["trials"].items()
+    }
+    trials = []
+    for value, matches in found.items():
+        against = bootstrap.paired_difference(matches, found[default], metric, classes)
+        trial = {"value": value, "score": against["value_a"], "difference": against["difference"]}
+        trials.append(trial | {"interval": against["interval"]})
+    better = [trial for trial in trials if trial["interval"] and trial["interval"][0] > 0]
+    chosen = max(better, key=lambda trial: trial["score"])["value"] if better else default
+    written = {"option": settings["option"], "value": chosen, "default": default, "metric": metric, "classes": classes}
+    artifacts.write_json(study_dir / stage["output"], written | {"test": settings["test"], "trials": trials})
+    return {"chosen": chosen}
 
 
 def _test_val_selected(cfg, run: Path) -> None:
