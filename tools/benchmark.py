@@ -1,4 +1,6 @@
-"""Measure a stage: `prepare`, `evaluate`, `pretrain` or `train`; each stands in tools/benchmarks/ with its own options.
+"""Measure a stage: `prepare`, `near_copies`, `evaluate`, `pretrain` or `train`.
+
+Each stands in tools/benchmarks/ with its own options.
 
 python tools/benchmark.py prepare --rounds 5
 python tools/benchmark.py evaluate --help

@@ -43,7 +43,8 @@ def launch(
 def _run(config_file: str, opts: list[str], resume: bool, eval_only: bool) -> None:
     try:
         cfg = trainer.setup(config_file, opts)
-        trainer.evaluate_only(cfg, resume) if eval_only else trainer.train(cfg, resume)
+        what = trainer.evaluate_only if eval_only else trainer.train
+        what(cfg, resume)
     except (ValueError, OSError) as error:
         if comm.get_world_size() == 1:
             raise

@@ -119,3 +119,14 @@ def test_threads_are_set_where_asked(tiny_cfg, monkeypatch):
     stepping.set_machine(tiny_cfg("CXR.NUM_THREADS", "2"))
     stepping.set_machine(tiny_cfg("CXR.NUM_THREADS", "0"))
     assert calls == [2]
+
+
+def test_float16_gradients_are_clipped_in_their_own_units(tiny_cfg):
+    """GradScaler leaves the scale in the gradients of a fused optimizer, and clipping comes before its step."""
+    cfg = tiny_cfg("CXR.OPTIMIZER", "AdamW", "SOLVER.CLIP_GRADIENTS.CLIP_VALUE", "1.0")
+    cfg.SOLVER.AMP.ENABLED = True  # which `setup` lets through on a GPU alone
+    layer = nn.Linear(4, 4, bias=False)
+    optimizer, scaler = stepping.build_optimizer(cfg, layer), torch.amp.GradScaler("cpu", init_scale=2.0**10)
+    scaler.scale(100 * layer(torch.ones(2, 4)).sum()).backward()
+    scaler.step(optimizer)
+    assert layer.weight.grad.norm() == pytest.approx(1.0, rel=1e-3)

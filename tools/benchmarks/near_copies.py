@@ -8,16 +8,16 @@ to 10 % a side, mirrored, and both. Films that are known to be copies (equal pix
 
 from __future__ import annotations
 
-import argparse
 import time
 from pathlib import Path
 
 import cv2
 import numpy as np
+from benchmarks import _record
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = _record.parser("near_copies", __doc__)
     parser.add_argument("--set", type=Path, required=True, help="folder of a prepared set")
     parser.add_argument("--copies", type=int, default=200, help="films of which copies are made")
     args = parser.parse_args(argv)
@@ -30,11 +30,14 @@ def main(argv: list[str] | None = None) -> int:
     start = time.perf_counter()
     among = similarity.near_copies(small)
     seconds = time.perf_counter() - start
-    pairs = len(films) * (len(films) - 1) // 2
-    print(f"{len(films)} films, {pairs} pairs, {seconds:.1f} s; taken for one film: {len(among)}")
-    for copy in among[:20]:
-        print(f"  {films[copy.first]} {films[copy.second]} {copy.how} {copy.correlation}")
-    print(f"most alike of the others: {_most_alike(small, among):.3f}")
+    numbers = {
+        "films": len(films),
+        "pairs": len(films) * (len(films) - 1) // 2,
+        "seconds": round(seconds, 1),
+        "taken_for_one_film": [[films[c.first], films[c.second], c.how, c.correlation] for c in among],
+        "most_alike_of_the_others": round(_most_alike(small, among), 3),
+        "copies": {},
+    }
     rng = np.random.default_rng(0)
     chosen = rng.permutation(len(films))[: args.copies]
     images = [cv2.imread(str(paths[number]), cv2.IMREAD_GRAYSCALE) for number in chosen]
@@ -44,9 +47,10 @@ def main(argv: list[str] | None = None) -> int:
         pairs = {(min(copy.first, copy.second), max(copy.first, copy.second)): copy for copy in found}
         wanted = [pairs.get((int(number), len(small) + n)) for n, number in enumerate(chosen)]
         values = [copy.correlation for copy in wanted if copy]
-        low = f"{min(values):.3f}, median {np.median(values):.3f}" if values else "none"
-        print(f"{name}: found {len(values)} of {len(chosen)}, lowest correlation {low}")
-    return 0
+        numbers["copies"][name] = {"made": len(chosen), "found": len(values)}
+        if values:
+            numbers["copies"][name] |= {"lowest": round(min(values), 3), "median": round(float(np.median(values)), 3)}
+    return _record.finish("near_copies", numbers, argv, args.json)
 
 
 def _most_alike(small: np.ndarray, among) -> float:
