@@ -24,7 +24,7 @@ def register_when_detectron2_is_imported() -> None:
 
 
 def _register() -> None:
-    from d2_cxr.data.datasets import builtin
+    from d2_cxr.datasets import builtin
 
     builtin.register_all(os.environ.get("DETECTRON2_DATASETS", "datasets"))  # Detectron2's own rule and default
 

@@ -126,3 +126,10 @@ def _label(canvas, box, text: str, color, taken: list[tuple[int, int, int, int]]
     ink = (0, 0, 0) if np.dot(color, (0.299, 0.587, 0.114)) > 120 else (255, 255, 255)
     cv2.putText(canvas, text, (x + 2, y + text_height + 1), _FONT, scale, ink, max(1, round(scale)), cv2.LINE_AA)
     return (x, y, x + strip_width, y + strip_height)
+
+
+def encode_png(pixels: np.ndarray) -> bytes:
+    """Return (H, W) or (H, W, 3) BGR uint8 as a PNG without metadata."""
+    done, content = cv2.imencode(".png", pixels)
+    assert done, pixels.shape
+    return content.tobytes()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from d2_cxr.cli import run_tool
-from d2_cxr.data.datasets.named_sets import UnknownDataSet, parse_name
+from d2_cxr.datasets.named_sets import UnknownDataSet, parse_name
 
 ROOT = Path(__file__).resolve().parents[1]
 

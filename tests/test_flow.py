@@ -173,7 +173,7 @@ def test_a_study_by_jobs_of_slurm_killed_once_ends_in_the_same_figures(study, sl
 
 @pytest.mark.slow
 def test_a_job_of_slurm_that_dies_and_one_that_is_refused_are_told_in_one_line(study, slurm, tmp_path):
-    from label_efficiency import schedule  # importable by the fixture `study`
+    from d2_cxr.projects.label_efficiency import schedule  # importable by the fixture `study`
 
     workers = schedule.SubmititWorkers("slurm", tmp_path / "jobs", 2, 1, {})
     workers.patience = 2.0

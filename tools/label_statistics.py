@@ -37,8 +37,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
-    from d2_cxr.data.datasets.names import read_classes
-    from d2_cxr.data.labels.label_report import report_labels
+    from d2_cxr.audit.label_report import report_labels
+    from d2_cxr.labels.class_names import read_classes
 
     text = report_labels(
         args.csv,

@@ -30,8 +30,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
-    from d2_cxr.phantom.make import make_phantoms
-    from d2_cxr.phantom.sheet import write_contact_sheet
+    from d2_cxr.projects.phantom_cxr.make import make_phantoms
+    from d2_cxr.projects.phantom_cxr.sheet import write_contact_sheet
 
     settings = {"size": args.size, "seed": args.seed, "finding_share": args.finding_share}
     counts = make_phantoms(args.output, args.num_films, jobs=args.jobs, readers=args.readers, **settings)

@@ -50,8 +50,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
-    from d2_cxr.data.films.preprocess import Preprocess
-    from d2_cxr.data.preparation.prepare import prepare
+    from d2_cxr.dicom.preprocess import Preprocess
+    from d2_cxr.prepare.prepare import prepare
 
     counts = prepare(
         args.dicom_dir,

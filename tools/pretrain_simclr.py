@@ -29,7 +29,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
-    from d2_cxr.data import leakage
+    from d2_cxr.datasets import leakage
     from d2_cxr.pretraining.settings import read_settings
 
     if args.allow:

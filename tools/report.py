@@ -27,7 +27,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     if args.resamples < 1:
         raise ValueError(f"--resamples {args.resamples} gives no interval; 1000 is usual")
-    from d2_cxr.report import build_report
+    from d2_cxr.projects.label_efficiency.report import build_report
 
     path = build_report(args.study, args.output, args.resamples)
     logger.info("Report: %s", path)

@@ -12,7 +12,7 @@ from detectron2.config import CfgNode, get_cfg
 import d2_cxr
 from d2_cxr import artifacts
 from d2_cxr.checkpoint.weights_card import WeightsCard, project_commit
-from d2_cxr.data.datasets import loading, named_sets
+from d2_cxr.datasets import loading, named_sets
 
 _FILM_BYTES = 8  # of source and image sha256 each, as in a pretraining's list
 

@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 
 from d2_cxr import artifacts
-from d2_cxr.data.films.images import read_film
-from d2_cxr.data.films.preprocess import Preprocess, prepare_film
+from d2_cxr.dicom.image_files import read_film
+from d2_cxr.dicom.preprocess import Preprocess, prepare_film
 from d2_cxr.drawing import class_color, draw_boxes
 
 DEFAULT_THRESHOLD = 0.3  # of the score, where a detector brings no thresholds of its own

@@ -9,7 +9,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from d2_cxr import artifacts
-from d2_cxr.data.films.images import FilmRefused, kind_of
+from d2_cxr.dicom.image_files import FilmRefused, kind_of
 from d2_cxr.engine import findings
 from d2_cxr.engine.findings import Findings
 

@@ -20,9 +20,9 @@ from detectron2.modeling import build_model
 from d2_cxr.boxes import BoxMap, clip
 from d2_cxr.checkpoint.loading import load_weights_file
 from d2_cxr.checkpoint.weights_card import WeightsCard
-from d2_cxr.data.films.images import FilmRefused, StoredFilm, read_film
-from d2_cxr.data.films.preprocess import Preprocess, prepare_film
-from d2_cxr.data.mapper import CXRMapper
+from d2_cxr.datasets.mapper import CXRMapper
+from d2_cxr.dicom.image_files import FilmRefused, StoredFilm, read_film
+from d2_cxr.dicom.preprocess import Preprocess, prepare_film
 from d2_cxr.engine.card import config_of
 from d2_cxr.engine.findings import Findings, passes
 from d2_cxr.engine.weights_report import expected_tensors

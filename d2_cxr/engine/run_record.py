@@ -14,7 +14,7 @@ import torch
 
 from d2_cxr import __version__, artifacts
 from d2_cxr.checkpoint.weights_card import WeightsCard, project_commit
-from d2_cxr.data.datasets import named_sets
+from d2_cxr.datasets import named_sets
 
 FORMAT_VERSION = 1
 RUNNING, FINISHED, FAILED = "running", "finished", "failed"

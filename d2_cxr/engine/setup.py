@@ -10,7 +10,7 @@ import torch
 from detectron2.config import CfgNode, get_cfg
 
 import d2_cxr
-from d2_cxr.data.datasets import builtin, loading, named_sets
+from d2_cxr.datasets import builtin, loading, named_sets
 
 logger = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from detectron2.utils.env import seed_all_rng
 from detectron2.utils.events import EventStorage
 
 from d2_cxr import artifacts
-from d2_cxr.data.datasets import named_sets
+from d2_cxr.datasets import named_sets
 from d2_cxr.engine import hooks as cxr_hooks
 from d2_cxr.engine import preview, run_record, schedule, stepping, weights_check, weights_report
 from d2_cxr.engine.card import detector_card, film_hashes

@@ -9,10 +9,9 @@ import cv2
 import torch
 from detectron2.data import DatasetCatalog, build_detection_test_loader, build_detection_train_loader
 
-from d2_cxr.data.datasets import loading, named_sets
-from d2_cxr.data.mapper import CXRMapper, FilmDataset
-from d2_cxr.data.preparation import film_array
-from d2_cxr.data.samplers import PositionedSampler, film_repeat_factors, with_normals
+from d2_cxr.datasets import image_array, loading, named_sets
+from d2_cxr.datasets.mapper import CXRMapper, FilmDataset
+from d2_cxr.datasets.samplers import PositionedSampler, film_repeat_factors, with_normals
 from d2_cxr.engine.setup import companion, normals_beside
 
 
@@ -67,7 +66,7 @@ def training_films(cfg) -> TrainingFilms:
     normals = _normals(cfg) if cfg.CXR.NORMAL_RATIO else []
     factors = with_normals(factors, len(normals), cfg.CXR.NORMAL_RATIO)
     tested = loading.prepared_films(cfg.DATASETS.TEST)  # their absence shows now, not after the last step
-    film_array.require_films(film["file_name"] for film in findings + normals + tested)
+    image_array.require_films(film["file_name"] for film in findings + normals + tested)
     return TrainingFilms(findings, normals, factors, named_sets.class_names(cfg.DATASETS.TRAIN[0]))
 
 

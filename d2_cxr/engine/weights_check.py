@@ -10,8 +10,7 @@ from pathlib import Path
 from d2_cxr import artifacts
 from d2_cxr.checkpoint.loading import load_weights_file
 from d2_cxr.checkpoint.weights_card import WeightsCard, contradictions, zoo_card
-from d2_cxr.data import leakage
-from d2_cxr.data.datasets import loading, named_sets
+from d2_cxr.datasets import leakage, loading, named_sets
 from d2_cxr.engine.setup import companion
 from d2_cxr.engine.weights_report import expected_tensors
 

@@ -13,13 +13,13 @@ from tqdm import tqdm
 
 from d2_cxr import artifacts
 from d2_cxr import boxes as box_math
-from d2_cxr.data.datasets import named_sets
-from d2_cxr.data.labels.coco import reader_order
+from d2_cxr.datasets import named_sets
 from d2_cxr.drawing import class_color, contact_sheet, draw_boxes
 from d2_cxr.evaluation import errors
 from d2_cxr.evaluation.files import read_results
 from d2_cxr.evaluation.matching import match
 from d2_cxr.evaluation.named_truth import NamedTruth, load_named_truth, register_below
+from d2_cxr.labels.coco import reader_order
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from d2_cxr import artifacts
-from d2_cxr.data.datasets import builtin, loading, named_sets
+from d2_cxr.datasets import builtin, loading, named_sets
 
 
 @dataclass(frozen=True)

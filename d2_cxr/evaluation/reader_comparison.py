@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from d2_cxr.data.labels.coco import film_of, from_coco, reader_order
-from d2_cxr.data.labels.fusion import fuse_annotations
 from d2_cxr.evaluation import bootstrap, froc, ranking
 from d2_cxr.evaluation.matching import HIT_RULES, Matches, match
+from d2_cxr.labels.coco import film_of, from_coco, reader_order
+from d2_cxr.labels.fusion import fuse_annotations
 
 DEFINITION = (
     "each reader against the fused boxes of the other readers of the film, the model against the same with its "

@@ -16,9 +16,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from d2_cxr import artifacts
-from d2_cxr.data import leakage
-from d2_cxr.data.datasets import builtin, loading
-from d2_cxr.data.preparation import film_array
+from d2_cxr.datasets import builtin, image_array, leakage, loading
 from d2_cxr.drawing import contact_sheet
 from d2_cxr.pretraining.settings import view_rules
 from d2_cxr.pretraining.views import ViewRules, two_views
@@ -51,7 +49,7 @@ def load_films(names: Sequence[str], sets: Sequence[Sequence[str]] = ()) -> list
         raise ValueError(error.args[0]) from error
     if not films:
         raise ValueError(f"{', '.join(names)} hold no film")
-    film_array.require_films(films)
+    image_array.require_films(films)
     leakage.refuse_leaks(list(names))
     return sorted(films.values(), key=lambda film: (film["image_id"], film["file_name"]))
 
@@ -69,7 +67,7 @@ class TwoViews(Dataset):
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[int, torch.Tensor, int]:
         epoch, number = key
-        views = two_views(film_array.read(self.files[number]), self.rules, self.seed, epoch, self.image_ids[number])
+        views = two_views(image_array.read(self.files[number]), self.rules, self.seed, epoch, self.image_ids[number])
         return number, torch.from_numpy(views), 0  # one class for all: solo-learn's online classifier needs a target
 
 
@@ -128,7 +126,7 @@ def write_view_sheet(settings: Mapping, output: str | os.PathLike, num_pairs: in
     rules = view_rules(settings)
     views, captions = [], []
     for film in films:
-        views += list(two_views(film_array.read(film["file_name"]), rules, settings["seed"], 0, film["image_id"]))
+        views += list(two_views(image_array.read(film["file_name"]), rules, settings["seed"], 0, film["image_id"]))
         captions += [f"{film['image_id'][:16]} {view}" for view in "ab"]
     sheet = contact_sheet(views, captions, columns=8, tile=160)
     path = Path(output) / "views.png"

@@ -170,7 +170,7 @@ def film_hashes(films: Sequence[Mapping], torch):
 
 
 def _dataset_json(name: str) -> dict:
-    from d2_cxr.data.datasets import named_sets
+    from d2_cxr.datasets import named_sets
 
     return artifacts.read_json(named_sets.set_folder(name) / "dataset.json")
 

@@ -16,10 +16,10 @@ import sys
 import time
 from pathlib import Path
 
-from label_efficiency import cost, schedule
-from label_efficiency.ledger import Ledger
-from label_efficiency.plan import Study, read_study
-from label_efficiency.study_file import check_inputs
+from d2_cxr.projects.label_efficiency import cost, schedule
+from d2_cxr.projects.label_efficiency.ledger import Ledger
+from d2_cxr.projects.label_efficiency.plan import Study, read_study
+from d2_cxr.projects.label_efficiency.study_file import check_inputs
 
 from d2_cxr.artifacts import read_json
 from d2_cxr.cli import run_tool
@@ -72,7 +72,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def report(study: Study) -> int:
     """Write the report, print the study's criterion and where the page is; 1 where the criterion is not met."""
-    from d2_cxr.report.build import build_report, criterion_path
+    from d2_cxr.projects.label_efficiency.report.build import build_report, criterion_path
 
     path = build_report(study.output)
     met = True

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from d2_cxr import artifacts
-from d2_cxr.data.datasets import builtin
+from d2_cxr.datasets import builtin
 
 SIZE = 64
 CLASSES = ("Disc", "Square")

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from d2_cxr import artifacts
-from d2_cxr.data.datasets import loading
-from d2_cxr.data.films.images import FilmRefused
+from d2_cxr.datasets import loading
+from d2_cxr.dicom.image_files import FilmRefused
 from d2_cxr.engine.predict import film_files, predict
 from d2_cxr.engine.predictor import Predictor
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from d2_cxr.data.samplers import film_repeat_factors, with_normals
+from d2_cxr.datasets.samplers import film_repeat_factors, with_normals
 from d2_cxr.engine.preview import exposures, log_preview, preview
 from d2_cxr.engine.training_data import TrainingFilms
 

@@ -79,7 +79,7 @@ def test_the_real_detector_trains_at_512_pixels(tiny_set, tmp_path):
 def test_detectron2s_own_script_trains_and_evaluates_on_our_names(tiny_set, tmp_path):
     """Only `import d2_cxr` and a registered set come from here; script, config and loader are Detectron2's."""
     script = (
-        "import runpy, sys, d2_cxr; from d2_cxr.data.datasets.builtin import register_prepared; "
+        "import runpy, sys, d2_cxr; from d2_cxr.datasets.builtin import register_prepared; "
         f"register_prepared('tiny_cxr', {str(tiny_set)!r}); sys.argv = ['plain_train_net.py', *sys.argv[1:]]; "
         f"runpy.run_path({str(STOCK)!r}, run_name='__main__')"
     )

@@ -5,7 +5,7 @@ import torch
 
 from d2_cxr import artifacts
 from d2_cxr.checkpoint.weights_card import WeightsCard
-from d2_cxr.data.datasets import loading
+from d2_cxr.datasets import loading
 from d2_cxr.engine import weights_check
 from d2_cxr.engine.card import film_hashes
 from d2_cxr.engine.weights_check import check_weights, held_out_names, preprocessing_contradictions

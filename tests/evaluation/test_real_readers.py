@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from d2_cxr.data.labels.annotations import read_annotations
-from d2_cxr.data.labels.coco import readers_to_coco
-from d2_cxr.data.labels.splits import published_split
 from d2_cxr.evaluation.reader_comparison import compare_with_readers
+from d2_cxr.labels.annotations import read_annotations
+from d2_cxr.labels.coco import readers_to_coco
+from d2_cxr.labels.splits import published_split
 
 BY_READER = {  # films, boxes that the others' fuse to, how many of these are found, false positives
     "R8": (809, 2212, 1020, 284),

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import torch
 
-from d2_cxr.data.preparation import film_array
+from d2_cxr.datasets import image_array
 from d2_cxr.pretraining.data import EpochSampler, TwoViews, load_films, make_loader
 from d2_cxr.pretraining.views import ViewRules
 
@@ -41,11 +41,11 @@ def test_an_unknown_name_is_one_line():
 def test_the_array_and_the_pngs_hold_the_same_films(write_set, tmp_path):
     with_array = write_set(tmp_path / "a", num_films=4, seed=2, array=True)
     films = load_films(["a_train"], [["a", str(with_array)]])
-    rows = [film_array.read(film["file_name"]) for film in films]
-    assert film_array.open_array(with_array)[0] is not None
+    rows = [image_array.read(film["file_name"]) for film in films]
+    assert image_array.open_array(with_array)[0] is not None
     (with_array / "images.npy").unlink()
     for film, row in zip(films, rows, strict=True):
-        assert np.array_equal(film_array.read(film["file_name"]), row)
+        assert np.array_equal(image_array.read(film["file_name"]), row)
 
 
 def test_a_missing_film_is_named_before_training_starts(write_set, tmp_path):
@@ -54,7 +54,7 @@ def test_a_missing_film_is_named_before_training_starts(write_set, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"1 prepared films are missing, first: .*0film002\.png; prepare"):
         load_films(["gap_train"], [["gap", str(root)]])
     with pytest.raises(FileNotFoundError, match=r"0film002\.png is missing or no picture"):
-        film_array.read(root / "images/0film002.png")
+        image_array.read(root / "images/0film002.png")
 
 
 def test_an_epoch_is_a_permutation_that_its_number_decides():

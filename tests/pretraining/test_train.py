@@ -11,7 +11,7 @@ from d2_cxr import artifacts
 from d2_cxr.checkpoint.convert import ConversionRefused, convert_file
 from d2_cxr.checkpoint.loading import load_weights_file
 from d2_cxr.checkpoint.weights_card import read_card
-from d2_cxr.data import leakage
+from d2_cxr.datasets import leakage
 from d2_cxr.pretraining import callbacks, settings, train
 from d2_cxr.pretraining.data import EpochSampler
 from d2_cxr.pretraining.method import build_method

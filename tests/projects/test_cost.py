@@ -2,8 +2,8 @@
 
 from concurrent.futures import Future
 
-from label_efficiency import cost
-from label_efficiency.plan import Stage, Study
+from d2_cxr.projects.label_efficiency import cost
+from d2_cxr.projects.label_efficiency.plan import Stage, Study
 
 
 class Workers:

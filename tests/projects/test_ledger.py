@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from label_efficiency.ledger import ABSENT, FINISHED, LOST, STALE, UNFINISHED, Ledger
-from label_efficiency.plan import Stage, Study
+from d2_cxr.projects.label_efficiency.ledger import ABSENT, FINISHED, LOST, STALE, UNFINISHED, Ledger
+from d2_cxr.projects.label_efficiency.plan import Stage, Study
 
 from d2_cxr.artifacts import read_json
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from label_efficiency.names import pool_names, train_name
-from label_efficiency.plan import read_study
-from label_efficiency.study_file import check_inputs
+from d2_cxr.projects.label_efficiency.names import pool_names, train_name
+from d2_cxr.projects.label_efficiency.plan import read_study
+from d2_cxr.projects.label_efficiency.study_file import check_inputs
 
 PROJECT = Path(__file__).resolve().parents[2] / "projects" / "LabelEfficiency"
 CONFIG = "configs/quick_schedules/demo_R_18.yaml"

@@ -8,9 +8,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from label_efficiency import schedule, stages
-from label_efficiency.ledger import FINISHED, Ledger
-from label_efficiency.plan import Stage, Study
+from d2_cxr.projects.label_efficiency import schedule, stages
+from d2_cxr.projects.label_efficiency.ledger import FINISHED, Ledger
+from d2_cxr.projects.label_efficiency.plan import Stage, Study
 
 
 class Workers:

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from label_efficiency import stages
+from d2_cxr.projects.label_efficiency import stages
 
 from d2_cxr import artifacts
 from d2_cxr.evaluation.evaluate import evaluate

@@ -1,4 +1,4 @@
-"""Measure how far copies of films and other films lie apart (d2_cxr/data/preparation/similarity.py), on a prepared set.
+"""Measure how far copies of films and other films lie apart (d2_cxr/audit/near_duplicates.py), on a prepared set.
 
 python tools/benchmark.py near_copies --set data/vindr_cxr --copies 200
 
@@ -21,14 +21,15 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--set", type=Path, required=True, help="folder of a prepared set")
     parser.add_argument("--copies", type=int, default=200, help="films of which copies are made")
     args = parser.parse_args(argv)
-    from d2_cxr.data.preparation import manifest, similarity
+    from d2_cxr.audit import near_duplicates
+    from d2_cxr.datasets import manifest
 
     rows = [row for row in manifest.read(args.set / "manifest.csv") if row["outcome"] == "prepared"]
     films = list({row["image_sha256"]: row["image_id"] for row in rows}.values())
     paths = [args.set / "images" / f"{film}.png" for film in films]
-    small = similarity.read_small(paths)
+    small = near_duplicates.read_small(paths)
     start = time.perf_counter()
-    among = similarity.near_copies(small)
+    among = near_duplicates.near_copies(small)
     seconds = time.perf_counter() - start
     numbers = {
         "films": len(films),
@@ -42,8 +43,8 @@ def main(argv: list[str] | None = None) -> int:
     chosen = rng.permutation(len(films))[: args.copies]
     images = [cv2.imread(str(paths[number]), cv2.IMREAD_GRAYSCALE) for number in chosen]
     for name, change in CHANGES.items():
-        copies = np.stack([similarity.small_copy(change(image, rng)) for image in images])
-        found = similarity.near_copies(np.concatenate([small, copies]))
+        copies = np.stack([near_duplicates.small_copy(change(image, rng)) for image in images])
+        found = near_duplicates.near_copies(np.concatenate([small, copies]))
         pairs = {(min(copy.first, copy.second), max(copy.first, copy.second)): copy for copy in found}
         wanted = [pairs.get((int(number), len(small) + n)) for n, number in enumerate(chosen)]
         values = [copy.correlation for copy in wanted if copy]
@@ -55,14 +56,14 @@ def main(argv: list[str] | None = None) -> int:
 
 def _most_alike(small: np.ndarray, among) -> float:
     """Return the highest correlation of pairs that were not taken for one film."""
-    from d2_cxr.data.preparation import similarity
+    from d2_cxr.audit import near_duplicates
 
-    kept, similarity.SAME_FILM = similarity.SAME_FILM, 0.0
+    kept, near_duplicates.SAME_FILM = near_duplicates.SAME_FILM, 0.0
     known = {(copy.first, copy.second) for copy in among} | {(copy.second, copy.first) for copy in among}
     try:
-        others = [c.correlation for c in similarity.near_copies(small) if (c.first, c.second) not in known]
+        others = [c.correlation for c in near_duplicates.near_copies(small) if (c.first, c.second) not in known]
     finally:
-        similarity.SAME_FILM = kept
+        near_duplicates.SAME_FILM = kept
     return max(others, default=0.0)
 
 
@@ -78,7 +79,7 @@ def _resized(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def _cropped(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Cut, resize and equalise again, as preparation would."""
-    from d2_cxr.data.films.preprocess import equalization_curve
+    from d2_cxr.dicom.preprocess import equalization_curve
 
     height, width = image.shape
     left, right, top, bottom = rng.uniform(0, 0.10, 4)

@@ -45,9 +45,8 @@ def write_films(folder: Path, count: int) -> dict[str, list[Path]]:
     """Write phantoms in every transfer syntax; return syntax -> files."""
     import cv2
     import numpy as np
-
-    from d2_cxr.phantom import dicom_writer
-    from d2_cxr.phantom.film import render_film
+    from d2_cxr.projects.phantom_cxr import dicom_writer
+    from d2_cxr.projects.phantom_cxr.film import render_film
 
     films: dict[str, list[Path]] = {syntax: [] for syntax in TARGETS}
     for index in range(count):
@@ -68,8 +67,8 @@ def measure(films: dict[str, list[Path]], folder: Path, rounds: int) -> dict:
     """Return for each syntax the median milliseconds of both ways, taken in turns, and their ratio."""
     import cv2
 
-    from d2_cxr.data.films.preprocess import Preprocess
-    from d2_cxr.data.preparation.film_worker import prepare_file
+    from d2_cxr.dicom.preprocess import Preprocess
+    from d2_cxr.prepare.image_worker import prepare_file
 
     cv2.setNumThreads(1)
     rules, png = Preprocess(size=SIZE), str(folder / "out.png")
@@ -112,8 +111,8 @@ def usual_recipe(path: Path, png: str) -> bool:
 
 def measure_worker(paths: list[Path], folder: Path) -> dict:
     """Return what a worker process holds of its own after twenty rounds of the films, in MB, and after the first."""
-    from d2_cxr.data.films.preprocess import Preprocess
-    from d2_cxr.data.preparation import workers
+    from d2_cxr.dicom.preprocess import Preprocess
+    from d2_cxr.prepare import workers
 
     rules = Preprocess(size=SIZE).to_dict()
     tasks = [{"path": str(path), "png": str(folder / "out.png"), "rules": rules} for path in paths]
@@ -127,14 +126,14 @@ def reduced_error(paths: list[Path]) -> dict:
     """Return the mean error of reduced decodes against full ones after equalisation, in grey levels."""
     import numpy as np
 
-    from d2_cxr.data.films import dicom
-    from d2_cxr.data.films.preprocess import Preprocess, prepare_film
+    from d2_cxr.dicom import reading
+    from d2_cxr.dicom.preprocess import Preprocess, prepare_film
 
     rules = Preprocess(size=SIZE)
     errors = []
     for path in paths:
-        full, _ = prepare_film(dicom.read(path), rules)
-        reduced, _ = prepare_film(dicom.read(path, min_size=SIZE), rules)
+        full, _ = prepare_film(reading.read(path), rules)
+        reduced, _ = prepare_film(reading.read(path, min_size=SIZE), rules)
         errors.append(float(np.abs(full.astype(float) - reduced).mean()))
     return {"mean_grey_levels": [round(error, 3) for error in errors]}
 

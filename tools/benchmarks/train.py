@@ -84,7 +84,7 @@ def measure_loading(films: dict[str, list[dict]], rounds: int) -> dict[str, floa
     """Return the median milliseconds a training sample of each way."""
     from detectron2.data import DatasetMapper
 
-    from d2_cxr.data.mapper import CXRMapper, FilmDataset
+    from d2_cxr.datasets.mapper import CXRMapper, FilmDataset
     from d2_cxr.engine.setup import load_config
 
     cfg = load_config("configs/Base-Faster-RCNN-FPN.yaml")

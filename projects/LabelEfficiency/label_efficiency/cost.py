@@ -11,11 +11,12 @@ import statistics
 import time
 from pathlib import Path
 
+from d2_cxr.projects.label_efficiency.ledger import Ledger
+from d2_cxr.projects.label_efficiency.logs import output_to
+from d2_cxr.projects.label_efficiency.names import REPOSITORY, config_files, file_fingerprint
+from d2_cxr.projects.label_efficiency.plan import Stage, Study
+
 from d2_cxr import artifacts
-from label_efficiency.ledger import Ledger
-from label_efficiency.logs import output_to
-from label_efficiency.names import REPOSITORY, config_files, file_fingerprint
-from label_efficiency.plan import Stage, Study
 
 logger = logging.getLogger(__name__)
 
@@ -112,7 +113,7 @@ def _num_films(study: Study) -> int:
         return data["phantoms"]["num_films"]
     if "dicom_dir" in data:
         return max(1, sum(path.is_file() for path in Path(data["dicom_dir"]).rglob("*")))
-    from d2_cxr.data.datasets import named_sets
+    from d2_cxr.datasets import named_sets
 
     card = Path(data["root"]) if data.get("root") else named_sets.set_folder(data["name"])
     card = card / "dataset.json"

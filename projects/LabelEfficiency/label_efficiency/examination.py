@@ -13,10 +13,10 @@ import pandas as pd
 
 from d2_cxr import artifacts
 from d2_cxr.boxes import xywh_to_xyxy
-from d2_cxr.data.datasets import named_sets
-from d2_cxr.data.labels import splits, statistics
-from d2_cxr.data.labels.coco import from_coco
+from d2_cxr.datasets import named_sets
 from d2_cxr.drawing import class_color, draw_boxes
+from d2_cxr.labels import splits, statistics
+from d2_cxr.labels.coco import from_coco
 
 _EXAMPLES = 3
 _EXAMPLE_SIDE = 480  # pixels

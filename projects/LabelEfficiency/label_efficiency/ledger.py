@@ -12,9 +12,10 @@ import subprocess
 import time
 from pathlib import Path
 
+from d2_cxr.projects.label_efficiency.names import REPOSITORY, file_fingerprint
+from d2_cxr.projects.label_efficiency.plan import Stage, Study
+
 from d2_cxr.artifacts import read_json, sha256_json, write_bytes, write_json
-from label_efficiency.names import REPOSITORY, file_fingerprint
-from label_efficiency.plan import Stage, Study
 
 FORMAT_VERSION = 1
 FINISHED, LOST, STALE, UNFINISHED, ABSENT = "finished", "lost", "stale", "unfinished", "absent"

@@ -10,8 +10,16 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from label_efficiency.names import config_files, pool_names, prefix, run_folder, set_name, test_name, train_name
-from label_efficiency.study_file import read_settings, source
+from d2_cxr.projects.label_efficiency.names import (
+    config_files,
+    pool_names,
+    prefix,
+    run_folder,
+    set_name,
+    test_name,
+    train_name,
+)
+from d2_cxr.projects.label_efficiency.study_file import read_settings, source
 
 _FEW = 10  # resamples of a trial's evaluation: its intervals are not used
 

@@ -18,11 +18,10 @@ import time
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from pathlib import Path
 
+from d2_cxr.projects.label_efficiency import logs, stages
+from d2_cxr.projects.label_efficiency.ledger import Ledger
+from d2_cxr.projects.label_efficiency.plan import Stage, Study
 from tqdm import tqdm
-
-from label_efficiency import logs, stages
-from label_efficiency.ledger import Ledger
-from label_efficiency.plan import Stage, Study
 
 logger = logging.getLogger(__name__)
 
@@ -150,7 +149,6 @@ class SubmititWorkers:
             import submitit
         except ImportError as error:
             raise ValueError('--cluster slurm needs submitit: pip install -e ".[slurm]"') from error
-        _show_jobs_the_project()
         self._executor = submitit.AutoExecutor(folder=str(folder), cluster=cluster)
         defaults = {"name": "label_efficiency", "cpus_per_task": threads, "timeout_min": _A_DAY}
         self._executor.update_parameters(**{**defaults, **options})
@@ -224,13 +222,6 @@ def _is_forgotten(cluster: str, job_id: str) -> bool:
         return False
     listed = subprocess.run(["squeue", "--noheader", "-j", job_id, "-o", "%T"], capture_output=True, text=True)
     return not listed.stdout.strip() and (listed.returncode == 0 or "Invalid job id" in listed.stderr)
-
-
-def _show_jobs_the_project() -> None:
-    """Let jobs, which inherit the environment, import this package: it lies beside the script and is not installed."""
-    project = str(Path(__file__).resolve().parents[1])
-    known = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path and path != project]
-    os.environ["PYTHONPATH"] = os.pathsep.join([project, *known])
 
 
 def _submitted(threads: int, function, *arguments):

@@ -14,10 +14,10 @@ import sys
 from pathlib import Path
 
 import yaml
+from d2_cxr.projects.label_efficiency import examination
+from d2_cxr.projects.label_efficiency.names import REPOSITORY
 
 from d2_cxr import artifacts
-from label_efficiency import examination
-from label_efficiency.names import REPOSITORY
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ def _max_iter(config: Path, _modified: int) -> int:
 
 
 def _phantoms(stage: dict, study_dir: Path) -> dict:
-    from d2_cxr.phantom.make import make_phantoms
+    from d2_cxr.projects.phantom_cxr.make import make_phantoms
 
     output = study_dir / stage["output"]
     make_phantoms(output, jobs=os.cpu_count(), **stage["settings"])
@@ -55,8 +55,8 @@ def _phantoms(stage: dict, study_dir: Path) -> dict:
 
 
 def _prepare(stage: dict, study_dir: Path) -> dict:
-    from d2_cxr.data.films.preprocess import Preprocess
-    from d2_cxr.data.preparation.prepare import prepare
+    from d2_cxr.dicom.preprocess import Preprocess
+    from d2_cxr.prepare.prepare import prepare
 
     settings = dict(stage["settings"])
     source = study_dir / "phantoms"
@@ -84,8 +84,9 @@ def _statistics(stage: dict, study_dir: Path) -> dict:
 
 def _pretrain(stage: dict, study_dir: Path) -> dict:
     """SimCLR on the pool, or the positive control: the same films with the renderer's truth."""
+    from d2_cxr.projects.label_efficiency.supervised import train_supervised
+
     from d2_cxr.pretraining.settings import read_settings
-    from d2_cxr.pretraining.supervised import train_supervised
     from d2_cxr.pretraining.train import pretrain
 
     settings = stage["settings"]
@@ -112,7 +113,7 @@ def _convert(stage: dict, study_dir: Path) -> dict:
 
 
 def _permute(stage: dict, study_dir: Path) -> dict:
-    from d2_cxr.checkpoint.controls import permute_weights
+    from d2_cxr.projects.label_efficiency.permuted_weights import permute_weights
 
     target = study_dir / stage["output"]
     permute_weights(study_dir / stage["settings"]["weights"], target, seed=stage["settings"]["seed"])
@@ -191,8 +192,9 @@ def _choose(stage: dict, study_dir: Path) -> dict:
 
 def _test_val_selected(cfg, run: Path) -> None:
     """Evaluate the weights that were best on validation films, too, into `val_selected/` of the run's folder."""
+    from d2_cxr.projects.label_efficiency.report.reading import VAL_SELECTED
+
     from d2_cxr.engine import trainer
-    from d2_cxr.report.reading import VAL_SELECTED
 
     best = run / "model_best.pth"
     folder = run / VAL_SELECTED
@@ -231,12 +233,12 @@ def longer_iterations(settings: dict, study_dir: Path) -> int:
 
     Views times the time of one, over the time of a detector step, both measured when the study began (timing.json).
     """
-    from label_efficiency.cost import num_views
+    from d2_cxr.projects.label_efficiency.cost import num_views
 
     longer, base = settings["longer"], settings["options"]["SOLVER.MAX_ITER"]
     if longer["iterations"]:
         return longer["iterations"]
-    from d2_cxr.data.datasets import loading
+    from d2_cxr.datasets import loading
 
     timing = artifacts.read_json(study_dir / "timing.json")
     views = num_views(longer, len(loading.prepared_films(longer["pool"])))
@@ -265,7 +267,7 @@ def _tidy(run: Path) -> None:
 
 def _register(dataset: dict, study_dir: Path) -> Path:
     """Make the names of a set known in this process; return its folder."""
-    from d2_cxr.data.datasets import builtin, named_sets
+    from d2_cxr.datasets import builtin, named_sets
 
     if dataset["root"] is None:
         return named_sets.set_folder(dataset["name"])
@@ -276,7 +278,7 @@ def _register(dataset: dict, study_dir: Path) -> Path:
 
 def _truth(root: Path, name: str) -> dict:
     """COCO of a whole split by its name; no Detectron2 needed."""
-    from d2_cxr.data.datasets import named_sets
+    from d2_cxr.datasets import named_sets
 
     return artifacts.read_json(root / named_sets.parse_name(name).json_path)
 

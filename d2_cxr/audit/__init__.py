@@ -1,0 +1,1 @@
+"""What can be known about a data set before anything is trained: labels, near duplicates, header shortcuts."""

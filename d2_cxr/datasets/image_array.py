@@ -1,0 +1,103 @@
+"""Prepared films as pixels: from images.npy, all in one memory-mapped array, for loaders that cannot wait for PNGs."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from d2_cxr import artifacts
+from d2_cxr.datasets import manifest
+
+ARRAY, INDEX = "images.npy", "images.csv"
+
+
+def write(folder: Path) -> None:
+    """Write images.npy, (N, size, size) uint8, and images.csv, the film of each row; do nothing where they are.
+
+    Raises:
+        FileNotFoundError: a film of the manifest has no PNG.
+    """
+    if (folder / ARRAY).is_file() and (folder / INDEX).is_file():
+        return
+    for leftover in folder.glob(".unfinished-*"):
+        leftover.unlink()
+    rows = manifest.read(folder / "manifest.csv")
+    films = sorted(row["image_id"] for row in rows if row["outcome"] == "prepared")
+    size = artifacts.read_json(folder / "dataset.json")["preprocess"]["size"]
+    artifacts.write_with(folder / ARRAY, lambda path: _fill(path, folder, films, size))
+    artifacts.write_csv(folder / INDEX, [{"image_id": film} for film in films], ["image_id"])
+
+
+def read(file_name: str | Path) -> np.ndarray:
+    """Return a prepared film (H, W) uint8, not to be written to: its row of the set's memory-mapped array where there
+    is one, else its PNG.
+
+    Args:
+        file_name: .../SET/images/FILM.png, whether that file is there or not.
+
+    Raises:
+        FileNotFoundError: it is in neither.
+    """
+    root, film = os.path.dirname(os.path.dirname(file_name)), Path(file_name).stem
+    array, rows = open_array(root)
+    if film in rows:
+        return np.asarray(array[rows[film]])  # no copy: that takes longer than the cut that a view makes of it
+    pixels = cv2.imread(str(file_name), cv2.IMREAD_GRAYSCALE)
+    if pixels is None:
+        raise FileNotFoundError(f"{file_name} is missing or no picture; prepare the set again")
+    return pixels
+
+
+def open_array(root: str | Path) -> tuple[np.ndarray | None, dict[str, int]]:
+    """Return a set's memory-mapped array and the row of each film; (None, {}) where it has none."""
+    try:
+        written = os.stat(os.path.join(root, ARRAY)).st_mtime_ns
+    except FileNotFoundError:
+        return None, {}
+    return _open_array(Path(root), written)
+
+
+def require_films(file_names: Iterable[str]) -> None:
+    """Refuse films without pixels before hours are spent on the others.
+
+    Raises:
+        FileNotFoundError: says how many and names the first.
+    """
+    missing, there = [], {}
+    for file_name in file_names:
+        root, name = Path(file_name).parents[1], os.path.basename(file_name)
+        if root not in there:
+            folder = root / "images"
+            there[root] = {f"{film}.png" for film in open_array(root)[1]}
+            there[root] |= set(os.listdir(folder)) if folder.is_dir() else set()
+        if name not in there[root]:
+            missing.append(file_name)
+    if missing:
+        raise FileNotFoundError(
+            f"{len(missing)} prepared films are missing, first: {missing[0]}; prepare the set again"
+        )
+
+
+@functools.lru_cache(maxsize=8)
+def _open_array(root: Path, written: int) -> tuple[np.ndarray | None, dict[str, int]]:
+    """Open it once a process; `written` keeps an array that has been replaced from being taken for the new one."""
+    if not (root / INDEX).is_file():
+        return None, {}
+    rows = {row["image_id"]: index for index, row in enumerate(artifacts.read_csv(root / INDEX))}
+    return np.load(root / ARRAY, mmap_mode="r"), rows
+
+
+def _fill(path: str, folder: Path, films: list[str], size: int) -> None:
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(len(films), size, size))
+    for index, film in enumerate(films):
+        png = folder / "images" / f"{film}.png"
+        image = cv2.imread(str(png), cv2.IMREAD_GRAYSCALE)
+        if image is None:
+            raise FileNotFoundError(f"{png} is missing; prepare the set again")
+        array[index] = image
+    array.flush()

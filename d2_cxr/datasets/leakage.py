@@ -1,0 +1,175 @@
+"""Films that would stand on both sides: copies, and films of one patient, between a pool and what is held out.
+
+A film is an exact copy where its file or its prepared pixels are equal to another's, byte by byte; near copies within a
+set (encoded anew, cropped, mirrored) are those that its preparation found (near_duplicates.py). A number learned
+with a test film in the pool is no test: so loading such a pool raises, and names the films. Films that may stay are
+listed in a file and allowed by `allow` (`--allow FILE` of the tools that learn), or the environment variable
+D2_CXR_ALLOW_LEAKS, which worker processes inherit.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from d2_cxr import artifacts
+from d2_cxr.datasets import loading, named_sets
+
+logger = logging.getLogger(__name__)
+
+ALLOW_VARIABLE = "D2_CXR_ALLOW_LEAKS"
+WAY_OUT = f"take them out, or list their ids in a file and give it with --allow FILE ({ALLOW_VARIABLE}=FILE)"
+_HELD_OUT = ("val", "test", "normal_val", "normal_test")
+_NAMED = 3  # films in an error; all of them in `find_leaks`
+
+
+class LeakageError(ValueError):
+    """A pool shares films or patients with what is held out."""
+
+
+@dataclass(frozen=True)
+class Leak:
+    """A film of the pool, the held-out film it gives away, the names of both sets, and why."""
+
+    film: str
+    held_out_film: str
+    pool: str
+    held_out: str
+    why: str  # "the same file", "the same pixels", "the same patient", "the same film (cropped)"
+
+
+@dataclass(frozen=True)
+class _Film:
+    """Keys are equal where films give each other away."""
+
+    image_id: str
+    name: str
+    keys: tuple[tuple, ...]
+
+
+def refuse_leaks(pool: Sequence[str], held_out: Sequence[str] | None = None) -> None:
+    """Raise where data-set names that are learned from share films or patients with names that are held out.
+
+    Args:
+        pool: names to learn from.
+        held_out: names to be tested on; None: val, test and official_test of the pool's own sets.
+
+    Raises:
+        LeakageError: they do; names the first films.
+    """
+    allowed = allowed_films()
+    found = find_leaks(pool, held_out)
+    leaks = [leak for leak in found if not allowed & {leak.film, leak.held_out_film}]
+    if len(found) > len(leaks):
+        logger.warning("%d films that give held-out films away are allowed to stay", len(found) - len(leaks))
+    if leaks:
+        films = sorted({leak.film for leak in leaks})
+        shown = "; ".join(
+            f"{leak.film} is {leak.why} as {leak.held_out_film} of {leak.held_out}" for leak in leaks[:_NAMED]
+        )
+        raise LeakageError(
+            f"{', '.join(dict.fromkeys(leak.pool for leak in leaks))}: {len(films)} films give held-out films away "
+            f"({shown}{' ...' if len(leaks) > _NAMED else ''}); {WAY_OUT}"
+        )
+
+
+def find_leaks(pool: Sequence[str], held_out: Sequence[str] | None = None) -> list[Leak]:
+    """Return every leak, in the order of the pool's films; names of sets that are not prepared are passed over."""
+    held_out = held_out_names(pool) if held_out is None else held_out
+    by_key: dict[tuple, _Film] = {}
+    for film in _films(held_out):
+        for key in film.keys:
+            by_key.setdefault(key, film)
+    leaks = []
+    for film in _films(pool):
+        found = next(((key, by_key[key]) for key in film.keys if key in by_key), None)
+        if found:
+            (why, *_), other = found
+            leaks.append(Leak(film.image_id, other.image_id, film.name, other.name, why))
+    return leaks
+
+
+def held_out_names(names: Iterable[str]) -> list[str]:
+    """Return the held-out names of the sets, and of the splits, to which names belong, where they are prepared.
+
+    A pool outside the splits (NAME_unlabeled) is held against every split of its set.
+    """
+    found: dict[str, None] = {}
+    for name in names:
+        named = named_sets.parse_name(name)
+        prefixes = [f"{named.set_name}_"]
+        if named.set_name == named_sets.PUBLISHED_SET:
+            both = [f"{named.set_name}_", f"{named.set_name}_stratified_"]
+            prefixes = both if "/" not in named.json_path.removeprefix("annotations/") else [both["stratified" in name]]
+            found[f"{named.set_name}_official_test"] = None
+        found.update(dict.fromkeys(f"{prefix}{part}" for prefix in prefixes for part in _HELD_OUT))
+    return [name for name in found if _json(name).is_file()]
+
+
+def allow(path: str | Path) -> None:
+    """Allow, in this process and its children, the films whose ids stand in a file, one a line.
+
+    Either id will do, the pool's or that of the film given away.
+
+    Raises:
+        FileNotFoundError: no such file.
+    """
+    _read_allowed(path)
+    os.environ[ALLOW_VARIABLE] = str(Path(path).resolve())
+
+
+def allowed_films() -> set[str]:
+    """Return the ids of the films that may stay, as `allow` or the environment says.
+
+    Raises:
+        FileNotFoundError: the environment names a file that is not there.
+    """
+    path = os.environ.get(ALLOW_VARIABLE)
+    return _read_allowed(path) if path else set()
+
+
+def _read_allowed(path: str | Path) -> set[str]:
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path} does not exist; list the films that may stay in it, one id a line")
+    return {line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip()}
+
+
+def _json(name: str) -> Path:
+    return named_sets.set_folder(name) / named_sets.parse_name(name).json_path
+
+
+def _films(names: Iterable[str]) -> list[_Film]:
+    """Return the films of names with what would give them away."""
+    films = []
+    for name in names:
+        folder = named_sets.set_folder(name).resolve()
+        images = artifacts.read_json(_json(name))["images"] if _json(name).is_file() else []
+        copies = _near_copies(folder)
+        patients = {Path(image["file_name"]).stem: image.get("patient") for image in images}
+        for film in loading.prepared_films([name]) if images else []:
+            image_id = film["image_id"]
+            keys = [("the same file", film["source_sha256"]), ("the same pixels", film["image_sha256"])]
+            if patients.get(image_id) is not None:
+                keys.append(("the same patient", str(folder), patients[image_id]))
+            keys += copies.get(image_id, [])
+            films.append(_Film(image_id, name, tuple(keys)))
+    return films
+
+
+def _near_copies(folder: Path) -> dict[str, list[tuple]]:
+    """Return film -> a key for each near copy that it has, which the copy has as well."""
+    keys: dict[str, list[tuple]] = {}
+    for copy in _read_near_copies(folder):
+        films = (copy["image_id"], copy["other_image_id"])
+        for film in films:
+            keys.setdefault(film, []).append((f"the same film ({copy['how']})", str(folder), *films))
+    return keys
+
+
+def _read_near_copies(folder: Path) -> list[dict[str, str]]:
+    """Read near_copies.csv of a prepared set; a set of an earlier version has none."""
+    path = folder / "near_copies.csv"
+    return artifacts.read_csv(path) if path.is_file() else []

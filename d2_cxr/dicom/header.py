@@ -1,0 +1,196 @@
+"""The header of a DICOM film: which elements are read, and what its pixels are (PS3.3 C.7.6.3, PS3.5 section 8).
+
+Each rule stands beside its tag and section of the standard. What the standard defines is followed; what it forbids
+but real files hold is handled where only one reading makes sense, and noted; the rest is refused by tag and value.
+Values are quoted only where they are codes or numbers: a header may hold names.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+from pydicom.dataset import Dataset
+from pydicom.tag import Tag
+
+from d2_cxr.dicom.stored_image import FilmRefused
+
+# PS3.3 C.7.3.1.1.1. VinDr-CXR's films carry no modality. OT and SC hold what scanners and converters made.
+RADIOGRAPHS = ("CR", "DX", "RG", "RF", "OT", "SC")
+MAX_PIXELS = 150_000_000  # a header may claim any size; no detector is larger
+
+OVERLAY_BIT_POSITION = Tag(0x6000, 0x0102)
+SPECIFIC_TAGS = [  # nothing else is read, so nothing else can leak
+    "Modality",
+    *("SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames", "Rows", "Columns"),
+    *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", OVERLAY_BIT_POSITION),
+    *("PixelPaddingValue", "PixelPaddingRangeLimit", "RescaleSlope", "RescaleIntercept", "ModalityLUTSequence"),
+    *("VOILUTSequence", "WindowCenter", "WindowWidth", "VOILUTFunction", "PresentationLUTShape"),
+    *("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing"),
+    *("FloatPixelData", "DoubleFloatPixelData", "PixelData"),
+]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How one frame's samples lie in memory, PS3.5 section 8.1.
+
+    Attributes:
+        rows, columns: of the frame.
+        samples: 1 for grey, 3 for RGB.
+        allocated, stored, high_bit: bits of a cell, bits in use, and their highest.
+        signed: two's complement.
+        planar: colour by plane (1) or by pixel (0).
+        has_overlay_bits: unused high bits may hold an overlay (retired, PS3.5 section 8.1.2).
+    """
+
+    rows: int
+    columns: int
+    samples: int
+    allocated: int
+    stored: int
+    high_bit: int
+    signed: bool
+    planar: int
+    has_overlay_bits: bool
+
+
+def layout(dataset: Dataset, notes: list[str]) -> Layout:
+    """Read the image pixel module (PS3.3 C.7.6.3).
+
+    Raises:
+        FilmRefused: no pixels, more than one frame, colour by its photometric interpretation, or an odd cell.
+    """
+    _refuse_without_pixels(dataset)
+    rows, columns = (int(required(dataset, keyword)) for keyword in ("Rows", "Columns"))
+    if not 0 < rows * columns <= MAX_PIXELS:
+        raise FilmRefused(f"Rows (0028,0010) {rows} x Columns (0028,0011) {columns} is no size of a film")
+    frames = number(dataset, "NumberOfFrames")
+    if frames is not None and frames > 1:
+        raise FilmRefused(f"Number of Frames (0028,0008) is {frames:g}: a film has one")
+    allocated = int(required(dataset, "BitsAllocated"))
+    if allocated not in (8, 16):
+        raise FilmRefused(f"Bits Allocated (0028,0100) is {allocated}: films have 8 or 16")
+    stored = number(dataset, "BitsStored")
+    if stored is None:
+        notes.append(f"Bits Stored (0028,0101) is missing: {allocated} assumed")
+        stored = allocated
+    if not 2 <= stored <= allocated:
+        raise FilmRefused(f"Bits Stored (0028,0101) is {stored:g} of {allocated} allocated")
+    high_bit = number(dataset, "HighBit")
+    high_bit = stored - 1 if high_bit is None else high_bit
+    if not stored - 1 <= high_bit < allocated:
+        raise FilmRefused(f"High Bit (0028,0102) is {high_bit:g} with {stored:g} bits stored of {allocated}")
+    return Layout(
+        rows=rows,
+        columns=columns,
+        samples=_samples(dataset),
+        allocated=allocated,
+        stored=int(stored),
+        high_bit=int(high_bit),
+        signed=number(dataset, "PixelRepresentation") == 1,
+        planar=int(number(dataset, "PlanarConfiguration") or 0),
+        has_overlay_bits=OVERLAY_BIT_POSITION in dataset,
+    )
+
+
+def check_modality(dataset: Dataset) -> None:
+    """Refuse what says of itself that it is no radiograph; a missing modality passes."""
+    modality = code(dataset, "Modality")
+    if modality and modality not in RADIOGRAPHS:
+        raise FilmRefused(f"Modality (0008,0060) is {modality}: no radiograph ({', '.join(RADIOGRAPHS)})")
+
+
+def padding(dataset: Dataset) -> tuple[int, int] | None:
+    """Return first and last Pixel Padding Value (0028,0120), (0028,0121), PS3.3 C.7.5.1.1.2, or None."""
+    first = number(dataset, "PixelPaddingValue")
+    if first is None:
+        return None
+    last = number(dataset, "PixelPaddingRangeLimit")
+    last = first if last is None else last
+    return int(min(first, last)), int(max(first, last))
+
+
+def pixel_spacing(dataset: Dataset, notes: list[str]) -> tuple[tuple[float, float] | None, str]:
+    """Return ((row, column) spacing in mm, the tag's keyword), PS3.3 10.7.1.3; 0 or unreadable means absent.
+
+    Pixel Spacing may be calibrated to the patient, Imager Pixel Spacing is measured at the detector, so that lengths
+    come out magnified: whoever measures needs the tag's name.
+    """
+    for keyword in ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing"):
+        try:
+            values = numbers(dataset, keyword)
+        except FilmRefused:
+            notes.append(f"{keyword} is unreadable: taken as absent")
+            continue
+        if len(values) == 2 and min(values) > 0:
+            return (values[0], values[1]), keyword
+    return None, ""
+
+
+def code(dataset: Dataset, keyword: str) -> str:
+    """Return a code string, "" where absent; what does not look like a code is not repeated."""
+    value = dataset.get(keyword)
+    if value is None or value == "":
+        return ""
+    value = value if isinstance(value, str) else value[0] if len(value) else ""
+    value = str(value).strip().upper()
+    return value if re.fullmatch(r"[A-Z0-9_ ]{0,16}", value) else "(not a code)"
+
+
+def number(dataset: Dataset, keyword: str) -> float | None:
+    """Return the first value of a numeric element, None where it is absent or empty."""
+    values = numbers(dataset, keyword)
+    return values[0] if values else None
+
+
+def numbers(dataset: Dataset, keyword: str) -> list[float]:
+    """Return every value of a numeric element.
+
+    Raises:
+        FilmRefused: what stands there is not a number.
+    """
+    try:
+        value = dataset.get(keyword)
+        if value is None or (isinstance(value, str) and not value.strip()):
+            return []
+        values = [value] if isinstance(value, (str, int, float)) else list(value)
+        values = [float(item) for item in values if item is not None and str(item).strip() != ""]
+    except (TypeError, ValueError, OverflowError) as error:
+        raise FilmRefused(f"{element_name(keyword)} is not a number") from error
+    if not all(np.isfinite(values)):
+        raise FilmRefused(f"{element_name(keyword)} is not a finite number")
+    return values
+
+
+def _refuse_without_pixels(dataset: Dataset) -> None:
+    if "FloatPixelData" in dataset or "DoubleFloatPixelData" in dataset:
+        raise FilmRefused("Float Pixel Data (7FE0,0008): films have integers")
+    if "PixelData" not in dataset or dataset["PixelData"].is_empty:
+        raise FilmRefused("Pixel Data (7FE0,0010) is missing")
+
+
+def _samples(dataset: Dataset) -> int:
+    photometric = code(dataset, "PhotometricInterpretation")  # PS3.3 C.7.6.3.1.2
+    samples = int(number(dataset, "SamplesPerPixel") or 1)
+    if (photometric in ("MONOCHROME1", "MONOCHROME2") and samples == 1) or (photometric == "RGB" and samples == 3):
+        return samples
+    raise FilmRefused(
+        f"Photometric Interpretation (0028,0004) is {photometric or 'missing'} with {samples} samples a pixel: films "
+        "are MONOCHROME1, MONOCHROME2 or grey RGB"
+    )
+
+
+def required(dataset: Dataset, keyword: str) -> float:
+    value = number(dataset, keyword)
+    if value is None:
+        raise FilmRefused(f"{element_name(keyword)} is missing")
+    return value
+
+
+def element_name(keyword: str) -> str:
+    from pydicom.datadict import dictionary_description, tag_for_keyword
+
+    tag = Tag(tag_for_keyword(keyword))
+    return f"{dictionary_description(tag)} ({tag.group:04X},{tag.element:04X})"

@@ -1,0 +1,106 @@
+"""A preparation worker: reads one task a line on stdin, answers one line on stdout; ends with its input.
+
+Run as `python -m d2_cxr.prepare.image_worker` by workers.py, so that it can be killed alone. It imports neither
+torch nor Detectron2 nor pandas: a worker costs its codecs and its film.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from d2_cxr import artifacts
+from d2_cxr.audit.near_duplicates import perceptual_hash
+from d2_cxr.dicom import image_files
+from d2_cxr.dicom.preprocess import Preprocess, prepare_film
+from d2_cxr.dicom.stored_image import FilmRefused
+from d2_cxr.drawing import encode_png
+
+READY = "ready"
+CANNOT_WRITE = "cannot write"  # an outcome that ends the run
+
+
+def prepare_file(path: str, png: str, rules: Preprocess, refused_png: str | None = None) -> dict:
+    """Prepare one film file and write its PNG; of a refused file a small picture, where there is something to see.
+
+    Returns:
+        outcome ("prepared" or "refused"), reason (what was unusual, or why it was refused), bytes, source_sha256,
+        decode_ms and total_ms; of a prepared film also rows, columns, its attributes, image_sha256 (of the pixel
+        array) and perceptual_hash.
+
+    Raises:
+        OSError: the PNG cannot be written; a full disk is not the film's fault.
+    """
+    start = time.perf_counter()
+    result: dict = {"outcome": "refused", "reason": "", "decode_ms": 0.0}
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        result["reason"] = f"the file cannot be read ({type(error).__name__})"
+    else:
+        result |= {"bytes": len(content), "source_sha256": artifacts.sha256_bytes(content)}
+        pixels = _prepare(content, rules, result)
+        if pixels is not None:
+            artifacts.write_bytes(png, encode_png(pixels))
+        elif refused_png:
+            _write_preview(content, refused_png)
+    result["total_ms"] = (time.perf_counter() - start) * 1000
+    return result
+
+
+def _prepare(content: bytes, rules: Preprocess, result: dict) -> np.ndarray | None:
+    """Return the prepared pixels, or None; add what is known to the result."""
+    try:
+        before = time.perf_counter()
+        film = image_files.decode_film(content, min_size=rules.size)
+        result["decode_ms"] = (time.perf_counter() - before) * 1000
+        pixels, _ = prepare_film(film, rules)
+    except FilmRefused as refusal:
+        result["reason"] = str(refusal)
+        return None
+    except Exception as error:  # a decoder may raise anything; its text may quote the header, so it is not repeated
+        result["reason"] = f"unexpected {type(error).__name__} while reading; please report the kind of file"
+        return None
+    result |= film.attributes
+    result |= {
+        "outcome": "prepared",
+        "reason": "; ".join(film.notes),
+        "rows": film.source_height,
+        "columns": film.source_width,
+        "image_sha256": artifacts.sha256_bytes(pixels.tobytes()),
+        "perceptual_hash": perceptual_hash(pixels),
+    }
+    return pixels
+
+
+def _write_preview(content: bytes, path: str) -> None:
+    small = image_files.preview(content)
+    if small is not None:
+        artifacts.write_bytes(path, encode_png(small))
+
+
+def main() -> None:
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever a codec prints must not look like an answer
+    cv2.setNumThreads(1)
+    answers.write(READY + "\n")
+    answers.flush()
+    for line in sys.stdin:
+        task = json.loads(line)
+        rules = Preprocess.from_dict(task["rules"])
+        try:
+            result = prepare_file(task["path"], task["png"], rules, task.get("refused_png"))
+        except OSError as error:
+            result = {"outcome": CANNOT_WRITE, "reason": error.strerror or type(error).__name__}
+        answers.write(json.dumps(result) + "\n")
+        answers.flush()
+
+
+if __name__ == "__main__":
+    main()

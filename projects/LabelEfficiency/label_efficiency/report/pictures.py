@@ -1,0 +1,126 @@
+"""The report's figures from a study's results, as data URIs that need no second file."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+
+import numpy as np
+from d2_cxr.projects.label_efficiency.report import figures as draw
+from d2_cxr.projects.label_efficiency.report.reading import StudyResults
+from d2_cxr.projects.label_efficiency.report.savings import Curves, interval, resample
+from d2_cxr.projects.label_efficiency.report.scores import Scores, curves
+
+from d2_cxr.evaluation import froc
+
+_RATES = tuple(2.0**power for power in np.arange(-3, 3.25, 0.25))  # false positives a film, 1/8 to 8
+
+
+def figures(results: StudyResults, scores: Scores) -> dict:
+    """Return every picture as a data URI, None where there is nothing to draw yet."""
+    done = [run for run in results.runs if run.done]
+    statistics = results.statistics or {}
+    return {
+        "films": _films(results),
+        "partition": _uri(draw.partition(statistics["partition"])) if statistics.get("partition") else None,
+        "balance": _uri(draw.class_balance(statistics["class_balance"])) if statistics.get("class_balance") else None,
+        "learning": _uri(_learning(results, scores)) if done else None,
+        "classes": _uri(_class_curves(results, scores)) if done else None,
+        "froc": _uri(_froc(results)) if done else None,
+        "readers": _readers(results),
+    }
+
+
+def primary_metric(results: StudyResults) -> tuple[str, list[str] | None]:
+    """The score that the study compares: metric and classes of the endpoint that its file fixes beforehand."""
+    rule = results.settings.get("endpoint") or {}
+    return rule.get("metric", "mAP"), rule.get("classes")
+
+
+def primary_name(results: StudyResults) -> str:
+    metric, classes = primary_metric(results)
+    return metric + (f" over {len(classes)} classes" if classes else "")
+
+
+def _learning(results: StudyResults, scores: Scores) -> str:
+    metric, classes = primary_metric(results)
+    table = curves(results, scores, metric, classes)
+    drawn = resample(table)
+    constant = next((run for run in results.constant if run.done), None)
+    level = ("constant box", float(scores.of(constant, metric, classes)[0])) if constant else None
+    return draw.learning_curves({arm: _band(table, drawn, arm) for arm in table.arms}, primary_name(results), level)
+
+
+def _band(table: Curves, drawn: np.ndarray, arm: str) -> list[dict]:
+    points = []
+    for place, percent in enumerate(table.percents):
+        mean = table.mean(arm)[place]
+        if np.isfinite(mean):
+            low, high = interval(drawn[table.arms.index(arm), place]) or (None, None)
+            points.append({"percent": percent, "mean": float(mean), "low": low, "high": high})
+    return points
+
+
+def _class_curves(results: StudyResults, scores: Scores) -> str:
+    done = [run for run in results.runs if run.done]
+    names = [name for name in done[0].matches.class_names if np.isfinite(scores.by_class(done[0], "AP")[name][0])]
+    tables = {name: curves(results, scores, "AP", one_class=name) for name in names}
+    tables["mAP50"] = curves(results, scores, "AP50")
+    panels = {}
+    for arm in results.arms:
+        panels[arm] = {name: _points(table, arm) for name, table in tables.items() if _points(table, arm)}
+    return draw.class_curves({arm: panel for arm, panel in panels.items() if panel})
+
+
+def _points(table: Curves, arm: str) -> list[tuple[int, float]]:
+    known = zip(table.percents, table.mean(arm), strict=True)
+    return [(percent, float(mean)) for percent, mean in known if np.isfinite(mean)]
+
+
+def _froc(results: StudyResults) -> str:
+    shown = {}
+    for run in results.runs:
+        name = f"{run.arm}, {run.percent} %"
+        if run.done and name not in shown:
+            weights = np.ones((run.matches.num_films, 1))
+            found = froc.sensitivities(run.matches, weights, rates=_RATES)[:, 0]
+            shown[name] = {"fp_per_film": _RATES, "sensitivity": found}
+    return draw.froc(shown)
+
+
+def _readers(results: StudyResults) -> str | None:
+    """Models and readers under one rule: each reader, and the model, against the fused boxes of the other readers."""
+    shown, points = {}, []
+    for run in results.runs:
+        found = (run.evaluation or {}).get("readers")
+        name = f"{run.arm}, {run.percent} %"
+        if found and name not in shown:
+            curve = found["model_curve"]
+            shown[name] = {"fp_per_film": curve["false_positives_per_film"], "sensitivity": curve["sensitivity"]}
+            points = [_reader_point(reader, row["reader"]) for reader, row in found["by_reader"].items()]
+    known = [point for point in points if point["fp_per_film"] and point["sensitivity"] is not None]
+    return _uri(draw.froc(shown, known, markers=False)) if shown else None
+
+
+def _reader_point(reader: str, row: dict) -> dict:
+    rates = {key: row[key]["value"] for key in ("false_positives_per_film", "sensitivity")}
+    return {"reader": reader, "fp_per_film": rates["false_positives_per_film"], "sensitivity": rates["sensitivity"]}
+
+
+def _films(results: StudyResults) -> list[dict]:
+    """Figure 1's pictures, drawn when the data were examined."""
+    films = []
+    for film in (results.statistics or {}).get("example_films", []):
+        path = results.folder / "data" / film["file"]
+        if path.is_file():
+            films.append({"image": _image_uri(path), "caption": film["caption"]})
+    return films
+
+
+def _uri(svg: str) -> str:
+    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
+
+
+def _image_uri(path: Path) -> str:
+    kind = {".png": "png", ".jpg": "jpeg"}[path.suffix]
+    return f"data:image/{kind};base64," + base64.b64encode(path.read_bytes()).decode()

@@ -1,0 +1,86 @@
+"""A study's scores within groups of films, e.g. within AP and within PA views.
+
+What a detector's film-level score tells about a finding may be what it tells about how the film was taken
+(evaluation/groups.py); within one projection that is worth nothing. The study file names the table by `groups:
+CSV:COLUMN`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from d2_cxr.projects.label_efficiency.report.pictures import primary_metric
+from d2_cxr.projects.label_efficiency.report.reading import Run, StudyResults
+from d2_cxr.projects.label_efficiency.report.savings import Curves
+from d2_cxr.projects.label_efficiency.report.scores import Scores
+from d2_cxr.projects.label_efficiency.report.tables import cell
+
+from d2_cxr.evaluation import groups
+
+ALL = "all films"
+COLUMNS = [
+    ("group", "films", "text"),
+    ("arm", "initialisation", "text"),
+    ("labels", "labels, %", "whole"),
+    ("findings", "with findings", "whole"),
+    ("normal", "without", "whole"),
+    ("auroc", "film AUROC", "interval"),
+    ("score", "score", "interval"),
+    ("runs", "runs", "whole"),
+]
+
+
+def within_groups(results: StudyResults, scores: Scores) -> list[dict]:
+    """A row for each group, arm and share: means over seeds with 95 % intervals, film counts as means over test sets.
+
+    [] where the study names no groups, or their table is not here.
+
+    Raises:
+        ValueError: the table lacks the column or test films.
+    """
+    argument = results.settings.get("groups")
+    done = [run for run in results.runs if run.done]
+    if not argument or not done or not Path(argument.rpartition(":")[0]).is_file():
+        return []
+    grouping = groups.read_grouping(argument)
+    masks = {run.test: groups.members(run.matches, grouping) for run in {run.test: run for run in done}.values()}
+    values = sorted({value for members in masks.values() for value in members})
+    return [row for value in (ALL, *values) for row in _rows(results, scores, done, masks, value)]
+
+
+def _rows(results: StudyResults, scores: Scores, done: list[Run], masks: dict, value: str) -> list[dict]:
+    metric, classes = primary_metric(results)
+    films = {run.test: _films(run, masks, value) for run in done}
+    normal = {run.test: run.matches.film_normal for run in done}
+    counts = {
+        "findings": round(float(np.mean([(mask & ~normal[test]).sum() for test, mask in films.items()]))),
+        "normal": round(float(np.mean([(mask & normal[test]).sum() for test, mask in films.items()]))),
+    }
+    tables = {
+        "auroc": _curves(results, scores, done, films, "film_auroc", None),
+        "score": _curves(results, scores, done, films, metric, classes),
+    }
+    return [
+        {"group": value, "arm": arm, "labels": percent, **counts, "runs": len(results.select(arm, percent))}
+        | {name: cell(table, arm, percent) for name, table in tables.items()}
+        for percent in reversed(results.percents)
+        for arm in results.arms
+        if results.select(arm, percent)
+    ]
+
+
+def _films(run: Run, masks: dict, value: str) -> np.ndarray:
+    """Return (F,) bool: which of a run's test films are of a group; none where its split has no such film."""
+    everyone = np.ones(len(run.matches.film_names), dtype=bool)
+    return everyone if value == ALL else masks[run.test].get(value, ~everyone)
+
+
+def _curves(results: StudyResults, scores: Scores, done, films: dict, metric: str, classes) -> Curves:
+    arms, percents, seeds = results.arms, results.percents, results.seeds
+    table = np.full((len(arms), len(percents), len(seeds), 1 + scores.resamples), np.nan)
+    for run in done:
+        if films[run.test].any() and (run.matches.has_normals or metric != "film_auroc"):
+            place = arms.index(run.arm), percents.index(run.percent), seeds.index(run.seed)
+            table[place] = scores.of(run, metric, classes, films[run.test])
+    return Curves(arms, percents, seeds, table[..., 0], table[..., 1:])

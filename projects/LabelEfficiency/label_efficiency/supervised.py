@@ -1,0 +1,175 @@
+"""Positive control of studies on phantoms: the same backbone, films and views, trained on the renderer's own truth.
+
+What the renderer knows (which findings a film shows, and where) is more than any reader could tell. If an arm that
+starts from these weights does not gain either, the study could not have seen a gain. For phantoms only: nothing real
+has a truth. A view is labelled with the findings that lie in its crop, not with the whole film's: so views can be small
+cuts at the detector's scale, where small findings are still to be seen.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from d2_cxr import artifacts, boxes
+from d2_cxr.dicom.preprocess import Preprocess, box_map
+from d2_cxr.pretraining import settings as setting_rules
+from d2_cxr.pretraining.data import load_films
+from d2_cxr.pretraining.method import NotFinite, WarmupCosine
+from d2_cxr.pretraining.train import run_once
+from d2_cxr.pretraining.views import crop_box, keyed_uniforms
+
+_INSIDE = 0.5  # share of a finding's box that must lie in a crop for the view to be labelled with it
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What the renderer drew: class names, and for each film its findings in pixels of the prepared film."""
+
+    classes: tuple[str, ...]
+    boxes: tuple[np.ndarray, ...]  # float64 (n, 4) XYXY a film
+    numbers: tuple[np.ndarray, ...]  # int64 (n,) a film: indices into `classes`
+    size: int  # side of a prepared film
+
+    def films(self) -> np.ndarray:
+        """Return float32 (N, C), 1 where a film shows a class."""
+        return np.stack([self._marked(numbers) for numbers in self.numbers])
+
+    def crop(self, film: int, crop: tuple[int, int, int, int]) -> np.ndarray:
+        """Return float32 (C,), 1 for the classes of which half a box or more lies in a crop (x, y, width, height)."""
+        if not len(self.numbers[film]):
+            return self._marked(self.numbers[film])
+        inside = boxes.pairwise_iobb(self.boxes[film], boxes.xywh_to_xyxy(np.array([crop], dtype=np.float64)))[:, 0]
+        return self._marked(self.numbers[film][inside >= _INSIDE])
+
+    def _marked(self, numbers: np.ndarray) -> np.ndarray:
+        marks = np.zeros(len(self.classes), np.float32)
+        marks[numbers] = 1
+        return marks
+
+
+def train_supervised(config: Mapping, output: str | os.PathLike) -> Path:
+    """Train a backbone to name the findings of each view; return its `last.ckpt`, which converts as SimCLR's does.
+
+    Args:
+        config: settings of pretraining with `method: supervised`, and `truth`: the renderer's `truth.json`
+            ({"films": [{"image_id", "width", "height", "findings": [{"class_name", "box_xyxy"}]}]}, source pixels).
+        output: folder of the run.
+
+    Raises:
+        ValueError: a film of the data sets is not in the truth, or a setting can not be used.
+    """
+    config = dict(config)
+    path = Path(config.pop("truth"))
+    settings = setting_rules.complete({**config, "method": "supervised"})
+    films = load_films(settings["datasets"], settings["sets"])
+    truth = read_truth(path, films)
+    identity = artifacts.sha256_json([setting_rules.fingerprint(settings, films), artifacts.sha256_file(path), "crops"])
+    return run_once(settings, films, identity, Path(output), lambda epochs: Supervised(settings, truth, epochs))
+
+
+def read_truth(path: Path, films: Sequence[Mapping]) -> Truth:
+    """Read the renderer's truth of some films; classes are those that occur in them, in alphabetical order.
+
+    Args:
+        path: `truth.json`, boxes in source pixels.
+        films: of one prepared set, from `load_films`; its dataset.json says how boxes go over into prepared pixels.
+
+    Raises:
+        ValueError: a film is not in the truth, or none of them shows a finding.
+    """
+    drawn = {film["image_id"]: film for film in artifacts.read_json(path)["films"]}
+    missing = [film["image_id"] for film in films if film["image_id"] not in drawn]
+    if missing:
+        raise ValueError(f"{path} says nothing of {len(missing)} of {len(films)} films, first: {missing[0]}")
+    rows = [drawn[film["image_id"]] for film in films]
+    classes = sorted({finding["class_name"] for row in rows for finding in row["findings"]})
+    if not classes:
+        raise ValueError(f"no film of the data sets shows a finding in {path}; there is nothing to learn")
+    root = Path(films[0]["file_name"]).parents[1]
+    rules = Preprocess.from_dict(artifacts.read_json(root / "dataset.json")["preprocess"])
+    places = [
+        box_map(row["width"], row["height"], rules).forward(
+            np.array([finding["box_xyxy"] for finding in row["findings"]], dtype=np.float64).reshape(-1, 4)
+        )
+        for row in rows
+    ]
+    numbers = [
+        np.array([classes.index(finding["class_name"]) for finding in row["findings"]], dtype=np.int64) for row in rows
+    ]
+    return Truth(tuple(classes), tuple(places), tuple(numbers), rules.size)
+
+
+class Supervised(pl.LightningModule):
+    """A ResNet under `encoder`, a linear layer, binary cross-entropy a class; both views of a film count."""
+
+    bfloat16 = False
+    image_ids: Sequence[str] = ()
+    card: Mapping = {}
+    projected = None  # nothing is contrasted
+
+    def __init__(self, settings: Mapping, truth: Truth, epochs: int):
+        super().__init__()
+        import torchvision
+
+        self.settings, self.epochs, self.truth = settings, epochs, truth
+        self.rules = setting_rules.view_rules(settings)
+        self.encoder_name = settings["backbone"]
+        self.encoder = getattr(torchvision.models, settings["backbone"])(weights=None)
+        width = self.encoder.fc.in_features
+        self.encoder.fc = nn.Identity()
+        self.encoder.to(memory_format=torch.channels_last)
+        self.classifier = nn.Linear(width, len(truth.classes))
+        # Rare classes would otherwise be ignored; the square root keeps their few films from ruling.
+        count = len(truth.boxes)
+        rate = torch.from_numpy(truth.films()).mean(dim=0).clamp(min=1 / count, max=1 - 1 / count)
+        self.register_buffer("_weight", ((1 - rate) / rate).sqrt(), persistent=False)
+        self.register_buffer("_mean", torch.tensor(settings["pixel_mean"], dtype=torch.float32), persistent=False)
+        self.register_buffer("_std", torch.tensor(settings["pixel_std"], dtype=torch.float32), persistent=False)
+
+    def training_step(self, batch, batch_idx: int):
+        numbers, views, _ = batch
+        self.numbers = numbers
+        grey = torch.cat([views[:, 0], views[:, 1]])
+        images = ((grey[..., None].float() - self._mean) / self._std).permute(0, 3, 1, 2)
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
+            features = self.encoder(images)
+        wanted = torch.from_numpy(np.concatenate([self._view_labels(numbers, view) for view in (0, 1)])).to(self.device)
+        loss = F.binary_cross_entropy_with_logits(self.classifier(features.float()), wanted, pos_weight=self._weight)
+        if not torch.isfinite(loss):
+            films = ", ".join(self.image_ids[number] for number in numbers.tolist())
+            raise NotFinite(f"the loss is {float(loss.detach())} at step {self.global_step}; films: {films}")
+        return loss
+
+    def _view_labels(self, numbers: torch.Tensor, view: int) -> np.ndarray:
+        """Return float32 (B, C): what lies in each film's crop, which is a function of the same key as the view is."""
+        labels = []
+        for number in numbers.tolist():
+            chance = keyed_uniforms(self.settings["seed"], self.current_epoch, self.image_ids[number], view)
+            crop = crop_box((self.truth.size, self.truth.size), self.rules, chance[:-6])
+            labels.append(self.truth.crop(number, crop))
+        return np.stack(labels)
+
+    def configure_optimizers(self):
+        plan = dict(self.settings["optimizer"])
+        kinds = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+        if plan["name"] not in kinds:
+            raise ValueError(f"optimizer.name is {plan['name']!r}; choose one of {', '.join(kinds)}")
+        momentum = {"momentum": plan["momentum"]} if plan["name"] == "sgd" else {}
+        optimizer = kinds[plan["name"]](self.parameters(), lr=plan["lr"], weight_decay=plan["weight_decay"], **momentum)
+        scheduler = self.settings["scheduler"]
+        rates = WarmupCosine(
+            optimizer, scheduler["warmup_epochs"], self.epochs, scheduler["warmup_start_lr"], scheduler["min_lr"]
+        )
+        return [optimizer], [rates]
+
+    def on_save_checkpoint(self, checkpoint: dict) -> None:
+        checkpoint["d2_cxr"] = dict(self.card)

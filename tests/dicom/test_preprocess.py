@@ -1,0 +1,166 @@
+"""Clip, resize, display sense, equalise, and the box map: values computed by hand, and the order of the steps."""
+
+import imagecodecs
+import numpy as np
+import pytest
+from pydicom.uid import JPEG2000Lossless
+
+from d2_cxr.dicom import reading
+from d2_cxr.dicom.preprocess import Preprocess, equalization_curve, prepare_film
+from d2_cxr.dicom.stored_image import Display, FilmRefused, StoredFilm
+
+
+def film(pixels, display=None, **more) -> StoredFilm:
+    pixels = np.asarray(pixels)
+    return StoredFilm(pixels, pixels.shape[1], pixels.shape[0], display or Display(), **more)
+
+
+def ramp(rows, columns, top) -> np.ndarray:
+    return np.tile(np.linspace(0, top, columns).round().astype(np.uint16), (rows, 1))
+
+
+def test_without_equalisation_a_ramp_stays_a_ramp():
+    pixels, _ = prepare_film(film(ramp(64, 64, 4095)), Preprocess(64, equalize="none"))
+    assert pixels.dtype == np.uint8 and pixels.shape == (64, 64)
+    assert pixels[0, [0, 21, 42, 63]].tolist() == [0, 85, 170, 255]  # thirds of 255
+
+
+def test_low_values_are_bright_on_monochrome1():
+    pixels, _ = prepare_film(film(ramp(64, 64, 4095), Display(inverted=True)), Preprocess(64, equalize="none"))
+    assert pixels[0, [0, 63]].tolist() == [255, 0]
+
+
+def test_equalisation_gives_every_value_the_middle_of_its_ranks():
+    quarters = np.repeat(np.array([[0, 100, 101, 255]], np.uint8), 16, axis=1).repeat(64, axis=0)
+    pixels, _ = prepare_film(film(quarters, Display(0, 255)), Preprocess(64))
+    assert pixels[0, ::16].tolist() == [32, 96, 159, 223]  # 255 x 1/8, 3/8, 5/8, 7/8
+
+
+def test_an_equalised_ramp_is_the_ramp():
+    curve = equalization_curve(np.arange(65536, dtype=np.uint16))
+    assert np.abs(curve - np.arange(65536) / 257).max() < 0.6
+
+
+def test_equalisation_does_not_see_a_monotone_map():
+    rng = np.random.default_rng(0)
+    stored = rng.normal(2000, 400, (128, 128)).clip(0, 4095).astype(np.uint16)
+    plain, _ = prepare_film(film(stored), Preprocess(64))
+    scaled, _ = prepare_film(film(stored * 8 + 100), Preprocess(64))
+    assert np.abs(plain.astype(int) - scaled).max() <= 1
+
+
+def test_the_window_is_cut_before_pixels_are_averaged():
+    # two stored values, 0 and 4000, in turns; the window ends at 1000. Shown, they are 0 and 255: their mean is 127.5.
+    # Averaged first they would be 2000, beyond the window: 255.
+    columns = np.tile(np.array([0, 4000], np.uint16), 64)
+    columns[:64] = np.linspace(0, 1000, 64)
+    pixels, _ = prepare_film(film(np.tile(columns, (128, 1)), Display(0, 1000)), Preprocess(64, equalize="none"))
+    assert pixels[10, 50] == 128
+
+
+def test_a_table_is_applied_before_pixels_are_averaged():
+    table = Display(table=np.array([0, 1, 0], np.float32), table_start=0)  # 1 is bright, its neighbours are not
+    stored = np.tile(np.array([0, 2], np.uint16), (64, 32))
+    stored[:32] = 1
+    pixels, _ = prepare_film(film(stored, table), Preprocess(32, equalize="none"))
+    assert pixels[[0, 31], 0].tolist() == [255, 0]
+
+
+def test_window_full_ignores_the_files_window():
+    pixels, _ = prepare_film(film(ramp(64, 64, 4095), Display(0, 10)), Preprocess(64, equalize="none", window="full"))
+    assert pixels[0, [0, 21, 42, 63]].tolist() == [0, 85, 170, 255]
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16])
+def test_a_film_of_one_value_is_refused(dtype):
+    with pytest.raises(FilmRefused, match="every pixel has the value 7"):
+        prepare_film(film(np.full((40, 40), 7, dtype)), Preprocess(32))
+
+
+def test_padding_is_black_and_does_not_move_the_other_greys():
+    rng = np.random.default_rng(1)
+    body = rng.integers(1000, 3000, (64, 64)).astype(np.uint16)
+    padded = np.full((64, 128), 4095, np.uint16)
+    padded[:, :64] = body
+    alone, _ = prepare_film(film(body), Preprocess(64))
+    beside, _ = prepare_film(film(padded, padding=(4095, 4095)), Preprocess(64, "letterbox"))
+    assert not beside[:, 32:].any()
+    half, _ = prepare_film(film(body), Preprocess(32))
+    assert np.abs(np.sort(beside[16:48, :32].ravel()).astype(int) - np.sort(half.ravel())).mean() < 1
+    assert alone.min() < 3 and alone.max() > 252
+
+
+def test_squash_scales_both_sides_and_the_box_map_comes_back():
+    pixels, boxes = prepare_film(film(ramp(100, 50, 4095)), Preprocess(64))
+    assert pixels.shape == (64, 64)
+    assert boxes.forward([[0, 0, 50, 100], [25, 50, 50, 75]]).tolist() == [[0, 0, 64, 64], [32, 32, 64, 48]]
+    assert boxes.inverse(boxes.forward([[3, 4, 17, 55]])).tolist() == [[3, 4, 17, 55]]
+
+
+def test_letterbox_centres_the_film_on_black():
+    bright = np.full((100, 50), 3000, np.uint16)
+    bright[0, 0] = 0
+    pixels, boxes = prepare_film(film(bright, Display(0, 3000)), Preprocess(64, "letterbox", equalize="none"))
+    assert boxes.forward([[0, 0, 50, 100]]).tolist() == [[16, 0, 48, 64]]
+    assert not pixels[:, :16].any() and not pixels[:, 48:].any() and (pixels[1:, 17:48] == 255).all()
+
+
+def test_a_box_stays_around_its_object():
+    stored = np.zeros((2800, 2000), np.uint16)
+    stored[700:1400, 500:1500] = 4000  # x 500..1500, y 700..1400
+    for resize in ("squash", "letterbox"):
+        pixels, boxes = prepare_film(film(stored), Preprocess(256, resize, equalize="none"))
+        rows, columns = np.nonzero(pixels > 127)
+        found = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+        assert np.abs(np.array(found) - boxes.forward([[500, 700, 1500, 1400]])[0]).max() <= 0.5
+
+
+def test_eight_bits_keep_their_fractions():
+    stored = np.tile(np.array([[100, 101], [101, 101]], np.uint8), (64, 64))  # every mean is 100.75
+    stored[:2] = 0
+    stored[-2:] = 255
+    pixels, _ = prepare_film(film(stored, Display(0, 255)), Preprocess(64, equalize="none"))
+    assert pixels[20, 20] == 101
+
+
+def test_small_films_grow():
+    pixels, boxes = prepare_film(film(ramp(20, 20, 4095)), Preprocess(64, equalize="none"))
+    assert pixels.shape == (64, 64) and boxes.forward([[0, 0, 20, 20]]).tolist() == [[0, 0, 64, 64]]
+
+
+def test_rules_travel_as_plain_values_and_unknown_ones_are_refused():
+    rules = Preprocess(1024, "letterbox", "none")
+    assert Preprocess.from_dict(rules.to_dict()) == rules
+    assert rules.to_dict() == {"size": 1024, "resize": "letterbox", "equalize": "none", "window": "file"}
+    with pytest.raises(ValueError, match="resize 'crop' is none of squash, letterbox"):
+        Preprocess(512, "crop")
+    with pytest.raises(ValueError, match="size 4 is outside"):
+        Preprocess(4)
+    with pytest.raises(ValueError, match="unknown keys"):
+        Preprocess.from_dict({"size": 512, "contrast": 2})
+
+
+def reduced_error(path, size: int) -> float:
+    """Return the mean difference in grey levels between a reduced and a full decode, after equalisation."""
+    full, _ = prepare_film(reading.read(path), Preprocess(size))
+    reduced = reading.read(path, min_size=size)
+    assert reduced.pixels.shape[0] < reduced.source_height
+    small, _ = prepare_film(reduced, Preprocess(size))
+    return float(np.abs(full.astype(int) - small).mean())
+
+
+def chest_like(rows: int, columns: int) -> np.ndarray:
+    """Return a smooth body, ribs of some pixels' width and noise, in 12 bits."""
+    y, x = np.mgrid[:rows, :columns].astype(np.float32)
+    body = np.exp(-((x / columns - 0.5) ** 2) * 6) * (1 - 0.5 * np.exp(-(((x / columns - 0.3) * 5) ** 2)))
+    ribs = 0.05 * np.tanh(4 * np.sin(y / rows * 60 + x / columns * 4))
+    noise = np.random.default_rng(0).normal(0, 0.006, (rows, columns))
+    return ((body + ribs + noise).clip(0, 1.1) / 1.1 * 4000).astype(np.uint16)
+
+
+@pytest.mark.parametrize("rows, columns, size", [(1301, 1241, 512), (1403, 1285, 256), (1500, 1250, 256)])
+def test_a_reduced_decode_is_within_half_a_grey_level(make_dicom, rows, columns, size):
+    stored = chest_like(rows, columns)
+    frame = imagecodecs.jpeg2k_encode(stored, level=0, reversible=True, codecformat="j2k", bitspersample=12)
+    path = make_dicom(stored, syntax=JPEG2000Lossless, frame=bytes(frame))
+    assert reduced_error(path, size) <= 0.5

@@ -1,0 +1,41 @@
+"""Which films VinDr-CXR's lists hold, from its real table and films that are only said to be prepared."""
+
+import pytest
+
+from d2_cxr.dicom.preprocess import Preprocess
+from d2_cxr.labels.annotations import read_annotations
+from d2_cxr.prepare import prepared_set
+
+
+def pretend_prepared(image_ids) -> prepared_set.Films:
+    rows = [
+        {"image_id": film, "outcome": "prepared", "rows": "4000", "columns": "4000", "image_sha256": film}
+        for film in image_ids
+    ]
+    return prepared_set.number_films(rows, 512, None)
+
+
+@pytest.fixture(scope="module")
+def table(vinbigdata_csv):
+    return read_annotations(vinbigdata_csv)
+
+
+def lists(table, films):
+    return prepared_set.assemble("vindr_cxr", table, films, Preprocess(), in_folder=list(films.rows))
+
+
+def test_the_published_split_is_written_where_every_film_is_there(table):
+    made = lists(table, pretend_prepared(table.image_ids))
+    counts = made.counts
+    assert [counts[f"published_{part}"] for part in ("train", "val", "test")] == [3075, 440, 879]
+    assert counts["fused_boxes"] == 21195 and counts["readers_boxes"] == 36096
+    assert sum(counts[f"published_normal_{part}"] for part in ("train", "val", "test")) == 10606
+    assert counts["unlabeled"] == 0 and made.notes == []
+
+
+def test_one_film_less_leaves_only_the_stratified_names(table):
+    films = pretend_prepared([film for film in table.image_ids if film != table.finding_ids[0]])
+    made = lists(table, films)
+    assert "1 of its 4394 films are not prepared" in made.notes[0]
+    assert not any(path.startswith("published/") for path in made.files)
+    assert sum(made.counts[f"stratified_{part}"] for part in ("train", "val", "test")) == 4393

@@ -1,0 +1,80 @@
+"""Worker processes: a film that hangs or kills its decoder is quarantined, and the others are prepared."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from d2_cxr.dicom.preprocess import Preprocess
+from d2_cxr.prepare import workers
+
+
+def task(path, folder) -> dict:
+    return {"path": str(path), "png": str(folder / f"{path.name}.png"), "rules": Preprocess(32).to_dict()}
+
+
+def test_a_film_that_hangs_is_quarantined_and_the_run_goes_on(tmp_path, make_dicom):
+    hanging = tmp_path / "hanging.dicom"
+    os.mkfifo(hanging)  # reading it waits for a writer that never comes
+    good = [make_dicom([[0, index + 1]], name=f"{index}.dicom") for index in range(4)]
+    tasks = [task(path, tmp_path) for path in (good[0], hanging, *good[1:])]
+    results = {task["path"]: result for task, result in workers.run(tasks, jobs=2, limit_s=2.0)}
+    assert len(results) == 5
+    assert results.pop(str(hanging)) == {"outcome": "quarantined", "reason": "no result after 2 s"}
+    assert {result["outcome"] for result in results.values()} == {"prepared"}
+
+
+def test_a_decoder_that_dies_takes_one_film_with_it(tmp_path, make_dicom, monkeypatch):
+    dying = tmp_path / "dying.dicom"
+    os.mkfifo(dying)
+    give = workers._Worker.give
+
+    def give_and_kill(self, task, limit_s):
+        give(self, task, limit_s)
+        if task["path"] == str(dying):
+            os.kill(self.process.pid, signal.SIGSEGV)
+
+    monkeypatch.setattr(workers._Worker, "give", give_and_kill)
+    tasks = [task(dying, tmp_path), task(make_dicom([[0, 1]]), tmp_path)]
+    results = [result for _, result in workers.run(tasks, jobs=1)]
+    assert results[0]["outcome"] == "quarantined" and "signal 11" in results[0]["reason"]
+    assert results[1]["outcome"] == "prepared"
+
+
+def test_a_png_that_cannot_be_written_ends_the_run_and_is_no_bad_film(tmp_path, make_dicom):
+    (tmp_path / "full").write_bytes(b"")  # no folder: as on a full disk, writing below it fails
+    with pytest.raises(OSError, match=r"film.png cannot be written: File exists; make room") as error:
+        list(workers.run([{**task(make_dicom([[0, 1]]), tmp_path), "png": str(tmp_path / "full/film.png")}], jobs=2))
+    assert "\n" not in str(error.value)
+
+
+def test_nothing_to_do_starts_nothing(monkeypatch):
+    monkeypatch.setattr(workers, "_Worker", None)
+    assert list(workers.run([], jobs=4)) == []
+
+
+def test_a_worker_that_does_not_start_is_an_error_and_not_a_bad_film(tmp_path, make_dicom, monkeypatch):
+    monkeypatch.setattr(workers.sys, "executable", "/bin/false")
+    with pytest.raises(RuntimeError, match="did not start"):
+        list(workers.run([task(make_dicom([[0, 1]]), tmp_path)], jobs=1))
+
+
+def test_workers_import_neither_torch_nor_detectron2_nor_pandas():
+    code = "import sys, json, d2_cxr.prepare.image_worker; print(json.dumps(sorted(sys.modules)))"
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    modules = set(json.loads(printed))
+    assert not modules & {"torch", "detectron2", "pandas", "matplotlib", "sklearn", "scipy"}
+
+
+def test_a_worker_ends_with_its_parent(tmp_path):
+    """Its input closes when the parent is gone, however it went."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "d2_cxr.prepare.image_worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert process.stdout.readline() == b"ready\n"
+    process.stdin.close()
+    assert process.wait(timeout=10) == 0
+    process.stdout.close()

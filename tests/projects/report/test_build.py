@@ -1,0 +1,180 @@
+"""The report from a study folder made by hand."""
+
+import csv
+import importlib.util
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from d2_cxr.projects.label_efficiency.report import build_report
+
+from d2_cxr.artifacts import read_json, write_json
+
+
+def table(path):
+    with open(path, encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_page_holds_the_papers_tables_and_figures_and_stands_alone(study_folder):
+    page = build_report(study_folder, resamples=50).read_text(encoding="utf-8")
+    for heading in (
+        "Table I",
+        "Table II",
+        "Figure 2",
+        "Figure 3",
+        "Figure 4",
+        "FROC",
+        "Label savings",
+        "Did it learn?",
+    ):
+        assert heading in page, heading
+    assert not re.search(r'(src|href)="https?://', page), "the page fetches something"
+    assert "0.129" in page and "another data set" in page.lower()  # the paper's baseline, marked as foreign
+    assert "5.48" in page and "label_statistics.py" in page
+    assert 'href="runs/simclr/10/seed1/"' in page
+    assert page.count("<pre>python run_study.py --config-file s.yaml &#39;seeds=[0, 1]&#39;</pre>") == 1
+
+
+def test_table_1_has_a_row_for_each_arm_and_share_and_the_constant_box(study_folder):
+    build_report(study_folder, resamples=50)
+    rows = table(study_folder / "report" / "table_1.csv")
+    assert [(row["initialisation"], row["labels, %"]) for row in rows] == [
+        ("random", "100"),
+        ("simclr", "100"),
+        ("random", "10"),
+        ("simclr", "10"),
+        ("constant box", "100"),
+    ]
+    assert all(float(row["mAP50 low"]) <= float(row["mAP50 high"]) for row in rows)
+    assert rows[0]["share of the baseline"] == "1.0"
+    assert rows[0]["training films"] == "48"
+
+
+def test_val_selected_scores_stand_beside_the_last_ones_and_a_missing_one_is_a_gap(study_folder):
+    content = read_json(study_folder / "study.json")
+    content["study"]["evaluation"] = {"val_selected": True}
+    write_json(study_folder / "study.json", content)
+    runs = study_folder / "runs"
+    for seed in (0, 1):  # the better weights of simclr at 100 % stand for those that validation chose at 10 %
+        source = runs / "simclr" / "100" / f"seed{seed}" / "inference"
+        shutil.copytree(source, runs / "simclr" / "10" / f"seed{seed}" / "val_selected" / "inference")
+    page = build_report(study_folder, resamples=20).read_text(encoding="utf-8")
+    rows = {(row["initialisation"], row["labels, %"]): row for row in table(study_folder / "report" / "table_1.csv")}
+    assert rows["simclr", "10"]["mAP50, val-selected"] == rows["simclr", "100"]["mAP50"]
+    assert rows["simclr", "10"]["mAP, val-selected"] != rows["simclr", "10"]["mAP"]
+    assert rows["simclr", "100"]["mAP50, val-selected"] == ""
+    assert "whose labels come on top" in page
+    assert "planned runs are not there yet" not in page
+
+
+def test_a_study_that_did_not_ask_for_val_selected_weights_has_no_such_column(study_folder):
+    assert "val-selected" not in build_report(study_folder, resamples=20).read_text(encoding="utf-8")
+
+
+def test_readers_with_few_films_in_common_stand_in_the_csv_alone(study_folder):
+    page = build_report(study_folder, resamples=20).read_text(encoding="utf-8")
+    assert "readers: R1–R2" in page
+    assert "readers: R1–R3" not in page
+    assert "1 pair of readers with fewer than 30 test films on which both drew is left out" in page
+    who = [row["who"] for row in table(study_folder / "report" / "table_2.csv")]
+    assert who.count("readers: R1–R2") == who.count("readers: R1–R3") == 2
+
+
+def test_what_pretraining_said_of_itself_and_what_was_tuned_stand_on_the_page(study_folder):
+    write_json(study_folder / "pretraining/simclr/seed1/pretraining.json", {"alarms": ["hardly learned: 8 %"]})
+    trials = [{"value": 0.001, "score": 0.2}, {"value": 0.002, "score": 0.31}]
+    chosen = {"option": "SOLVER.BASE_LR", "value": 0.002, "metric": "AP50", "test": "set_val", "trials": trials}
+    write_json(study_folder / "tuning/random.json", chosen)
+    page = build_report(study_folder, resamples=20).read_text(encoding="utf-8")
+    assert "Pretraining simclr/seed1: hardly learned: 8 %." in page
+    assert "SOLVER.BASE_LR was tuned for each arm on set_val by AP50" in page
+    assert "random 0.002 (0.001: 0.200, 0.002: 0.310)" in page
+
+
+def test_a_study_whose_longer_runs_gain_by_their_length_alone_says_that_it_is_too_short(study_folder):
+    content = read_json(study_folder / "study.json")
+    content["study"] |= {"arms": {"random": {}, "simclr": {"longer": "pretraining"}}}
+    content["study"]["endpoint"]["controls"] = ["simclr"]  # the better one by far
+    write_json(study_folder / "study.json", content)
+    assert "The runs are too short" in build_report(study_folder, resamples=50).read_text(encoding="utf-8")
+    content["study"]["arms"]["simclr"] = {}
+    write_json(study_folder / "study.json", content)
+    assert "The runs are too short" not in build_report(study_folder, resamples=50).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "reference, control, weights, said",
+    [
+        ("random", "simclr", "truth", "This study sees a gain where there is one: simclr − random is +"),
+        ("simclr", "random", "truth", "This study is insensitive"),
+        ("random", "simclr", "permuted(other)", "The negative control gains, too (simclr − random is +"),
+        ("simclr", "random", "permuted(other)", None),
+    ],
+)
+def test_the_page_begins_with_what_its_controls_let_it_say(study_folder, reference, control, weights, said):
+    content = read_json(study_folder / "study.json")  # simclr is the better one by far
+    content["study"] |= {"arms": {reference: {}, control: {"weights": weights}}}
+    content["study"] |= {"pretraining": {"truth": {"method": "supervised"}, "other": {}}}
+    content["study"]["endpoint"] |= {"reference": reference, "controls": [control]}
+    write_json(study_folder / "study.json", content)
+    page = build_report(study_folder, resamples=50).read_text(encoding="utf-8")
+    sentences = ("This study sees", "This study is insensitive", "The negative control gains")
+    assert [text for text in sentences if text in page] == [text for text in sentences if said and text in said]
+    assert said is None or said in page
+
+
+def test_scores_within_groups_of_films_stand_in_a_table_of_their_own(study_folder, tmp_path):
+    films = [f"f{number}" for number in range(1, 25)]
+    rows = [f"{film},{'AP' if number < 10 else 'PA'}" for number, film in enumerate(films)]
+    (tmp_path / "views.csv").write_text("\n".join(["image_id,view", *rows]))
+    content = read_json(study_folder / "study.json")
+    content["study"]["groups"] = f"{tmp_path / 'views.csv'}:view"
+    write_json(study_folder / "study.json", content)
+    page = build_report(study_folder, resamples=20).read_text(encoding="utf-8")
+    assert "Within groups of films: view" in page
+    rows = table(study_folder / "report" / "groups.csv")
+    assert list(dict.fromkeys(row["films"] for row in rows)) == ["all films", "AP", "PA"]
+    assert {(row["films"], row["with findings"]) for row in rows} == {("all films", "24"), ("AP", "10"), ("PA", "14")}
+    first = {(row["initialisation"], row["labels, %"]): row for row in table(study_folder / "report" / "table_1.csv")}
+    for row in rows[:4]:
+        assert row["score"] == first[row["initialisation"], row["labels, %"]]["mAP50"]
+    assert {row["film AUROC"] for row in rows} == {""}  # no film without findings was tested
+    (tmp_path / "views.csv").unlink()  # a report made elsewhere does without
+    assert "Within groups" not in build_report(study_folder, resamples=20).read_text(encoding="utf-8")
+
+
+def test_a_missing_run_is_a_gap(study_folder):
+    shutil.rmtree(study_folder / "runs" / "simclr" / "10")
+    page = build_report(study_folder, resamples=20).read_text(encoding="utf-8")
+    assert "2 of 8 planned runs are not there yet: simclr 10 % seed 0, simclr 10 % seed 1" in page
+    assert table(study_folder / "report" / "table_1.csv")[3]["mAP50"] == ""
+
+
+def test_a_study_without_any_run_still_has_a_page(study_folder):
+    shutil.rmtree(study_folder / "runs")
+    assert build_report(study_folder, resamples=20).is_file()
+
+
+def test_the_same_folder_gives_the_same_page(study_folder):
+    first = build_report(study_folder, resamples=20).read_bytes()
+    assert build_report(study_folder, resamples=20).read_bytes() == first
+
+
+def test_a_folder_that_is_no_study_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"holds no study\.json"):
+        build_report(tmp_path)
+
+
+def test_the_tool_writes_where_it_is_told_and_refuses_no_resamples(study_folder, tmp_path):
+    path = Path(__file__).resolve().parents[3] / "tools" / "report.py"
+    spec = importlib.util.spec_from_file_location("report_tool", path)
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    assert tool.main([str(study_folder), "--output", str(tmp_path / "page"), "--resamples", "20"]) == 0
+    page = (tmp_path / "page" / "report.html").read_text(encoding="utf-8")
+    assert 'href="../study/runs/simclr/10/seed1/"' in page
+    assert not (study_folder / "report.html").exists()
+    with pytest.raises(ValueError, match="--resamples 0 gives no interval"):
+        tool.main([str(study_folder), "--resamples", "0"])
