@@ -1,4 +1,4 @@
-# make demo   the whole way on films that the project renders itself; ends at output/demo/report.html
+# make demo   the whole way on images that the project renders itself; ends at output/demo/report.html
 # make test   the tests of seconds; make test-slow runs the long ones
 # Both set up what is missing first. PYTHON= and VENV= choose the interpreter and the environment.
 

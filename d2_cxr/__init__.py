@@ -2,7 +2,7 @@
 
 `import d2_cxr` makes the data sets of docs/formats.md available to any Detectron2 code by name, below
 `$DETECTRON2_DATASETS`. It opens no file, and does not import Detectron2 by itself: the names are registered as soon
-as Detectron2's catalogue exists, whichever of the two is imported first (docs/decisions/001-registration.md).
+as Detectron2's catalog exists, whichever of the two is imported first (docs/decisions/001-registration.md).
 """
 
 from d2_cxr._registration import register_when_detectron2_is_imported

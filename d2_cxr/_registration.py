@@ -1,4 +1,4 @@
-"""Register the built-in names once Detectron2's catalogue is imported.
+"""Register the built-in names once Detectron2's catalog is imported.
 
 Importing Detectron2 costs seconds and hundreds of megabytes, which preparation workers and label tools, living in the
 same package, must not pay. So `import d2_cxr` waits: the names are registered right after
@@ -30,7 +30,7 @@ def _register() -> None:
 
 
 class _CatalogFinder(importlib.abc.MetaPathFinder):
-    """Find Detectron2's catalogue the ordinary way, and register after it was executed."""
+    """Find Detectron2's catalog the ordinary way, and register after it was executed."""
 
     def find_spec(self, fullname, path, target=None):
         if fullname != _CATALOG:

@@ -1,4 +1,4 @@
-"""Files that are finished or absent: the only writer of the project's own artefacts.
+"""Files that are finished or absent: the only writer of the project's own artifacts.
 
 Everything is written beside its place and renamed (`os.replace` is atomic on one file system), so that a kill at any
 moment leaves either the old file or the new one. The forms are those of docs/formats.md.

@@ -66,7 +66,7 @@ def pairwise_iobb(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def centers(boxes: np.ndarray) -> np.ndarray:
-    """Return the centres (N, 2) as (x, y) of boxes (N, 4) XYXY."""
+    """Return the centers (N, 2) as (x, y) of boxes (N, 4) XYXY."""
     boxes = as_boxes(boxes)
     return (boxes[:, :2] + boxes[:, 2:]) / 2
 
@@ -94,7 +94,7 @@ def clip(boxes: np.ndarray, width: float, height: float) -> np.ndarray:
 class BoxMap:
     """The way of a box from one frame to another: x' = x * scale_x + shift_x, and the same for y.
 
-    `forward` goes from the source film's pixels to the prepared image's, `inverse` comes back.
+    `forward` goes from the source image's pixels to the prepared image's, `inverse` comes back.
     """
 
     scale_x: float

@@ -36,7 +36,7 @@ def run_tool(main: Callable[[], int | None]) -> None:
         if (error.name or "").split(".")[0] == "d2_cxr":
             raise
         fail(f"{error}; python -m d2_cxr.doctor says what is missing")
-    except (ValueError, OSError) as error:  # UnknownDataSet, FilmRefused, ... are kinds of ValueError
+    except (ValueError, OSError) as error:  # UnknownDatasetError, ImageError, ... are kinds of ValueError
         fail(error)
     except KeyboardInterrupt:
         sys.stderr.write("stopped; the same command goes on from here\n")

@@ -11,11 +11,11 @@ def add_cxr_config(cfg) -> None:
     # Own prepared sets to register before anything is loaded: [[name, folder of the prepared set], ...].
     cfg.CXR.DATASETS = []
 
-    # Films of NAME_normal_train shown as negatives, per film with findings shown: 0.5 makes every third film a normal
+    # Images of NAME_negative_train shown as negatives, per image with findings shown: 0.5 makes every third image a negative
     # one. Drawn anew each epoch; repeat factors are computed without them.
-    cfg.CXR.NORMAL_RATIO = 0.0
+    cfg.CXR.NEGATIVE_RATIO = 0.0
 
-    # Evaluate on NAME_normal_test beside NAME_test: false positives on normal films, film-level AUROC.
+    # Evaluate on NAME_negative_test beside NAME_test: false positives on negative images, image-level AUROC.
     cfg.CXR.TEST_NORMALS = True
 
     # Train with weights that carry no card and are no known zoo file; the weights report says so.

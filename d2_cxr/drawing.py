@@ -1,6 +1,6 @@
-"""Boxes on a film: thin frames, legible labels, colours that colour-blind readers tell apart.
+"""Boxes on an image: thin frames, legible labels, colors that color-blind readers tell apart.
 
-Used by prediction overlays, figures, galleries and contact sheets, so that a class has one colour everywhere.
+Used by prediction overlays, figures, galleries and contact sheets, so that a class has one color everywhere.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
 def class_color(index: int) -> tuple[int, int, int]:
-    """Return the RGB colour of a class index; indices 7 to 13 are lighter shades of 0 to 6, then it starts over."""
+    """Return the RGB color of a class index; indices 7 to 13 are lighter shades of 0 to 6, then it starts over."""
     color = np.array(_PALETTE[index % len(_PALETTE)])
     if (index // len(_PALETTE)) % 2:
         color = (color + 255) // 2
@@ -33,13 +33,13 @@ def draw_boxes(
     thickness: int | None = None,
     dashed: bool = False,
 ) -> np.ndarray:
-    """Return a copy of a film with boxes and labels drawn.
+    """Return a copy of an image with boxes and labels drawn.
 
     Args:
-        image: uint8, (H, W) grey or (H, W, 3) RGB.
+        image: uint8, (H, W) gray or (H, W, 3) RGB.
         boxes_xyxy: (N, 4) in pixels of `image`.
         labels: N short texts, each on a filled strip beside its box, moved so that strips do not cover each other.
-        colors: N RGB colours; the first of the palette when left out.
+        colors: N RGB colors; the first of the palette when left out.
         thickness: line width in pixels; grows with the image when left out.
         dashed: draw the frames dashed (readers' boxes beside a model's).
 
@@ -61,7 +61,7 @@ def draw_boxes(
 def contact_sheet(
     images: Sequence[np.ndarray], captions: Sequence[str] | None = None, columns: int | None = None, tile: int = 256
 ) -> np.ndarray:
-    """Return many films on one dark sheet, uint8 RGB, each in a square of `tile` pixels with its caption below.
+    """Return many images on one dark sheet, uint8 RGB, each in a square of `tile` pixels with its caption below.
 
     Args:
         images: uint8 arrays (H, W) or (H, W, 3).

@@ -44,7 +44,7 @@ def speedup(device: str = "cpu", rounds: int = 5) -> float:
     seconds: dict[bool, list[float]] = {False: [], True: []}
     for bfloat16 in (False, True):
         _step(block, images, bfloat16)  # the first call compiles kernels
-    for _ in range(rounds):  # interleaved, so that a neighbour's load falls on both
+    for _ in range(rounds):  # interleaved, so that a neighbor's load falls on both
         for bfloat16 in (False, True):
             seconds[bfloat16].append(_step(block, images, bfloat16))
     return statistics.median(seconds[False]) / statistics.median(seconds[True])

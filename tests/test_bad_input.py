@@ -15,7 +15,7 @@ from d2_cxr.cli import run_tool
 
 ROOT = Path(__file__).resolve().parents[1]
 HEADER = "image_id,class_name,class_id,rad_id,x_min,y_min,x_max,y_max"
-ROWS = [f"film{number},Cardiomegaly,3,R{reader},2,3,20,30" for number in range(6) for reader in (1, 2, 3)]
+ROWS = [f"image{number},Cardiomegaly,3,R{reader},2,3,20,30" for number in range(6) for reader in (1, 2, 3)]
 
 
 @pytest.fixture
@@ -37,11 +37,11 @@ def refused(load_tool, monkeypatch, capsys):
 
 @pytest.fixture
 def archive(tmp_path):
-    """Six small films with the boxes of three readers: the folder, the table, and where the set would lie."""
+    """Six small images with the boxes of three readers: the folder, the table, and where the set would lie."""
     for number in range(6):
-        write_dicom(tmp_path / "films" / f"film{number}.dicom", seed=number)
+        write_dicom(tmp_path / "images" / f"image{number}.dicom", seed=number)
     (tmp_path / "train.csv").write_text("\n".join([HEADER, *ROWS]) + "\n")
-    return tmp_path / "films", tmp_path / "train.csv", tmp_path / "set"
+    return tmp_path / "images", tmp_path / "train.csv", tmp_path / "set"
 
 
 def write_dicom(path, seed):
@@ -60,8 +60,8 @@ def write_dicom(path, seed):
 
 
 def preparation(archive):
-    films, table, output = archive
-    always = ["--dicom-dir", films, "--annotations", table, "--output", output, "--name", "own_cxr"]
+    images, table, output = archive
+    always = ["--dicom-dir", images, "--annotations", table, "--output", output, "--name", "own_cxr"]
     return ["prepare_vindr_cxr", *always, "--size", "32", "--jobs", "1"]
 
 
@@ -69,20 +69,20 @@ def test_files_that_are_not_dicom(refused, archive):
     for path in archive[0].iterdir():
         path.write_text("<html>sign in first</html>")  # what a download without a password leaves
     line = refused(*preparation(archive))
-    assert "none of 6 files could be prepared; film0.dicom: neither DICOM nor PNG nor JPEG" in line
+    assert "none of 6 files could be prepared; image0.dicom: neither DICOM nor PNG nor JPEG" in line
     assert not archive[2].exists()
 
 
-def test_films_that_are_cut_short(refused, archive):
+def test_images_that_are_cut_short(refused, archive):
     for path in archive[0].iterdir():
         path.write_bytes(path.read_bytes()[:900])
     line = refused(*preparation(archive))
-    assert "film0.dicom" in line and "cut short" in line
+    assert "image0.dicom" in line and "cut short" in line
     assert not archive[2].exists()
 
 
 def test_a_table_with_unknown_columns(refused, archive):
-    archive[1].write_text(archive[1].read_text().replace("image_id", "film").replace("x_min", "left"))
+    archive[1].write_text(archive[1].read_text().replace("image_id", "image").replace("x_min", "left"))
     line = refused(*preparation(archive))
     assert "train.csv" in line and "missing image_id" in line
     assert not archive[2].exists()
@@ -91,21 +91,21 @@ def test_a_table_with_unknown_columns(refused, archive):
     assert not archive[2].exists()
 
 
-def test_a_folder_without_the_tables_films(refused, archive):
+def test_a_folder_without_the_tables_images(refused, archive):
     for path in list(archive[0].iterdir()):
         path.rename(path.with_name(f"other_{path.name}"))
     line = refused(*preparation(archive))
-    assert "no film of" in line and "train.csv" in line and str(archive[0]) in line
+    assert "no image of" in line and "train.csv" in line and str(archive[0]) in line
     assert not archive[2].exists()
 
 
-def test_prepared_films_that_are_gone(refused, tmp_path):
+def test_prepared_images_that_are_gone(refused, tmp_path):
     pytest.importorskip("omegaconf", reason="omegaconf is not installed: make setup")
     root = write_set(tmp_path / "set")
-    (root / "images/film1.png").unlink()
+    (root / "images/image1.png").unlink()
     arguments = ["--config", ROOT / "configs/pretraining/simclr_R_18_test.yaml", "--output", tmp_path / "run"]
     line = refused("pretrain_simclr", *arguments, f"sets=[[own,{root}]]", "datasets=[own_train_unlabeled]")
-    assert "1 prepared films are missing" in line and "film1.png; prepare the set again" in line
+    assert "1 prepared images are missing" in line and "image1.png; prepare the set again" in line
     assert not (tmp_path / "run").exists()
 
 
@@ -151,16 +151,16 @@ def test_a_backbone_in_place_of_a_detector_and_the_other_way_round(refused, arch
 
 
 def write_set(root):
-    """Write a prepared set (docs/formats.md, 1) of three films."""
+    """Write a prepared set (docs/formats.md, 1) of three images."""
     import cv2
 
     images, rows = [], []
     for number in range(3):
-        film = np.random.default_rng(number).integers(0, 255, (32, 32)).astype(np.uint8)
-        path = root / "images" / f"film{number}.png"
-        artifacts.write_bytes(path, cv2.imencode(".png", film)[1].tobytes())
+        image = np.random.default_rng(number).integers(0, 255, (32, 32)).astype(np.uint8)
+        path = root / "images" / f"image{number}.png"
+        artifacts.write_bytes(path, cv2.imencode(".png", image)[1].tobytes())
         images.append({"id": number + 1, "file_name": path.name, "width": 32, "height": 32})
-        hashes = {"source_sha256": artifacts.sha256_file(path), "image_sha256": artifacts.sha256_bytes(film.tobytes())}
+        hashes = {"source_sha256": artifacts.sha256_file(path), "image_sha256": artifacts.sha256_bytes(image.tobytes())}
         rows.append({"image_id": path.stem, "outcome": "prepared", **hashes})
     artifacts.write_csv(root / "manifest.csv", rows, list(rows[0]))
     coco = {"images": images, "annotations": [], "categories": [{"id": 1, "name": "Mass"}]}

@@ -64,7 +64,7 @@ def test_clip_and_centers():
     assert centers([[0, 0, 20, 8]]).tolist() == [[10, 4]]
 
 
-def test_a_letterboxed_film_maps_there_and_back():
+def test_a_letterboxed_image_maps_there_and_back():
     # 1000 x 2000 (width x height) into 512 x 512: both sides scale by 0.256, 128 px of padding on the left
     to_prepared = BoxMap(0.256, 0.256, shift_x=128)
     assert to_prepared.forward([[0, 0, 1000, 2000]]).tolist() == [[128, 0, 384, 512]]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from d2_cxr.cli import run_tool
-from d2_cxr.datasets.named_sets import UnknownDataSet, parse_name
+from d2_cxr.datasets.named_sets import UnknownDatasetError, parse_name
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -32,7 +32,7 @@ def ended(monkeypatch, capsys, error):
         (ValueError("two\n  lines"), "two lines"),
         (FileNotFoundError("w.pth does not exist"), "w.pth does not exist"),
         (OSError(28, "No space left on device", "out"), "[Errno 28] No space left on device: 'out'"),
-        (UnknownDataSet("no data set 'x'"), "no data set 'x'"),  # not in the quotes that KeyError adds
+        (UnknownDatasetError("no data set 'x'"), "no data set 'x'"),  # not in the quotes that KeyError adds
         (
             ModuleNotFoundError("No module named 'solo'", name="solo"),
             "No module named 'solo'; python -m d2_cxr.doctor says what is missing",
@@ -44,7 +44,7 @@ def test_a_users_mistake_is_one_line_and_code_2(monkeypatch, capsys, error, line
 
 
 def test_an_unknown_data_set_is_one_line(monkeypatch, capsys):
-    with pytest.raises(UnknownDataSet) as error:
+    with pytest.raises(UnknownDatasetError) as error:
         parse_name("nowhere_train")
     code, line = ended(monkeypatch, capsys, error.value)
     assert code == 2 and line.startswith("some_tool.py: error: no data set 'nowhere_train'; registered sets are ")

@@ -1,4 +1,4 @@
-"""Every YAML loads without Python tags and builds its model, without weights or films on disk."""
+"""Every YAML loads without Python tags and builds its model, without weights or images on disk."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""DICOM films to report to prediction, by the demo's own runner on a handful of phantoms."""
+"""DICOM images to report to prediction, by the demo's own runner on a handful of phantoms."""
 
 import importlib.util
 import json
@@ -66,17 +66,17 @@ def test_a_second_call_runs_nothing_again(study):
     assert (output / "study.json").read_bytes() == before
 
 
-def test_the_detector_predicts_on_a_dicom_film_in_its_own_pixels(study, tmp_path):
-    film = next((study[0] / "phantoms" / "dicom").glob("*.dicom"))
+def test_the_detector_predicts_on_a_dicom_image_in_its_own_pixels(study, tmp_path):
+    image = next((study[0] / "phantoms" / "dicom").glob("*.dicom"))
     weights = study[0] / "runs" / "random" / "50" / "seed0" / "model_final.pth"
-    script("tools/predict.py").main(["--weights", str(weights), str(film), "--output", str(tmp_path / "out")])
+    script("tools/predict.py").main(["--weights", str(weights), str(image), "--output", str(tmp_path / "out")])
     found = json.loads((tmp_path / "out" / "findings.json").read_text())
-    films = found["films"] if isinstance(found, dict) else found
-    assert films[0]["image_id"] == film.stem
-    for finding in films[0]["findings"]:
+    images = found["images"] if isinstance(found, dict) else found
+    assert images[0]["image_id"] == image.stem
+    for finding in images[0]["findings"]:
         x_min, y_min, x_max, y_max = finding["box_xyxy"]
-        assert 0 <= x_min < x_max <= films[0]["width"]
-        assert 0 <= y_min < y_max <= films[0]["height"]
+        assert 0 <= x_min < x_max <= images[0]["width"]
+        assert 0 <= y_min < y_max <= images[0]["height"]
 
 
 def start(output: Path, *options: str) -> subprocess.Popen:

@@ -27,7 +27,7 @@ def test_a_command_of_the_readme_is_accepted(command, monkeypatch):
     assert config is None or (ROOT / config).is_file()
 
 
-def test_the_readme_has_the_way_from_films_to_findings():
+def test_the_readme_has_the_way_from_images_to_findings():
     tools = {shlex.split(command)[1] for command in COMMANDS}
     for name in ("prepare_vindr_cxr", "pretrain_simclr", "convert_simclr_to_d2", "train_net", "evaluate", "predict"):
         assert f"tools/{name}.py" in tools

@@ -1,8 +1,8 @@
-"""Evaluate COCO results on a prepared set: every metric with its interval and definition, figures, worst films.
+"""Evaluate COCO results on a prepared set: every metric with its interval and definition, figures, worst images.
 
 python tools/evaluate.py --dataset vindr_cxr_test --results RUN/inference/vindr_cxr_test/coco_instances_results.json
 
-compares with another run on the same films when given --compare (its results, or the matches.npz beside them).
+compares with another run on the same images when given --compare (its results, or the matches.npz beside them).
 """
 
 from __future__ import annotations
@@ -18,16 +18,18 @@ logger = logging.getLogger(__name__)
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dataset", required=True, metavar="NAME", help="films with findings, e.g. vindr_cxr_test")
+    parser.add_argument("--dataset", required=True, metavar="NAME", help="images with findings, e.g. vindr_cxr_test")
     parser.add_argument("--results", required=True, metavar="FILE", help="COCO results (JSON)")
     parser.add_argument(
-        "--normal-results", metavar="FILE", help="results on NAME's normal films; default: beside --results, if there"
+        "--negative-results",
+        metavar="FILE",
+        help="results on NAME's negative images; default: beside --results, if there",
     )
     parser.add_argument("--root", metavar="DIR", help="folder of prepared sets; default: $DETECTRON2_DATASETS")
     parser.add_argument("--compare", metavar="OTHER", help="another run's results or matches.npz: differences, p")
-    parser.add_argument("--thresholds", metavar="FILE", help="thresholds.json chosen on other films, to report at")
+    parser.add_argument("--thresholds", metavar="FILE", help="thresholds.json chosen on other images, to report at")
     parser.add_argument(
-        "--groups", metavar="CSV:COLUMN", help="also within groups of films: a table with image_id and COLUMN (view)"
+        "--groups", metavar="CSV:COLUMN", help="also within groups of images: a table with image_id and COLUMN (view)"
     )
     parser.add_argument("--output", metavar="DIR", help="default: the folder of --results")
     parser.add_argument("--resamples", type=int, default=1000, metavar="N", help="bootstrap resamples (1000)")
@@ -37,7 +39,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         type=float,
         default=1 / 8,
         metavar="RATE",
-        help="a film and class, for thresholds.json (1/8)",
+        help="an image and class, for thresholds.json (1/8)",
     )
     return parser.parse_args(argv)
 
@@ -49,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
     written = evaluate_files(
         dataset=args.dataset,
         results=Path(args.results),
-        normal_results=Path(args.normal_results) if args.normal_results else None,
+        negative_results=Path(args.negative_results) if args.negative_results else None,
         output=Path(args.output) if args.output else Path(args.results).parent,
         root=args.root,
         other=Path(args.compare) if args.compare else None,

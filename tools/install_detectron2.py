@@ -136,8 +136,8 @@ def build_wheel(source: Path, version: str, folder: Path) -> Path:
         for path in sorted(package.rglob("*"))
         if path.is_file() and path.suffix not in {".so", ".pyc", ".pyd"}
     }
-    licence = next(iter([*source.glob("LICENSE"), *source.glob("*.dist-info/LICENSE")]))
-    files[f"{info}/LICENSE"] = licence.read_bytes()
+    license = next(iter([*source.glob("LICENSE"), *source.glob("*.dist-info/LICENSE")]))
+    files[f"{info}/LICENSE"] = license.read_bytes()
     requirements = "".join(f"Requires-Dist: {requirement}\n" for requirement in REQUIREMENTS)
     metadata = f"Metadata-Version: 2.1\nName: detectron2\nVersion: {version}\nRequires-Python: >=3.8\n{requirements}"
     files[f"{info}/METADATA"] = metadata.encode()

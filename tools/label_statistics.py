@@ -1,4 +1,4 @@
-"""Tell what a table of annotations says before any film is opened: counts, class balance, splits, agreement, audits.
+"""Tell what a table of annotations says before any image is opened: counts, class balance, splits, agreement, audits.
 
     python tools/label_statistics.py train.csv --html labels.html --json labels.json
 

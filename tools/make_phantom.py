@@ -1,6 +1,6 @@
-"""Render a set of synthetic chest films as DICOM, with three simulated readers.
+"""Render a set of synthetic chest images as DICOM, with three simulated readers.
 
-python tools/make_phantom.py --output output/phantoms --num-films 200 --size 512 --contact-sheet films.png
+python tools/make_phantom.py --output output/phantoms --num-images 200 --size 512 --contact-sheet images.png
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ logger = logging.getLogger("make_phantom")
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", required=True, help="folder for dicom/, train.csv, patients.csv and truth.json")
-    parser.add_argument("--num-films", type=int, required=True, help="films in the set; a larger number adds to it")
+    parser.add_argument("--num-images", type=int, required=True, help="images in the set; a larger number adds to it")
     parser.add_argument("--size", type=int, default=512, help="pixels of the longer side (default: 512)")
     parser.add_argument("--seed", type=int, default=0, help="another seed is another set (default: 0)")
     parser.add_argument("--jobs", type=int, help="processes (default: one a core)")
     parser.add_argument(
-        "--finding-share", type=float, default=0.75, help="share of films with findings (default: 0.75)"
+        "--finding-share", type=float, default=0.75, help="share of images with findings (default: 0.75)"
     )
-    parser.add_argument("--readers", type=int, default=3, help="readers of each film (default: 3)")
-    parser.add_argument("--contact-sheet", metavar="PNG", help="also draw the first films with their true boxes")
+    parser.add_argument("--readers", type=int, default=3, help="readers of each image (default: 3)")
+    parser.add_argument("--contact-sheet", metavar="PNG", help="also draw the first images with their true boxes")
     return parser.parse_args(argv)
 
 
@@ -34,12 +34,12 @@ def main(argv: list[str] | None = None) -> int:
     from d2_cxr.projects.phantom_cxr.sheet import write_contact_sheet
 
     settings = {"size": args.size, "seed": args.seed, "finding_share": args.finding_share}
-    counts = make_phantoms(args.output, args.num_films, jobs=args.jobs, readers=args.readers, **settings)
+    counts = make_phantoms(args.output, args.num_images, jobs=args.jobs, readers=args.readers, **settings)
     if args.contact_sheet:
-        write_contact_sheet(args.contact_sheet, args.num_films, **settings)
+        write_contact_sheet(args.contact_sheet, args.num_images, **settings)
     logger.info(
-        "%d films (%d new, %d with findings) are in %s",
-        *(counts[k] for k in ("films", "rendered", "with_findings")),
+        "%d images (%d new, %d with findings) are in %s",
+        *(counts[k] for k in ("images", "rendered", "with_findings")),
         args.output,
     )
     return 0

@@ -1,6 +1,6 @@
-"""Find what a trained detector finds on film files: DICOM, PNG or JPEG.
+"""Find what a trained detector finds on image files: DICOM, PNG or JPEG.
 
-python tools/predict.py --weights output/run/model_final.pth film.dicom more_films/ --output output/findings
+python tools/predict.py --weights output/run/model_final.pth image.dicom more_images/ --output output/findings
 
 Preprocessing, classes and thresholds come from the card inside the weights. Research only, not for diagnosis.
 """
@@ -15,7 +15,7 @@ from d2_cxr.cli import run_tool
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="film files, and folders of them")
+    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="image files, and folders of them")
     parser.add_argument("--weights", required=True, metavar="FILE", help="model_final.pth or model_best.pth of a run")
     parser.add_argument("--output", required=True, metavar="DIR", help="gets findings.json, findings.csv, overlays/")
     parser.add_argument("--thresholds", metavar="FILE", help="a thresholds.json, instead of the card's")
@@ -27,16 +27,16 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     from d2_cxr import artifacts
-    from d2_cxr.engine.predict import film_files, predict
+    from d2_cxr.engine.predict import image_files, predict
     from d2_cxr.engine.predictor import Predictor
 
-    film_files(args.inputs)  # a wrong path is refused before the weights are loaded
+    image_files(args.inputs)  # a wrong path is refused before the weights are loaded
     thresholds = artifacts.read_json(args.thresholds) if args.thresholds else None
     predictor = Predictor(args.weights, args.device, thresholds)
-    films, refused = predict(predictor, args.inputs, args.output, overlays=not args.no_overlays)
-    count = sum(int(film.reported.sum()) for film in films)
+    images, refused = predict(predictor, args.inputs, args.output, overlays=not args.no_overlays)
+    count = sum(int(image.reported.sum()) for image in images)
     logger = logging.getLogger(__name__)
-    logger.info("%d findings on %d films, %d refused: %s/findings.json", count, len(films), len(refused), args.output)
+    logger.info("%d findings on %d images, %d refused: %s/findings.json", count, len(images), len(refused), args.output)
     return 1 if refused else 0
 
 

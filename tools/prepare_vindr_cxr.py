@@ -1,4 +1,4 @@
-"""Prepare a set of chest films and readers' boxes for Detectron2 (docs/formats.md, section 1).
+"""Prepare a set of chest images and readers' boxes for Detectron2 (docs/formats.md, section 1).
 
     python tools/prepare_vindr_cxr.py --dicom-dir vindr/train --annotations vindr/train.csv \\
         --output datasets/vindr_cxr
@@ -12,39 +12,39 @@ from d2_cxr.cli import run_tool
 
 EXAMPLE = """example, VinDr-CXR from Kaggle or PhysioNet:
   python tools/prepare_vindr_cxr.py --dicom-dir vindr/train --annotations vindr/train.csv --output datasets/vindr_cxr
-own films as PNG, own classes, split by patient:
-  python tools/prepare_vindr_cxr.py --dicom-dir films --annotations boxes.csv --classes from-csv \\
-      --patients films.csv --name own_cxr --output datasets/own_cxr
+own images as PNG, own classes, split by patient:
+  python tools/prepare_vindr_cxr.py --dicom-dir images --annotations boxes.csv --classes from-csv \\
+      --patients images.csv --name own_cxr --output datasets/own_cxr
 """
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description="Prepare a set of chest films and readers' boxes for Detectron2. Killed, the same command goes on.",
+        description="Prepare a set of chest images and readers' boxes for Detectron2. Killed, the same command goes on.",
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--dicom-dir", required=True, help="films as DICOM, PNG or JPEG, at any depth")
+    add("--dicom-dir", required=True, help="images as DICOM, PNG or JPEG, at any depth")
     add("--output", required=True, help="folder of the set, customarily $DETECTRON2_DATASETS/NAME")
     add("--annotations", help="CSV of readers' boxes: Kaggle's, PhysioNet's, RSNA's or NIH's; without one no labels")
     add("--name", default="vindr_cxr", help="of the set (default: %(default)s); other names have no published split")
     add("--classes", default="card", help="card, extended, from-csv, or a file with a class a line (%(default)s)")
-    add("--patients", help="CSV of image_id and patient_id: splits keep a patient's films together")
+    add("--patients", help="CSV of image_id and patient_id: splits keep a patient's images together")
     add("--fusion", default="mean", help="of several readers' boxes: mean, majority:K or none (%(default)s)")
     add("--size", type=int, default=512, help="side of the prepared image in pixels (%(default)s)")
     add("--resize", default="squash", choices=("squash", "letterbox"), help="(%(default)s)")
     add("--equalize", default="histogram", choices=("histogram", "none"), help="(%(default)s)")
     add("--window", default="file", choices=("file", "full"), help="the file's window, or the full range (%(default)s)")
-    add("--findings-only", action="store_true", help="only films with findings")
-    add("--test-dicom-dir", help="VinDr-CXR's official test films")
+    add("--findings-only", action="store_true", help="only images with findings")
+    add("--test-dicom-dir", help="VinDr-CXR's official test images")
     add("--test-annotations", help="and their annotations_test.csv")
     add("--order-csv", help="CSV whose rows have the published order, when that of --annotations differs")
     add("--seed", type=int, default=0, help="of the stratified split (%(default)s)")
     add("--array", action="store_true", help="also write images.npy, which loads faster than PNGs")
     add("--jobs", type=int, help="worker processes (default: the processors at hand)")
-    add("--strict", action="store_true", help="end with exit code 1 where a film or box was refused or is missing")
-    add("--shard", help="i/n: prepare only every n-th film; a last run without it writes the lists")
+    add("--strict", action="store_true", help="end with exit code 1 where an image or box was refused or is missing")
+    add("--shard", help="i/n: prepare only every n-th image; a last run without it writes the lists")
     return parser.parse_args(argv)
 
 
@@ -73,9 +73,9 @@ def main(argv: list[str] | None = None) -> int:
         shard=_shard(args.shard),
     )
     if args.shard:
-        print(f"Shard {args.shard} of {args.output} is done ({counts['films']} films); run without --shard to finish")
+        print(f"Shard {args.shard} of {args.output} is done ({counts['images']} images); run without --shard to finish")
     else:
-        print(f"{counts['prepared']} films are prepared in {args.output}; see {args.output}/intake.html")
+        print(f"{counts['prepared']} images are prepared in {args.output}; see {args.output}/intake.html")
     return 1 if args.strict and counts["problems"] else 0
 
 

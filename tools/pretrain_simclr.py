@@ -1,7 +1,7 @@
-"""Pretrain a backbone on films without labels, by solo-learn's SimCLR.
+"""Pretrain a backbone on images without labels, by solo-learn's SimCLR.
 
     python tools/pretrain_simclr.py --config configs/pretraining/simclr_R_50_recommended.yaml \
-        --output output/simclr datasets=[vindr_cxr_train_unlabeled,vindr_cxr_normal_train] batch_size=128
+        --output output/simclr datasets=[vindr_cxr_train_unlabeled,vindr_cxr_negative_train] batch_size=128
 
 KEY=VALUE overrides a setting (optimizer.lr=0.1 goes down a level); configs/pretraining/ lists and explains them. A
 finished run is not repeated, a killed one goes on from its last checkpoint.
@@ -22,7 +22,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--config", required=True, help="a YAML of configs/pretraining/")
     parser.add_argument("--output", default="output/pretraining", help="folder of the run (%(default)s)")
     parser.add_argument("--dry-run", action="store_true", help="write 16 pairs of views as OUTPUT/views.png and stop")
-    parser.add_argument("--allow", metavar="FILE", help="ids of films, one a line, that may stay though held out, too")
+    parser.add_argument("--allow", metavar="FILE", help="ids of images, one a line, that may stay though held out, too")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings that differ from the config")
     return parser.parse_args(argv)
 

@@ -25,7 +25,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--num-machines", type=int, default=1, metavar="N")
     parser.add_argument("--machine-rank", type=int, default=0, metavar="RANK", help="of this machine, from 0")
     parser.add_argument("--dist-url", default="auto", metavar="URL", help="where the processes meet, for N machines")
-    parser.add_argument("--allow", metavar="FILE", help="ids of films, one a line, known to stand on both sides")
+    parser.add_argument("--allow", metavar="FILE", help="ids of images, one a line, known to stand on both sides")
     parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config keys, after all options")
     return parser.parse_args(argv)
 

@@ -1,4 +1,4 @@
-"""Show films of a prepared set: as prepared, each reader's boxes, the fused truth, and predictions, side by side.
+"""Show images of a prepared set: as prepared, each reader's boxes, the fused truth, and predictions, side by side.
 
 python tools/visualize_data.py --dataset phantom_cxr_test --root output/demo/datasets --output output/gallery
 python tools/visualize_data.py --dataset vindr_cxr_test --results RUN/coco_instances_results.json --worst --output DIR
@@ -17,12 +17,14 @@ logger = logging.getLogger(__name__)
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", required=True, metavar="NAME", help="a data-set name, e.g. vindr_cxr_test")
-    parser.add_argument("--output", required=True, metavar="DIR", help="a PNG a film is written here")
+    parser.add_argument("--output", required=True, metavar="DIR", help="a PNG an image is written here")
     parser.add_argument("--root", metavar="DIR", help="folder of prepared sets; default: $DETECTRON2_DATASETS")
     parser.add_argument("--results", metavar="FILE", help="COCO results (JSON), to show predictions")
-    parser.add_argument("--score", type=float, metavar="S", help="lowest score shown; default: 1 false positive a film")
-    parser.add_argument("--films", nargs="+", default=[], metavar="ID", help="these films")
-    parser.add_argument("--number", type=int, default=12, metavar="N", help="that many films otherwise (12)")
+    parser.add_argument(
+        "--score", type=float, metavar="S", help="lowest score shown; default: 1 false positive per image"
+    )
+    parser.add_argument("--images", nargs="+", default=[], metavar="ID", help="these images")
+    parser.add_argument("--number", type=int, default=12, metavar="N", help="that many images otherwise (12)")
     parser.add_argument("--worst", action="store_true", help="those with most missed and false boxes, worst first")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the random choice (0)")
     parser.add_argument("--tile", type=int, default=512, metavar="PX", help="side of a panel (512)")
@@ -37,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
         dataset=args.dataset,
         output=args.output,
         results=args.results,
-        films=args.films,
+        image_names=args.images,
         number=args.number,
         worst=args.worst,
         score=args.score,
@@ -45,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
         root=args.root,
         seed=args.seed,
     )
-    logger.info("Wrote %d films to %s", len(written), args.output)
+    logger.info("Wrote %d images to %s", len(written), args.output)
     return 0
 
 

@@ -26,7 +26,7 @@ _CENSUS = {
     "rescale": "Rescale slope/intercept",
 }
 _THUMB = 160  # pixels
-_MOST_SHOWN = 60  # odd films with a picture; all of them stand in the table
+_MOST_SHOWN = 60  # odd images with a picture; all of them stand in the table
 _LISTED = 200
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; color: #1c2733 }
@@ -34,7 +34,7 @@ h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin-top: 2.2rem }
 table { border-collapse: collapse; margin: .6rem 0 } td, th { padding: .2rem .9rem .2rem 0; text-align: left;
 vertical-align: top; border-bottom: 1px solid #e3e7ec; overflow-wrap: break-word } .n { text-align: right }
 .wide { overflow-x: auto } .census { display: flex; flex-wrap: wrap; gap: 0 2.5rem } .census h3 { font-size: .95rem;
-margin: .8rem 0 0 } .films { display: flex; flex-wrap: wrap; gap: 1rem } figure { margin: 0; width: 160px; font-size:
+margin: .8rem 0 0 } .images { display: flex; flex-wrap: wrap; gap: 1rem } figure { margin: 0; width: 160px; font-size:
 12px } figure img { width: 160px; height: 160px; background: #000 } figure
 .refused { object-fit: contain; outline: 3px solid #d9a59a } .none { width: 160px; height: 2.2rem; background:
 #f3d9d4; display: grid; place-items: center } .bad { color: #a4321f } .quiet { color: #5c6b7a }
@@ -48,7 +48,7 @@ def write(output: Path, description: Mapping, rows: Sequence[Mapping], left_out:
         output: the set's folder, which holds its PNGs.
         description: what dataset.json will say.
         rows: of the manifest.
-        left_out: film -> why it is not among the unlabeled ones.
+        left_out: image -> why it is not among the unlabeled ones.
         more: HTML of further sections.
     """
     sections = [
@@ -57,7 +57,7 @@ def write(output: Path, description: Mapping, rows: Sequence[Mapping], left_out:
         _parts(description),
         _census(rows),
         _pictures(output, rows),
-        _list("Labels without films", "outcome", "missing", rows),
+        _list("Labels without images", "outcome", "missing", rows),
         _left_out(left_out),
         more,
         _all_wrong(rows),
@@ -74,37 +74,37 @@ def shortcut_section(audit: Mapping | None) -> str:
         return ""
     text = (
         "From header fields alone (transfer syntax, polarity, bits, size, spacing, window, rescale), a cross-validated "
-        f"logistic regression tells films with findings from films without with AUROC {audit['auroc']:.2f} (95 % "
-        f"{audit['low']:.2f} to {audit['high']:.2f}; {audit['films']} films, {audit['with_finding']} with findings). "
-        "0.5 is chance; clearly more means that a film-level result on this set may rest on how films were made."
+        f"logistic regression tells images with findings from images without with AUROC {audit['auroc']:.2f} (95 % "
+        f"{audit['low']:.2f} to {audit['high']:.2f}; {audit['images']} images, {audit['with_finding']} with findings). "
+        "0.5 is chance; clearly more means that an image-level result on this set may rest on how images were made."
     )
     return f"<h2>What the header gives away</h2><p>{escape(text)}</p>"
 
 
 def copies_section(output: Path, copies: Sequence[Mapping], homes: Mapping[str, str]) -> str:
-    """Return the section about prepared films that are one film, as it seems (`similarity.find_in_set`).
+    """Return the section about prepared images that are one image, as it seems (`similarity.find_in_set`).
 
     Args:
         output: the set's folder.
         copies: pairs, the most alike first.
-        homes: film -> the lists in which it stands.
+        homes: image -> the lists in which it stands.
     """
     if not copies:
         return ""
     figures = []
     for copy in copies[:_MOST_SHOWN]:
-        for film in (copy["image_id"], copy["other_image_id"]):
-            text = f"{film} ({homes.get(film, 'no list')}); {copy['how']}, {copy['correlation']}"
-            picture = thumbnail(output / "images" / f"{film}.png")
+        for image in (copy["image_id"], copy["other_image_id"]):
+            text = f"{image} ({homes.get(image, 'no list')}); {copy['how']}, {copy['correlation']}"
+            picture = thumbnail(output / "images" / f"{image}.png")
             figures.append(f"<figure>{picture}<figcaption>{escape(text)}</figcaption></figure>")
     shown = f" The first {_MOST_SHOWN}; near_copies.csv lists them all." if len(copies) > _MOST_SHOWN else ""
     text = (
-        "Pairs that are one film, as it seems, side by side: encoded or resized anew, cropped, or mirrored; with the "
+        "Pairs that are one image, as it seems, side by side: encoded or resized anew, cropped, or mirrored; with the "
         "correlation of their fine structure. Where one is learned from, the other is no test: learning from it is "
         f"refused, unless --allow FILE names it.{shown}"
     )
     title = f"Near copies ({len(copies)} pair{'s' if len(copies) > 1 else ''})"
-    return f'<h2>{title}</h2><p>{text}</p><div class="films">{"".join(figures)}</div>'
+    return f'<h2>{title}</h2><p>{text}</p><div class="images">{"".join(figures)}</div>'
 
 
 def _head(description: Mapping, rows: Sequence[Mapping]) -> str:
@@ -129,18 +129,18 @@ def _parts(description: Mapping) -> str:
     for split in ("published", "stratified"):
         for part in ("train", "val", "test"):
             if f"{split}_{part}" in counts:
-                films, normal = counts[f"{split}_{part}"], counts[f"{split}_normal_{part}"]
-                rows.append((f"{split} {part}", films, counts[f"{split}_{part}_boxes"], normal))
+                images, negative = counts[f"{split}_{part}"], counts[f"{split}_negative_{part}"]
+                rows.append((f"{split} {part}", images, counts[f"{split}_{part}_boxes"], negative))
     if "official_test" in counts:
         rows.append(("official test", counts["official_test"], counts["official_test_boxes"], ""))
     name = escape(f"{description['name']}_unlabeled")
-    text = f"<p>Films without annotations (<code>{name}</code>): {counts['unlabeled']}.</p>"
-    header = ("part", "films with findings", "boxes", "films without findings")
+    text = f"<p>Images without annotations (<code>{name}</code>): {counts['unlabeled']}.</p>"
+    header = ("part", "images with findings", "boxes", "images without findings")
     return "<h2>Parts</h2>" + (_table(header, rows) if rows else "") + text
 
 
 def _census(rows: Sequence[Mapping]) -> str:
-    """Count what kinds of films there are, and how sizes and windows are spread."""
+    """Count what kinds of images there are, and how sizes and windows are spread."""
     prepared = [row for row in rows if row["outcome"] == "prepared"]
     blocks = []
     for column, title in _CENSUS.items():
@@ -152,7 +152,7 @@ def _census(rows: Sequence[Mapping]) -> str:
     blocks.append("<div><h3>Window</h3>" + _table((), windows.most_common()) + "</div>")
     sizes = Counter(f"{row['columns']} × {row['rows']}" for row in prepared).most_common(8)
     blocks.append("<div><h3>Commonest width × height</h3>" + _table((), sizes) + "</div>")
-    return '<h2>Kinds of films</h2><div class="census">' + "".join(blocks) + "</div>"
+    return '<h2>Kinds of images</h2><div class="census">' + "".join(blocks) + "</div>"
 
 
 def _pictures(output: Path, rows: Sequence[Mapping]) -> str:
@@ -164,7 +164,9 @@ def _pictures(output: Path, rows: Sequence[Mapping]) -> str:
     figures = [_figure(row, _preview(output, row)) for row in refused[:_MOST_SHOWN]]
     for row in odd[:_MOST_SHOWN]:
         figures.append(_figure(row, thumbnail(output / "images" / f"{row['image_id']}.png")))
-    return f'<h2>Refused and odd films ({len(refused)} and {len(odd)})</h2><div class="films">{"".join(figures)}</div>'
+    return (
+        f'<h2>Refused and odd images ({len(refused)} and {len(odd)})</h2><div class="images">{"".join(figures)}</div>'
+    )
 
 
 def _preview(output: Path, row: Mapping) -> str:
@@ -175,7 +177,7 @@ def _preview(output: Path, row: Mapping) -> str:
 
 
 def thumbnail(path: Path) -> str:
-    """Return an <img> that carries a small copy of a film."""
+    """Return an <img> that carries a small copy of an image."""
     image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
     if image is None:
         return '<div class="none">missing</div>'
@@ -193,18 +195,18 @@ def _figure(row: Mapping, picture: str) -> str:
 
 
 def _list(title: str, column: str, value: str, rows: Sequence[Mapping]) -> str:
-    films = [row["image_id"] for row in rows if row[column] == value]
-    if not films:
+    images = [row["image_id"] for row in rows if row[column] == value]
+    if not images:
         return ""
-    shown = ", ".join(escape(film) for film in films[:_LISTED]) + (" …" if len(films) > _LISTED else "")
-    return f"<h2>{title} ({len(films)})</h2><p class=quiet>{shown}</p>"
+    shown = ", ".join(escape(image) for image in images[:_LISTED]) + (" …" if len(images) > _LISTED else "")
+    return f"<h2>{title} ({len(images)})</h2><p class=quiet>{shown}</p>"
 
 
 def _left_out(left_out: Mapping[str, str]) -> str:
     if not left_out:
         return ""
-    text = f"<h2>Unlabeled films left out ({len(left_out)})</h2><p>They would give films of val or test away.</p>"
-    return text + _table(("film", "why"), list(left_out.items())[:_LISTED])
+    text = f"<h2>Unlabeled images left out ({len(left_out)})</h2><p>They would give images of val or test away.</p>"
+    return text + _table(("image", "why"), list(left_out.items())[:_LISTED])
 
 
 def _all_wrong(rows: Sequence[Mapping]) -> str:

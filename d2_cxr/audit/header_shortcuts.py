@@ -1,8 +1,8 @@
-"""How well header fields alone tell whether a film has a finding.
+"""How well header fields alone tell whether an image has a finding.
 
 A detector can learn the scanner instead of the finding where the two go together: a ward with its own machine, a
 hospital with its own format. This audit asks a logistic regression that sees nothing but the manifest's fields. An
-AUROC well above 0.5 says that film-level results on this set may rest on such a shortcut.
+AUROC well above 0.5 says that image-level results on this set may rest on such a shortcut.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 CATEGORIES = ("transfer_syntax", "photometric", "bits_stored", "signed", "rescale", "spacing_tag", "pixel_spacing")
 NUMBERS = ("rows", "columns")
 _FOLDS = 5
-_FEWEST = 20  # films of either kind: below that an AUROC says nothing
+_FEWEST = 20  # images of either kind: below that an AUROC says nothing
 _RESAMPLES = 1000
 
 
@@ -24,14 +24,14 @@ def metadata_auroc(
     """Return how well the header predicts the label, cross-validated.
 
     Args:
-        rows: of the manifest, one a film.
+        rows: of the manifest, one an image.
         has_finding: the label of each.
-        groups: patient of each film, whose films stay in one fold; None: every film alone.
+        groups: patient of each image, whose images stay in one fold; None: every image alone.
         seed: of the folds and the resamples.
 
     Returns:
-        auroc, low and high (95 % bootstrap interval over films), films, with_finding; None where there are fewer than
-        20 films of either kind, or all headers are alike.
+        auroc, low and high (95 % bootstrap interval over images), images, with_finding; None where there are fewer than
+        20 images of either kind, or all headers are alike.
     """
     labels = np.asarray(has_finding, dtype=bool)
     if min(labels.sum(), (~labels).sum()) < _FEWEST:
@@ -45,13 +45,13 @@ def metadata_auroc(
         "auroc": _auroc(labels, scores),
         "low": low,
         "high": high,
-        "films": len(labels),
+        "images": len(labels),
         "with_finding": int(labels.sum()),
     }
 
 
 def header_features(rows: Sequence[Mapping[str, str]]) -> np.ndarray:
-    """Return (N, F) float64: each kind of field as 0 or 1, sizes, and the window's centre and width, standardised."""
+    """Return (N, F) float64: each kind of field as 0 or 1, sizes, and the window's center and width, standardized."""
     columns = []
     for name in CATEGORIES:
         values = np.array([row[name] for row in rows], dtype=object)

@@ -1,4 +1,4 @@
-"""Charts of the label statistics as SVG text for the page; colours of Okabe and Ito, legible without colour vision."""
+"""Charts of the label statistics as SVG text for the page; colors of Okabe and Ito, legible without color vision."""
 
 from __future__ import annotations
 
@@ -6,50 +6,50 @@ import io
 
 import numpy as np
 
-_BLUE, _ORANGE, _GREEN, _GREY = "#0072B2", "#E69F00", "#009E73", "#999999"
+_BLUE, _ORANGE, _GREEN, _GRAY = "#0072B2", "#E69F00", "#009E73", "#999999"
 
 
 def class_balance(found: dict) -> str:
-    """Draw each class's training films before and after resampling, stochastic and by ceiling (Fig. 3)."""
+    """Draw each class's training images before and after resampling, stochastic and by ceiling (Fig. 3)."""
     entries = sorted(found["classes"].items(), key=lambda item: -item[1]["train_images"])
     axes, places = _horizontal([name for name, _ in entries])
-    series = (("train_images", "original", _GREY), ("expected_exposures", "resampled", _BLUE))
+    series = (("train_images", "original", _GRAY), ("expected_exposures", "resampled", _BLUE))
     for shift, (key, label, color) in enumerate((*series, ("ceil_exposures", "resampled, ceiling", _ORANGE))):
         axes.barh(places + 0.27 * (shift - 1), [entry[key] for _, entry in entries], 0.27, label=label, color=color)
-    axes.set_xlabel("films an epoch")
+    axes.set_xlabel("images an epoch")
     _legend(axes)
     return _svg(axes)
 
 
 def density(audit: dict) -> str:
-    """Draw fused boxes a film in each tenth of the split's order."""
+    """Draw fused boxes an image in each tenth of the split's order."""
     axes = _axes(4)
     tenths = np.arange(1, len(audit["deciles"]) + 1)
     axes.bar(tenths, audit["deciles"], color=_BLUE)
-    axes.set(xlabel="tenth of the films, in the order train, val, test", ylabel="fused boxes a film", xticks=tenths)
+    axes.set(xlabel="tenth of the images, in the order train, val, test", ylabel="fused boxes an image", xticks=tenths)
     return _svg(axes)
 
 
 def partition(found: dict) -> str:
-    """Draw how many training films keep their labels at each unlabeled share (Fig. 2)."""
+    """Draw how many training images keep their labels at each unlabeled share (Fig. 2)."""
     axes, places = _horizontal([f"{share} %" for share in found["fractions"]])
     labeled = [entry["labeled"] for entry in found["fractions"].values()]
     unlabeled = [entry["unlabeled"] for entry in found["fractions"].values()]
-    axes.barh(places, unlabeled, color=_GREY, label="without labels")
+    axes.barh(places, unlabeled, color=_GRAY, label="without labels")
     axes.barh(places, labeled, left=unlabeled, color=_BLUE, label="with labels")
-    axes.set(xlabel="training films", ylabel="unlabeled share")
+    axes.set(xlabel="training images", ylabel="unlabeled share")
     _legend(axes)
     return _svg(axes)
 
 
 def readers(audit: dict) -> str:
-    """Draw which share of the films with findings each reader read, by part."""
+    """Draw which share of the images with findings each reader read, by part."""
     axes, places = _horizontal(list(audit["readers"]))
-    parts = [(part, total) for part, total in audit["films"].items() if total]
+    parts = [(part, total) for part, total in audit["images"].items() if total]
     for shift, ((part, total), color) in enumerate(zip(parts, (_BLUE, _GREEN, _ORANGE), strict=False)):
-        shares = [100 * films[part] / total for films in audit["readers"].values()]
+        shares = [100 * images[part] / total for images in audit["readers"].values()]
         axes.barh(places + 0.27 * (shift - 1), shares, 0.27, label=part, color=color)
-    axes.set(xlabel="per cent of the part's films that the reader read", xlim=(0, 100))
+    axes.set(xlabel="per cent of the part's images that the reader read", xlim=(0, 100))
     _legend(axes)
     return _svg(axes)
 
@@ -60,7 +60,7 @@ def readers_predict(audit: dict) -> str:
     entries = {name: entry["auroc"] for name, entry in entries.items() if entry["auroc"] is not None}
     axes, places = _horizontal(list(entries))
     axes.scatter(list(entries.values()), places, color=_BLUE, zorder=3)
-    axes.axvline(0.5, color=_GREY, linestyle="--", linewidth=1)
+    axes.axvline(0.5, color=_GRAY, linestyle="--", linewidth=1)
     axes.set(xlabel="AUROC of the readers' names alone (0.5 = chance)", xlim=(0.4, 1))
     axes.grid(axis="x", color="#e5e5e5")
     return _svg(axes)

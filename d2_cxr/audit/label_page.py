@@ -23,8 +23,8 @@ summary { cursor: pointer; padding: .3rem 0; }
 @media (max-width: 40rem) { th, td { padding: .2rem .35rem; } th, td:first-child { white-space: normal; } }
 </style></head><body>
 <h1>Label statistics: {{ source }}</h1>
-<p>Layout <b>{{ found.source.flavour }}</b>, {{ split }}.
-From labels alone; no film was opened.</p>
+<p>Layout <b>{{ found.source.flavor }}</b>, {{ split }}.
+From labels alone; no image was opened.</p>
 <p><code>{{ command }}</code></p>
 {% macro grid(table, kind="") %}<div class="wide {{ kind }}"><table>
 {% if table[0] | select | list %}<tr>{% for head in table[0] %}<th>{{ head }}</th>{% endfor %}</tr>{% endif %}
@@ -70,14 +70,14 @@ def _counts(found: dict) -> list[dict]:
     problems = label_text.problems(found, PROBLEMS)
     bad = {"tables": [problems], "kind": "words"} if problems[1] else {"lines": ["Every row was usable."]}
     return [
-        {"title": "Films and boxes", "tables": [label_text.overview(found)]},
+        {"title": "Images and boxes", "tables": [label_text.overview(found)]},
         {"title": "Rows that could not be used as they stand", **bad},
         {
             "title": "Class balance before and after resampling",
             "lines": [
-                "A class on a share f of the training films has the repeat factor max(1, √(0.4 / f)), a film the "
-                "largest of its classes'. Exposures: how many films of an epoch show the class; the ceiling is what "
-                "rounding every film's factor up gives."
+                "A class on a share f of the training images has the repeat factor max(1, √(0.4 / f)), an image the "
+                "largest of its classes'. Exposures: how many images of an epoch show the class; the ceiling is what "
+                "rounding every image's factor up gives."
             ],
             "chart": label_charts.class_balance(found),
             "tables": [label_text.classes(found)],
@@ -102,13 +102,15 @@ def _audits(found: dict, audits: dict) -> list[dict]:
 
 def _position(found: dict, audit: dict) -> dict:
     verdict = (
-        "No: the order of the films tells" if audit["p"] < 0.05 else "Nothing speaks against it: the order hardly tells"
+        "No: the order of the images tells"
+        if audit["p"] < 0.05
+        else "Nothing speaks against it: the order hardly tells"
     )
     return {
         "title": "Is the split random?",
         "lines": [
-            f"{verdict} how many boxes a film has ({found['split']['rule']} split, training minus test films "
-            f"{audit['train_minus_test']:+.2f} fused boxes a film, permutation p = {audit['p']:.4f}). Films in order "
+            f"{verdict} how many boxes an image has ({found['split']['rule']} split, training minus test images "
+            f"{audit['train_minus_test']:+.2f} fused boxes an image, permutation p = {audit['p']:.4f}). Images in order "
             "of first appearance in shuffled rows come sooner the more rows they have: such a split slopes by itself."
         ],
         "audit": "audits.density_by_position",
@@ -123,20 +125,20 @@ def _agreement(found: dict) -> dict:
     return {
         "title": "Agreement of readers: IoU of their boxes",
         "lines": [
-            "Every pair of same-class boxes of two readers on one film; mean ± standard deviation. “Both left” counts "
-            "films on which both readers remain when (film, class) groups with fewer than two boxes are dropped. The "
+            "Every pair of same-class boxes of two readers on one image; mean ± standard deviation. “Both left” counts "
+            "images on which both readers remain when (image, class) groups with fewer than two boxes are dropped. The "
             "two IoU columns are two definitions and are not to be mixed.",
         ],
         "audit": "agreement",
         "tables": [_most_in_common(shown)],
-        "folded": [(f"{len(table[1])} pairs, {subset} films with findings", table) for subset, table in shown],
+        "folded": [(f"{len(table[1])} pairs, {subset} images with findings", table) for subset, table in shown],
     }
 
 
 def _most_in_common(shown: list[tuple[str, label_text.Table]], count: int = 3) -> label_text.Table:
-    """Return the pairs with most films in common, each subset's one below the other's."""
+    """Return the pairs with most images in common, each subset's one below the other's."""
     headers = shown[0][1][0]
-    rows = [[f"{row[0]}, {subset} films", *row[1:]] for subset, table in shown for row in table[1][:count]]
+    rows = [[f"{row[0]}, {subset} images", *row[1:]] for subset, table in shown for row in table[1][:count]]
     return headers, rows
 
 
@@ -144,7 +146,7 @@ def _box_f1(audit: dict) -> dict:
     return {
         "title": "Agreement of readers: box F1",
         "lines": [
-            "Boxes of two readers matched one to one, best IoU first; pooled over every pair on the films both read."
+            "Boxes of two readers matched one to one, best IoU first; pooled over every pair on the images both read."
         ],
         "audit": "audits.box_f1",
         "chart": label_charts.box_f1(audit),
@@ -156,12 +158,12 @@ def _shift(audit: dict) -> dict:
     top = audit["commonest"]
     names = f"{', '.join(top['readers'])}{' together' * (len(top['readers']) > 1)}"
     shares = ", ".join(f"{100 * share:.0f} % of {part}" for part, share in top["share"].items() if share is not None)
-    alone = ", ".join(f"{count} in {part}" for part, count in top["films_without_any_of_them"].items())
+    alone = ", ".join(f"{count} in {part}" for part, count in top["images_without_any_of_them"].items())
     return {
         "title": "Who read which part",
         "lines": [
-            f"{names} read {shares}. Films that none of them read: {alone}. A test film "
-            "read by the training films' readers says how well their hand is imitated."
+            f"{names} read {shares}. Images that none of them read: {alone}. A test image "
+            "read by the training images' readers says how well their hand is imitated."
         ],
         "audit": "audits.reader_shift",
         "chart": label_charts.readers(audit),
@@ -174,10 +176,10 @@ def _predict(audit: dict) -> dict:
     return {
         "title": "How far the readers' names alone predict findings",
         "lines": [
-            f"Scored by the share of positive films that the same readers read in the other {audit['folds'] - 1} of "
-            f"{audit['folds']} folds. {', '.join(top['readers'])} read {top['films']:,} films, {top['with_finding']:,} "
-            f"of them with a finding; the other films with a finding are {top['with_finding_elsewhere']:,}. Who read a "
-            "film must never be an input."
+            f"Scored by the share of positive images that the same readers read in the other {audit['folds'] - 1} of "
+            f"{audit['folds']} folds. {', '.join(top['readers'])} read {top['images']:,} images, {top['with_finding']:,} "
+            f"of them with a finding; the other images with a finding are {top['with_finding_elsewhere']:,}. Who read a "
+            "image must never be an input."
         ],
         "audit": "audits.readers_predict_findings",
         "chart": label_charts.readers_predict(audit),

@@ -53,7 +53,7 @@ def report_labels(
 
 def _as_text(found: dict, audits: dict) -> str:
     tables = [
-        (f"Films and boxes, {label_text.split_name(found)}", label_text.overview(found)),
+        (f"Images and boxes, {label_text.split_name(found)}", label_text.overview(found)),
         ("Rows that could not be used as they stand", label_text.problems(found, PROBLEMS)),
         ("Classes", label_text.classes(found)),
         ("Label fractions", label_text.fractions(found)),
@@ -63,7 +63,7 @@ def _as_text(found: dict, audits: dict) -> str:
         tables.append(("Is the split random?", label_text.position(audits["density_by_position"])))
     if found["agreement"]:
         headers, rows = label_text.agreement(found, "test")
-        tables.append((f"Agreement on the test films, first of {len(rows)} pairs of readers", (headers, rows[:10])))
+        tables.append((f"Agreement on the test images, first of {len(rows)} pairs of readers", (headers, rows[:10])))
     if "box_f1" in audits:
         tables.append(("Agreement by box F1", label_text.box_f1(audits["box_f1"])))
         tables.append(("Who read which part", label_text.readers(audits["reader_shift"])))

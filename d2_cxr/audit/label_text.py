@@ -10,7 +10,9 @@ Table = tuple[Sequence[str], list[list[str]]]  # headers, rows
 def split_name(found: dict) -> str:
     split = found["split"]
     if split["rule"] == "published":
-        return f"published split: {'the films of the paper' if split['is_the_papers'] else 'the rule, on other films'}"
+        return (
+            f"published split: {'the images of the paper' if split['is_the_papers'] else 'the rule, on other images'}"
+        )
     return f"{split['rule']} split, seed {split['seed']}"
 
 
@@ -19,18 +21,18 @@ def overview(found: dict) -> Table:
     share = None if found["source"]["consensus"] else fusion["single_reader_share"]
     single = f"{100 * share:.0f} %" if share is not None else "-, a consensus" * found["source"]["consensus"]
     rows = [
-        ["films in the table", _count(images["total"])],
+        ["images in the table", _count(images["total"])],
         ["with a finding", _count(images["with_finding"])],
-        ["without (every reading says so)", _count(images["normal"])],
+        ["without (every reading says so)", _count(images["negative"])],
         ["train / val / test", " / ".join(_count(images[part]) for part in ("train", "val", "test"))],
         ["boxes read", _count(boxes["read"])],
         ["boxes after fusion", _count(boxes["fused"])],
         ["merged away / dropped", f"{_count(fusion['merged'])} / {_count(fusion['dropped'])}"],
         ["fused boxes of a single reader", single],
-        ["films of an epoch, stochastic / ceiling", _epoch(found["epoch_length"])],
+        ["images of an epoch, stochastic / ceiling", _epoch(found["epoch_length"])],
     ]
     if "patients" in images:
-        rows.insert(3, ["patients (a film without one counts as one)", _count(images["patients"])])
+        rows.insert(3, ["patients (an image without one counts as one)", _count(images["patients"])])
     return ("", ""), rows
 
 
@@ -40,7 +42,7 @@ def problems(found: dict, rules: dict[str, str]) -> Table:
 
 
 def classes(found: dict) -> Table:
-    headers = ("class", "films", "train films", "fused boxes", "repeat factor", "exposures", "exposures, ceiling")
+    headers = ("class", "images", "train images", "fused boxes", "repeat factor", "exposures", "exposures, ceiling")
     rows = [
         [
             name,
@@ -58,19 +60,19 @@ def classes(found: dict) -> Table:
 
 def fractions(found: dict) -> Table:
     rows = [[f"{p} %", _count(n["unlabeled"]), _count(n["labeled"])] for p, n in found["fractions"].items()]
-    return ("unlabeled share", "films without labels", "films with labels"), rows
+    return ("unlabeled share", "images without labels", "images with labels"), rows
 
 
 def density(found: dict) -> Table:
     rows = [
-        [name.replace("_", " ") + " films" * name.startswith("last"), _number(v)]
+        [name.replace("_", " ") + " images" * name.startswith("last"), _number(v)]
         for name, v in found["density"].items()
     ]
-    return ("films", "fused boxes a film"), rows
+    return ("images", "fused boxes an image"), rows
 
 
 def agreement(found: dict, subset: str) -> Table:
-    """Return the pairs of readers on one subset, those with most films in common first."""
+    """Return the pairs of readers on one subset, those with most images in common first."""
     entries = [entry for entry in found["agreement"] if entry["subset"] == subset]
     entries.sort(key=lambda entry: -entry["images_both_read"])
     rows = [
@@ -92,24 +94,24 @@ def position(audit: dict) -> Table:
     span = f"{draws['min']:.2f} to {draws['max']:.2f} in {draws['draws']} draws" if draws else "-"
     raw, again = audit["raw_boxes"], audit["raw_boxes_rows_shuffled"]
     return ("", ""), [
-        ["fused boxes a film, train minus test", f"{audit['train_minus_test']:+.2f}"],
+        ["fused boxes an image, train minus test", f"{audit['train_minus_test']:+.2f}"],
         [f"p, {audit['permutations']} random orders", f"{audit['p']:.4f}"],
-        [f"last {last['films']} training films", _number(last["mean"])],
-        [f"{last['films']} training films at random", span],
-        ["raw boxes a film, train / test", f"{raw['train']:.2f} / {raw['test']:.2f}"],
+        [f"last {last['images']} training images", _number(last["mean"])],
+        [f"{last['images']} training images at random", span],
+        ["raw boxes an image, train / test", f"{raw['train']:.2f} / {raw['test']:.2f}"],
         ["the same by first appearance in shuffled rows", f"{again['train']:.2f} / {again['test']:.2f}"],
     ]
 
 
 def readers(audit: dict) -> Table:
     rows = [[reader, *(_count(n) for n in parts.values())] for reader, parts in audit["readers"].items()]
-    return ("reader", *(f"{part} films" for part in audit["films"])), rows
+    return ("reader", *(f"{part} images" for part in audit["images"])), rows
 
 
 def readers_predict(audit: dict) -> Table:
     entries = {"any finding": audit["any_finding"], **audit["classes"]}
     rows = [[name, _count(entry["positive"]), _number(entry["auroc"], 3)] for name, entry in entries.items()]
-    return ("what", "films with it", "AUROC"), rows
+    return ("what", "images with it", "AUROC"), rows
 
 
 def box_f1(audit: dict) -> Table:

@@ -1,16 +1,16 @@
-"""Near copies: films that are one film, encoded or resized anew, cropped or mirrored, found in two steps.
+"""Near copies: images that are one image, encoded or resized anew, cropped or mirrored, found in two steps.
 
 1. Candidates, by a perceptual hash: the lowest 8 x 8 cosine frequencies of a small copy, their mean left out (Zauner,
    *Implementation and Benchmarking of Perceptual Image Hash Functions*, 2010, section 3.2.1). They are kept as numbers
-   and not cut to bits, so that all pairs are one matrix product. Each film is held against every other's crops (none,
+   and not cut to bits, so that all pairs are one matrix product. Each image is held against every other's crops (none,
    5 or 10 % on each side) and their mirror images.
 2. Pixels: the crop is refined to an affine map (Evangelidis and Psarakis, *Parametric Image Alignment Using Enhanced
-   Correlation Coefficient Maximization*, 2008), and what is finer than a 24th of the film's side is compared: all
+   Correlation Coefficient Maximization*, 2008), and what is finer than a 24th of the image's side is compared: all
    chests have lungs and a heart in the same places, but no two have the same ribs and vessels.
 
-`near_copies.csv` of a prepared set says what was found: preparation leaves such copies of val or test films out of the
-unlabeled films, and learning from a film with a copy among those held out is refused (leakage.py). How far copies and
-other films lie apart was measured by tools/benchmarks/near_copies.py (docs/decisions/035-near-copies.md).
+`near_copies.csv` of a prepared set says what was found: preparation leaves such copies of val or test images out of the
+unlabeled images, and learning from an image with a copy among those held out is refused (leakage.py). How far copies and
+other images lie apart was measured by tools/benchmarks/near_copies.py (docs/decisions/035-near-copies.md).
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ from d2_cxr import artifacts
 
 FILE = "near_copies.csv"  # in a prepared set
 COLUMNS = ("image_id", "other_image_id", "how", "correlation")
-CANDIDATE = 0.97  # cosine of two films' frequencies; of crops up to 10 % a side, one in fifty lies below
-SAME_FILM = 0.80  # correlation of fine structure; from here on two films are one
-MOST_CROPPED = 40_000  # films; of larger sets only whole films are compared, since the time goes with the square
+CANDIDATE = 0.97  # cosine of two images' frequencies; of crops up to 10 % a side, one in fifty lies below
+SAME_IMAGE = 0.80  # correlation of fine structure; from here on two images are one
+MOST_CROPPED = 40_000  # images; of larger sets only whole images are compared, since the time goes with the square
 
 _SIDE = 32  # pixels of the copy that is hashed for the manifest
 _SMALL, _FINE = 64, 96  # pixels of the copies whose frequencies, and whose structure, are compared
 _FINE_SIGMA = 2.0  # pixels of 96: structure is what this blur takes away
 _KEPT = 8  # lowest frequencies of each axis
 _CUTS = (0.0, 0.05, 0.10)  # shares of a side; between two steps the frequencies still agree
-_BLOCK = 2048  # films compared at once with all others
+_BLOCK = 2048  # images compared at once with all others
 _STOP = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 50, 1e-4)
 
 
 @dataclass(frozen=True)
 class NearCopy:
-    """Two films that are one; where one is a crop it is `second`.
+    """Two images that are one; where one is a crop it is `second`.
 
     Attributes:
         first, second: indices.
@@ -59,7 +59,7 @@ class NearCopy:
 
 
 def find_in_set(folder: Path, rows: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
-    """Return the near copies among a set's prepared films, the most alike first.
+    """Return the near copies among a set's prepared images, the most alike first.
 
     Args:
         folder: of the set; its PNGs are read.
@@ -72,9 +72,9 @@ def find_in_set(folder: Path, rows: Sequence[Mapping[str, str]]) -> list[dict[st
     small = read_small([folder / "images" / f"{row['image_id']}.png" for row in prepared])
     found = []
     for copy in near_copies(small):
-        film, other = prepared[copy.first], prepared[copy.second]
-        how = "the same pixels" if film["image_sha256"] == other["image_sha256"] else copy.how
-        found.append((film["image_id"], other["image_id"], how, f"{copy.correlation:.3f}"))
+        image, other = prepared[copy.first], prepared[copy.second]
+        how = "the same pixels" if image["image_sha256"] == other["image_sha256"] else copy.how
+        found.append((image["image_id"], other["image_id"], how, f"{copy.correlation:.3f}"))
     return [dict(zip(COLUMNS, values, strict=True)) for values in found]
 
 
@@ -90,16 +90,16 @@ def perceptual_hash(image: np.ndarray) -> str:
         image: (H, W) uint8.
 
     A bit says whether one of the lowest 8 x 8 cosine frequencies exceeds their median. Resizing and encoding again
-    change a few bits, another film about half of them.
+    change a few bits, another image about half of them.
     """
     small = cv2.resize(image, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA).astype(np.float32)
     values = cv2.dct(small)[:_KEPT, :_KEPT].ravel()
-    bits = values > np.median(values[1:])  # the mean grey is no feature
+    bits = values > np.median(values[1:])  # the mean gray is no feature
     return np.packbits(bits).tobytes().hex()
 
 
 def read_small(paths: Sequence[Path]) -> np.ndarray:
-    """Return small copies of films, uint8 (N, 96, 96), for `near_copies`; a file that is no picture is black."""
+    """Return small copies of images, uint8 (N, 96, 96), for `near_copies`; a file that is no picture is black."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # OpenCV lets other threads run
         small = list(pool.map(_read_small, paths))
     return np.stack(small) if small else np.empty((0, _FINE, _FINE), np.uint8)
@@ -110,40 +110,40 @@ def small_copy(image: np.ndarray) -> np.ndarray:
     return cv2.resize(image, (_FINE, _FINE), interpolation=cv2.INTER_AREA)
 
 
-def near_copies(films: np.ndarray) -> list[NearCopy]:
-    """Return pairs of films that are one film, the most alike first.
+def near_copies(images: np.ndarray) -> list[NearCopy]:
+    """Return pairs of images that are one image, the most alike first.
 
     Args:
-        films: uint8 (N, 96, 96), from `read_small`.
+        images: uint8 (N, 96, 96), from `read_small`.
     """
-    if len(films) < 2:
+    if len(images) < 2:
         return []
-    cuts = list(itertools.product(_CUTS, repeat=4)) if len(films) <= MOST_CROPPED else [(0.0,) * 4]
-    candidates = _candidates(films, cuts)
+    cuts = list(itertools.product(_CUTS, repeat=4)) if len(images) <= MOST_CROPPED else [(0.0,) * 4]
+    candidates = _candidates(images, cuts)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        likeness = pool.map(lambda way: compare(films[way[0]], films[way[1]], cuts[way[2]], way[3]), candidates)
+        likeness = pool.map(lambda way: compare(images[way[0]], images[way[1]], cuts[way[2]], way[3]), candidates)
     found: dict[tuple[int, int], NearCopy] = {}
     for (first, second, cut, mirrored), alike in zip(candidates, likeness, strict=True):
         pair = (min(first, second), max(first, second))
-        if alike >= SAME_FILM and (pair not in found or alike > found[pair].correlation):
+        if alike >= SAME_IMAGE and (pair not in found or alike > found[pair].correlation):
             found[pair] = NearCopy(first, second, _how(any(cuts[cut]), mirrored), round(alike, 3))
     return sorted(found.values(), key=lambda copy: (-copy.correlation, copy.first, copy.second))
 
 
 def compare(
-    film: np.ndarray, other: np.ndarray, cut: Sequence[float] = (0.0, 0.0, 0.0, 0.0), mirrored: bool = False
+    image: np.ndarray, other: np.ndarray, cut: Sequence[float] = (0.0, 0.0, 0.0, 0.0), mirrored: bool = False
 ) -> float:
-    """Return the correlation, in [-1, 1], of the fine structure of two films after `other` was laid onto `film`.
+    """Return the correlation, in [-1, 1], of the fine structure of two images after `other` was laid onto `image`.
 
     Args:
-        film, other: uint8 (96, 96).
-        cut: what `other` lacks of `film` at the left, right, top, bottom, in shares of a side, from which to start.
+        image, other: uint8 (96, 96).
+        cut: what `other` lacks of `image` at the left, right, top, bottom, in shares of a side, from which to start.
         mirrored: whether `other` is mirrored first.
 
     Returns:
         0 where no map was found.
     """
-    whole, part = film.astype(np.float32), other.astype(np.float32)
+    whole, part = image.astype(np.float32), other.astype(np.float32)
     if mirrored:
         part = np.ascontiguousarray(part[:, ::-1])
     try:
@@ -158,15 +158,15 @@ def compare(
     return _correlation(_structure(laid)[inside], _structure(part)[inside])
 
 
-def _candidates(films: np.ndarray, cuts: Sequence[Sequence[float]]) -> list[tuple[int, int, int, bool]]:
-    """Return (film, other, index of the cut, mirrored), the most alike cut of each pair of different films."""
-    small = [cv2.resize(film, (_SMALL, _SMALL), interpolation=cv2.INTER_AREA) for film in films]
-    plain = np.stack([_frequencies(film) for film in small])
+def _candidates(images: np.ndarray, cuts: Sequence[Sequence[float]]) -> list[tuple[int, int, int, bool]]:
+    """Return (image, other, index of the cut, mirrored), the most alike cut of each pair of different images."""
+    small = [cv2.resize(image, (_SMALL, _SMALL), interpolation=cv2.INTER_AREA) for image in images]
+    plain = np.stack([_frequencies(image) for image in small])
     odd = np.tile(np.arange(_KEPT) % 2, _KEPT)[1:].astype(bool)
     flipped = np.where(odd, -plain, plain)  # mirroring an image turns the sign of its odd horizontal frequencies
     best: dict[tuple[int, int, bool], tuple[float, int]] = {}
     for number, cut in enumerate(cuts):
-        cropped = np.stack([_frequencies(_crop(film, cut)) for film in small]) if any(cut) else plain
+        cropped = np.stack([_frequencies(_crop(image, cut)) for image in small]) if any(cut) else plain
         for mirrored, others in ((False, plain), (True, flipped)):
             for first, second, alike in _alike(cropped, others):
                 if first != second and alike > best.get((first, second, mirrored), (0.0, 0))[0]:
@@ -174,10 +174,10 @@ def _candidates(films: np.ndarray, cuts: Sequence[Sequence[float]]) -> list[tupl
     return [(first, second, number, mirrored) for (first, second, mirrored), (_, number) in sorted(best.items())]
 
 
-def _alike(films: np.ndarray, others: np.ndarray) -> list[tuple[int, int, float]]:
+def _alike(images: np.ndarray, others: np.ndarray) -> list[tuple[int, int, float]]:
     found = []
-    for start in range(0, len(films), _BLOCK):
-        alike = films[start : start + _BLOCK] @ others.T
+    for start in range(0, len(images), _BLOCK):
+        alike = images[start : start + _BLOCK] @ others.T
         first, second = np.nonzero(alike >= CANDIDATE)
         found += zip((first + start).tolist(), second.tolist(), alike[first, second].tolist(), strict=True)
     return found
@@ -196,7 +196,7 @@ def _crop(small: np.ndarray, cut: Sequence[float]) -> np.ndarray:
 
 
 def _placement(cut: Sequence[float], side: int) -> np.ndarray:
-    """Return the map (2, 3) from pixels of a crop, resized to `side`, to pixels of the film that it was cut from."""
+    """Return the map (2, 3) from pixels of a crop, resized to `side`, to pixels of the image that it was cut from."""
     left, right, top, bottom = cut
     x, y = 1 - left - right, 1 - top - bottom
     return np.array([[x, 0, left * side + x / 2 - 0.5], [0, y, top * side + y / 2 - 0.5]], np.float32)

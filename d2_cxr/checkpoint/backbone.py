@@ -1,13 +1,13 @@
 """Weights to start pretraining from: torchvision's ImageNet networks, or any file that holds a ResNet.
 
-On chest films, ImageNet first and self-supervision second was found best (arXiv 2211.12931).
+On chest images, ImageNet first and self-supervision second was found best (arXiv 2211.12931).
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from d2_cxr.checkpoint.convert import ConversionRefused, convert_state, state_dict_of
+from d2_cxr.checkpoint.convert import ConversionError, convert_state, state_dict_of
 from d2_cxr.checkpoint.loading import load_weights_file
 from d2_cxr.checkpoint.resnet_names import BOTTOM_UP, below, detectron2_to_torchvision
 
@@ -20,7 +20,7 @@ def read_backbone(path: str | Path, architecture: str, trust: bool = False) -> t
         architecture: what it must be, e.g. "resnet50".
 
     Raises:
-        ConversionRefused: the backbone is incomplete, or of another architecture.
+        ConversionError: the backbone is incomplete, or of another architecture.
     """
     content = load_weights_file(path, trust)
     state = state_dict_of(content, Path(path))
@@ -30,9 +30,9 @@ def read_backbone(path: str | Path, architecture: str, trust: bool = False) -> t
     try:
         found = convert_state(state)
     except ValueError as error:
-        raise ConversionRefused(f"{path}: {error}") from error
+        raise ConversionError(f"{path}: {error}") from error
     if found.architecture != architecture:
-        raise ConversionRefused(f"{path} holds a {found.architecture}, but the backbone is to be a {architecture}")
+        raise ConversionError(f"{path} holds a {found.architecture}, but the backbone is to be a {architecture}")
     card = content.get("card") or content.get("d2_cxr") or {}
     return f"{card.get('method') or 'weights'} ({Path(path).name})", found.backbone
 
@@ -41,7 +41,7 @@ def imagenet_backbone(architecture: str) -> tuple[str, dict]:
     """Return torchvision's description and weights (its version 1 recipe), downloaded once by torchvision.
 
     Raises:
-        ConversionRefused: they can not be downloaded; says what to do without a network.
+        ConversionError: they can not be downloaded; says what to do without a network.
     """
     import torchvision
 
@@ -49,7 +49,7 @@ def imagenet_backbone(architecture: str) -> tuple[str, dict]:
     try:
         state = weights.get_state_dict(progress=False, check_hash=True)
     except OSError as error:
-        raise ConversionRefused(
+        raise ConversionError(
             f"torchvision can not download its ImageNet weights for {architecture} ({error}); "
             "fetch the file on another machine and give init_from=FILE"
         ) from error

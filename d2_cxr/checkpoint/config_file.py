@@ -30,7 +30,7 @@ _DETECTOR = {
     },
     "INPUT": {"MIN_SIZE_TRAIN": [512], "MAX_SIZE_TRAIN": 512, "MIN_SIZE_TEST": 512, "MAX_SIZE_TEST": 512},
     "DATASETS": {"TRAIN": ["vindr_cxr_train"], "TEST": ["vindr_cxr_test"]},
-    "SOLVER": {  # 15 epochs of the resampled training set: the sum of its repeat factors is 4658 films
+    "SOLVER": {  # 15 epochs of the resampled training set: the sum of its repeat factors is 4658 images
         "IMS_PER_BATCH": 8,
         "BASE_LR": 0.001,
         "WEIGHT_DECAY": 0.0001,

@@ -20,7 +20,7 @@ from d2_cxr.checkpoint.loading import load_weights_file
 from d2_cxr.checkpoint.resnet_names import BOTTOM_UP, torchvision_to_detectron2
 from d2_cxr.checkpoint.weights_card import WeightsCard, project_commit
 
-__all__ = ["ConversionRefused", "convert_file", "convert_state", "state_dict_of", "torchvision_to_detectron2"]
+__all__ = ["ConversionError", "convert_file", "convert_state", "state_dict_of", "torchvision_to_detectron2"]
 logger = logging.getLogger(__name__)
 
 _PREFIX_FORMATS = {  # prefix of the backbone -> who writes it so
@@ -31,7 +31,7 @@ _PREFIX_FORMATS = {  # prefix of the backbone -> who writes it so
 _COUNTER = "num_batches_tracked"
 
 
-class ConversionRefused(ValueError):
+class ConversionError(ValueError):
     """Weights that can not be converted completely; says which tensor and what is wrong."""
 
 
@@ -68,13 +68,13 @@ def convert_file(
         trust: also read pickles that hold more than tensors and plain values.
 
     Raises:
-        ConversionRefused: the backbone is not complete, or its features differ after conversion.
+        ConversionError: the backbone is not complete, or its features differ after conversion.
     """
     from d2_cxr.checkpoint import verify as verification
 
     source, output = Path(source), Path(output)
     if output.suffix != ".pth":
-        raise ConversionRefused(f"{output} must end in .pth: Detectron2 goes by the ending")
+        raise ConversionError(f"{output} must end in .pth: Detectron2 goes by the ending")
     content = load_weights_file(source, trust)
     conversion = _named(source, convert_state, state_dict_of(content, source), prefix)
     card = _card(content, conversion, source, pixel_mean, pixel_std)
@@ -91,7 +91,7 @@ def convert_state(state: Mapping[str, object], prefix: str | None = None) -> Con
     """Take the ResNet out of a state dict, complete, with every shape checked.
 
     Raises:
-        ConversionRefused: names the tensor that is missing, unknown, has another shape or is not finite.
+        ConversionError: names the tensor that is missing, unknown, has another shape or is not finite.
     """
     prefix = _prefix(state, prefix)
     inside = resnet_names.below(state, prefix)
@@ -110,18 +110,18 @@ def _prefix(state: Mapping[str, object], asked: str | None) -> str:
     found = resnet_names.find_prefixes(state)
     if asked is not None:
         if asked not in found:
-            raise ConversionRefused(f"no ResNet lies below the prefix {asked!r}; prefixes found: {found}")
+            raise ConversionError(f"no ResNet lies below the prefix {asked!r}; prefixes found: {found}")
         return asked
     if any(name.startswith(BOTTOM_UP) for name in state):
-        raise ConversionRefused("the file is in Detectron2's names already; use it as MODEL.WEIGHTS as it is")
+        raise ConversionError("the file is in Detectron2's names already; use it as MODEL.WEIGHTS as it is")
     # A momentum encoder is an average of the backbone that was trained, never the one that is meant.
     online = [prefix for prefix in found if not prefix.split(".")[0].startswith("momentum")]
     if len(online) != 1:
         if not online:
-            raise ConversionRefused("the file holds no ResNet (no names with layer1 ... layer4)")
-        raise ConversionRefused(f"several backbones lie in the file, below {online}; say which with --prefix")
+            raise ConversionError("the file holds no ResNet (no names with layer1 ... layer4)")
+        raise ConversionError(f"several backbones lie in the file, below {online}; say which with --prefix")
     if online[0] not in _PREFIX_FORMATS:
-        raise ConversionRefused(f"the backbone lies below the unknown prefix {online[0]!r}; confirm it with --prefix")
+        raise ConversionError(f"the backbone lies below the unknown prefix {online[0]!r}; confirm it with --prefix")
     return online[0]
 
 
@@ -139,12 +139,12 @@ def _add_counters(inside: dict, expected: Mapping[str, tuple]) -> list[str]:
 def _check_names(inside: Mapping, expected: Mapping, prefix: str, architecture: str) -> None:
     missing = sorted(expected.keys() - inside.keys())
     if missing:
-        raise ConversionRefused(
+        raise ConversionError(
             f"{len(missing)} of {len(expected)} tensors of {architecture} are missing, first: {prefix}{missing[0]}"
         )
     unknown = sorted(inside.keys() - expected.keys())
     if unknown:
-        raise ConversionRefused(
+        raise ConversionError(
             f"{len(unknown)} names below {prefix!r} are no part of {architecture}, first: {prefix}{unknown[0]}"
         )
 
@@ -155,14 +155,14 @@ def _tensor(name: str, value, shape: tuple[int, ...], notes: list[str]):
     if not isinstance(value, torch.Tensor):
         value = torch.as_tensor(value)
     if tuple(value.shape) != shape:
-        raise ConversionRefused(f"{name} has shape {tuple(value.shape)}, expected {shape}")
+        raise ConversionError(f"{name} has shape {tuple(value.shape)}, expected {shape}")
     if name.endswith(_COUNTER):
         return value.to(torch.int64)
     if value.dtype != torch.float32:
         notes.append(f"{value.dtype} widened to float32")
     value = value.detach().to(torch.float32).contiguous()
     if not torch.isfinite(value).all():
-        raise ConversionRefused(f"{name} holds NaN or infinite values: its training broke down")
+        raise ConversionError(f"{name} holds NaN or infinite values: its training broke down")
     return value
 
 
@@ -175,7 +175,7 @@ def state_dict_of(content: dict, source: Path) -> dict:
             return content[key]
     if any(isinstance(value, torch.Tensor) for value in content.values()):
         return content
-    raise ConversionRefused(f"{source} holds no tensors under state_dict, model or at its top: {sorted(content)[:5]}")
+    raise ConversionError(f"{source} holds no tensors under state_dict, model or at its top: {sorted(content)[:5]}")
 
 
 def _named(source: Path, function, *arguments):
@@ -183,19 +183,17 @@ def _named(source: Path, function, *arguments):
     try:
         return function(*arguments)
     except ValueError as error:
-        raise ConversionRefused(f"{source}: {error}") from error
+        raise ConversionError(f"{source}: {error}") from error
 
 
 def _card(content: dict, conversion: Conversion, source: Path, pixel_mean, pixel_std) -> WeightsCard:
-    stated = {key: value for key, value in (content.get("d2_cxr") or {}).items() if key != "films"}
+    stated = {key: value for key, value in (content.get("d2_cxr") or {}).items() if key != "images"}
     card = WeightsCard.from_dict(stated)
     if card.architecture not in (None, conversion.architecture):
-        raise ConversionRefused(
-            f"{source}: its card says {card.architecture}, its tensors are {conversion.architecture}"
-        )
+        raise ConversionError(f"{source}: its card says {card.architecture}, its tensors are {conversion.architecture}")
     for key, given in (("pixel_mean", pixel_mean), ("pixel_std", pixel_std)):
         if given is not None and len(given) != 3:
-            raise ConversionRefused(f"{key} needs three numbers (RGB, 0-255), got {given}")
+            raise ConversionError(f"{key} needs three numbers (RGB, 0-255), got {given}")
         if given is not None:
             setattr(card, key, [float(value) for value in given])
     card.architecture = conversion.architecture
@@ -220,7 +218,7 @@ def _detector_weights(path: str | Path, conversion: Conversion, trust: bool) -> 
     ours = {name: shape for name, shape in ours.items() if _COUNTER not in name}
     if theirs != ours:
         differing = sorted(name for name in theirs.keys() | ours.keys() if theirs.get(name) != ours.get(name))
-        raise ConversionRefused(
+        raise ConversionError(
             f"{path}: its backbone is no {conversion.architecture}: "
             f"{len(differing)} tensors differ, first: {differing[0]}"
         )
@@ -235,8 +233,8 @@ def _write(output: Path, model: dict, card: WeightsCard, content: dict, conversi
     if detector:
         record |= {"detector_sha256": artifacts.sha256_file(detector), "origins": origins}
     stored = {"model": model, "card": card.to_dict(), "conversion": record}
-    films = (content.get("d2_cxr") or {}).get("films")
-    stored["films"] = films if films is not None else torch.zeros((0, 16), dtype=torch.uint8)
+    images = (content.get("d2_cxr") or {}).get("images")
+    stored["images"] = images if images is not None else torch.zeros((0, 16), dtype=torch.uint8)
     artifacts.write_with(output, lambda temporary: torch.save(stored, temporary))
     write_config(output.with_suffix(".yaml"), detector_config(card, weights=str(output)), card)
 

@@ -16,7 +16,7 @@ _ZIP = b"PK\x03\x04"  # how files of torch.save begin since PyTorch 1.6
 _TRUST = "if you made it yourself, load it with --trust"
 
 
-class WeightsRefused(ValueError):
+class WeightsError(ValueError):
     """A weights file that cannot be read safely, or not at all; says why and what to do."""
 
 
@@ -33,16 +33,16 @@ def load_weights_file(path: str | Path, trust: bool = False) -> dict:
 
     Raises:
         FileNotFoundError: there is no such file.
-        WeightsRefused: the file is cut short, is no weights file, or its pickle holds more than plain values.
+        WeightsError: the file is cut short, is no weights file, or its pickle holds more than plain values.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"weights file {path} does not exist")
     if path.stat().st_size == 0:
-        raise WeightsRefused(f"{path} is empty")
+        raise WeightsError(f"{path} is empty")
     content = _read_pkl(path, trust) if path.suffix == ".pkl" else _read_torch(path, trust)
     if not isinstance(content, dict):
-        raise WeightsRefused(f"{path} holds a {type(content).__name__}, not a dict of tensors")
+        raise WeightsError(f"{path} holds a {type(content).__name__}, not a dict of tensors")
     return content
 
 
@@ -72,9 +72,9 @@ def _read_torch(path: Path, trust: bool):
     try:
         return torch.load(path, map_location="cpu", weights_only=not trust, mmap=mapped)
     except pickle.UnpicklingError as error:
-        raise WeightsRefused(f"{path} {_reason(error)}; {_TRUST}") from error
+        raise WeightsError(f"{path} {_reason(error)}; {_TRUST}") from error
     except (RuntimeError, EOFError, KeyError, ValueError, OSError) as error:
-        raise WeightsRefused(f"{path} is no readable weights file ({_first_line(error)}); was it cut short?") from error
+        raise WeightsError(f"{path} is no readable weights file ({_first_line(error)}); was it cut short?") from error
 
 
 def _reason(error: Exception) -> str:
@@ -108,7 +108,7 @@ class _NumpyUnpickler(pickle.Unpickler):
             ("_codecs", "encode"): _latin1,
         }
         if (module, name) not in allowed:
-            raise WeightsRefused(f"asks for {module}.{name}, not only numpy arrays and plain values")
+            raise WeightsError(f"asks for {module}.{name}, not only numpy arrays and plain values")
         return allowed[module, name]
 
 
@@ -127,7 +127,7 @@ def _numpy_rebuilders() -> dict:
 def _latin1(text: str, encoding: str = "latin1") -> bytes:
     """Stand in for `_codecs.encode`, which protocol 2 uses for the bytes of an array, and which may load modules."""
     if encoding not in ("latin1", "latin-1"):
-        raise WeightsRefused(f"asks for the codec {encoding!r}; only latin1 occurs in numpy arrays")
+        raise WeightsError(f"asks for the codec {encoding!r}; only latin1 occurs in numpy arrays")
     return text.encode("latin1")
 
 
@@ -136,7 +136,7 @@ def _read_pkl(path: Path, trust: bool):
     loader = pickle.Unpickler if trust else _NumpyUnpickler
     try:
         return loader(io.BytesIO(content), encoding="latin1").load()  # zoo files were pickled by Python 2
-    except WeightsRefused as error:
-        raise WeightsRefused(f"{path} holds a pickle that {error}; {_TRUST}") from None
+    except WeightsError as error:
+        raise WeightsError(f"{path} holds a pickle that {error}; {_TRUST}") from None
     except Exception as error:  # a broken pickle can raise nearly anything
-        raise WeightsRefused(f"{path} is no readable pickle ({_first_line(error)}); was it cut short?") from error
+        raise WeightsError(f"{path} is no readable pickle ({_first_line(error)}); was it cut short?") from error

@@ -44,11 +44,11 @@ class WeightsCard:
     source_sha256: str | None = None
     source_format: str | None = None
     data_names: list[str] | None = None
-    num_films: int | None = None
+    num_images: int | None = None
     data_fingerprints: dict[str, str] | None = None  # data-set name -> images_fingerprint of its dataset.json
     preprocess: dict | None = None  # as in dataset.json: size, resize, equalize, window
     parity: dict[str, float] | None = None
-    licence: str | None = None
+    license: str | None = None
     citation: str | None = None
     project_version: str | None = None
     project_commit: str | None = None
@@ -106,13 +106,13 @@ def read_card(path: str | Path) -> WeightsCard | None:
     """Return the card inside a weights file or a pretraining checkpoint, None when it carries none.
 
     Raises:
-        FileNotFoundError, WeightsRefused: see `load_weights_file`.
+        FileNotFoundError, WeightsError: see `load_weights_file`.
     """
     content = load_weights_file(path)
     values = content.get("card") or content.get("d2_cxr")
     if values is None:
         return None
-    return WeightsCard.from_dict({key: value for key, value in values.items() if key != "films"})
+    return WeightsCard.from_dict({key: value for key, value in values.items() if key != "images"})
 
 
 def project_commit() -> str | None:
@@ -133,7 +133,7 @@ def _floats(values) -> list[float] | None:
 
 def _same(given, demanded) -> bool:
     if isinstance(demanded, list) and isinstance(given, list):
-        # 0.01 of 255 grey levels: rounding in a YAML, never another convention
+        # 0.01 of 255 gray levels: rounding in a YAML, never another convention
         return len(given) == len(demanded) and all(abs(a - b) <= 0.01 for a, b in zip(given, demanded, strict=True))
     return given == demanded
 

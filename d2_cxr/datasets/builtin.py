@@ -1,8 +1,8 @@
-"""The names of prepared sets in Detectron2's catalogue.
+"""The names of prepared sets in Detectron2's catalog.
 
-`register_all(root)` is called once Detectron2's catalogue is imported, with `$DETECTRON2_DATASETS`; it opens no file.
+`register_all(root)` is called once Detectron2's catalog is imported, with `$DETECTRON2_DATASETS`; it opens no file.
 `register_prepared(name, root)` adds an own set, before or after that. What a name means is decided when it is loaded:
-which JSON, which of its films, with or without annotations. A set that is not there is refused then, by name.
+which JSON, which of its images, with or without annotations. A set that is not there is refused then, by name.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def _register(set_name: str) -> None:
                 catalog.remove(name)
         DatasetCatalog.register(name, _Loader(name))
         metadata, named = MetadataCatalog.get(name), named_sets.parse_name(name)
-        # Detectron2's own scripts evaluate "coco" names against all of json_file; of a share, or of films whose boxes
+        # Detectron2's own scripts evaluate "coco" names against all of json_file; of a share, or of images whose boxes
         # must not be seen, that would be wrong, and "cxr" makes them say that they can not.
         whole = named.kind == "boxes" and named.percent_labeled is None
         metadata.set(
@@ -80,6 +80,8 @@ class _Loader:
     def __call__(self) -> list[dict]:
         from d2_cxr.datasets import leakage, loading
 
-        if named_sets.parse_name(self.name).kind == "unlabeled":  # learned from: no film may give a held-out film away
+        if (
+            named_sets.parse_name(self.name).kind == "unlabeled"
+        ):  # learned from: no image may give a held-out image away
             leakage.refuse_leaks([self.name])
         return loading.load(self.name)

@@ -1,4 +1,4 @@
-"""Prepared films as pixels: from images.npy, all in one memory-mapped array, for loaders that cannot wait for PNGs."""
+"""Prepared images as pixels: from images.npy, all in one memory-mapped array, for loaders that cannot wait for PNGs."""
 
 from __future__ import annotations
 
@@ -17,36 +17,36 @@ ARRAY, INDEX = "images.npy", "images.csv"
 
 
 def write(folder: Path) -> None:
-    """Write images.npy, (N, size, size) uint8, and images.csv, the film of each row; do nothing where they are.
+    """Write images.npy, (N, size, size) uint8, and images.csv, the image of each row; do nothing where they are.
 
     Raises:
-        FileNotFoundError: a film of the manifest has no PNG.
+        FileNotFoundError: an image of the manifest has no PNG.
     """
     if (folder / ARRAY).is_file() and (folder / INDEX).is_file():
         return
     for leftover in folder.glob(".unfinished-*"):
         leftover.unlink()
     rows = manifest.read(folder / "manifest.csv")
-    films = sorted(row["image_id"] for row in rows if row["outcome"] == "prepared")
+    images = sorted(row["image_id"] for row in rows if row["outcome"] == "prepared")
     size = artifacts.read_json(folder / "dataset.json")["preprocess"]["size"]
-    artifacts.write_with(folder / ARRAY, lambda path: _fill(path, folder, films, size))
-    artifacts.write_csv(folder / INDEX, [{"image_id": film} for film in films], ["image_id"])
+    artifacts.write_with(folder / ARRAY, lambda path: _fill(path, folder, images, size))
+    artifacts.write_csv(folder / INDEX, [{"image_id": image} for image in images], ["image_id"])
 
 
 def read(file_name: str | Path) -> np.ndarray:
-    """Return a prepared film (H, W) uint8, not to be written to: its row of the set's memory-mapped array where there
+    """Return a prepared image (H, W) uint8, not to be written to: its row of the set's memory-mapped array where there
     is one, else its PNG.
 
     Args:
-        file_name: .../SET/images/FILM.png, whether that file is there or not.
+        file_name: .../SET/images/IMAGE.png, whether that file is there or not.
 
     Raises:
         FileNotFoundError: it is in neither.
     """
-    root, film = os.path.dirname(os.path.dirname(file_name)), Path(file_name).stem
+    root, image = os.path.dirname(os.path.dirname(file_name)), Path(file_name).stem
     array, rows = open_array(root)
-    if film in rows:
-        return np.asarray(array[rows[film]])  # no copy: that takes longer than the cut that a view makes of it
+    if image in rows:
+        return np.asarray(array[rows[image]])  # no copy: that takes longer than the cut that a view makes of it
     pixels = cv2.imread(str(file_name), cv2.IMREAD_GRAYSCALE)
     if pixels is None:
         raise FileNotFoundError(f"{file_name} is missing or no picture; prepare the set again")
@@ -54,7 +54,7 @@ def read(file_name: str | Path) -> np.ndarray:
 
 
 def open_array(root: str | Path) -> tuple[np.ndarray | None, dict[str, int]]:
-    """Return a set's memory-mapped array and the row of each film; (None, {}) where it has none."""
+    """Return a set's memory-mapped array and the row of each image; (None, {}) where it has none."""
     try:
         written = os.stat(os.path.join(root, ARRAY)).st_mtime_ns
     except FileNotFoundError:
@@ -62,8 +62,8 @@ def open_array(root: str | Path) -> tuple[np.ndarray | None, dict[str, int]]:
     return _open_array(Path(root), written)
 
 
-def require_films(file_names: Iterable[str]) -> None:
-    """Refuse films without pixels before hours are spent on the others.
+def require_images(file_names: Iterable[str]) -> None:
+    """Refuse images without pixels before hours are spent on the others.
 
     Raises:
         FileNotFoundError: says how many and names the first.
@@ -73,13 +73,13 @@ def require_films(file_names: Iterable[str]) -> None:
         root, name = Path(file_name).parents[1], os.path.basename(file_name)
         if root not in there:
             folder = root / "images"
-            there[root] = {f"{film}.png" for film in open_array(root)[1]}
+            there[root] = {f"{image}.png" for image in open_array(root)[1]}
             there[root] |= set(os.listdir(folder)) if folder.is_dir() else set()
         if name not in there[root]:
             missing.append(file_name)
     if missing:
         raise FileNotFoundError(
-            f"{len(missing)} prepared films are missing, first: {missing[0]}; prepare the set again"
+            f"{len(missing)} prepared images are missing, first: {missing[0]}; prepare the set again"
         )
 
 
@@ -92,12 +92,12 @@ def _open_array(root: Path, written: int) -> tuple[np.ndarray | None, dict[str, 
     return np.load(root / ARRAY, mmap_mode="r"), rows
 
 
-def _fill(path: str, folder: Path, films: list[str], size: int) -> None:
-    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(len(films), size, size))
-    for index, film in enumerate(films):
-        png = folder / "images" / f"{film}.png"
-        image = cv2.imread(str(png), cv2.IMREAD_GRAYSCALE)
-        if image is None:
+def _fill(path: str, folder: Path, images: list[str], size: int) -> None:
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(len(images), size, size))
+    for index, name in enumerate(images):
+        png = folder / "images" / f"{name}.png"
+        pixels = cv2.imread(str(png), cv2.IMREAD_GRAYSCALE)
+        if pixels is None:
             raise FileNotFoundError(f"{png} is missing; prepare the set again")
-        array[index] = image
+        array[index] = pixels
     array.flush()

@@ -1,8 +1,8 @@
-"""Films that would stand on both sides: copies, and films of one patient, between a pool and what is held out.
+"""Images that would stand on both sides: copies, and images of one patient, between a pool and what is held out.
 
-A film is an exact copy where its file or its prepared pixels are equal to another's, byte by byte; near copies within a
+An image is an exact copy where its file or its prepared pixels are equal to another's, byte by byte; near copies within a
 set (encoded anew, cropped, mirrored) are those that its preparation found (near_duplicates.py). A number learned
-with a test film in the pool is no test: so loading such a pool raises, and names the films. Films that may stay are
+with a test image in the pool is no test: so loading such a pool raises, and names the images. Images that may stay are
 listed in a file and allowed by `allow` (`--allow FILE` of the tools that learn), or the environment variable
 D2_CXR_ALLOW_LEAKS, which worker processes inherit.
 """
@@ -22,28 +22,28 @@ logger = logging.getLogger(__name__)
 
 ALLOW_VARIABLE = "D2_CXR_ALLOW_LEAKS"
 WAY_OUT = f"take them out, or list their ids in a file and give it with --allow FILE ({ALLOW_VARIABLE}=FILE)"
-_HELD_OUT = ("val", "test", "normal_val", "normal_test")
-_NAMED = 3  # films in an error; all of them in `find_leaks`
+_HELD_OUT = ("val", "test", "negative_val", "negative_test")
+_NAMED = 3  # images in an error; all of them in `find_leaks`
 
 
 class LeakageError(ValueError):
-    """A pool shares films or patients with what is held out."""
+    """A pool shares images or patients with what is held out."""
 
 
 @dataclass(frozen=True)
 class Leak:
-    """A film of the pool, the held-out film it gives away, the names of both sets, and why."""
+    """An image of the pool, the held-out image it gives away, the names of both sets, and why."""
 
-    film: str
-    held_out_film: str
+    image: str
+    held_out_image: str
     pool: str
     held_out: str
-    why: str  # "the same file", "the same pixels", "the same patient", "the same film (cropped)"
+    why: str  # "the same file", "the same pixels", "the same patient", "the same image (cropped)"
 
 
 @dataclass(frozen=True)
-class _Film:
-    """Keys are equal where films give each other away."""
+class _Image:
+    """Keys are equal where images give each other away."""
 
     image_id: str
     name: str
@@ -51,44 +51,44 @@ class _Film:
 
 
 def refuse_leaks(pool: Sequence[str], held_out: Sequence[str] | None = None) -> None:
-    """Raise where data-set names that are learned from share films or patients with names that are held out.
+    """Raise where data-set names that are learned from share images or patients with names that are held out.
 
     Args:
         pool: names to learn from.
         held_out: names to be tested on; None: val, test and official_test of the pool's own sets.
 
     Raises:
-        LeakageError: they do; names the first films.
+        LeakageError: they do; names the first images.
     """
-    allowed = allowed_films()
+    allowed = allowed_images()
     found = find_leaks(pool, held_out)
-    leaks = [leak for leak in found if not allowed & {leak.film, leak.held_out_film}]
+    leaks = [leak for leak in found if not allowed & {leak.image, leak.held_out_image}]
     if len(found) > len(leaks):
-        logger.warning("%d films that give held-out films away are allowed to stay", len(found) - len(leaks))
+        logger.warning("%d images that give held-out images away are allowed to stay", len(found) - len(leaks))
     if leaks:
-        films = sorted({leak.film for leak in leaks})
+        images = sorted({leak.image for leak in leaks})
         shown = "; ".join(
-            f"{leak.film} is {leak.why} as {leak.held_out_film} of {leak.held_out}" for leak in leaks[:_NAMED]
+            f"{leak.image} is {leak.why} as {leak.held_out_image} of {leak.held_out}" for leak in leaks[:_NAMED]
         )
         raise LeakageError(
-            f"{', '.join(dict.fromkeys(leak.pool for leak in leaks))}: {len(films)} films give held-out films away "
+            f"{', '.join(dict.fromkeys(leak.pool for leak in leaks))}: {len(images)} images give held-out images away "
             f"({shown}{' ...' if len(leaks) > _NAMED else ''}); {WAY_OUT}"
         )
 
 
 def find_leaks(pool: Sequence[str], held_out: Sequence[str] | None = None) -> list[Leak]:
-    """Return every leak, in the order of the pool's films; names of sets that are not prepared are passed over."""
+    """Return every leak, in the order of the pool's images; names of sets that are not prepared are passed over."""
     held_out = held_out_names(pool) if held_out is None else held_out
-    by_key: dict[tuple, _Film] = {}
-    for film in _films(held_out):
-        for key in film.keys:
-            by_key.setdefault(key, film)
+    by_key: dict[tuple, _Image] = {}
+    for image in _images(held_out):
+        for key in image.keys:
+            by_key.setdefault(key, image)
     leaks = []
-    for film in _films(pool):
-        found = next(((key, by_key[key]) for key in film.keys if key in by_key), None)
+    for image in _images(pool):
+        found = next(((key, by_key[key]) for key in image.keys if key in by_key), None)
         if found:
             (why, *_), other = found
-            leaks.append(Leak(film.image_id, other.image_id, film.name, other.name, why))
+            leaks.append(Leak(image.image_id, other.image_id, image.name, other.name, why))
     return leaks
 
 
@@ -110,9 +110,9 @@ def held_out_names(names: Iterable[str]) -> list[str]:
 
 
 def allow(path: str | Path) -> None:
-    """Allow, in this process and its children, the films whose ids stand in a file, one a line.
+    """Allow, in this process and its children, the images whose ids stand in a file, one a line.
 
-    Either id will do, the pool's or that of the film given away.
+    Either id will do, the pool's or that of the image given away.
 
     Raises:
         FileNotFoundError: no such file.
@@ -121,8 +121,8 @@ def allow(path: str | Path) -> None:
     os.environ[ALLOW_VARIABLE] = str(Path(path).resolve())
 
 
-def allowed_films() -> set[str]:
-    """Return the ids of the films that may stay, as `allow` or the environment says.
+def allowed_images() -> set[str]:
+    """Return the ids of the images that may stay, as `allow` or the environment says.
 
     Raises:
         FileNotFoundError: the environment names a file that is not there.
@@ -133,7 +133,7 @@ def allowed_films() -> set[str]:
 
 def _read_allowed(path: str | Path) -> set[str]:
     if not Path(path).is_file():
-        raise FileNotFoundError(f"{path} does not exist; list the films that may stay in it, one id a line")
+        raise FileNotFoundError(f"{path} does not exist; list the images that may stay in it, one id a line")
     return {line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip()}
 
 
@@ -141,35 +141,35 @@ def _json(name: str) -> Path:
     return named_sets.set_folder(name) / named_sets.parse_name(name).json_path
 
 
-def _films(names: Iterable[str]) -> list[_Film]:
-    """Return the films of names with what would give them away."""
-    films = []
+def _images(names: Iterable[str]) -> list[_Image]:
+    """Return the images of names with what would give them away."""
+    radiographs = []
     for name in names:
         folder = named_sets.set_folder(name).resolve()
         images = artifacts.read_json(_json(name))["images"] if _json(name).is_file() else []
         copies = _near_copies(folder)
         patients = {Path(image["file_name"]).stem: image.get("patient") for image in images}
-        for film in loading.prepared_films([name]) if images else []:
-            image_id = film["image_id"]
-            keys = [("the same file", film["source_sha256"]), ("the same pixels", film["image_sha256"])]
+        for radiograph in loading.prepared_images([name]) if images else []:
+            image_id = radiograph["image_id"]
+            keys = [("the same file", radiograph["source_sha256"]), ("the same pixels", radiograph["image_sha256"])]
             if patients.get(image_id) is not None:
                 keys.append(("the same patient", str(folder), patients[image_id]))
             keys += copies.get(image_id, [])
-            films.append(_Film(image_id, name, tuple(keys)))
-    return films
+            radiographs.append(_Image(image_id, name, tuple(keys)))
+    return radiographs
 
 
 def _near_copies(folder: Path) -> dict[str, list[tuple]]:
-    """Return film -> a key for each near copy that it has, which the copy has as well."""
+    """Return image -> a key for each near copy that it has, which the copy has as well."""
     keys: dict[str, list[tuple]] = {}
-    for copy in _read_near_copies(folder):
-        films = (copy["image_id"], copy["other_image_id"])
-        for film in films:
-            keys.setdefault(film, []).append((f"the same film ({copy['how']})", str(folder), *films))
+    for copy in read_near_copies(folder):
+        images = (copy["image_id"], copy["other_image_id"])
+        for image in images:
+            keys.setdefault(image, []).append((f"the same image ({copy['how']})", str(folder), *images))
     return keys
 
 
-def _read_near_copies(folder: Path) -> list[dict[str, str]]:
+def read_near_copies(folder: Path) -> list[dict[str, str]]:
     """Read near_copies.csv of a prepared set; a set of an earlier version has none."""
     path = folder / "near_copies.csv"
     return artifacts.read_csv(path) if path.is_file() else []

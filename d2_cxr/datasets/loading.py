@@ -1,4 +1,4 @@
-"""What happens when a data-set name is loaded: find its films, refuse what is not what its name says."""
+"""What happens when a data-set name is loaded: find its images, refuse what is not what its name says."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _EXTRA_KEYS = ["id", "num_readers", "reader_ious"]
 def load(name: str) -> list[dict]:
     """Return Detectron2's dicts of a data-set name, in the order of its JSON.
 
-    Beside Detectron2's keys each dict has `film` (str, the film's id) and, where known, `patient`. Sets whose labels
-    must not be seen (`..._unlabeled...`) have no `annotations` key; films without findings have an empty list.
+    Beside Detectron2's keys each dict has `image` (str, the image's id) and, where known, `patient`. Sets whose labels
+    must not be seen (`..._unlabeled...`) have no `annotations` key; images without findings have an empty list.
 
     Raises:
         FileNotFoundError: the set is not prepared; one line with the file, the root and the command.
-        ValueError: the films are not those that the name stands for.
+        ValueError: the images are not those that the name stands for.
     """
     path, images = _json_of(name)
     kind, image_root = named_sets.parse_name(name).kind, named_sets.set_folder(name) / "images"
@@ -35,35 +35,35 @@ def load(name: str) -> list[dict]:
     return [_record(image, image_root, {"annotations": annotations[image["id"]]}) for image in images]
 
 
-def prepared_films(names: Sequence[str]) -> list[dict]:
-    """Return the films of data-set names for learning without labels; needs neither labels nor Detectron2.
+def prepared_images(names: Sequence[str]) -> list[dict]:
+    """Return the images of data-set names for learning without labels; needs neither labels nor Detectron2.
 
     Returns:
-        dicts of image_id (str), file_name (absolute), source_sha256 and image_sha256, each film once, in the order of
+        dicts of image_id (str), file_name (absolute), source_sha256 and image_sha256, each image once, in the order of
         the names and of their JSON.
 
     Raises:
         FileNotFoundError, ValueError: as when the name is loaded.
     """
-    films: dict[str, dict] = {}
+    radiographs: dict[str, dict] = {}
     for name in names:
         _, images = _json_of(name)
         folder = named_sets.set_folder(name).resolve()
         hashes = _hashes(folder)
         for image in images:
-            film = _film_id(image)
-            if film not in hashes:
+            radiograph = _image_name(image)
+            if radiograph not in hashes:
                 raise ValueError(
-                    f"{folder / 'manifest.csv'} has no row for film {film} of {name}; prepare the set again"
+                    f"{folder / 'manifest.csv'} has no row for image {radiograph} of {name}; prepare the set again"
                 )
             path = str(folder / "images" / image["file_name"])
-            films.setdefault(path, {"image_id": film, "file_name": path, **hashes[film]})
-    return list(films.values())
+            radiographs.setdefault(path, {"image_id": radiograph, "file_name": path, **hashes[radiograph]})
+    return list(radiographs.values())
 
 
-def film_ids(name: str) -> list[str]:
-    """Return the films that a data-set name stands for, in order; needs no Detectron2."""
-    return [_film_id(image) for image in _json_of(name)[1]]
+def image_names(name: str) -> list[str]:
+    """Return the images that a data-set name stands for, in order; needs no Detectron2."""
+    return [_image_name(image) for image in _json_of(name)[1]]
 
 
 def _json_of(name: str) -> tuple[Path, list[dict]]:
@@ -76,24 +76,28 @@ def _json_of(name: str) -> tuple[Path, list[dict]]:
     _check_published(name, path, images)
     if named.percent_labeled is None:
         return path, images
-    films = [_film_id(image) for image in images]
-    patients = {film: str(image["patient"]) for film, image in zip(films, images, strict=True) if "patient" in image}
+    radiographs = [_image_name(image) for image in images]
+    patients = {
+        radiograph: str(image["patient"])
+        for radiograph, image in zip(radiographs, images, strict=True)
+        if "patient" in image
+    }
     if named.seed is None:
-        labeled, unlabeled = splits.published_fraction(films, named.percent_labeled, patients)
+        labeled, unlabeled = splits.published_fraction(radiographs, named.percent_labeled, patients)
     else:
-        labeled, unlabeled = splits.nested_fraction(films, named.percent_labeled, named.seed, patients)
+        labeled, unlabeled = splits.nested_fraction(radiographs, named.percent_labeled, named.seed, patients)
     wanted = set(unlabeled if named.kind == "unlabeled" else labeled)
-    return path, [image for film, image in zip(films, images, strict=True) if film in wanted]
+    return path, [image for radiograph, image in zip(radiographs, images, strict=True) if radiograph in wanted]
 
 
 def _check_published(name: str, path: Path, images: list[dict]) -> None:
-    """Refuse a published split of VinDr-CXR whose films, or their order, are not the published ones."""
+    """Refuse a published split of VinDr-CXR whose images, or their order, are not the published ones."""
     part = path.stem
     if path.parent.name != "published" or part not in vindr_cxr.FINGERPRINTS:
         return
-    if not vindr_cxr.matches_published(part, [_film_id(image) for image in images]):
+    if not vindr_cxr.matches_published(part, [_image_name(image) for image in images]):
         raise ValueError(
-            f"data set {name}: the {len(images)} films of {path} are not those of the published split (row order "
+            f"data set {name}: the {len(images)} images of {path} are not those of the published split (row order "
             "of the CSV?); prepare again with --order-csv train.csv, or use the stratified names"
         )
 
@@ -114,17 +118,17 @@ def _check_classes(name: str, path: Path) -> None:
 
 def _record(image: dict, image_root: Path, more: dict) -> dict:
     """Return Detectron2's dict of a COCO image; the patient goes along where it is known."""
-    record = {"file_name": str(image_root / image["file_name"]), "film": _film_id(image), "image_id": image["id"]}
+    record = {"file_name": str(image_root / image["file_name"]), "image": _image_name(image), "image_id": image["id"]}
     record |= {key: image[key] for key in ("height", "width", "patient") if key in image}
     return record | more
 
 
-def _film_id(image: dict) -> str:
+def _image_name(image: dict) -> str:
     return Path(image["file_name"]).stem
 
 
 def _hashes(folder: Path) -> dict[str, dict[str, str]]:
-    """Return film -> {source_sha256, image_sha256} of the films that the manifest says were prepared."""
+    """Return image -> {source_sha256, image_sha256} of the images that the manifest says were prepared."""
     path = folder / "manifest.csv"
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: {folder} is no finished prepared set")

@@ -14,7 +14,7 @@ from d2_cxr import artifacts
 
 COLUMNS = (
     "image_id",
-    "part",  # "films", or "official_test"
+    "part",  # "images", or "official_test"
     "file",  # relative to its input folder
     "outcome",
     "reason",
@@ -38,10 +38,10 @@ OUTCOMES = {
     "refused": "cannot be shown as a radiologist would see it, and why",
     "quarantined": "its decoder hung or ended its process",
     "missing": "the annotations name it and the folder does not hold it",
-    "ignored": "no film by its content",
+    "ignored": "no image by its content",
 }
 TIMING_COLUMNS = ("image_id", "decode_ms", "total_ms")
-FILM_SUFFIXES = (".dicom", ".dcm", ".dic", ".png", ".jpg", ".jpeg")
+IMAGE_SUFFIXES = (".dicom", ".dcm", ".dic", ".png", ".jpg", ".jpeg")
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,8 @@ class Source:
     """A file in an input folder.
 
     Attributes:
-        image_id: its name without the suffix of a film.
-        part: "films", or "official_test".
+        image_id: its name without the suffix of an image.
+        part: "images", or "official_test".
         file: its path below the folder, with "/".
         path: where it lies.
         bytes: its length.
@@ -67,7 +67,7 @@ class Source:
         return self.part, self.file, str(self.bytes)
 
 
-def list_sources(folder: str | Path, part: str = "films", without: Path | None = None) -> list[Source]:
+def list_sources(folder: str | Path, part: str = "images", without: Path | None = None) -> list[Source]:
     """Return every file below a folder but hidden ones and those below `without`, sorted by path.
 
     Raises:
@@ -76,9 +76,9 @@ def list_sources(folder: str | Path, part: str = "films", without: Path | None =
     """
     folder = Path(folder)
     if not folder.exists():
-        raise FileNotFoundError(f"{folder} does not exist; give the folder of the films")
+        raise FileNotFoundError(f"{folder} does not exist; give the folder of the images")
     if not folder.is_dir():
-        raise NotADirectoryError(f"{folder} is not a folder; give the folder of the films")
+        raise NotADirectoryError(f"{folder} is not a folder; give the folder of the images")
     without = without.resolve() if without else None
     sources = []
     for path in sorted(folder.rglob("*")):
@@ -86,15 +86,15 @@ def list_sources(folder: str | Path, part: str = "films", without: Path | None =
         hidden = any(name.startswith(".") for name in file.parts)
         if hidden or not path.is_file() or (without and path.resolve().is_relative_to(without)):
             continue
-        sources.append(Source(film_id(path.name), part, file.as_posix(), path, path.stat().st_size))
+        sources.append(Source(image_name(path.name), part, file.as_posix(), path, path.stat().st_size))
     if not sources:
         raise ValueError(f"{folder} holds no file")
     return sources
 
 
-def film_id(file_name: str) -> str:
-    """Return a film's id: its file name without a film's suffix; other dots belong to the id (1.2.840.113)."""
-    suffix = next((suffix for suffix in FILM_SUFFIXES if file_name.casefold().endswith(suffix)), "")
+def image_name(file_name: str) -> str:
+    """Return an image's id: its file name without an image's suffix; other dots belong to the id (1.2.840.113)."""
+    suffix = next((suffix for suffix in IMAGE_SUFFIXES if file_name.casefold().endswith(suffix)), "")
     return file_name[: len(file_name) - len(suffix)] or file_name
 
 
@@ -108,7 +108,7 @@ def row_of(source: Source, result: Mapping) -> dict[str, str]:
 
 
 def missing_row(image_id: str, part: str) -> dict[str, str]:
-    """Return the row of a film that the annotations name and the folder does not hold."""
+    """Return the row of an image that the annotations name and the folder does not hold."""
     return {**dict.fromkeys(COLUMNS, ""), "image_id": image_id, "part": part, "outcome": "missing"}
 
 

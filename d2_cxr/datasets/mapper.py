@@ -1,6 +1,6 @@
-"""Prepared films to what Detectron2's models take: a fast path from the memory-mapped array or a grey PNG.
+"""Prepared images to what Detectron2's models take: a fast path from the memory-mapped array or a gray PNG.
 
-Films are grey, so one channel travels and is only *viewed* as three; normalisation is the model's. Boxes are moved as
+Images are gray, so one channel travels and is only *viewed* as three; normalisation is the model's. Boxes are moved as
 one array. Augmentations are those of the config, with random numbers that depend on the seed and on the position in
 the sampler's stream alone: not on the number of workers, and not on where a run was interrupted.
 """
@@ -41,64 +41,64 @@ class CXRMapper:
             augmentations.insert(0, T.RandomCrop(cfg.INPUT.CROP.TYPE, cfg.INPUT.CROP.SIZE))
         return cls(augmentations, is_train, seed)
 
-    def __call__(self, film: dict, position: int = 0) -> dict:
+    def __call__(self, radiograph: dict, position: int = 0) -> dict:
         """Return the model's input for a dataset dict.
 
         Args:
-            film: a dataset dict: file_name, height, width, image_id, and annotations (or what `compact` makes of
+            image: a dataset dict: file_name, height, width, image_id, and annotations (or what `compact` makes of
                 them) when training.
             position: in the sampler's stream; with the seed it decides the augmentation.
 
         Returns:
-            image (3, H, W) uint8, a view of one grey channel; height and width of the prepared film; image_id,
+            image (3, H, W) uint8, a view of one gray channel; height and width of the prepared image; image_id,
             file_name; when training, instances with gt_boxes XYXY in the image's pixels and gt_classes.
 
         Raises:
-            FileNotFoundError, ValueError: the film's picture is missing, or not of the size that the set's JSON says.
+            FileNotFoundError, ValueError: the image's picture is missing, or not of the size that the set's JSON says.
         """
-        pixels = _checked(image_array.read(film["file_name"]), film)
+        pixels = _checked(image_array.read(radiograph["file_name"]), radiograph)
         if self._is_train:  # Detectron2's augmentations draw from numpy's global generator
             np.random.seed(_mix(self._seed, position))
         image, transforms = self.image_of(pixels)
-        sample = {key: film[key] for key in ("file_name", "height", "width", "image_id")}
+        sample = {key: radiograph[key] for key in ("file_name", "height", "width", "image_id")}
         sample["image"] = image
         if self._is_train:
-            sample["instances"] = _instances(film, transforms, tuple(image.shape[1:]))
+            sample["instances"] = _instances(radiograph, transforms, tuple(image.shape[1:]))
         return sample
 
     def image_of(self, pixels: np.ndarray) -> tuple[torch.Tensor, T.TransformList]:
-        """Augment a prepared film (H, W) uint8; return the network's image (3, h, w) uint8 and what was done."""
+        """Augment a prepared image (H, W) uint8; return the network's image (3, h, w) uint8 and what was done."""
         steps = T.AugInput(pixels)
         transforms = self._augment(steps)
         image = torch.from_numpy(np.require(steps.image, requirements=["C", "W"]))
         return image.expand(3, *image.shape), transforms  # three views of one channel, whatever INPUT.FORMAT
 
 
-class FilmDataset(Dataset):
-    """Films by the sampler's draws; holds a row of numbers a film, not Detectron2's nested dicts."""
+class ImageDataset(Dataset):
+    """Images by the sampler's draws; holds a row of numbers an image, not Detectron2's nested dicts."""
 
-    def __init__(self, films: Sequence[dict], mapper: CXRMapper):
-        self._films, self._mapper = [compact(film) for film in films], mapper
+    def __init__(self, images: Sequence[dict], mapper: CXRMapper):
+        self._images, self._mapper = [compact(image) for image in images], mapper
 
     def __len__(self) -> int:
-        return len(self._films)
+        return len(self._images)
 
     def __getitem__(self, draw) -> dict:
         """Return the sample of a `samplers.Draw`, or of a plain index."""
         index, position = draw if isinstance(draw, tuple) else (draw, 0)
-        return self._mapper(self._films[index], position)
+        return self._mapper(self._images[index], position)
 
 
-def compact(film: dict) -> dict:
+def compact(image: dict) -> dict:
     """Return what the mapper needs of a dataset dict, boxes as arrays: (N, 4) float32 XYXY and (N,) int64."""
-    kept = {key: film[key] for key in ("file_name", "height", "width", "image_id")}
-    if "annotations" in film:
-        kept["boxes"], kept["classes"] = _boxes_of(film)
+    kept = {key: image[key] for key in ("file_name", "height", "width", "image_id")}
+    if "annotations" in image:
+        kept["boxes"], kept["classes"] = _boxes_of(image)
     return kept
 
 
 class _ResizeShortestEdge(T.ResizeShortestEdge):
-    """Detectron2's, which would resample a film that has its size already."""
+    """Detectron2's, which would resample an image that has its size already."""
 
     def get_transform(self, image: np.ndarray) -> T.Transform:
         resize = super().get_transform(image)
@@ -115,25 +115,25 @@ def _unless_sized(step):
     return step
 
 
-def _checked(pixels: np.ndarray, film: dict) -> np.ndarray:
-    stated = (film["height"], film["width"])
+def _checked(pixels: np.ndarray, image: dict) -> np.ndarray:
+    stated = (image["height"], image["width"])
     if pixels.shape != stated:
-        raise ValueError(f"{film['file_name']} is {pixels.shape}, its set's JSON says {stated}; prepare the set again")
+        raise ValueError(f"{image['file_name']} is {pixels.shape}, its set's JSON says {stated}; prepare the set again")
     return pixels
 
 
-def _boxes_of(film: dict) -> tuple[np.ndarray, np.ndarray]:
-    if "boxes" in film:
-        return film["boxes"], film["classes"]
-    kept = [box for box in film["annotations"] if not box.get("iscrowd", 0)]
+def _boxes_of(image: dict) -> tuple[np.ndarray, np.ndarray]:
+    if "boxes" in image:
+        return image["boxes"], image["classes"]
+    kept = [box for box in image["annotations"] if not box.get("iscrowd", 0)]
     boxes = [BoxMode.convert(box["bbox"], box["bbox_mode"], BoxMode.XYXY_ABS) for box in kept]
     classes = np.array([box["category_id"] for box in kept], dtype=np.int64)
     return np.array(boxes, dtype=np.float32).reshape(-1, 4), classes
 
 
-def _instances(film: dict, transforms: T.TransformList, shape: tuple[int, int]) -> Instances:
+def _instances(image: dict, transforms: T.TransformList, shape: tuple[int, int]) -> Instances:
     """Return the boxes in the augmented image (H, W), clipped to it; boxes that fall outside are left out."""
-    boxes, classes = _boxes_of(film)
+    boxes, classes = _boxes_of(image)
     boxes = transforms.apply_box(boxes).clip(min=0) if len(boxes) else boxes
     boxes = np.minimum(boxes, [shape[1], shape[0]] * 2).astype(np.float32)
     inside = (boxes[:, 2:] - boxes[:, :2] > 1e-5).all(axis=1)  # Detectron2's filter_empty_instances
@@ -143,5 +143,5 @@ def _instances(film: dict, transforms: T.TransformList, shape: tuple[int, int]) 
 
 
 def _mix(seed: int, position: int) -> int:
-    """Return a 32-bit seed in which neighbouring positions have nothing in common."""
+    """Return a 32-bit seed in which neighboring positions have nothing in common."""
     return int(np.random.SeedSequence([seed % 2**32, position]).generate_state(1)[0])

@@ -18,7 +18,7 @@ PARTS = ("train", "val", "test")
 PERCENTS = tuple(range(10, 100, 10))
 SEEDS = tuple(range(10))
 
-# Sets below $DETECTRON2_DATASETS and their classes. Phantoms are rendered with VinDr-CXR's classes, not from its films.
+# Sets below $DETECTRON2_DATASETS and their classes. Phantoms are rendered with VinDr-CXR's classes, not from its images.
 BUILTIN = {
     "vindr_cxr": vindr_cxr.CLASS_NAMES,
     "phantom_cxr": vindr_cxr.CLASS_NAMES,
@@ -28,7 +28,7 @@ BUILTIN = {
 PUBLISHED_SET = "vindr_cxr"  # the only set with a published split; everywhere else NAME_* is the stratified one
 
 _ENDING = re.compile(
-    r"(?P<part>train|val|test)|normal_(?P<normal>train|val|test)|(?P<unlabeled>unlabeled)|(?P<official>official_test)"
+    r"(?P<part>train|val|test)|negative_(?P<negative>train|val|test)|(?P<unlabeled>unlabeled)|(?P<official>official_test)"
     r"|train_(?P<kind>labeled|unlabeled)_(?P<percent>[1-9]0)(_seed(?P<seed>\d))?|(?P<whole>train_unlabeled)"
 )
 
@@ -36,8 +36,8 @@ FOLDERS: dict[str, Path] = {}  # set name -> folder, where it was registered
 OWN: set[str] = set()  # those of them that register_prepared named
 
 
-class UnknownDataSet(KeyError, ValueError):
-    """A name that means no data set: a KeyError, as in Detectron2's catalogue, that reads as a user's mistake."""
+class UnknownDatasetError(KeyError, ValueError):
+    """A name that means no data set: a KeyError, as in Detectron2's catalog, that reads as a user's mistake."""
 
     def __str__(self) -> str:
         return str(self.args[0])  # KeyError's own puts it in quotes
@@ -51,8 +51,8 @@ class NamedSet:
         name: "vindr_cxr_stratified_train_labeled_30_seed1"
         set_name: "vindr_cxr"
         json_path: relative to the set's folder: "annotations/stratified/train.json"
-        kind: "boxes", "normal" (films without findings), "unlabeled" (no annotation may be seen)
-        percent_labeled: share of the training films *with* labels where the name cuts a fraction, else None
+        kind: "boxes", "negative" (images without findings), "unlabeled" (no annotation may be seen)
+        percent_labeled: share of the training images *with* labels where the name cuts a fraction, else None
         seed: of a nested random fraction, None for the cut in the JSON's order
     """
 
@@ -78,7 +78,7 @@ def set_folder(name: str) -> Path:
     """Return the prepared set's folder for a data-set name ("vindr_cxr_train_labeled_60") or a set's own name.
 
     Raises:
-        UnknownDataSet: no registered set has such a name; lists the sets.
+        UnknownDatasetError: no registered set has such a name; lists the sets.
     """
     return _folder(name if name in _known_sets() else parse_name(name).set_name)
 
@@ -102,7 +102,7 @@ def parse_name(name: str) -> NamedSet:
     """Return what a data-set name says, without opening a file.
 
     Raises:
-        UnknownDataSet: the name begins with no registered set or ends in no known way.
+        UnknownDatasetError: the name begins with no registered set or ends in no known way.
     """
     for set_name in sorted(_known_sets(), key=len, reverse=True):
         if name.startswith(f"{set_name}_"):
@@ -115,7 +115,7 @@ def parse_name(name: str) -> NamedSet:
             if match and not of_no_split and not (match["official"] and set_name != PUBLISHED_SET):
                 return _named_set(name, set_name, split, match)
     known = ", ".join(sorted(_known_sets()))
-    raise UnknownDataSet(f"no data set {name!r}; registered sets are {known}, names are listed in docs/formats.md")
+    raise UnknownDatasetError(f"no data set {name!r}; registered sets are {known}, names are listed in docs/formats.md")
 
 
 def names_of_set(set_name: str) -> list[str]:
@@ -123,7 +123,7 @@ def names_of_set(set_name: str) -> list[str]:
     fractions = [f"train_labeled_{percent}" for percent in PERCENTS]
     fractions += [f"train_unlabeled_{percent}" for percent in PERCENTS]
     seeded = [f"{fraction}_seed{seed}" for fraction in fractions for seed in SEEDS]
-    split = [*PARTS, *fractions, *seeded, "train_unlabeled", *(f"normal_{part}" for part in PARTS)]
+    split = [*PARTS, *fractions, *seeded, "train_unlabeled", *(f"negative_{part}" for part in PARTS)]
     names = [f"{set_name}_{ending}" for ending in [*split, "unlabeled"]]
     if set_name == PUBLISHED_SET:
         names += [f"{set_name}_stratified_{ending}" for ending in split] + [f"{set_name}_official_test"]
@@ -163,8 +163,8 @@ def _named_set(name: str, set_name: str, split: str, match: re.Match) -> NamedSe
         return NamedSet(name, set_name, "annotations/unlabeled.json", "unlabeled")
     if match["official"]:
         return NamedSet(name, set_name, "annotations/official_test.json", "boxes")
-    if match["normal"]:
-        return NamedSet(name, set_name, f"annotations/{split}/normal_{match['normal']}.json", "normal")
+    if match["negative"]:
+        return NamedSet(name, set_name, f"annotations/{split}/negative_{match['negative']}.json", "negative")
     if match["part"]:
         return NamedSet(name, set_name, f"annotations/{split}/{match['part']}.json", "boxes")
     train = f"annotations/{split}/train.json"

@@ -1,7 +1,7 @@
 """Detectron2's repeat-factor sampler, seeded, fast-forwarded on resume, and carrying the position in its stream.
 
 Repeat factors are those of LVIS (Gupta et al. 2019, https://arxiv.org/abs/1908.03195): r(c) = max(1, sqrt(t / f(c)))
-for a class, the largest of its classes for a film, with f(c) over the films *with findings*; normal films kept in the
+for a class, the largest of its classes for an image, with f(c) over the images *with findings*; negative images kept in the
 set would divide every f(c) and change every factor.
 """
 
@@ -16,7 +16,7 @@ from detectron2.data.samplers import RepeatFactorTrainingSampler
 
 
 class Draw(NamedTuple):
-    """One draw of the sampler: which film, and how many films all processes together have drawn before it."""
+    """One draw of the sampler: which image, and how many images all processes together have drawn before it."""
 
     index: int
     position: int
@@ -25,16 +25,16 @@ class Draw(NamedTuple):
 class PositionedSampler(RepeatFactorTrainingSampler):
     """Detectron2's sampler whose draws know their position in the endless stream.
 
-    The position seeds the film's augmentation: repeats of a film differ, and a resumed run continues as the
+    The position seeds the image's augmentation: repeats of an image differ, and a resumed run continues as the
     uninterrupted one would have.
     """
 
     def __init__(self, repeat_factors: torch.Tensor, seed: int, start: int = 0):
         """
         Args:
-            repeat_factors: (N,) float, expected number of times that film i is drawn in an epoch; may be below 1.
+            repeat_factors: (N,) float, expected number of times that image i is drawn in an epoch; may be below 1.
             seed: of rounding and order, the same in all processes.
-            start: films that all processes together have drawn already; may be set until iteration begins.
+            start: images that all processes together have drawn already; may be set until iteration begins.
         """
         super().__init__(repeat_factors, seed=seed)
         self.start = start
@@ -48,27 +48,27 @@ class PositionedSampler(RepeatFactorTrainingSampler):
         yield from itertools.islice(stream, self.start + self._rank, None, self._world_size)
 
 
-def film_repeat_factors(categories: Sequence[set[int]], threshold: float) -> torch.Tensor:
-    """Return the repeat factor (N,) float32 of every film with findings; all ones for threshold 0.
+def image_repeat_factors(categories: Sequence[set[int]], threshold: float) -> torch.Tensor:
+    """Return the repeat factor (N,) float32 of every image with findings; all ones for threshold 0.
 
     Args:
-        categories: for each film the classes on it; a film without any counts in the frequencies and has factor 1.
-        threshold: share of films below which a class is repeated; the paper's is 0.4.
+        categories: for each image the classes on it; an image without any counts in the frequencies and has factor 1.
+        threshold: share of images below which a class is repeated; the paper's is 0.4.
     """
     dicts = [{"annotations": [{"category_id": c} for c in sorted(classes)]} for classes in categories]
     factors = RepeatFactorTrainingSampler.repeat_factors_from_category_frequency(dicts, threshold)
     return factors.to(torch.float32)
 
 
-def with_normals(factors: torch.Tensor, num_normals: int, ratio: float) -> torch.Tensor:
-    """Append the factors of normal films, so that `ratio` of them are expected for each film with findings drawn.
+def with_negatives(factors: torch.Tensor, num_negatives: int, ratio: float) -> torch.Tensor:
+    """Append the factors of negative images, so that `ratio` of them are expected for each image with findings drawn.
 
     Raises:
-        ValueError: normal films are wanted and there are none.
+        ValueError: negative images are wanted and there are none.
     """
     if not ratio:
         return factors
-    if not num_normals:
-        raise ValueError(f"CXR.NORMAL_RATIO is {ratio}, but the set has no normal training films; set it to 0")
-    each = ratio * float(factors.sum()) / num_normals
-    return torch.cat([factors, torch.full((num_normals,), each, dtype=factors.dtype)])
+    if not num_negatives:
+        raise ValueError(f"CXR.NEGATIVE_RATIO is {ratio}, but the set has no negative training images; set it to 0")
+    each = ratio * float(factors.sum()) / num_negatives
+    return torch.cat([factors, torch.full((num_negatives,), each, dtype=factors.dtype)])

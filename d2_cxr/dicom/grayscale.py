@@ -11,7 +11,7 @@ import numpy as np
 from pydicom.dataset import Dataset
 
 from d2_cxr.dicom.header import Layout, code, number, numbers, pixel_spacing
-from d2_cxr.dicom.stored_image import Display, FilmRefused
+from d2_cxr.dicom.stored_image import Display, ImageError
 
 
 def display(dataset: Dataset, form: Layout, notes: list[str]) -> Display:
@@ -23,7 +23,7 @@ def display(dataset: Dataset, form: Layout, notes: list[str]) -> Display:
     window = _window(dataset, notes) if voi_lut is None else None
     function = (code(dataset, "VOILUTFunction") or "LINEAR") if window else "LINEAR"
     if function not in ("LINEAR", "LINEAR_EXACT", "SIGMOID"):
-        raise FilmRefused(f"VOI LUT Function (0028,1056) is {function}: none of LINEAR, LINEAR_EXACT, SIGMOID")
+        raise ImageError(f"VOI LUT Function (0028,1056) is {function}: none of LINEAR, LINEAR_EXACT, SIGMOID")
     if modality_lut is not None or voi_lut is not None or function == "SIGMOID":
         return _table(form, slope, intercept, modality_lut, voi_lut, window, function, inverted)
     if window is None:
@@ -36,7 +36,7 @@ def rescale(dataset: Dataset) -> tuple[float, float]:
     """Return Rescale Slope (0028,1053) and Intercept (0028,1052), PS3.3 C.11.1.1.2; 1 and 0 where absent."""
     slope, intercept = number(dataset, "RescaleSlope"), number(dataset, "RescaleIntercept")
     if slope == 0:
-        raise FilmRefused("Rescale Slope (0028,1053) is 0: every pixel would have one value")
+        raise ImageError("Rescale Slope (0028,1053) is 0: every pixel would have one value")
     return 1.0 if slope is None else slope, intercept or 0.0
 
 
@@ -73,7 +73,7 @@ def _is_inverted(dataset: Dataset, notes: list[str]) -> bool:
 
 
 def _window(dataset: Dataset, notes: list[str]) -> tuple[float, float] | None:
-    """Return (centre, width): the first of several, PS3.3 C.11.2.1.2, or None where there is none that is valid."""
+    """Return (center, width): the first of several, PS3.3 C.11.2.1.2, or None where there is none that is valid."""
     center, width = number(dataset, "WindowCenter"), number(dataset, "WindowWidth")
     if center is None and width is None:
         return None
@@ -102,14 +102,14 @@ def _table(form: Layout, slope, intercept, modality_lut, voi_lut, window, functi
     values = np.arange(start, start + (1 << form.stored), dtype=np.float64)
     values = modality_lut.apply(values) if modality_lut is not None else values * slope + intercept
     if voi_lut is not None:
-        grey = voi_lut.apply(values) / ((1 << voi_lut.bits) - 1)
+        gray = voi_lut.apply(values) / ((1 << voi_lut.bits) - 1)
     elif function == "SIGMOID":  # PS3.3 C.11.2.1.3.1
-        grey = 1 / (1 + np.exp(np.clip(-4 * (values - window[0]) / window[1], -700, 700)))
+        gray = 1 / (1 + np.exp(np.clip(-4 * (values - window[0]) / window[1], -700, 700)))
     else:
         low, high = _window_ends(window, function) if window else (values.min(), values.max())
-        grey = (values - low) / (high - low) if high > low else values > low
-    grey = np.clip(np.asarray(grey, np.float64), 0, 1)
-    return Display(table=(1 - grey if inverted else grey).astype(np.float32), table_start=start)
+        gray = (values - low) / (high - low) if high > low else values > low
+    gray = np.clip(np.asarray(gray, np.float64), 0, 1)
+    return Display(table=(1 - gray if inverted else gray).astype(np.float32), table_start=start)
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def _lut(dataset: Dataset, keyword: str, signed_input: bool) -> _Lut | None:
         return None
     descriptor, entries = numbers(items[0], "LUTDescriptor"), items[0].get("LUTData")
     if len(descriptor) != 3 or entries is None:
-        raise FilmRefused(f"{keyword} holds no table that can be read: LUT Descriptor (0028,3002), Data (0028,3006)")
+        raise ImageError(f"{keyword} holds no table that can be read: LUT Descriptor (0028,3002), Data (0028,3006)")
     count, first, bits = (int(value) for value in descriptor)
     count = count if count > 0 else count + 65536  # 0 says 65536; read as signed, large counts come out negative
     if signed_input and first >= 32768:
@@ -146,5 +146,5 @@ def _lut(dataset: Dataset, keyword: str, signed_input: bool) -> _Lut | None:
         entries = np.frombuffer(entries, "<u2" if len(entries) >= 2 * count else "u1")
     entries = np.asarray(entries, np.float64)[:count] % 65536
     if len(entries) < count or not 8 <= bits <= 16:
-        raise FilmRefused(f"{keyword} promises {count} entries of {bits} bits and holds {len(entries)}")
+        raise ImageError(f"{keyword} promises {count} entries of {bits} bits and holds {len(entries)}")
     return _Lut(first, bits, entries)

@@ -1,4 +1,4 @@
-"""The header of a DICOM film: which elements are read, and what its pixels are (PS3.3 C.7.6.3, PS3.5 section 8).
+"""The header of a DICOM image: which elements are read, and what its pixels are (PS3.3 C.7.6.3, PS3.5 section 8).
 
 Each rule stands beside its tag and section of the standard. What the standard defines is followed; what it forbids
 but real files hold is handled where only one reading makes sense, and noted; the rest is refused by tag and value.
@@ -14,9 +14,9 @@ import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 
-from d2_cxr.dicom.stored_image import FilmRefused
+from d2_cxr.dicom.stored_image import ImageError
 
-# PS3.3 C.7.3.1.1.1. VinDr-CXR's films carry no modality. OT and SC hold what scanners and converters made.
+# PS3.3 C.7.3.1.1.1. VinDr-CXR's images carry no modality. OT and SC hold what scanners and converters made.
 RADIOGRAPHS = ("CR", "DX", "RG", "RF", "OT", "SC")
 MAX_PIXELS = 150_000_000  # a header may claim any size; no detector is larger
 
@@ -38,10 +38,10 @@ class Layout:
 
     Attributes:
         rows, columns: of the frame.
-        samples: 1 for grey, 3 for RGB.
+        samples: 1 for gray, 3 for RGB.
         allocated, stored, high_bit: bits of a cell, bits in use, and their highest.
         signed: two's complement.
-        planar: colour by plane (1) or by pixel (0).
+        planar: color by plane (1) or by pixel (0).
         has_overlay_bits: unused high bits may hold an overlay (retired, PS3.5 section 8.1.2).
     """
 
@@ -60,28 +60,28 @@ def layout(dataset: Dataset, notes: list[str]) -> Layout:
     """Read the image pixel module (PS3.3 C.7.6.3).
 
     Raises:
-        FilmRefused: no pixels, more than one frame, colour by its photometric interpretation, or an odd cell.
+        ImageError: no pixels, more than one frame, color by its photometric interpretation, or an odd cell.
     """
     _refuse_without_pixels(dataset)
     rows, columns = (int(required(dataset, keyword)) for keyword in ("Rows", "Columns"))
     if not 0 < rows * columns <= MAX_PIXELS:
-        raise FilmRefused(f"Rows (0028,0010) {rows} x Columns (0028,0011) {columns} is no size of a film")
+        raise ImageError(f"Rows (0028,0010) {rows} x Columns (0028,0011) {columns} is no size of an image")
     frames = number(dataset, "NumberOfFrames")
     if frames is not None and frames > 1:
-        raise FilmRefused(f"Number of Frames (0028,0008) is {frames:g}: a film has one")
+        raise ImageError(f"Number of Frames (0028,0008) is {frames:g}: an image has one")
     allocated = int(required(dataset, "BitsAllocated"))
     if allocated not in (8, 16):
-        raise FilmRefused(f"Bits Allocated (0028,0100) is {allocated}: films have 8 or 16")
+        raise ImageError(f"Bits Allocated (0028,0100) is {allocated}: images have 8 or 16")
     stored = number(dataset, "BitsStored")
     if stored is None:
         notes.append(f"Bits Stored (0028,0101) is missing: {allocated} assumed")
         stored = allocated
     if not 2 <= stored <= allocated:
-        raise FilmRefused(f"Bits Stored (0028,0101) is {stored:g} of {allocated} allocated")
+        raise ImageError(f"Bits Stored (0028,0101) is {stored:g} of {allocated} allocated")
     high_bit = number(dataset, "HighBit")
     high_bit = stored - 1 if high_bit is None else high_bit
     if not stored - 1 <= high_bit < allocated:
-        raise FilmRefused(f"High Bit (0028,0102) is {high_bit:g} with {stored:g} bits stored of {allocated}")
+        raise ImageError(f"High Bit (0028,0102) is {high_bit:g} with {stored:g} bits stored of {allocated}")
     return Layout(
         rows=rows,
         columns=columns,
@@ -99,7 +99,7 @@ def check_modality(dataset: Dataset) -> None:
     """Refuse what says of itself that it is no radiograph; a missing modality passes."""
     modality = code(dataset, "Modality")
     if modality and modality not in RADIOGRAPHS:
-        raise FilmRefused(f"Modality (0008,0060) is {modality}: no radiograph ({', '.join(RADIOGRAPHS)})")
+        raise ImageError(f"Modality (0008,0060) is {modality}: no radiograph ({', '.join(RADIOGRAPHS)})")
 
 
 def padding(dataset: Dataset) -> tuple[int, int] | None:
@@ -121,7 +121,7 @@ def pixel_spacing(dataset: Dataset, notes: list[str]) -> tuple[tuple[float, floa
     for keyword in ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing"):
         try:
             values = numbers(dataset, keyword)
-        except FilmRefused:
+        except ImageError:
             notes.append(f"{keyword} is unreadable: taken as absent")
             continue
         if len(values) == 2 and min(values) > 0:
@@ -149,7 +149,7 @@ def numbers(dataset: Dataset, keyword: str) -> list[float]:
     """Return every value of a numeric element.
 
     Raises:
-        FilmRefused: what stands there is not a number.
+        ImageError: what stands there is not a number.
     """
     try:
         value = dataset.get(keyword)
@@ -158,17 +158,17 @@ def numbers(dataset: Dataset, keyword: str) -> list[float]:
         values = [value] if isinstance(value, (str, int, float)) else list(value)
         values = [float(item) for item in values if item is not None and str(item).strip() != ""]
     except (TypeError, ValueError, OverflowError) as error:
-        raise FilmRefused(f"{element_name(keyword)} is not a number") from error
+        raise ImageError(f"{element_name(keyword)} is not a number") from error
     if not all(np.isfinite(values)):
-        raise FilmRefused(f"{element_name(keyword)} is not a finite number")
+        raise ImageError(f"{element_name(keyword)} is not a finite number")
     return values
 
 
 def _refuse_without_pixels(dataset: Dataset) -> None:
     if "FloatPixelData" in dataset or "DoubleFloatPixelData" in dataset:
-        raise FilmRefused("Float Pixel Data (7FE0,0008): films have integers")
+        raise ImageError("Float Pixel Data (7FE0,0008): images have integers")
     if "PixelData" not in dataset or dataset["PixelData"].is_empty:
-        raise FilmRefused("Pixel Data (7FE0,0010) is missing")
+        raise ImageError("Pixel Data (7FE0,0010) is missing")
 
 
 def _samples(dataset: Dataset) -> int:
@@ -176,16 +176,16 @@ def _samples(dataset: Dataset) -> int:
     samples = int(number(dataset, "SamplesPerPixel") or 1)
     if (photometric in ("MONOCHROME1", "MONOCHROME2") and samples == 1) or (photometric == "RGB" and samples == 3):
         return samples
-    raise FilmRefused(
-        f"Photometric Interpretation (0028,0004) is {photometric or 'missing'} with {samples} samples a pixel: films "
-        "are MONOCHROME1, MONOCHROME2 or grey RGB"
+    raise ImageError(
+        f"Photometric Interpretation (0028,0004) is {photometric or 'missing'} with {samples} samples a pixel: images "
+        "are MONOCHROME1, MONOCHROME2 or gray RGB"
     )
 
 
 def required(dataset: Dataset, keyword: str) -> float:
     value = number(dataset, keyword)
     if value is None:
-        raise FilmRefused(f"{element_name(keyword)} is missing")
+        raise ImageError(f"{element_name(keyword)} is missing")
     return value
 
 

@@ -1,6 +1,6 @@
-"""Films -> network input: clip, resize, display sense, equalise; the same code in preparation and in prediction.
+"""Images -> network input: clip, resize, display sense, equalize; the same code in preparation and in prediction.
 
-A window that cuts into the film's values is applied before resizing, because averages of what the window would have
+A window that cuts into the image's values is applied before resizing, because averages of what the window would have
 cut are wrong; everything else is applied after it, on few pixels. The box map goes there and back.
 """
 
@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from d2_cxr.boxes import BoxMap
-from d2_cxr.dicom.stored_image import Display, FilmRefused, StoredFilm, padded, value_range
+from d2_cxr.dicom.stored_image import Display, ImageError, StoredImage, padded, value_range
 
 _CHOICES = {
     "resize": ("squash", "letterbox"),
@@ -23,13 +23,13 @@ _CHOICES = {
 
 @dataclass(frozen=True)
 class Preprocess:
-    """How films become network input; travels with sets and weights.
+    """How images become network input; travels with sets and weights.
 
     Attributes:
         size: side of the square result, in pixels.
-        resize: "squash", width and height each scale to `size`; "letterbox", the longer side does, the film is
-            centred and the rest is 0.
-        equalize: "histogram", 256 bins over the film's display range; "none".
+        resize: "squash", width and height each scale to `size`; "letterbox", the longer side does, the image is
+            centerd and the rest is 0.
+        equalize: "histogram", 256 bins over the image's display range; "none".
         window: "file", the window of the file where it has one; "full", from the darkest to the brightest value.
     """
 
@@ -61,39 +61,39 @@ class Preprocess:
         return cls(**values)
 
 
-def prepare_film(film: StoredFilm, rules: Preprocess) -> tuple[np.ndarray, BoxMap]:
-    """Return the network's image, (size, size) uint8, and the box map from the source film's pixels to it.
+def prepare_image(image: StoredImage, rules: Preprocess) -> tuple[np.ndarray, BoxMap]:
+    """Return the network's image, (size, size) uint8, and the box map from the source image's pixels to it.
 
     Raises:
-        FilmRefused: every pixel of the film has the same value, or is padding.
+        ImageError: every pixel of the image has the same value, or is padding.
     """
-    width, height, left, top = _placement(film.source_width, film.source_height, rules)
-    display = _display(film, rules)
-    outside = padded(film)
-    black, white = display.limits(film.pixels if outside is None else film.pixels[~outside].reshape(1, -1))
-    pixels = film.pixels if outside is None else np.where(outside, _dark(display, black), film.pixels)
+    width, height, left, top = _placement(image.source_width, image.source_height, rules)
+    display = _display(image, rules)
+    outside = padded(image)
+    black, white = display.limits(image.pixels if outside is None else image.pixels[~outside].reshape(1, -1))
+    pixels = image.pixels if outside is None else np.where(outside, _dark(display, black), image.pixels)
     low, high = value_range(pixels)
     if low == high:
-        raise FilmRefused(f"every pixel has the value {low:g}")
+        raise ImageError(f"every pixel has the value {low:g}")
     if display.table is None:
-        grey = display.grey(_resize(_clip(pixels, low, high, black, white), width, height), black, white)
+        gray = display.gray(_resize(_clip(pixels, low, high, black, white), width, height), black, white)
     else:
-        grey = _resize(display.grey(pixels, black, white), width, height)
+        gray = _resize(display.gray(pixels, black, white), width, height)
     inside = None if outside is None else _resize((~outside).astype(np.float32), width, height) >= 0.5
-    result = _to_bytes(grey, rules.equalize, inside)
+    result = _to_bytes(gray, rules.equalize, inside)
     if rules.resize == "letterbox":
-        result = _centre(result, rules.size, left, top)
-    return result, box_map(film.source_width, film.source_height, rules)
+        result = _center(result, rules.size, left, top)
+    return result, box_map(image.source_width, image.source_height, rules)
 
 
 def box_map(source_width: int, source_height: int, rules: Preprocess) -> BoxMap:
-    """Return the map of boxes from a film's own pixels to the prepared image; its inverse comes back."""
+    """Return the map of boxes from an image's own pixels to the prepared image; its inverse comes back."""
     width, height, left, top = _placement(source_width, source_height, rules)
     return BoxMap(width / source_width, height / source_height, left, top)
 
 
 def _placement(source_width: int, source_height: int, rules: Preprocess) -> tuple[int, int, int, int]:
-    """Return width, height, left and top of the film within the prepared image, in whole pixels."""
+    """Return width, height, left and top of the image within the prepared image, in whole pixels."""
     if rules.resize == "squash":
         return rules.size, rules.size, 0, 0
     longer = max(source_width, source_height)
@@ -102,10 +102,10 @@ def _placement(source_width: int, source_height: int, rules: Preprocess) -> tupl
     return width, height, (rules.size - width) // 2, (rules.size - height) // 2
 
 
-def _display(film: StoredFilm, rules: Preprocess) -> Display:
-    if rules.window == "file" or film.display.table is not None:
-        return film.display
-    shown = film.display
+def _display(image: StoredImage, rules: Preprocess) -> Display:
+    if rules.window == "file" or image.display.table is not None:
+        return image.display
+    shown = image.display
     inverted = shown.inverted if shown.black is None else shown.black > shown.white
     return Display(inverted=inverted)
 
@@ -126,7 +126,7 @@ def _clip(pixels: np.ndarray, low: float, high: float, black: float, white: floa
         pixels = pixels.astype(np.float32)
         return np.clip(pixels, first, last)
     whole = np.iinfo(pixels.dtype)
-    halves = first != int(first) or last != int(last)  # common: centre - 0.5
+    halves = first != int(first) or last != int(last)  # common: center - 0.5
     if halves and last - first < 64:  # where half a step shows
         return np.clip(pixels.astype(np.float32), first, last)
     return np.clip(pixels, max(whole.min, int(np.floor(first))), min(whole.max, int(np.ceil(last))))
@@ -144,9 +144,9 @@ def _resize(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
     return pixels
 
 
-def _to_bytes(grey: np.ndarray, equalize: str, inside: np.ndarray | None) -> np.ndarray:
-    """Return (H, W) uint8 of grey in [0, 1]; what is not `inside` is left out of the histogram and comes out 0."""
-    levels = (grey * np.float32(65535) + np.float32(0.5)).astype(np.uint16)
+def _to_bytes(gray: np.ndarray, equalize: str, inside: np.ndarray | None) -> np.ndarray:
+    """Return (H, W) uint8 of gray in [0, 1]; what is not `inside` is left out of the histogram and comes out 0."""
+    levels = (gray * np.float32(65535) + np.float32(0.5)).astype(np.uint16)
     if equalize == "histogram":
         curve = equalization_curve(levels if inside is None else levels[inside])
     else:
@@ -158,10 +158,10 @@ def _to_bytes(grey: np.ndarray, equalize: str, inside: np.ndarray | None) -> np.
 
 
 def equalization_curve(levels: np.ndarray) -> np.ndarray:
-    """Return the map (65536,) of 16-bit grey to [0, 255] that makes the histogram flat, by 256 bins.
+    """Return the map (65536,) of 16-bit gray to [0, 255] that makes the histogram flat, by 256 bins.
 
     The cumulative share is taken at the bins' edges and joined by straight lines, so that a value in the middle of a
-    bin gets the middle of its ranks: a curve that begins at the first bin's count would shift all greys with the
+    bin gets the middle of its ranks: a curve that begins at the first bin's count would shift all grays with the
     share of black.
     """
     counts = np.bincount(((levels.ravel().astype(np.int32) + 128) // 257), minlength=256)  # bin k is around k / 255
@@ -170,7 +170,7 @@ def equalization_curve(levels: np.ndarray) -> np.ndarray:
     return np.interp(np.arange(65536), edges, ranks) * 255
 
 
-def _centre(image: np.ndarray, size: int, left: int, top: int) -> np.ndarray:
+def _center(image: np.ndarray, size: int, left: int, top: int) -> np.ndarray:
     canvas = np.zeros((size, size), np.uint8)
     canvas[top : top + image.shape[0], left : left + image.shape[1]] = image
     return canvas

@@ -23,7 +23,7 @@ from pydicom.pixels import pixel_array
 
 from d2_cxr.dicom import grayscale, header
 from d2_cxr.dicom.header import Layout
-from d2_cxr.dicom.stored_image import FilmRefused, StoredFilm
+from d2_cxr.dicom.stored_image import ImageError, StoredImage
 
 NATIVE = {uids.ImplicitVRLittleEndian, uids.ExplicitVRLittleEndian, uids.ExplicitVRBigEndian}
 NATIVE |= {uids.DeflatedExplicitVRLittleEndian}  # deflates the data set, not the frame; undone while reading
@@ -43,21 +43,21 @@ _STARTS = {
 _JPEG_LS_FRAME = b"\xff\xf7"  # SOF55, ISO/IEC 14495-1 C.2.2
 
 
-def read(path: str | Path, min_size: int | None = None, check_modality: bool = True) -> StoredFilm:
+def read(path: str | Path, min_size: int | None = None, check_modality: bool = True) -> StoredImage:
     """Read a radiograph's stored pixels and what brings them to display sense.
 
     Args:
-        path: DICOM file with one grey frame.
+        path: DICOM file with one gray frame.
         min_size: JPEG 2000 may be decoded at a reduced resolution that keeps both sides a fifth longer than this.
         check_modality: refuse what says of itself that it is no radiograph.
 
     Raises:
-        FilmRefused: the file is none that can be shown as a radiologist would see it; says which tag and value.
+        ImageError: the file is none that can be shown as a radiologist would see it; says which tag and value.
     """
     return decode(Path(path).read_bytes(), min_size, check_modality)
 
 
-def decode(content: bytes, min_size: int | None = None, check_modality: bool = True) -> StoredFilm:
+def decode(content: bytes, min_size: int | None = None, check_modality: bool = True) -> StoredImage:
     """The same from a file's bytes."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pydicom warns about values that we do not use, and quotes them
@@ -70,7 +70,7 @@ def decode(content: bytes, min_size: int | None = None, check_modality: bool = T
         display = grayscale.display(dataset, form, notes)
         may_reduce = display.table is None and "PixelPaddingValue" not in dataset  # averages of those mean nothing
         pixels = _decode_frame(dataset, form, syntax, min_size if may_reduce else None, notes)
-        return StoredFilm(
+        return StoredImage(
             pixels=pixels,
             source_width=form.columns,
             source_height=form.rows,
@@ -107,7 +107,7 @@ def read_header(content: bytes) -> Dataset:
         force = content[128:132] != b"DICM"
         return pydicom.dcmread(io.BytesIO(content), force=force, specific_tags=header.SPECIFIC_TAGS)
     except Exception as error:  # pydicom raises a dozen kinds, and some quote the header
-        raise FilmRefused(f"the DICOM header cannot be read ({type(error).__name__}): cut short?") from error
+        raise ImageError(f"the DICOM header cannot be read ({type(error).__name__}): cut short?") from error
     finally:
         quiet.setLevel(level)
 
@@ -127,27 +127,27 @@ def _transfer_syntax(dataset: Dataset, notes: list[str]) -> str:
     if found == uids.JPEGBaseline8Bit and _JPEG_LS_FRAME in frame[:256]:
         found = uids.JPEGLSLossless
     if found is None:
-        raise FilmRefused("Transfer Syntax UID (0002,0010) is missing and the pixels begin like none that is known")
+        raise ImageError("Transfer Syntax UID (0002,0010) is missing and the pixels begin like none that is known")
     notes.append(f"Transfer Syntax UID (0002,0010) is missing: {found.keyword}, as the pixels' first bytes show")
     return found
 
 
 def _decode_frame(dataset: Dataset, form: Layout, syntax: str, min_size: int | None, notes: list[str]) -> np.ndarray:
     if syntax in NATIVE:
-        return _grey(_native(dataset, form, syntax, notes), form)
+        return _gray(_native(dataset, form, syntax, notes), form)
     frame = _encapsulated(dataset.PixelData)
     if syntax in JPEG_2000:
         return _jpeg_2000(frame, form, min_size)
-    return _grey(_with_imagecodecs(frame, form, syntax), form)
+    return _gray(_with_imagecodecs(frame, form, syntax), form)
 
 
 def _encapsulated(data: bytes) -> bytes:
     try:
         frame = get_frame(data, 0, number_of_frames=1)
     except Exception as error:
-        raise FilmRefused("Pixel Data (7FE0,0010) is cut short: its encapsulation does not end (PS3.5 A.4)") from error
+        raise ImageError("Pixel Data (7FE0,0010) is cut short: its encapsulation does not end (PS3.5 A.4)") from error
     if not frame:
-        raise FilmRefused("Pixel Data (7FE0,0010) is empty")
+        raise ImageError("Pixel Data (7FE0,0010) is empty")
     return frame
 
 
@@ -156,7 +156,7 @@ def _native(dataset: Dataset, form: Layout, syntax: str, notes: list[str]) -> np
     data, cell = dataset.PixelData, form.allocated // 8
     count = form.rows * form.columns * form.samples
     if len(data) < count * cell:
-        raise FilmRefused(f"Pixel Data (7FE0,0010) is cut short: {len(data)} of {count * cell} bytes")
+        raise ImageError(f"Pixel Data (7FE0,0010) is cut short: {len(data)} of {count * cell} bytes")
     if len(data) > count * cell + 1:  # one byte may pad to an even length
         notes.append(f"Pixel Data (7FE0,0010) is {len(data) - count * cell} bytes too long: the first frame taken")
     big = syntax == uids.ExplicitVRBigEndian
@@ -170,7 +170,7 @@ def _with_imagecodecs(frame: bytes, form: Layout, syntax: str) -> np.ndarray:
     try:
         import imagecodecs
     except ImportError as error:
-        raise FilmRefused(f"{_syntax_name(syntax)} needs the package imagecodecs: pip install imagecodecs") from error
+        raise ImageError(f"{_syntax_name(syntax)} needs the package imagecodecs: pip install imagecodecs") from error
     try:
         if syntax == uids.RLELossless:  # PS3.5 annex G
             cell = np.dtype(f"<u{form.allocated // 8}")
@@ -181,16 +181,16 @@ def _with_imagecodecs(frame: bytes, form: Layout, syntax: str) -> np.ndarray:
         if syntax in JPEG_LS:  # PS3.5 A.4.3
             return imagecodecs.jpegls_decode(frame)
     except Exception as error:
-        raise FilmRefused(f"the {_syntax_name(syntax)} pixels cannot be decoded ({type(error).__name__})") from error
-    raise FilmRefused(f"Transfer Syntax UID (0002,0010) is {_syntax_name(syntax)}, which is not decoded here")
+        raise ImageError(f"the {_syntax_name(syntax)} pixels cannot be decoded ({type(error).__name__})") from error
+    raise ImageError(f"Transfer Syntax UID (0002,0010) is {_syntax_name(syntax)}, which is not decoded here")
 
 
-def _grey(samples: np.ndarray, form: Layout) -> np.ndarray:
-    """Return (H, W) stored values of decoded samples; colour only where it is grey, bits beyond the stored refused."""
+def _gray(samples: np.ndarray, form: Layout) -> np.ndarray:
+    """Return (H, W) stored values of decoded samples; color only where it is gray, bits beyond the stored refused."""
     is_shaped = samples.ndim == (3 if form.samples == 3 else 2)  # native and RLE samples come in one row
     expected = (form.rows, form.columns)
     if samples.size != form.rows * form.columns * form.samples or (is_shaped and samples.shape[:2] != expected):
-        raise FilmRefused(f"the pixels are {samples.shape}, the header says {form.rows} rows x {form.columns} columns")
+        raise ImageError(f"the pixels are {samples.shape}, the header says {form.rows} rows x {form.columns} columns")
     if form.samples == 3:
         samples = _one_channel(samples, form)
     return _stored_bits(samples.reshape(form.rows, form.columns), form)
@@ -198,10 +198,10 @@ def _grey(samples: np.ndarray, form: Layout) -> np.ndarray:
 
 def _one_channel(samples: np.ndarray, form: Layout) -> np.ndarray:
     planar = form.planar == 1 and samples.ndim == 1  # codecs and RLE give their own order
-    colour = samples.reshape(3, -1).T if planar else samples.reshape(-1, 3)
-    if np.abs(np.diff(colour.astype(np.int32), axis=1)).max() > 0:
-        raise FilmRefused("Photometric Interpretation (0028,0004) is RGB and the pixels are coloured: no radiograph")
-    return np.ascontiguousarray(colour[:, 0])
+    color = samples.reshape(3, -1).T if planar else samples.reshape(-1, 3)
+    if np.abs(np.diff(color.astype(np.int32), axis=1)).max() > 0:
+        raise ImageError("Photometric Interpretation (0028,0004) is RGB and the pixels are colored: no radiograph")
+    return np.ascontiguousarray(color[:, 0])
 
 
 def _stored_bits(pixels: np.ndarray, form: Layout) -> np.ndarray:
@@ -217,7 +217,7 @@ def _stored_bits(pixels: np.ndarray, form: Layout) -> np.ndarray:
     limit = (1 << form.stored) - 1
     if form.stored < unsigned.dtype.itemsize * 8 and cv2.minMaxLoc(unsigned)[1] > limit:
         if not form.has_overlay_bits:
-            raise FilmRefused(f"pixel values above {limit} contradict Bits Stored (0028,0101) {form.stored}")
+            raise ImageError(f"pixel values above {limit} contradict Bits Stored (0028,0101) {form.stored}")
         unsigned = unsigned & limit
     return unsigned
 
@@ -226,17 +226,17 @@ def _jpeg_2000(frame: bytes, form: Layout, min_size: int | None) -> np.ndarray:
     """Decode JPEG 2000 (PS3.5 A.4.4), reduced where both sides stay at least `min_size`."""
     start = frame.find(_SOC_SIZ)
     if start < 0:
-        raise FilmRefused("the JPEG 2000 pixels hold no codestream: damaged or cut short")
+        raise ImageError("the JPEG 2000 pixels hold no codestream: damaged or cut short")
     components = int.from_bytes(frame[start + 40 : start + 42], "big")  # Csiz, ISO/IEC 15444-1 A.5.1
     depth = frame[start + 42]  # Ssiz: sign, and precision less one
     precision, signed = (depth & 0x7F) + 1, bool(depth & 0x80)
     if components != 1 or precision > 16:
-        raise FilmRefused(f"the JPEG 2000 pixels have {components} components of {precision} bits: films have one")
+        raise ImageError(f"the JPEG 2000 pixels have {components} components of {precision} bits: images have one")
     reduce = _reduction(frame, form, min_size)
     pixels = _pillow_jpeg_2000(frame, reduce)
     expected = (-(-form.rows >> reduce), -(-form.columns >> reduce))
     if pixels.shape != expected:
-        raise FilmRefused(f"the JPEG 2000 pixels are {pixels.shape}, the header says {form.rows} x {form.columns}")
+        raise ImageError(f"the JPEG 2000 pixels are {pixels.shape}, the header says {form.rows} x {form.columns}")
     if pixels.dtype == np.uint16:  # Pillow scales to 16 bits by the stream's precision, not by Bits Stored
         pixels = pixels >> (16 - precision)
     elif precision < 8:
@@ -272,7 +272,7 @@ def _pillow_jpeg_2000(frame: bytes, reduce: int) -> np.ndarray:
             image.load()
             return np.asarray(image)
     except Exception as error:
-        raise FilmRefused(
+        raise ImageError(
             f"the JPEG 2000 pixels cannot be decoded ({type(error).__name__}): damaged or cut short"
         ) from error
 

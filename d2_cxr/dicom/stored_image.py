@@ -1,6 +1,6 @@
-"""What every reader of films returns, whatever the file: stored pixels, and the rule that brings them to display sense.
+"""What every reader of images returns, whatever the file: stored pixels, and the rule that brings them to display sense.
 
-Display sense: 0 is black and 1 is white as the film is meant to be seen, so bone is bright. The rule follows DICOM
+Display sense: 0 is black and 1 is white as the image is meant to be seen, so bone is bright. The rule follows DICOM
 PS3.3 C.11: modality LUT or rescale, then VOI LUT or window, then presentation polarity. All three together are one
 map from a stored value to [0, 1]: a straight line between two stored values, or a table.
 """
@@ -13,19 +13,19 @@ import cv2
 import numpy as np
 
 
-class FilmRefused(ValueError):
-    """The file is no film that can be read as a radiologist would see it; the message names tag and value."""
+class ImageError(ValueError):
+    """The file is no image that can be read as a radiologist would see it; the message names tag and value."""
 
 
 @dataclass(frozen=True)
 class Display:
-    """Stored value -> grey in [0, 1].
+    """Stored value -> gray in [0, 1].
 
     Attributes:
         black, white: the stored values shown black and white; black > white where high values are dark. None: the
-            darkest and the brightest value of the film itself, in the sense that `inverted` tells.
+            darkest and the brightest value of the image itself, in the sense that `inverted` tells.
         inverted: high values are dark; only read where black and white are None.
-        table: (N,) float32 in [0, 1], grey of the stored values from `table_start` on (values beyond its ends take
+        table: (N,) float32 in [0, 1], gray of the stored values from `table_start` on (values beyond its ends take
             the end's); where there is one, nothing else is read.
         table_start: stored value of the first entry.
     """
@@ -37,13 +37,13 @@ class Display:
     table_start: int = 0
 
     def limits(self, pixels: np.ndarray) -> tuple[float, float]:
-        """Return the stored values shown black and white on this film."""
+        """Return the stored values shown black and white on this image."""
         if self.black is not None and self.white is not None:
             return self.black, self.white
         low, high = value_range(pixels)
         return (high, low) if self.inverted else (low, high)
 
-    def grey(self, pixels: np.ndarray, black: float, white: float) -> np.ndarray:
+    def gray(self, pixels: np.ndarray, black: float, white: float) -> np.ndarray:
         """Return (H, W) float32 in [0, 1] of stored values; black and white as given by `limits`."""
         if self.table is not None:
             index = np.clip(np.asarray(pixels, np.int64) - self.table_start, 0, len(self.table) - 1)
@@ -55,8 +55,8 @@ class Display:
 
 
 @dataclass(frozen=True)
-class StoredFilm:
-    """A film as it lies in its file.
+class StoredImage:
+    """An image as it lies in its file.
 
     Attributes:
         pixels: (H, W) uint8, uint16 or int16, as stored; may be reduced, but always covers the whole frame.
@@ -83,25 +83,25 @@ def value_range(pixels: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def to_display(film: StoredFilm) -> np.ndarray:
-    """Return a film in display sense, (H, W) float32 in [0, 1]; pixels outside the image are black."""
-    outside = padded(film)
-    inside = film.pixels if outside is None else film.pixels[~outside].reshape(1, -1)
-    grey = film.display.grey(film.pixels, *film.display.limits(inside))
+def to_display(image: StoredImage) -> np.ndarray:
+    """Return an image in display sense, (H, W) float32 in [0, 1]; pixels outside the image are black."""
+    outside = padded(image)
+    inside = image.pixels if outside is None else image.pixels[~outside].reshape(1, -1)
+    gray = image.display.gray(image.pixels, *image.display.limits(inside))
     if outside is not None:
-        grey[outside] = 0
-    return grey
+        gray[outside] = 0
+    return gray
 
 
-def padded(film: StoredFilm) -> np.ndarray | None:
+def padded(image: StoredImage) -> np.ndarray | None:
     """Return which pixels (H, W) bool lie outside the image, or None where none does.
 
     Raises:
-        FilmRefused: all of them.
+        ImageError: all of them.
     """
-    if film.padding is None:
+    if image.padding is None:
         return None
-    outside = (film.pixels >= film.padding[0]) & (film.pixels <= film.padding[1])
+    outside = (image.pixels >= image.padding[0]) & (image.pixels <= image.padding[1])
     if outside.all():
-        raise FilmRefused(f"every pixel has the padding value {film.padding[0]}, Pixel Padding Value (0028,0120)")
+        raise ImageError(f"every pixel has the padding value {image.padding[0]}, Pixel Padding Value (0028,0120)")
     return outside if outside.any() else None

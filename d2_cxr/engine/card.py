@@ -14,17 +14,17 @@ from d2_cxr import artifacts
 from d2_cxr.checkpoint.weights_card import WeightsCard, project_commit
 from d2_cxr.datasets import loading, named_sets
 
-_FILM_BYTES = 8  # of source and image sha256 each, as in a pretraining's list
+_IMAGE_BYTES = 8  # of source and image sha256 each, as in a pretraining's list
 
 
-def detector_card(cfg, class_names: Sequence[str], origin: WeightsCard | None, num_films: int) -> WeightsCard:
+def detector_card(cfg, class_names: Sequence[str], origin: WeightsCard | None, num_images: int) -> WeightsCard:
     """Return the card of a detector trained with a config.
 
     Args:
         cfg: of the run.
         class_names: index = category of the model.
         origin: card of the weights that it started from.
-        num_films: training films with findings.
+        num_images: training images with findings.
     """
     values = artifacts.read_json(named_sets.set_folder(cfg.DATASETS.TRAIN[0]) / "dataset.json")
     start = cfg.MODEL.WEIGHTS.rsplit("/", 1)[-1] or "random"
@@ -41,10 +41,10 @@ def detector_card(cfg, class_names: Sequence[str], origin: WeightsCard | None, n
         initialized_from=start,
         source_format="d2_cxr detector",
         data_names=list(cfg.DATASETS.TRAIN),
-        num_films=num_films,
+        num_images=num_images,
         data_fingerprints={name: values.get("images_fingerprint") for name in cfg.DATASETS.TRAIN},
         preprocess=values.get("preprocess"),
-        licence=origin.licence if origin else None,
+        license=origin.license if origin else None,
         citation=origin.citation if origin else None,
         project_version=d2_cxr.__version__,
         project_commit=project_commit(),
@@ -81,17 +81,17 @@ def config_of(card: WeightsCard, source: str) -> CfgNode:
     return cfg
 
 
-def film_hashes(names: Sequence[str], others: torch.Tensor | None = None) -> torch.Tensor:
-    """Return the list of films that a file was trained on: (N, 16) uint8, sorted, each film once.
+def image_hashes(names: Sequence[str], others: torch.Tensor | None = None) -> torch.Tensor:
+    """Return the list of images that a file was trained on: (N, 16) uint8, sorted, each image once.
 
     Args:
         names: data sets of the training.
         others: the list of the weights that it started from.
     """
     rows = {
-        bytes.fromhex(film["source_sha256"])[:_FILM_BYTES] + bytes.fromhex(film["image_sha256"])[:_FILM_BYTES]
-        for film in loading.prepared_films(list(names))
+        bytes.fromhex(image["source_sha256"])[:_IMAGE_BYTES] + bytes.fromhex(image["image_sha256"])[:_IMAGE_BYTES]
+        for image in loading.prepared_images(list(names))
     }
     if others is not None:
         rows |= {row.tobytes() for row in others.numpy()}
-    return torch.from_numpy(np.frombuffer(b"".join(sorted(rows)), np.uint8).copy().reshape(-1, 2 * _FILM_BYTES))
+    return torch.from_numpy(np.frombuffer(b"".join(sorted(rows)), np.uint8).copy().reshape(-1, 2 * _IMAGE_BYTES))

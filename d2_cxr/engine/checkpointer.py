@@ -26,7 +26,7 @@ class CXRCheckpointer(DetectionCheckpointer):
         """
         super().__init__(model, save_dir, **checkpointables)
         self._keep = keep
-        self.extra: dict = {}  # goes into every file: card, films
+        self.extra: dict = {}  # goes into every file: card, images
         self.loaded = Loaded()
 
     def load(self, path: str, *args, **kwargs):

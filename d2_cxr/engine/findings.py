@@ -1,4 +1,4 @@
-"""What a detector found on a film, and the files it is delivered in (docs/formats.md, 4).
+"""What a detector found on an image, and the files it is delivered in (docs/formats.md, 4).
 
 Boxes are in the source file's own pixels. `reported` says which findings pass the operating thresholds; all that the
 detector gave are kept, because another reader may want another threshold.
@@ -14,23 +14,23 @@ import cv2
 import numpy as np
 
 from d2_cxr import artifacts
-from d2_cxr.dicom.image_files import read_film
-from d2_cxr.dicom.preprocess import Preprocess, prepare_film
+from d2_cxr.dicom.image_files import read_image
+from d2_cxr.dicom.preprocess import Preprocess, prepare_image
 from d2_cxr.drawing import class_color, draw_boxes
 
 DEFAULT_THRESHOLD = 0.3  # of the score, where a detector brings no thresholds of its own
-CSV_COLUMNS = ("file", "image_id", "class", "score", "x_min", "y_min", "x_max", "y_max", "reported", "film_score")
+CSV_COLUMNS = ("file", "image_id", "class", "score", "x_min", "y_min", "x_max", "y_max", "reported", "image_score")
 _OVERLAY_SIZE = 1024
 
 
 @dataclass(frozen=True)
 class Findings:
-    """The findings on one film, the most certain first.
+    """The findings on one image, the most certain first.
 
     Attributes:
         file: as it was given.
         image_id: the file's name without its suffix.
-        width, height: of the source film, pixels.
+        width, height: of the source image, pixels.
         pixel_spacing_mm: (row, column), None where the file does not tell.
         spacing_tag: the DICOM keyword that told it, "" where none did.
         class_names: N names.
@@ -56,12 +56,12 @@ class Findings:
         return len(self.scores)
 
     @property
-    def film_score(self) -> float:
-        """The film's score for "something is there": its highest box; 0 without any."""
+    def image_score(self) -> float:
+        """The image's score for "something is there": its highest box; 0 without any."""
         return float(self.scores.max(initial=0.0))
 
     def to_dict(self) -> dict:
-        """Return the film's entry of findings.json."""
+        """Return the image's entry of findings.json."""
         found = zip(self.class_names, self.scores, self.boxes_xyxy, self.reported, strict=True)
         return {
             "file": self.file,
@@ -70,7 +70,7 @@ class Findings:
             "height": self.height,
             "pixel_spacing_mm": list(self.pixel_spacing_mm) if self.pixel_spacing_mm else None,
             "spacing_tag": self.spacing_tag,
-            "film_score": round(self.film_score, 6),
+            "image_score": round(self.image_score, 6),
             "findings": [
                 {
                     "class": name,
@@ -105,42 +105,42 @@ def passes(class_names: Sequence[str], scores: np.ndarray, thresholds: Mapping |
     return np.asarray(scores) >= limits
 
 
-def write_json(path: str | Path, films: Sequence[Findings]) -> None:
-    """Write findings.json: one entry a film."""
-    artifacts.write_json(path, [film.to_dict() for film in films])
+def write_json(path: str | Path, images: Sequence[Findings]) -> None:
+    """Write findings.json: one entry an image."""
+    artifacts.write_json(path, [image.to_dict() for image in images])
 
 
-def write_csv(path: str | Path, films: Sequence[Findings]) -> None:
-    """Write one row a finding; a film without any has a row with empty cells, so that none seems forgotten."""
-    artifacts.write_csv(path, [row for film in films for row in _rows(film)], CSV_COLUMNS)
+def write_csv(path: str | Path, images: Sequence[Findings]) -> None:
+    """Write one row a finding; an image without any has a row with empty cells, so that none seems forgotten."""
+    artifacts.write_csv(path, [row for image in images for row in _rows(image)], CSV_COLUMNS)
 
 
-def overlay(film: Findings) -> np.ndarray:
-    """Return the film as it is meant to be seen, reported boxes drawn: (h, w, 3) uint8 RGB, no side above 1024."""
-    size = min(_OVERLAY_SIZE, max(film.width, film.height, 256))
+def overlay(radiograph: Findings) -> np.ndarray:
+    """Return the image as it is meant to be seen, reported boxes drawn: (h, w, 3) uint8 RGB, no side above 1024."""
+    size = min(_OVERLAY_SIZE, max(radiograph.width, radiograph.height, 256))
     rules = Preprocess(size=size, resize="letterbox", equalize="none")
-    image, to_image = prepare_film(read_film(film.file, min_size=size), rules)
-    left, top, right, bottom = to_image.forward([[0, 0, film.width, film.height]])[0].round().astype(int)
-    boxes = to_image.forward(film.boxes_xyxy[film.reported]) - [left, top, left, top]
-    shown = [index for index in range(len(film)) if film.reported[index]]
+    image, to_image = prepare_image(read_image(radiograph.file, min_size=size), rules)
+    left, top, right, bottom = to_image.forward([[0, 0, radiograph.width, radiograph.height]])[0].round().astype(int)
+    boxes = to_image.forward(radiograph.boxes_xyxy[radiograph.reported]) - [left, top, left, top]
+    shown = [index for index in range(len(radiograph)) if radiograph.reported[index]]
     return draw_boxes(
         np.ascontiguousarray(image[top:bottom, left:right]),
         boxes,
-        labels=[f"{film.class_names[index]} {film.scores[index]:.2f}" for index in shown],
-        colors=[class_color(int(film.class_ids[index])) for index in shown],
+        labels=[f"{radiograph.class_names[index]} {radiograph.scores[index]:.2f}" for index in shown],
+        colors=[class_color(int(radiograph.class_ids[index])) for index in shown],
     )
 
 
-def write_overlay(path: str | Path, film: Findings) -> None:
+def write_overlay(path: str | Path, radiograph: Findings) -> None:
     """Write the overlay as PNG."""
-    image = cv2.cvtColor(overlay(film), cv2.COLOR_RGB2BGR)
+    image = cv2.cvtColor(overlay(radiograph), cv2.COLOR_RGB2BGR)
     artifacts.write_bytes(path, cv2.imencode(".png", image)[1].tobytes())  # imwrite would fail without an error
 
 
-def _rows(film: Findings) -> list[dict]:
-    common = {"file": film.file, "image_id": film.image_id, "film_score": round(film.film_score, 6)}
+def _rows(image: Findings) -> list[dict]:
+    common = {"file": image.file, "image_id": image.image_id, "image_score": round(image.image_score, 6)}
     rows = []
-    for entry in film.to_dict()["findings"]:
+    for entry in image.to_dict()["findings"]:
         corners = dict(zip(("x_min", "y_min", "x_max", "y_max"), entry["box_xyxy"], strict=True))
         rows.append(
             {**common, "class": entry["class"], "score": entry["score"], "reported": entry["reported"], **corners}

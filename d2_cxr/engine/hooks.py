@@ -30,7 +30,7 @@ class StepSeed(HookBase):
 
 
 def step_seed(seed: int, iteration: int, rank: int) -> int:
-    """Return a 64-bit seed in which neighbouring iterations have nothing in common."""
+    """Return a 64-bit seed in which neighboring iterations have nothing in common."""
     return int(np.random.SeedSequence([seed % 2**32, iteration, rank]).generate_state(1, np.uint64)[0] >> 1)
 
 
@@ -142,7 +142,7 @@ class ProgressBar(HookBase):
 
 
 def validation_loss(model: nn.Module, loader) -> dict[str, float]:
-    """Return the mean of each loss over a loader's films, without gradients and without moving BatchNorm's statistics.
+    """Return the mean of each loss over a loader's images, without gradients and without moving BatchNorm's statistics.
 
     Args:
         model: in training mode; left as it was.

@@ -1,10 +1,10 @@
-"""From a detector's file to findings on a film, in the film's own pixels.
+"""From a detector's file to findings on an image, in the image's own pixels.
 
 The file's card decides everything: reading, size, equalisation, classes, thresholds. There is no flag for any of
-these, because a detector that sees films prepared in another way than in training is quietly worse.
+these, because a detector that sees images prepared in another way than in training is quietly worse.
 
     from d2_cxr.engine.predictor import Predictor
-    findings = Predictor("model_final.pth")("film.dicom")
+    findings = Predictor("model_final.pth")("image.dicom")
     findings.boxes_xyxy, findings.class_names, findings.scores
 """
 
@@ -21,15 +21,15 @@ from d2_cxr.boxes import BoxMap, clip
 from d2_cxr.checkpoint.loading import load_weights_file
 from d2_cxr.checkpoint.weights_card import WeightsCard
 from d2_cxr.datasets.mapper import CXRMapper
-from d2_cxr.dicom.image_files import FilmRefused, StoredFilm, read_film
-from d2_cxr.dicom.preprocess import Preprocess, prepare_film
+from d2_cxr.dicom.image_files import ImageError, StoredImage, read_image
+from d2_cxr.dicom.preprocess import Preprocess, prepare_image
 from d2_cxr.engine.card import config_of
 from d2_cxr.engine.findings import Findings, passes
 from d2_cxr.engine.weights_report import expected_tensors
 
 
 class Predictor:
-    """A detector ready for film files.
+    """A detector ready for image files.
 
     Attributes:
         card: of the weights.
@@ -45,18 +45,18 @@ class Predictor:
             thresholds: instead of the card's.
 
         Raises:
-            FileNotFoundError, WeightsRefused: see `load_weights_file`.
+            FileNotFoundError, WeightsError: see `load_weights_file`.
             ValueError: the file has no card, is no detector, or does not fill the whole model.
         """
         content = load_weights_file(weights)
         if not isinstance(content.get("card"), dict):
             raise ValueError(
-                f"{weights} carries no card, so its films' preparation is unknown; give a run's model_final.pth"
+                f"{weights} carries no card, so its images' preparation is unknown; give a run's model_final.pth"
             )
         self.card = WeightsCard.from_dict(content["card"])
         cfg = config_of(self.card, str(weights))
         if not self.card.preprocess:
-            raise ValueError(f"{weights}: its card does not say how films were prepared; train on a prepared set")
+            raise ValueError(f"{weights}: its card does not say how images were prepared; train on a prepared set")
         self.class_names = tuple(self.card.class_names)
         self.thresholds = thresholds if thresholds is not None else self.card.thresholds
         self._rules = Preprocess.from_dict(self.card.preprocess)
@@ -65,23 +65,23 @@ class Predictor:
         self._model = _filled(build_model(cfg), content["model"], weights)
 
     def __call__(self, path: str | Path) -> Findings:
-        """Return the findings on a film.
+        """Return the findings on an image.
 
         Args:
             path: DICOM, PNG or JPEG, told apart by content.
 
         Raises:
             FileNotFoundError: there is no such file.
-            FilmRefused: it is no film that can be read as it would be seen; names the file and the reason.
+            ImageError: it is no image that can be read as it would be seen; names the file and the reason.
         """
         if not Path(path).is_file():
-            raise FileNotFoundError(f"film {path} does not exist")
+            raise FileNotFoundError(f"image {path} does not exist")
         try:
-            film = read_film(path, self._rules.size)
-            pixels, to_prepared = prepare_film(film, self._rules)
-        except FilmRefused as error:
-            raise FilmRefused(f"{path}: {error}") from error
-        return self._findings(path, film, to_prepared, self._detect(pixels))
+            image = read_image(path, self._rules.size)
+            pixels, to_prepared = prepare_image(image, self._rules)
+        except ImageError as error:
+            raise ImageError(f"{path}: {error}") from error
+        return self._findings(path, image, to_prepared, self._detect(pixels))
 
     def _detect(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return boxes (N, 4) in prepared pixels, scores (N,) and classes (N,), the highest score first."""
@@ -93,21 +93,21 @@ class Predictor:
         found = instances.pred_boxes.tensor, instances.scores, instances.pred_classes
         return tuple(values[order].numpy() for values in found)
 
-    def _findings(self, path: str | Path, film: StoredFilm, to_prepared: BoxMap, detected) -> Findings:
+    def _findings(self, path: str | Path, image: StoredImage, to_prepared: BoxMap, detected) -> Findings:
         boxes, scores, classes = detected
         names = tuple(self.class_names[index] for index in classes)
-        spacing = film.attributes.get("pixel_spacing")
+        spacing = image.attributes.get("pixel_spacing")
         return Findings(
             file=str(path),
             image_id=Path(path).stem,
-            width=film.source_width,
-            height=film.source_height,
+            width=image.source_width,
+            height=image.source_height,
             pixel_spacing_mm=tuple(float(value) for value in spacing) if spacing else None,
-            spacing_tag=film.attributes.get("spacing_tag") or "",
+            spacing_tag=image.attributes.get("spacing_tag") or "",
             class_names=names,
             class_ids=classes.astype(np.int64),
             scores=scores.astype(np.float64),
-            boxes_xyxy=clip(to_prepared.inverse(boxes), film.source_width, film.source_height),
+            boxes_xyxy=clip(to_prepared.inverse(boxes), image.source_width, image.source_height),
             reported=passes(names, scores, self.thresholds),
         )
 

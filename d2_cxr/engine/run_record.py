@@ -62,7 +62,7 @@ def start_values(cfg, seed: int, schedule: Mapping, preview: Mapping, card: Weig
         "train": list(cfg.DATASETS.TRAIN),
         "test": list(cfg.DATASETS.TEST),
         "datasets": {name: dataset_record(name) for name in names},
-        "num_train_films": preview["num_films"],
+        "num_train_images": preview["num_images"],
         "schedule": dict(schedule),
         "preview": dict(preview),
         "weights": cfg.MODEL.WEIGHTS or None,

@@ -1,7 +1,7 @@
 """How long a run trains: epochs of the *resampled* set to iterations, with the arithmetic in words.
 
-An epoch is one pass over the films as the sampler repeats them, so iterations follow from the sum of the repeat
-factors, not from the number of films: 15 epochs of VinDr-CXR's 3075 training films are 15 * 4657.88 / 8 = 8734
+An epoch is one pass over the images as the sampler repeats them, so iterations follow from the sum of the repeat
+factors, not from the number of images: 15 epochs of VinDr-CXR's 3075 training images are 15 * 4657.88 / 8 = 8734
 iterations of batch 8.
 """
 
@@ -22,7 +22,7 @@ def resolve(cfg, epoch_length: float) -> dict:
 
     Args:
         cfg: changed in place.
-        epoch_length: expected number of films an epoch, normal films counted.
+        epoch_length: expected number of images an epoch, negative images counted.
 
     Returns:
         plain values: epochs, epoch_length, batch, max_iter, steps, text (one line with the sum written out).
@@ -36,7 +36,7 @@ def resolve(cfg, epoch_length: float) -> dict:
     max_iter, steps = cfg.SOLVER.MAX_ITER, [step for step in cfg.SOLVER.STEPS if step < cfg.SOLVER.MAX_ITER]
     cfg.SOLVER.STEPS = tuple(steps)  # Detectron2 warns about steps behind the end and passes over them
     epochs = cfg.CXR.EPOCHS or max_iter * batch / epoch_length
-    text = f"{epochs:.4g} epochs * {epoch_length:.2f} films / batch {batch} = {max_iter} iterations"
+    text = f"{epochs:.4g} epochs * {epoch_length:.2f} images / batch {batch} = {max_iter} iterations"
     if steps and cfg.SOLVER.LR_SCHEDULER_NAME == "WarmupMultiStepLR":
         text += f"; learning rate {cfg.SOLVER.BASE_LR:g} drops by {cfg.SOLVER.GAMMA:g} at {', '.join(map(str, steps))}"
     return {

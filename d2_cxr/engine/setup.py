@@ -101,21 +101,21 @@ def set_num_classes(cfg: CfgNode) -> None:
 def companion(train_name: str, part: str) -> str:
     """Return the name of another part of a training set's split.
 
-    companion("vindr_cxr_stratified_train_labeled_30_seed1", "normal_val") -> "vindr_cxr_stratified_normal_val"
+    companion("vindr_cxr_stratified_train_labeled_30_seed1", "negative_val") -> "vindr_cxr_stratified_negative_val"
     """
     named = named_sets.parse_name(train_name)
     split = train_name[len(named.set_name) :].partition(_SPLIT_ENDING)[0]  # "" or "_stratified"
     return f"{named.set_name}{split}_{part}"
 
 
-def normals_beside(name: str) -> str | None:
-    """Return NAME_normal_test for NAME_test (or val) where the set has such films, else None."""
+def negatives_beside(name: str) -> str | None:
+    """Return NAME_negative_test for NAME_test (or val) where the set has such images, else None."""
     named = named_sets.parse_name(name)
     for part in ("test", "val"):
         if named.kind == "boxes" and named.percent_labeled is None and name.endswith(f"_{part}"):
-            other = f"{name.removesuffix(part)}normal_{part}"
+            other = f"{name.removesuffix(part)}negative_{part}"
             if (named_sets.set_folder(other) / named_sets.parse_name(other).json_path).is_file():
-                return other if loading.film_ids(other) else None
+                return other if loading.image_names(other) else None
     return None
 
 
@@ -127,7 +127,9 @@ def _check_names(cfg: CfgNode) -> None:
             except KeyError as error:
                 raise ValueError(f"{key}: {error.args[0]}") from error
             if named.kind != "boxes":
-                raise ValueError(f"{key}: {name} has no boxes ({named.kind} films); normals come by CXR.NORMAL_RATIO")
+                raise ValueError(
+                    f"{key}: {name} has no boxes ({named.kind} images); negatives come by CXR.NEGATIVE_RATIO"
+                )
             if key == "DATASETS.TRAIN" and "/train.json" not in named.json_path:
                 raise ValueError(f"{key}: {name} is not for training; NAME_train and its labeled fractions are")
 

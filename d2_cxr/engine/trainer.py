@@ -1,4 +1,4 @@
-"""Train and evaluate a detector: Detectron2's `DefaultTrainer` with our films, checks and records.
+"""Train and evaluate a detector: Detectron2's `DefaultTrainer` with our images, checks and records.
 
 What is not the loop is a hook (hooks.py). `train(cfg)` may be called again and again in one process.
 """
@@ -23,11 +23,11 @@ from d2_cxr import artifacts
 from d2_cxr.datasets import named_sets
 from d2_cxr.engine import hooks as cxr_hooks
 from d2_cxr.engine import preview, run_record, schedule, stepping, weights_check, weights_report
-from d2_cxr.engine.card import detector_card, film_hashes
+from d2_cxr.engine.card import detector_card, image_hashes
 from d2_cxr.engine.checkpointer import CXRCheckpointer
 from d2_cxr.engine.run_log import log_to
-from d2_cxr.engine.setup import companion, normals_beside, register_datasets, setup
-from d2_cxr.engine.training_data import TrainingFilms, build_test_loader, build_train_loader, training_films
+from d2_cxr.engine.setup import companion, negatives_beside, register_datasets, setup
+from d2_cxr.engine.training_data import TrainingImages, build_test_loader, build_train_loader, training_images
 from d2_cxr.evaluation.cxr_evaluation import CXREvaluator
 
 __all__ = ["Trainer", "evaluate_only", "setup", "train"]
@@ -37,13 +37,13 @@ logger = logging.getLogger(__name__)
 class Trainer(DefaultTrainer):
     """Detectron2's trainer over a fast-forwarded sampler, on CPU or GPU, one process or several."""
 
-    def __init__(self, cfg, films: TrainingFilms, seed: int):
+    def __init__(self, cfg, images: TrainingImages, seed: int):
         """Build everything that `DefaultTrainer.__init__` builds, which leaves no place for a CPU, bfloat16 or
         another checkpointer.
 
         Args:
             cfg: with the schedule resolved.
-            films: of the training set.
+            images: of the training set.
             seed: of order, augmentation and the model's own sampling; >= 0.
         """
         super(DefaultTrainer, self).__init__()
@@ -52,7 +52,7 @@ class Trainer(DefaultTrainer):
         if cfg.CXR.CHANNELS_LAST:
             stepping.to_channels_last(model)
         optimizer = stepping.build_optimizer(cfg, model)
-        loader, self.sampler = build_train_loader(cfg, films, seed)
+        loader, self.sampler = build_train_loader(cfg, images, seed)
         model = stepping.wrap_for_processes(cfg, model)
         self._trainer, self.precision = stepping.build_stepper(cfg, model, loader, optimizer)
         self.scheduler = build_lr_scheduler(cfg, optimizer)
@@ -173,11 +173,11 @@ def evaluate_only(cfg, resume: bool = False) -> dict:
 
 
 def evaluate_model(cfg, model, name: str, resamples: int | None = None, thresholds: Mapping | None = None) -> dict:
-    """Run a model over a set and the normal films of its split; write OUTPUT_DIR/inference/`name`/.
+    """Run a model over a set and the negative images of its split; write OUTPUT_DIR/inference/`name`/.
 
     Args:
         resamples: of the bootstrap; CXR.RESAMPLES when left out.
-        thresholds: content of a thresholds.json of other films, to report at.
+        thresholds: content of a thresholds.json of other images, to report at.
 
     Returns:
         {"bbox": {"AP": per cent, ...}}; {} on processes other than the first.
@@ -186,7 +186,7 @@ def evaluate_model(cfg, model, name: str, resamples: int | None = None, threshol
         name,
         str(Path(cfg.OUTPUT_DIR) / "inference" / name),
         resamples=cfg.CXR.RESAMPLES if resamples is None else resamples,
-        normal_dataset=normals_beside(name) if cfg.CXR.TEST_NORMALS else None,
+        negative_dataset=negatives_beside(name) if cfg.CXR.TEST_NORMALS else None,
         chosen_thresholds=thresholds,
     )
     model = getattr(model, "module", model)  # DistributedDataParallel has nothing to do here
@@ -197,19 +197,19 @@ def _train(cfg, resume: bool) -> dict:
     stepping.set_machine(cfg)
     seed = _seed(cfg, resume)
     seed_all_rng(seed + comm.get_rank())
-    films = training_films(cfg)
-    weights_check.refuse_shared_films(cfg)
-    plan = schedule.resolve(cfg, films.epoch_length)
-    shown = preview.preview(films, cfg.DATALOADER.REPEAT_THRESHOLD, plan)
+    images = training_images(cfg)
+    weights_check.refuse_shared_images(cfg)
+    plan = schedule.resolve(cfg, images.epoch_length)
+    shown = preview.preview(images, cfg.DATALOADER.REPEAT_THRESHOLD, plan)
     preview.log_preview(shown)
     origin = weights_check.check_weights(cfg)
     values = run_record.start_values(cfg, seed, plan, shown, origin)
     record = run_record.RunRecord(cfg.OUTPUT_DIR, values, writes=comm.is_main_process())
     with _recorded(record):
         _begin(cfg, fresh=not (resume and (Path(cfg.OUTPUT_DIR) / "last_checkpoint").is_file()))
-        trainer = Trainer(cfg, films, seed)
+        trainer = Trainer(cfg, images, seed)
         record.values["precision"] = list(trainer.precision)
-        trainer.checkpointer.extra = _extra(cfg, films, origin)
+        trainer.checkpointer.extra = _extra(cfg, images, origin)
         _place_weights(trainer, resume, origin)
         record.start()
         trainer.train()
@@ -237,14 +237,14 @@ def _seed(cfg, resume: bool) -> int:
     return comm.shared_random_seed() % 2**31
 
 
-def _extra(cfg, films: TrainingFilms, origin) -> dict:
-    """Return what every checkpoint carries beside the model: its card and the films it has seen."""
+def _extra(cfg, images: TrainingImages, origin) -> dict:
+    """Return what every checkpoint carries beside the model: its card and the images it has seen."""
     names = list(cfg.DATASETS.TRAIN)
-    if films.normals:
-        names += dict.fromkeys(companion(name, "normal_train") for name in cfg.DATASETS.TRAIN)
-    seen = weights_check.films_of(cfg.MODEL.WEIGHTS)
-    card = detector_card(cfg, films.class_names, origin, len(films.findings))
-    return {"card": card.to_dict(), "films": film_hashes(names, seen)}
+    if images.negatives:
+        names += dict.fromkeys(companion(name, "negative_train") for name in cfg.DATASETS.TRAIN)
+    seen = weights_check.images_of(cfg.MODEL.WEIGHTS)
+    card = detector_card(cfg, images.class_names, origin, len(images.findings))
+    return {"card": card.to_dict(), "images": image_hashes(names, seen)}
 
 
 def _place_weights(trainer: Trainer, resume: bool, origin) -> None:

@@ -1,4 +1,4 @@
-"""The films of a training run: which, how often each, and the loader that draws them."""
+"""The images of a training run: which, how often each, and the loader that draws them."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ import torch
 from detectron2.data import DatasetCatalog, build_detection_test_loader, build_detection_train_loader
 
 from d2_cxr.datasets import image_array, loading, named_sets
-from d2_cxr.datasets.mapper import CXRMapper, FilmDataset
-from d2_cxr.datasets.samplers import PositionedSampler, film_repeat_factors, with_normals
-from d2_cxr.engine.setup import companion, normals_beside
+from d2_cxr.datasets.mapper import CXRMapper, ImageDataset
+from d2_cxr.datasets.samplers import PositionedSampler, image_repeat_factors, with_negatives
+from d2_cxr.engine.setup import companion, negatives_beside
 
 
 @dataclass(frozen=True)
-class TrainingFilms:
-    """The films of one training set in the order of the sampler's indices.
+class TrainingImages:
+    """The images of one training set in the order of the sampler's indices.
 
     Attributes:
         findings: dataset dicts of DATASETS.TRAIN.
-        normals: dataset dicts of NAME_normal_train, [] where CXR.NORMAL_RATIO is 0.
-        factors: (F + N,) float32, expected draws of each film an epoch, findings first.
+        negatives: dataset dicts of NAME_negative_train, [] where CXR.NEGATIVE_RATIO is 0.
+        factors: (F + N,) float32, expected draws of each image an epoch, findings first.
         class_names: index = category id.
     """
 
     findings: list[dict]
-    normals: list[dict]
+    negatives: list[dict]
     factors: torch.Tensor
     class_names: tuple[str, ...]
 
     @property
-    def films(self) -> list[dict]:
-        return self.findings + self.normals
+    def images(self) -> list[dict]:
+        return self.findings + self.negatives
 
     @property
     def epoch_length(self) -> float:
-        """Expected number of films drawn in an epoch."""
+        """Expected number of images drawn in an epoch."""
         return float(self.factors.sum())
 
     @property
@@ -45,16 +45,16 @@ class TrainingFilms:
         return categories_of(self.findings)
 
 
-def training_films(cfg) -> TrainingFilms:
-    """Load the training films of a config and compute their repeat factors.
+def training_images(cfg) -> TrainingImages:
+    """Load the training images of a config and compute their repeat factors.
 
     Raises:
-        FileNotFoundError: a set or a film is missing, of those to be tested on, too.
-        ValueError: a set is empty, or normal films are wanted and there are none.
+        FileNotFoundError: a set or an image is missing, of those to be tested on, too.
+        ValueError: a set is empty, or negative images are wanted and there are none.
     """
-    findings = [film for name in cfg.DATASETS.TRAIN for film in DatasetCatalog.get(name)]
+    findings = [image for name in cfg.DATASETS.TRAIN for image in DatasetCatalog.get(name)]
     if not findings:
-        raise ValueError(f"DATASETS.TRAIN {list(cfg.DATASETS.TRAIN)} holds no film")
+        raise ValueError(f"DATASETS.TRAIN {list(cfg.DATASETS.TRAIN)} holds no image")
     balanced = cfg.DATALOADER.SAMPLER_TRAIN == "RepeatFactorTrainingSampler"
     if not balanced and cfg.DATALOADER.SAMPLER_TRAIN != "TrainingSampler":
         raise ValueError(
@@ -62,24 +62,24 @@ def training_films(cfg) -> TrainingFilms:
             "RepeatFactorTrainingSampler and TrainingSampler are"
         )
     threshold = cfg.DATALOADER.REPEAT_THRESHOLD if balanced else 0.0
-    factors = film_repeat_factors(categories_of(findings), threshold)
-    normals = _normals(cfg) if cfg.CXR.NORMAL_RATIO else []
-    factors = with_normals(factors, len(normals), cfg.CXR.NORMAL_RATIO)
-    tested = loading.prepared_films(cfg.DATASETS.TEST)  # their absence shows now, not after the last step
-    image_array.require_films(film["file_name"] for film in findings + normals + tested)
-    return TrainingFilms(findings, normals, factors, named_sets.class_names(cfg.DATASETS.TRAIN[0]))
+    factors = image_repeat_factors(categories_of(findings), threshold)
+    negatives = _negatives(cfg) if cfg.CXR.NEGATIVE_RATIO else []
+    factors = with_negatives(factors, len(negatives), cfg.CXR.NEGATIVE_RATIO)
+    tested = loading.prepared_images(cfg.DATASETS.TEST)  # their absence shows now, not after the last step
+    image_array.require_images(image["file_name"] for image in findings + negatives + tested)
+    return TrainingImages(findings, negatives, factors, named_sets.class_names(cfg.DATASETS.TRAIN[0]))
 
 
-def categories_of(films: Sequence[dict]) -> list[set[int]]:
-    """Return for each film the classes on it."""
-    return [{box["category_id"] for box in film["annotations"]} for film in films]
+def categories_of(images: Sequence[dict]) -> list[set[int]]:
+    """Return for each image the classes on it."""
+    return [{box["category_id"] for box in image["annotations"]} for image in images]
 
 
-def build_train_loader(cfg, films: TrainingFilms, seed: int):
-    """Return Detectron2's loader over the films, and the sampler, whose `start` resume sets before the first batch."""
+def build_train_loader(cfg, images: TrainingImages, seed: int):
+    """Return Detectron2's loader over the images, and the sampler, whose `start` resume sets before the first batch."""
     _leave_opencv_one_thread(cfg)
-    sampler = PositionedSampler(films.factors, seed=seed)
-    dataset = FilmDataset(films.films, CXRMapper.from_config(cfg, is_train=True, seed=seed))
+    sampler = PositionedSampler(images.factors, seed=seed)
+    dataset = ImageDataset(images.images, CXRMapper.from_config(cfg, is_train=True, seed=seed))
     loader = build_detection_train_loader(
         dataset,
         mapper=None,
@@ -92,26 +92,26 @@ def build_train_loader(cfg, films: TrainingFilms, seed: int):
 
 
 def build_test_loader(cfg, name: str, with_boxes: bool = False):
-    """Return a loader over a set and, where CXR.TEST_NORMALS says so, the normal films of its split.
+    """Return a loader over a set and, where CXR.TEST_NORMALS says so, the negative images of its split.
 
     Args:
-        with_boxes: films with findings only, their boxes as `instances`, unaugmented: for the loss on them.
+        with_boxes: images with findings only, their boxes as `instances`, unaugmented: for the loss on them.
     """
     _leave_opencv_one_thread(cfg)
-    films = list(DatasetCatalog.get(name))
-    normals = normals_beside(name) if cfg.CXR.TEST_NORMALS and not with_boxes else None
-    films += DatasetCatalog.get(normals) if normals else []
+    images = list(DatasetCatalog.get(name))
+    negatives = negatives_beside(name) if cfg.CXR.TEST_NORMALS and not with_boxes else None
+    images += DatasetCatalog.get(negatives) if negatives else []
     mapper = CXRMapper.from_config(cfg, is_train=False)
     if with_boxes:
         mapper = CXRMapper(mapper.augmentations, is_train=True)
     return build_detection_test_loader(
-        FilmDataset(films, mapper), mapper=None, batch_size=8, num_workers=cfg.DATALOADER.NUM_WORKERS
+        ImageDataset(images, mapper), mapper=None, batch_size=8, num_workers=cfg.DATALOADER.NUM_WORKERS
     )
 
 
-def _normals(cfg) -> list[dict]:
-    names = dict.fromkeys(companion(name, "normal_train") for name in cfg.DATASETS.TRAIN)
-    return [{**film, "annotations": []} for name in names for film in DatasetCatalog.get(name)]
+def _negatives(cfg) -> list[dict]:
+    names = dict.fromkeys(companion(name, "negative_train") for name in cfg.DATASETS.TRAIN)
+    return [{**image, "annotations": []} for name in names for image in DatasetCatalog.get(name)]
 
 
 def _leave_opencv_one_thread(cfg) -> None:

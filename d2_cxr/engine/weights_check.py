@@ -17,7 +17,7 @@ from d2_cxr.engine.weights_report import expected_tensors
 logger = logging.getLogger(__name__)
 
 _MUST_AGREE = ("resize", "equalize", "window")
-_HASH_BYTES = 8  # of each sha256 in the weights' list of films
+_HASH_BYTES = 8  # of each sha256 in the weights' list of images
 _URL = re.compile(r"^[a-z0-9]+://")
 
 
@@ -26,7 +26,7 @@ def check_weights(cfg) -> WeightsCard | None:
 
     Raises:
         FileNotFoundError: the file is not there, or a zoo file can not be fetched.
-        ValueError: every contradiction in one line: input convention, preprocessing, or films of validation and test
+        ValueError: every contradiction in one line: input convention, preprocessing, or images of validation and test
             among those that the weights were pretrained on.
     """
     if not cfg.MODEL.WEIGHTS:
@@ -37,7 +37,7 @@ def check_weights(cfg) -> WeightsCard | None:
     folder = named_sets.set_folder(cfg.DATASETS.TRAIN[0])
     rules = artifacts.read_json(folder / "dataset.json").get("preprocess", {}) if card else {}
     found += preprocessing_contradictions(card.preprocess or {}, rules) if card else []
-    found += seen_films(content.get("films"), cfg)
+    found += seen_images(content.get("images"), cfg)
     if found:
         raise ValueError(f"{cfg.MODEL.WEIGHTS} can not start this run: {'; '.join(found)}")
     return card
@@ -67,57 +67,57 @@ def local_path(weights: str) -> str:
 
 
 def preprocessing_contradictions(card: Mapping, rules: Mapping) -> list[str]:
-    """Return where the films the weights were trained on were prepared in another way; unknown agrees, size warns."""
+    """Return where the images the weights were trained on were prepared in another way; unknown agrees, size warns."""
     found = []
     for key in _MUST_AGREE:
         if card.get(key) is not None and rules.get(key) is not None and card[key] != rules[key]:
-            found.append(f"the films were prepared with {key} {rules[key]}, the weights' with {card[key]}")
+            found.append(f"the images were prepared with {key} {rules[key]}, the weights' with {card[key]}")
     if card.get("size") is not None and rules.get("size") not in (None, card["size"]):
-        logger.warning("the films are %s px, the weights were trained on %s px", rules["size"], card["size"])
+        logger.warning("the images are %s px, the weights were trained on %s px", rules["size"], card["size"])
     return found
 
 
-def seen_films(films, cfg) -> list[str]:
-    """Return a sentence when films of validation or test are among those that the weights were pretrained on.
+def seen_images(radiographs, cfg) -> list[str]:
+    """Return a sentence when images of validation or test are among those that the weights were pretrained on.
 
     Args:
-        films: uint8 tensor (N, 16) of the weights file, first bytes of source and image sha256, or None.
+        images: uint8 tensor (N, 16) of the weights file, first bytes of source and image sha256, or None.
     """
-    if films is None or not len(films):
+    if radiographs is None or not len(radiographs):
         return []
-    rows = films.numpy()
+    rows = radiographs.numpy()
     sources = {row[:_HASH_BYTES].tobytes().hex() for row in rows}
     images = {row[_HASH_BYTES:].tobytes().hex() for row in rows}
     names = prepared_held_out(cfg)
-    allowed = leakage.allowed_films()
+    allowed = leakage.allowed_images()
     digits = 2 * _HASH_BYTES
     met = [
-        film["image_id"]
-        for film in loading.prepared_films(names)
-        if film["image_id"] not in allowed
-        and (film["source_sha256"][:digits] in sources or film["image_sha256"][:digits] in images)
+        image["image_id"]
+        for image in loading.prepared_images(names)
+        if image["image_id"] not in allowed
+        and (image["source_sha256"][:digits] in sources or image["image_sha256"][:digits] in images)
     ]
     if not met:
         return []
     where = ", ".join(names)
-    return [f"it was trained on {len(met)} films of {where}, first: {met[0]}; {leakage.WAY_OUT}"]
+    return [f"it was trained on {len(met)} images of {where}, first: {met[0]}; {leakage.WAY_OUT}"]
 
 
-def refuse_shared_films(cfg) -> None:
-    """Refuse training films that are held out, too, or copies or patients of those that are (`leakage.refuse_leaks`).
+def refuse_shared_images(cfg) -> None:
+    """Refuse training images that are held out, too, or copies or patients of those that are (`leakage.refuse_leaks`).
 
     Raises:
-        LeakageError: names the first films.
+        LeakageError: names the first images.
     """
     pool = list(cfg.DATASETS.TRAIN)
-    if cfg.CXR.NORMAL_RATIO:
-        pool += dict.fromkeys(companion(name, "normal_train") for name in cfg.DATASETS.TRAIN)
+    if cfg.CXR.NEGATIVE_RATIO:
+        pool += dict.fromkeys(companion(name, "negative_train") for name in cfg.DATASETS.TRAIN)
     leakage.refuse_leaks(pool, prepared_held_out(cfg))
 
 
-def films_of(weights: str):
-    """Return the list of films that a weights file was trained on, uint8 tensor (N, 16); None where it has none."""
-    return load_weights_file(local_path(weights)).get("films") if weights else None
+def images_of(weights: str):
+    """Return the list of images that a weights file was trained on, uint8 tensor (N, 16); None where it has none."""
+    return load_weights_file(local_path(weights)).get("images") if weights else None
 
 
 def check_detector(cfg, path: str) -> dict | None:
@@ -125,7 +125,7 @@ def check_detector(cfg, path: str) -> dict | None:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: it is no weights file, or its card contradicts the config, the films' preparation or their classes.
+        ValueError: it is no weights file, or its card contradicts the config, the images' preparation or their classes.
     """
     if not path:
         raise ValueError("MODEL.WEIGHTS is empty; give the weights to evaluate")
@@ -163,10 +163,10 @@ def require_complete(model, loaded) -> None:
 
 
 def held_out_names(cfg) -> list[str]:
-    """Return the names whose films no training may see: validation and test of each training set, CXR.VAL_DATASET and
-    DATASETS.TEST. Who names training films there looks at the fit, which is no test.
+    """Return the names whose images no training may see: validation and test of each training set, CXR.VAL_DATASET and
+    DATASETS.TEST. Who names training images there looks at the fit, which is no test.
     """
-    parts = ("val", "test", "normal_val", "normal_test")
+    parts = ("val", "test", "negative_val", "negative_test")
     names = [companion(name, part) for name in cfg.DATASETS.TRAIN for part in parts]
     chosen = [name for name in (cfg.CXR.VAL_DATASET, *cfg.DATASETS.TEST) if name]
     names += [name for name in chosen if "/train.json" not in named_sets.parse_name(name).json_path]

@@ -25,8 +25,8 @@ def _best_iou_moments(
     keep = ~matches.gt_crowd
     if classes is not None:
         keep &= np.isin(matches.gt_class, list(classes))
-    iou, films = matches.gt_best_iou[keep], matches.gt_film[keep]
-    sums = np.stack([np.bincount(films, iou**power, minlength=matches.num_films) for power in (0, 1, 2)])
+    iou, images = matches.gt_best_iou[keep], matches.gt_image[keep]
+    sums = np.stack([np.bincount(images, iou**power, minlength=matches.num_images) for power in (0, 1, 2)])
     number, total, squares = sums @ weights.astype(np.float64)
     safe = np.maximum(number, 1)
     mean = total / safe

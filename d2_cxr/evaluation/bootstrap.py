@@ -1,9 +1,9 @@
-"""Film-level bootstrap: intervals, paired tests between two runs, and pooling over seeds.
+"""Image-level bootstrap: intervals, paired tests between two runs, and pooling over seeds.
 
-Films (patients, where known) are drawn with replacement, those with findings and normal ones apart, so that each
+Images (patients, where known) are drawn with replacement, those with findings and negative ones apart, so that each
 resample has the design of the original. Percentile intervals (Efron 1979, https://doi.org/10.1214/aos/1176344552),
 which for average precision are first freed of its bias (docs/decisions/040-bias-of-average-precision.md).
-A resample is a column of film weights; nothing is matched again.
+A resample is a column of image weights; nothing is matched again.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from d2_cxr.evaluation import metrics
 from d2_cxr.evaluation.matching import Matches
 
 LEVEL = 0.95
-BIAS_OF_SAMPLE = 2.0  # in units of what a resample adds: 1 / (2**0.58 - 1), bias ~ films**-0.58 as simulated
+BIAS_OF_SAMPLE = 2.0  # in units of what a resample adds: 1 / (2**0.58 - 1), bias ~ images**-0.58 as simulated
 
 
-def film_weights(matches: Matches, resamples: int, seed: int) -> np.ndarray:
-    """Draw resamples of films.
+def image_weights(matches: Matches, resamples: int, seed: int) -> np.ndarray:
+    """Draw resamples of images.
 
     Returns:
-        (F, resamples) float32: whole numbers, the copies of each film in each resample.
+        (F, resamples) float32: whole numbers, the copies of each image in each resample.
     """
-    groups = matches.film_group
-    normal_group = np.ones(groups.max(initial=-1) + 1, dtype=bool)
-    normal_group[groups[~matches.film_normal]] = False  # a patient with findings on one film is drawn with those
+    groups = matches.image_group
+    negative_group = np.ones(groups.max(initial=-1) + 1, dtype=bool)
+    negative_group[groups[~matches.image_negative]] = False  # a patient with findings on one image is drawn with those
     rng = np.random.default_rng(seed)
-    copies = np.zeros((len(normal_group), resamples), dtype=np.float32)
-    for stratum in (np.flatnonzero(~normal_group), np.flatnonzero(normal_group)):
+    copies = np.zeros((len(negative_group), resamples), dtype=np.float32)
+    for stratum in (np.flatnonzero(~negative_group), np.flatnonzero(negative_group)):
         if len(stratum):
             copies[stratum] = _draw(len(stratum), resamples, rng)
     return copies[groups]
@@ -40,9 +40,9 @@ def corrected(values: np.ndarray, interpolated: bool) -> np.ndarray:
     """Return the resamples of a metric, for an interpolated one freed of its bias.
 
     Interpolated precision is the *highest* at this recall or a higher one, so chance lifts it: AP is too high on few
-    films, and higher again in a resample, which adds chance to chance. That bias falls about with the square root of
-    the number of films, so the sample has about twice the bias that a resample adds to it. Taking all three parts off
-    brings 95 % intervals of mAP from 57-67 % coverage to 94-96 % on simulated films.
+    images, and higher again in a resample, which adds chance to chance. That bias falls about with the square root of
+    the number of images, so the sample has about twice the bias that a resample adds to it. Taking all three parts off
+    brings 95 % intervals of mAP from 57-67 % coverage to 94-96 % on simulated images.
 
     Args:
         values: (..., 1 + B), the original sample first.
@@ -89,23 +89,23 @@ def paired_difference(
     resamples: int = 1000,
     seed: int = 0,
 ) -> dict:
-    """Compare two runs on the same films: metric of a minus metric of b.
+    """Compare two runs on the same images: metric of a minus metric of b.
 
     Args:
         metric: a name of `metrics.OVERALL`.
         classes: the metric over these classes only; default all.
 
     Returns:
-        difference, interval (95 %), p, value_a, value_b, n (films), resamples, undefined_resamples.
+        difference, interval (95 %), p, value_a, value_b, n (images), resamples, undefined_resamples.
 
     Raises:
-        ValueError: the runs were evaluated on different films or truth.
+        ValueError: the runs were evaluated on different images or truth.
     """
     require_same_truth(matches_a, matches_b)
-    weights = with_original(film_weights(matches_a, resamples, seed))
+    weights = with_original(image_weights(matches_a, resamples, seed))
     a = metrics.value(matches_a, metric, weights, classes)
     b = metrics.value(matches_b, metric, weights, classes)
-    return {**compared(a, b, metrics.is_interpolated(metric)), "n": matches_a.num_films, "resamples": resamples}
+    return {**compared(a, b, metrics.is_interpolated(metric)), "n": matches_a.num_images, "resamples": resamples}
 
 
 def hierarchical(
@@ -116,26 +116,26 @@ def hierarchical(
     resamples: int = 1000,
     seed: int = 0,
 ) -> dict:
-    """Mean over seeds of a metric, or of its difference between two arms, with an interval over seeds *and* films.
+    """Mean over seeds of a metric, or of its difference between two arms, with an interval over seeds *and* images.
 
-    Each resample draws runs with replacement and films with replacement, the same films for every run. With
+    Each resample draws runs with replacement and images with replacement, the same images for every run. With
     `runs_b`, run i of both arms belongs to the same seed, and seeds are drawn as pairs.
 
     Returns:
         As `paired_difference`; with one arm: value, interval, per_run. Both add num_runs.
 
     Raises:
-        ValueError: the arms have different numbers of runs, or films differ.
+        ValueError: the arms have different numbers of runs, or images differ.
     """
     if runs_b is not None and len(runs_b) != len(runs_a):
         raise ValueError(f"{len(runs_a)} runs of one arm cannot be paired with {len(runs_b)} of the other")
     for run in [*runs_a[1:], *(runs_b or [])]:
         require_same_truth(runs_a[0], run)
-    weights = with_original(film_weights(runs_a[0], resamples, seed))
+    weights = with_original(image_weights(runs_a[0], resamples, seed))
     draws = _draw(len(runs_a), resamples, np.random.default_rng([seed, 1]))
     share = with_original(draws.astype(np.float64)) / len(runs_a)  # (runs, 1 + B)
     a = np.stack([metrics.value(run, metric, weights, classes) for run in runs_a])
-    common = {"n": runs_a[0].num_films, "num_runs": len(runs_a), "resamples": resamples}
+    common = {"n": runs_a[0].num_images, "num_runs": len(runs_a), "resamples": resamples}
     if runs_b is None:
         mean = _weighted_mean(a, share)
         resampled = corrected(mean, metrics.is_interpolated(metric))
@@ -155,13 +155,13 @@ def with_original(weights: np.ndarray) -> np.ndarray:
 
 
 def require_same_truth(a: Matches, b: Matches) -> None:
-    """Raise ValueError unless both were evaluated on the same films, classes and truth boxes."""
+    """Raise ValueError unless both were evaluated on the same images, classes and truth boxes."""
     if a.class_names != b.class_names:
         raise ValueError(f"the runs have different classes: {', '.join(a.class_names)} / {', '.join(b.class_names)}")
-    for name in ("film_names", "film_normal", "gt_film", "gt_class", "gt_area"):
+    for name in ("image_names", "image_negative", "gt_image", "gt_class", "gt_area"):
         if not np.array_equal(getattr(a, name), getattr(b, name)):
             raise ValueError(
-                f"the runs were evaluated on different truth ({name} differs); only equal films can be paired"
+                f"the runs were evaluated on different truth ({name} differs); only equal images can be paired"
             )
 
 

@@ -1,7 +1,7 @@
-"""COCO's numbers from matches, under film weights: AP and AR, per class, with and without regard to classes.
+"""COCO's numbers from matches, under image weights: AP and AR, per class, with and without regard to classes.
 
 Definitions as in https://cocodataset.org/#detection-eval; equal to pycocotools' to 1e-9, as tests hold.
-All functions return one value per column of `weights` (F, B): copies of each film in each resample.
+All functions return one value per column of `weights` (F, B): copies of each image in each resample.
 """
 
 from __future__ import annotations
@@ -24,30 +24,30 @@ def average_precision(
     classes: Sequence[int] | None = None,
     areas: Sequence[int] = ALL_AREAS,
     thresholds: Sequence[int] = ALL_THRESHOLDS,
-    normals: bool = False,
+    negatives: bool = False,
 ) -> np.ndarray:
-    """COCO's average precision over 101 recall values, at 100 detections a film and class.
+    """COCO's average precision over 101 recall values, at 100 detections an image and class.
 
     Args:
         classes: positions in `matches.class_names`; default all.
         areas, thresholds: positions in greedy.AREA_NAMES and greedy.IOU_THRESHOLDS.
-        normals: count detections on normal films, too.
+        negatives: count detections on negative images, too.
 
     Returns:
         (classes, areas, thresholds, B); NaN where a resample holds no truth box of that class and size.
     """
     classes = range(len(matches.class_names)) if classes is None else classes
-    weights = weights if normals else weights[: matches.num_findings_films]
+    weights = weights if negatives else weights[: matches.num_findings_images]
     values = np.empty((len(classes), len(areas), len(thresholds), weights.shape[1]))
     for row, index in enumerate(classes):
-        films, codes = _class_detections(matches, index, len(weights))
+        images, codes = _class_detections(matches, index, len(weights))
         for column, area in enumerate(areas):
             num_truth = truth_boxes(matches, weights, index, area)
             for layer, threshold in enumerate(thresholds):
                 code = codes[:, area, threshold]
                 counted = code != IGNORED
                 values[row, column, layer] = ranking.average_precision(
-                    films[counted], code[counted] == HIT, num_truth, weights
+                    images[counted], code[counted] == HIT, num_truth, weights
                 )
     return values
 
@@ -55,22 +55,22 @@ def average_precision(
 def recall(
     matches: Matches, weights: np.ndarray, max_detections: int, area: int = 0, classes: Sequence[int] | None = None
 ) -> np.ndarray:
-    """Share of truth boxes that are hit by the first detections of a film and class; (classes, 10, B)."""
+    """Share of truth boxes that are hit by the first detections of an image and class; (classes, 10, B)."""
     classes = range(len(matches.class_names)) if classes is None else classes
-    weights = weights[: matches.num_findings_films]
+    weights = weights[: matches.num_findings_images]
     values = np.empty((len(classes), len(IOU_THRESHOLDS), weights.shape[1]))
     for row, index in enumerate(classes):
         keep = (matches.dt_class == index) & (matches.dt_rank < max_detections)
         num_truth = truth_boxes(matches, weights, index, area)
-        values[row] = _share(_hits_by_film(matches.dt_film, matches.dt_coco, keep, area, weights), num_truth)
+        values[row] = _share(_hits_by_image(matches.dt_image, matches.dt_coco, keep, area, weights), num_truth)
     return values
 
 
 def agnostic_recall(matches: Matches, weights: np.ndarray, max_detections: int, area: int = 0) -> np.ndarray:
-    """The same without regard to classes (pycocotools' useCats = 0), first detections of a film; (10, B)."""
-    weights = weights[: matches.num_findings_films]
-    keep = matches.dt_rank_film < max_detections
-    hits = _hits_by_film(matches.dt_film, matches.dt_agnostic, keep, area, weights)
+    """The same without regard to classes (pycocotools' useCats = 0), first detections of an image; (10, B)."""
+    weights = weights[: matches.num_findings_images]
+    keep = matches.dt_rank_image < max_detections
+    hits = _hits_by_image(matches.dt_image, matches.dt_agnostic, keep, area, weights)
     return _share(hits, truth_boxes(matches, weights, None, area))
 
 
@@ -80,18 +80,20 @@ def truth_boxes(matches: Matches, weights: np.ndarray, index: int | None = None,
     keep = ~matches.gt_crowd & (matches.gt_area >= low) & (matches.gt_area <= high)
     if index is not None:
         keep &= matches.gt_class == index
-    return ranking.totals(matches.gt_film[keep], weights)
+    return ranking.totals(matches.gt_image[keep], weights)
 
 
-def _class_detections(matches: Matches, index: int, num_films: int) -> tuple[np.ndarray, np.ndarray]:
-    keep = (matches.dt_class == index) & (matches.dt_rank < MAX_DETECTIONS) & (matches.dt_film < num_films)
-    return matches.dt_film[keep], matches.dt_coco[keep]
+def _class_detections(matches: Matches, index: int, num_images: int) -> tuple[np.ndarray, np.ndarray]:
+    keep = (matches.dt_class == index) & (matches.dt_rank < MAX_DETECTIONS) & (matches.dt_image < num_images)
+    return matches.dt_image[keep], matches.dt_coco[keep]
 
 
-def _hits_by_film(films: np.ndarray, codes: np.ndarray, keep: np.ndarray, area: int, weights: np.ndarray) -> np.ndarray:
+def _hits_by_image(
+    images: np.ndarray, codes: np.ndarray, keep: np.ndarray, area: int, weights: np.ndarray
+) -> np.ndarray:
     """Count hits (10, B) at each IoU threshold."""
     detection, threshold = np.nonzero((codes[:, area] == HIT) & keep[:, None])
-    cells = threshold * len(weights) + films[detection]
+    cells = threshold * len(weights) + images[detection]
     counts = np.bincount(cells, minlength=len(IOU_THRESHOLDS) * len(weights))
     counts = counts.reshape(len(IOU_THRESHOLDS), len(weights)).astype(np.float32)
     return (counts @ ranking.single(weights)).astype(np.float64)

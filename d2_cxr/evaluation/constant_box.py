@@ -1,6 +1,6 @@
-"""The constant-box predictor: what one learns from the training boxes without looking at a film.
+"""The constant-box predictor: what one learns from the training boxes without looking at an image.
 
-Every film gets, per class, the training set's median box, scored by the share of training films that show the class.
+Every image gets, per class, the training set's median box, scored by the share of training images that show the class.
 A detector that does not beat it has learned the average chest.
 """
 
@@ -14,7 +14,7 @@ from d2_cxr import boxes as box_math
 
 
 def constant_box_results(train_truth: Mapping, test_truth: Mapping) -> list[dict]:
-    """Answer every film of `test_truth` with the constant boxes of `train_truth`, both COCO dicts.
+    """Answer every image of `test_truth` with the constant boxes of `train_truth`, both COCO dicts.
 
     Returns:
         COCO results, boxes in pixels of each test image; classes without a training box give none.
@@ -34,17 +34,17 @@ def constant_box_results(train_truth: Mapping, test_truth: Mapping) -> list[dict
 
 
 def constant_boxes(train_truth: Mapping) -> dict[int, tuple[np.ndarray, float]]:
-    """Return per category id the median box (4,) XYXY in shares of width and height, and the share of films with it."""
+    """Return per category id the median box (4,) XYXY in shares of width and height, and the share of images with it."""
     frames = {image["id"]: [image["width"], image["height"]] * 2 for image in train_truth["images"]}
     found: dict[int, tuple[list, set]] = {}
     for annotation in train_truth["annotations"]:
-        relative, films = found.setdefault(annotation["category_id"], ([], set()))
+        relative, images = found.setdefault(annotation["category_id"], ([], set()))
         xyxy = box_math.xywh_to_xyxy([annotation["bbox"]])[0]
         relative.append(xyxy / frames[annotation["image_id"]])
-        films.add(annotation["image_id"])
+        images.add(annotation["image_id"])
     return {
-        category: (np.median(relative, axis=0), len(films) / len(frames))
-        for category, (relative, films) in sorted(found.items())
+        category: (np.median(relative, axis=0), len(images) / len(frames))
+        for category, (relative, images) in sorted(found.items())
     }
 
 

@@ -40,7 +40,7 @@ _DETECTRON2_NAMES = {  # as COCOEvaluator calls them, in per cent
 class CXREvaluator(DatasetEvaluator):
     """Evaluate boxes on a registered set, with intervals; writes what docs/formats.md says of `inference/<dataset>/`.
 
-    The loader may run over `dataset_name` and `normal_dataset` together: films are told apart by their id.
+    The loader may run over `dataset_name` and `negative_dataset` together: images are told apart by their id.
     """
 
     def __init__(
@@ -49,20 +49,20 @@ class CXREvaluator(DatasetEvaluator):
         output_dir: str | None,
         resamples: int = 1000,
         seed: int = 0,
-        normal_dataset: str | None = None,
+        negative_dataset: str | None = None,
         train_dataset: str | None = None,
         chosen_thresholds: Mapping | None = None,
     ):
         """
         Args:
-            dataset_name: films with findings.
+            dataset_name: images with findings.
             output_dir: where to write; None writes nothing.
-            resamples: of films for every interval.
-            normal_dataset: films without findings of the same split, for false positives and AUROC.
-            train_dataset: training films of the constant-box row; default: `NAME_train` for `NAME_test` and `NAME_val`.
-            chosen_thresholds: content of a `thresholds.json` from other films, to report at.
+            resamples: of images for every interval.
+            negative_dataset: images without findings of the same split, for false positives and AUROC.
+            train_dataset: training images of the constant-box row; default: `NAME_train` for `NAME_test` and `NAME_val`.
+            chosen_thresholds: content of a `thresholds.json` from other images, to report at.
         """
-        self._name, self._normal_name = dataset_name, normal_dataset
+        self._name, self._negative_name = dataset_name, negative_dataset
         self._train_name = train_dataset or _training_set(dataset_name)
         self._output_dir = Path(output_dir) if output_dir else None
         self._resamples, self._seed, self._thresholds = resamples, seed, chosen_thresholds
@@ -75,30 +75,30 @@ class CXREvaluator(DatasetEvaluator):
 
     def process(self, inputs: list[dict], outputs: list[dict]) -> None:
         """Take Detectron2's inputs (`image_id`) and outputs (`instances` in pixels of the prepared image)."""
-        for film, output in zip(inputs, outputs, strict=True):
-            self._seen.append(film["image_id"])
-            self._results += instances_to_coco_json(output["instances"].to("cpu"), film["image_id"])
+        for image, output in zip(inputs, outputs, strict=True):
+            self._seen.append(image["image_id"])
+            self._results += instances_to_coco_json(output["instances"].to("cpu"), image["image_id"])
 
     def evaluate(self) -> dict:
         """Return {"bbox": {"AP", "AP50", ...}} in per cent as COCOEvaluator does; {} on other than the main process.
 
         Raises:
-            ValueError: films of the evaluated sets got no prediction.
+            ValueError: images of the evaluated sets got no prediction.
         """
         results, seen = self._gathered()
         if not comm.is_main_process():
             return {}
         truth = load_truth(self._name)
-        normal_truth = load_truth(self._normal_name) if self._normal_name else None
+        negative_truth = load_truth(self._negative_name) if self._negative_name else None
         _require_all(seen, truth, self._name)
-        if normal_truth is not None:
-            _require_all(seen, normal_truth, self._normal_name)
+        if negative_truth is not None:
+            _require_all(seen, negative_truth, self._negative_name)
         results = _with_dataset_categories(results, truth)
         prepared_root = MetadataCatalog.get(self._name).get("prepared_root")
         self.evaluation = evaluate(
             truth,
             results,
-            normal_truth,
+            negative_truth,
             resamples=self._resamples,
             seed=self._seed,
             train_truth=load_truth(self._train_name) if self._train_name else None,
@@ -120,24 +120,24 @@ class CXREvaluator(DatasetEvaluator):
         own = {image["id"] for image in truth["images"]}
         findings = [row for row in results if row["image_id"] in own]
         artifacts.write_json(self._output_dir / "coco_instances_results.json", findings, indent=None)
-        if self._normal_name:
-            normals = [row for row in results if row["image_id"] not in own]
-            artifacts.write_json(self._output_dir / "normal_instances_results.json", normals, indent=None)
+        if self._negative_name:
+            negatives = [row for row in results if row["image_id"] not in own]
+            artifacts.write_json(self._output_dir / "negative_instances_results.json", negatives, indent=None)
         artifacts.write_json(
             self._output_dir / "thresholds.json", thresholds.choose(self.evaluation.matches, self._name)
         )
         path = self.evaluation.write(self._output_dir)
-        logger.info("Evaluated %d films of %s: %s", len(truth["images"]), self._name, path)
+        logger.info("Evaluated %d images of %s: %s", len(truth["images"]), self._name, path)
 
 
 def load_truth(dataset_name: str) -> dict:
-    """Return the COCO dict of a registered set, cut to the films that the name stands for."""
+    """Return the COCO dict of a registered set, cut to the images that the name stands for."""
     truth = artifacts.read_json(MetadataCatalog.get(dataset_name).json_file)
-    films = {film["image_id"] for film in DatasetCatalog.get(dataset_name)}
+    images = {radiograph["image_id"] for radiograph in DatasetCatalog.get(dataset_name)}
     return {
         **truth,
-        "images": [image for image in truth["images"] if image["id"] in films],
-        "annotations": [box for box in truth.get("annotations", []) if box["image_id"] in films],
+        "images": [image for image in truth["images"] if image["id"] in images],
+        "annotations": [box for box in truth.get("annotations", []) if box["image_id"] in images],
     }
 
 
@@ -153,7 +153,7 @@ def _require_all(seen: set[int], truth: Mapping, name: str) -> None:
     missing = [image["file_name"] for image in truth["images"] if image["id"] not in seen]
     if missing:
         raise ValueError(
-            f"{len(missing)} of {len(truth['images'])} films of {name} got no prediction, first {missing[0]}"
+            f"{len(missing)} of {len(truth['images'])} images of {name} got no prediction, first {missing[0]}"
         )
 
 

@@ -9,13 +9,13 @@ from d2_cxr.evaluation.matching import Matches
 
 
 def computation(matches: Matches, weights: np.ndarray) -> metrics.Computation:
-    """Prepare all classes under film weights (F, 1 + B), the original sample first."""
+    """Prepare all classes under image weights (F, 1 + B), the original sample first."""
     return metrics.Computation(matches, weights, range(len(matches.class_names)))
 
 
 def defined_overall(matches: Matches) -> list[str]:
-    """Return the names of metrics.OVERALL that these films can have."""
-    return [name for name, rule in metrics.OVERALL.items() if matches.has_normals or not rule.needs_normals]
+    """Return the names of metrics.OVERALL that these images can have."""
+    return [name for name, rule in metrics.OVERALL.items() if matches.has_negatives or not rule.needs_negatives]
 
 
 def overall_entry(computed: metrics.Computation, name: str) -> dict:
@@ -59,8 +59,8 @@ def _entry(values: np.ndarray, n: int, unit: str, definition: str, interpolated:
 
 
 def _count(computed: metrics.Computation, unit: str, area: int, index: int | None = None) -> int:
-    """Count what a metric rests on in the original sample: films, or truth boxes of a class (None: any) and size."""
+    """Count what a metric rests on in the original sample: images, or truth boxes of a class (None: any) and size."""
     original = computed.weights[:, :1]
-    if unit == "films":
+    if unit == "images":
         return int(original.sum())
     return int(coco.truth_boxes(computed.matches, original, index, area)[0])

@@ -1,4 +1,4 @@
-"""Where a detector goes wrong: kinds of false positives, missed boxes, what each costs, and the worst films.
+"""Where a detector goes wrong: kinds of false positives, missed boxes, what each costs, and the worst images.
 
 The kinds follow TIDE (Bolya et al. 2020, https://arxiv.org/abs/2008.08115): a false positive is told by its best IoU
 with a truth box of its own class and of another one.
@@ -20,7 +20,7 @@ KINDS = {
     "class": f"IoU >= {FOREGROUND} with a truth box of another class",
     "place": f"{BACKGROUND} <= IoU < {FOREGROUND} with a truth box of its class",
     "class and place": f"{BACKGROUND} <= IoU < {FOREGROUND} with a truth box of another class only",
-    "background": f"IoU < {BACKGROUND} with every truth box of the film",
+    "background": f"IoU < {BACKGROUND} with every truth box of the image",
 }
 MISSED = f"truth box that no detection of its class hits at IoU >= {FOREGROUND}"
 
@@ -35,9 +35,9 @@ def kinds(matches: Matches) -> np.ndarray:
 
 
 def working_score(matches: Matches, false_positives: float = 1.0) -> float | None:
-    """Return the lowest score with at most so many false positives a film, all classes pooled; None if none."""
+    """Return the lowest score with at most so many false positives per image, all classes pooled; None if none."""
     points = froc.curve(matches)
-    admitted = points["false_positives_per_film"] <= false_positives
+    admitted = points["false_positives_per_image"] <= false_positives
     return float(points["score"][admitted][-1]) if admitted.any() else None
 
 
@@ -45,7 +45,7 @@ def breakdown(matches: Matches, score: float | None = None) -> dict:
     """Count errors among the detections with at least this score, and say what each kind costs.
 
     Args:
-        score: default `working_score`, the one with 1 false positive a film.
+        score: default `working_score`, the one with 1 false positive per image.
 
     Returns:
         score, num_detections, hits, false_positives {kind: {n, ap50_gain, definition}}, missed {n, of, ap50_gain,
@@ -78,27 +78,27 @@ def breakdown(matches: Matches, score: float | None = None) -> dict:
     }
 
 
-def worst_films(matches: Matches, number: int, score: float | None = None) -> list[dict]:
-    """Return the films with most errors, worst first: film (name), missed, false_positives, hits, at this score.
+def worst_images(matches: Matches, number: int, score: float | None = None) -> list[dict]:
+    """Return the images with most errors, worst first: image (name), missed, false_positives, hits, at this score.
 
-    Ties: more boxes missed first, then film order. Normal films take part.
+    Ties: more boxes missed first, then image order. Negative images take part.
     """
     score = working_score(matches) if score is None else score
     passing = matches.dt_score >= (np.inf if score is None else score)
     hit = _hits(matches)
-    count = lambda films: np.bincount(films, minlength=matches.num_films)  # noqa: E731
-    hits = count(matches.dt_film[passing & hit])
-    false = count(matches.dt_film[passing & (kinds(matches) >= 0)])
-    missed = count(matches.gt_film[~matches.gt_crowd]) - hits
+    count = lambda images: np.bincount(images, minlength=matches.num_images)  # noqa: E731
+    hits = count(matches.dt_image[passing & hit])
+    false = count(matches.dt_image[passing & (kinds(matches) >= 0)])
+    missed = count(matches.gt_image[~matches.gt_crowd]) - hits
     order = np.lexsort((-missed, -(missed + false)))[:number]
     return [
         {
-            "film": str(matches.film_names[film]),
-            "missed": int(missed[film]),
-            "false_positives": int(false[film]),
-            "hits": int(hits[film]),
+            "image": str(matches.image_names[image]),
+            "missed": int(missed[image]),
+            "false_positives": int(false[image]),
+            "hits": int(hits[image]),
         }
-        for film in order
+        for image in order
     ]
 
 
@@ -107,7 +107,7 @@ def _hits(matches: Matches) -> np.ndarray:
 
 
 def _ap50(matches: Matches) -> float:
-    values = coco.average_precision(matches, np.ones((matches.num_films, 1)), areas=(0,), thresholds=(0,))
+    values = coco.average_precision(matches, np.ones((matches.num_images, 1)), areas=(0,), thresholds=(0,))
     return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
 
 

@@ -17,7 +17,7 @@ from d2_cxr.evaluation.reader_comparison import compare_with_readers, read_twice
 
 FORMAT_VERSION = 1
 NUM_WORST = 50
-_WORST_COLUMNS = ("film", "missed", "false_positives", "hits")
+_WORST_COLUMNS = ("image", "missed", "false_positives", "hits")
 COMPARED = ("mAP", "AP50", "mAP_support_weighted", "AR_agnostic", "AP40_vinbigdata", "mean_best_iou", "froc_sens_at_1")
 
 
@@ -39,13 +39,13 @@ class Evaluation:
         return table[metric]["value"]
 
     def write(self, folder: str | os.PathLike) -> Path:
-        """Write evaluation.json, worst_films.csv, matches.npz and constant_box_matches.npz (with that row).
+        """Write evaluation.json, worst_images.csv, matches.npz and constant_box_matches.npz (with that row).
 
         Returns:
             The path of evaluation.json, which is written last.
         """
         folder = Path(folder)
-        artifacts.write_csv(folder / "worst_films.csv", errors.worst_films(self.matches, NUM_WORST), _WORST_COLUMNS)
+        artifacts.write_csv(folder / "worst_images.csv", errors.worst_images(self.matches, NUM_WORST), _WORST_COLUMNS)
         self.matches.save(folder / "matches.npz")
         if self.constant_box is not None:
             self.constant_box.save(folder / "constant_box_matches.npz")
@@ -56,8 +56,8 @@ class Evaluation:
 def evaluate(
     truth: Mapping,
     results: Sequence[Mapping],
-    normal_truth: Mapping | None = None,
-    normal_results: Sequence[Mapping] | None = None,
+    negative_truth: Mapping | None = None,
+    negative_results: Sequence[Mapping] | None = None,
     resamples: int = 1000,
     seed: int = 0,
     patients: Mapping | None = None,
@@ -72,23 +72,23 @@ def evaluate(
     """Evaluate COCO results against COCO truth.
 
     Args:
-        truth, results: COCO dict of films with findings, COCO results (boxes XYWH in pixels of the prepared image).
-        normal_truth, normal_results: the same of films without findings; results may also stand in `results`.
-        resamples: of films (patients, where known) for every interval; 0 leaves intervals out.
-        patients: patient by film name or image id; default: `patient` of the images.
-        train_truth: COCO dict of the training films; adds the constant-box row.
-        chosen_thresholds: content of a `thresholds.json` from other films; adds `at_thresholds`.
+        truth, results: COCO dict of images with findings, COCO results (boxes XYWH in pixels of the prepared image).
+        negative_truth, negative_results: the same of images without findings; results may also stand in `results`.
+        resamples: of images (patients, where known) for every interval; 0 leaves intervals out.
+        patients: patient by image name or image id; default: `patient` of the images.
+        train_truth: COCO dict of the training images; adds the constant-box row.
+        chosen_thresholds: content of a `thresholds.json` from other images; adds `at_thresholds`.
         readers: COCO of single readers' boxes; adds `readers`, model and readers under one rule, where two have read.
         fusion, iou_threshold: how the readers' boxes were fused (`dataset.json`).
-        grouping: adds `groups`, metrics within groups of films.
+        grouping: adds `groups`, metrics within groups of images.
 
     Raises:
-        ValueError: results and truth do not belong together, or the grouping lacks films; says where.
+        ValueError: results and truth do not belong together, or the grouping lacks images; says where.
     """
-    matches = match(truth, results, normal_truth, normal_results, patients)
+    matches = match(truth, results, negative_truth, negative_results, patients)
     if grouping is not None:
         groups.members(matches, grouping)  # a mistake shows before the resamples are computed
-    weights = bootstrap.with_original(bootstrap.film_weights(matches, resamples, seed))
+    weights = bootstrap.with_original(bootstrap.image_weights(matches, resamples, seed))
     computation = entries.computation(matches, weights)
     document = {**_header(matches, dataset, resamples, seed), **_tables(computation), "rows": {}}
     document["strata"] = strata.by_truth_box(matches, weights)
@@ -97,55 +97,55 @@ def evaluate(
         document["groups"] = groups.by_group(matches, weights, grouping)
     if chosen_thresholds is not None:
         document["at_thresholds"] = thresholds.report(matches, chosen_thresholds, dataset, weights)
-    films = _all_films(truth, normal_truth)
-    if readers is not None and read_twice(films, readers):
-        answers = [*results, *(normal_results or [])]
+    images = _all_images(truth, negative_truth)
+    if readers is not None and read_twice(images, readers):
+        answers = [*results, *(negative_results or [])]
         document["readers"] = compare_with_readers(
-            films, answers, readers, fusion, iou_threshold, "iou", resamples, seed
+            images, answers, readers, fusion, iou_threshold, "iou", resamples, seed
         )
     baseline = None
     if train_truth is not None:
-        constant = constant_box_results(train_truth, films)
-        baseline = match(truth, constant, normal_truth, None, patients)
+        constant = constant_box_results(train_truth, images)
+        baseline = match(truth, constant, negative_truth, None, patients)
         document["rows"]["constant_box"] = _row(computation, entries.computation(baseline, weights))
     return Evaluation(document, matches, baseline)
 
 
 def compare(ours: Matches, theirs: Matches, resamples: int = 1000, seed: int = 0) -> dict:
-    """Return every overall metric of one run minus another's on the same films: difference, interval, p, n.
+    """Return every overall metric of one run minus another's on the same images: difference, interval, p, n.
 
     Raises:
-        ValueError: the runs were evaluated on different films or truth.
+        ValueError: the runs were evaluated on different images or truth.
     """
     bootstrap.require_same_truth(ours, theirs)
-    weights = bootstrap.with_original(bootstrap.film_weights(ours, resamples, seed))
+    weights = bootstrap.with_original(bootstrap.image_weights(ours, resamples, seed))
     a, b = entries.computation(ours, weights), entries.computation(theirs, weights)
     differences = {
         name: bootstrap.compared(a.overall(name), b.overall(name), metrics.is_interpolated(name))
         for name in entries.defined_overall(ours)
     }
-    return {"n": ours.num_films, "resamples": resamples, "seed": seed, "metrics": differences}
+    return {"n": ours.num_images, "resamples": resamples, "seed": seed, "metrics": differences}
 
 
-def _all_films(truth: Mapping, normal_truth: Mapping | None) -> dict:
-    return {**truth, "images": [*truth["images"], *(normal_truth or {"images": []})["images"]]}
+def _all_images(truth: Mapping, negative_truth: Mapping | None) -> dict:
+    return {**truth, "images": [*truth["images"], *(negative_truth or {"images": []})["images"]]}
 
 
 def _header(matches: Matches, dataset: str, resamples: int, seed: int) -> dict:
-    by_patient = len(np.unique(matches.film_group)) < matches.num_films
+    by_patient = len(np.unique(matches.image_group)) < matches.num_images
     return {
         "format_version": FORMAT_VERSION,
         "dataset": dataset,
-        "num_films": matches.num_films,
-        "num_findings_films": matches.num_findings_films,
-        "num_normal_films": int(matches.film_normal.sum()),
+        "num_images": matches.num_images,
+        "num_findings_images": matches.num_findings_images,
+        "num_negative_images": int(matches.image_negative.sum()),
         "num_boxes": int((~matches.gt_crowd).sum()),
-        "num_detections": len(matches.dt_film),
-        "num_groups": len(np.unique(matches.film_group)),
-        "resampled_by": "patient" if by_patient else "film",
+        "num_detections": len(matches.dt_image),
+        "num_groups": len(np.unique(matches.image_group)),
+        "resampled_by": "patient" if by_patient else "image",
         "resamples": resamples,
         "seed": seed,
-        "interval": "95 % percentile bootstrap over films (patients where known), films with findings and normal ones "
+        "interval": "95 % percentile bootstrap over images (patients where known), images with findings and negative ones "
         "drawn apart; undefined_resamples hold no truth box; reduced_resamples lack some class, which is left out; "
         "where `bias` is given (average precision), the interval is freed of the bias of value and resamples",
     }
@@ -157,7 +157,7 @@ def _tables(computation: metrics.Computation) -> dict:
     overall = {name: entries.overall_entry(computation, name) for name in entries.defined_overall(matches)}
     per_class: dict[str, dict] = {name: _class_counts(matches, i) for i, name in enumerate(matches.class_names)}
     for metric in metrics.CLASS_METRICS:
-        if metric.endswith("_with_normals") and not matches.has_normals:
+        if metric.endswith("_with_negatives") and not matches.has_negatives:
             continue
         for index, name in enumerate(matches.class_names):
             per_class[name][metric] = entries.class_entry(computation, metric, index)
@@ -166,11 +166,11 @@ def _tables(computation: metrics.Computation) -> dict:
 
 def _class_counts(matches: Matches, index: int) -> dict:
     boxes = (matches.gt_class == index) & ~matches.gt_crowd
-    return {"num_boxes": int(boxes.sum()), "num_films": len(np.unique(matches.gt_film[boxes]))}
+    return {"num_boxes": int(boxes.sum()), "num_images": len(np.unique(matches.gt_image[boxes]))}
 
 
 def _row(ours: metrics.Computation, theirs: metrics.Computation) -> dict:
-    """Describe another predictor on the same films, and the model's difference to it under the same resamples."""
+    """Describe another predictor on the same images, and the model's difference to it under the same resamples."""
     other = theirs.matches
     names = entries.defined_overall(other)
     return {

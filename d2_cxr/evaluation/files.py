@@ -16,15 +16,15 @@ from d2_cxr.evaluation.named_truth import NamedTruth, load_named_truth, register
 
 logger = logging.getLogger(__name__)
 
-NORMAL_RESULTS = "normal_instances_results.json"
-_SHOWN = ("mAP", "AP50", "AP_small", "AR_agnostic", "AP40_vinbigdata", "mean_best_iou", "froc_sens_at_1", "film_auroc")
+NORMAL_RESULTS = "negative_instances_results.json"
+_SHOWN = ("mAP", "AP50", "AP_small", "AR_agnostic", "AP40_vinbigdata", "mean_best_iou", "froc_sens_at_1", "image_auroc")
 
 
 def evaluate_files(
     dataset: str,
     results: Path,
     output: Path,
-    normal_results: Path | None = None,
+    negative_results: Path | None = None,
     root: str | os.PathLike | None = None,
     other: Path | None = None,
     thresholds: Path | None = None,
@@ -36,13 +36,13 @@ def evaluate_files(
     """Evaluate a results file on a named set and write evaluation.json, matches.npz, thresholds.json and figures.
 
     Args:
-        normal_results: on the normal films of the split; default NORMAL_RESULTS beside `results`, where it is. Normal
-            films are counted only if there are results on them.
+        negative_results: on the negative images of the split; default NORMAL_RESULTS beside `results`, where it is. Normal
+            images are counted only if there are results on them.
         root: folder of prepared sets; default what is registered.
         other: results or matches.npz of another run; writes comparison.json.
-        thresholds: thresholds.json from other films.
-        false_positives: a film and class, for the thresholds.json that is written.
-        groups: CSV:COLUMN, a table with image_id and that column; adds metrics within groups of films.
+        thresholds: thresholds.json from other images.
+        false_positives: an image and class, for the thresholds.json that is written.
+        groups: CSV:COLUMN, a table with image_id and that column; adds metrics within groups of images.
 
     Returns:
         The path of evaluation.json.
@@ -53,15 +53,15 @@ def evaluate_files(
     if root is not None:
         register_below(dataset, root)
     named = load_named_truth(dataset)
-    rows, normal_rows = read_results(results), _normal_rows(results, normal_results)
+    rows, negative_rows = read_results(results), _negative_rows(results, negative_results)
     chosen = artifacts.read_json(thresholds) if thresholds else None
     grouping = read_grouping(groups) if groups else None
-    normal = named.normal if normal_rows is not None else None
+    negative = named.negative if negative_rows is not None else None
     evaluation = evaluate(
         named.truth,
         rows,
-        normal,
-        normal_rows,
+        negative,
+        negative_rows,
         resamples=resamples,
         seed=seed,
         train_truth=named.train,
@@ -74,7 +74,7 @@ def evaluate_files(
     )
     comparison = None
     if other is not None:
-        comparison = compare(evaluation.matches, _other_matches(other, named, normal), resamples, seed)
+        comparison = compare(evaluation.matches, _other_matches(other, named, negative), resamples, seed)
     return _write(evaluation, comparison, output, false_positives)
 
 
@@ -93,20 +93,20 @@ def read_results(path: Path) -> list[dict]:
     return rows
 
 
-def _normal_rows(results: Path, normal_results: Path | None) -> list[dict] | None:
+def _negative_rows(results: Path, negative_results: Path | None) -> list[dict] | None:
     beside = results.parent / NORMAL_RESULTS
-    if normal_results is None and not beside.is_file():
+    if negative_results is None and not beside.is_file():
         return None
-    return read_results(normal_results or beside)
+    return read_results(negative_results or beside)
 
 
-def _other_matches(other: Path, named: NamedTruth, normal: Mapping | None) -> Matches:
+def _other_matches(other: Path, named: NamedTruth, negative: Mapping | None) -> Matches:
     if other.suffix == ".npz":
         return Matches.load(other)
-    normal_rows = _normal_rows(other, None) if normal is not None else None
-    if normal is not None and normal_rows is None:
-        raise ValueError(f"{other} has no {NORMAL_RESULTS} beside it, but the evaluated run has: compare equal films")
-    return match(named.truth, read_results(other), normal, normal_rows)
+    negative_rows = _negative_rows(other, None) if negative is not None else None
+    if negative is not None and negative_rows is None:
+        raise ValueError(f"{other} has no {NORMAL_RESULTS} beside it, but the evaluated run has: compare equal images")
+    return match(named.truth, read_results(other), negative, negative_rows)
 
 
 def _write(evaluation: Evaluation, comparison: dict | None, output: Path, false_positives: float) -> Path:
@@ -134,7 +134,9 @@ def _log(document: Mapping, comparison: Mapping | None) -> None:
                 line += f", p = {difference['p']:.3f}"
             logger.info(line)
     for value, group in document.get("groups", {"groups": {}})["groups"].items():
-        logger.info("%s = %s, %d films:%s", document["groups"]["column"], value, group["num_films"], _group_line(group))
+        logger.info(
+            "%s = %s, %d images:%s", document["groups"]["column"], value, group["num_images"], _group_line(group)
+        )
 
 
 def _group_line(group: Mapping) -> str:

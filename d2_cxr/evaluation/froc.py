@@ -1,9 +1,9 @@
-"""Free-response ROC: sensitivity against false positives a film, per class or pooled, under film weights.
+"""Free-response ROC: sensitivity against false positives per image, per class or pooled, under image weights.
 
 Bunch et al. 1977 and Chakraborty 1989 (https://doi.org/10.1118/1.596358). A detection points at the truth box of its
 class that it overlaps best under a hit rule (matching.HIT_RULES); the best-scored one that points at a box finds it,
 further ones count neither as found nor as false, and one that points at nothing is a false positive. Sensitivity at a
-rate is the highest one reached with at most that many false positives a film; equal scores pass a threshold together.
+rate is the highest one reached with at most that many false positives per image; equal scores pass a threshold together.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from d2_cxr.evaluation import ranking
 from d2_cxr.evaluation.matching import HIT_RULES, Matches
 
-RATES = (1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 8)  # false positives a film
+RATES = (1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 8)  # false positives per image
 RATE_NAMES = ("1/8", "1/4", "1/2", "1", "2", "4", "8")
 
 
@@ -24,11 +24,11 @@ RATE_NAMES = ("1/8", "1/4", "1/2", "1", "2", "4", "8")
 class Marks:
     """Detections of some classes by falling score (N,), and how many truth boxes (G',) they could find."""
 
-    film: np.ndarray
+    image: np.ndarray
     score: np.ndarray
     finds: np.ndarray  # bool: the first to point at its truth box
     false: np.ndarray  # bool: points at none
-    lesion_film: np.ndarray  # (G',)
+    lesion_image: np.ndarray  # (G',)
 
     @property
     def ends(self) -> np.ndarray:
@@ -37,20 +37,20 @@ class Marks:
         return np.unique(last)
 
 
-def marks(matches: Matches, classes: Sequence[int] | None = None, rule: str = "iou", normals: bool = True) -> Marks:
-    """Collect the detections of these classes (default all) on the films with findings, and on normal ones if told."""
+def marks(matches: Matches, classes: Sequence[int] | None = None, rule: str = "iou", negatives: bool = True) -> Marks:
+    """Collect the detections of these classes (default all) on the images with findings, and on negative ones if told."""
     if rule not in HIT_RULES:
         raise ValueError(f"hit rule {rule!r} is none of {', '.join(HIT_RULES)}")
     wanted = np.full(len(matches.class_names), classes is None)
     if classes is not None:
         wanted[list(classes)] = True
-    keep = wanted[matches.dt_class] & (normals | (matches.dt_film < matches.num_findings_films))
+    keep = wanted[matches.dt_class] & (negatives | (matches.dt_image < matches.num_findings_images))
     lesion = matches.dt_lesion[keep, list(HIT_RULES).index(rule)]
     finds = np.zeros(len(lesion), dtype=bool)
     pointing = np.flatnonzero(lesion >= 0)
     finds[pointing[np.unique(lesion[pointing], return_index=True)[1]]] = True
     lesions = wanted[matches.gt_class] & ~matches.gt_crowd
-    return Marks(matches.dt_film[keep], matches.dt_score[keep], finds, lesion < 0, matches.gt_film[lesions])
+    return Marks(matches.dt_image[keep], matches.dt_score[keep], finds, lesion < 0, matches.gt_image[lesions])
 
 
 def sensitivities(
@@ -59,56 +59,56 @@ def sensitivities(
     classes: Sequence[int] | None = None,
     rates: Sequence[float] = RATES,
     rule: str = "iou",
-    normals: bool = True,
+    negatives: bool = True,
 ) -> np.ndarray:
-    """Sensitivity at rates of false positives a film, these classes pooled under one threshold.
+    """Sensitivity at rates of false positives per image, these classes pooled under one threshold.
 
     Returns:
         (rates, B) in [0, 1]; NaN where a resample holds no truth box of these classes.
     """
-    chosen = marks(matches, classes, rule, normals)
-    weights = weights if normals else weights[: matches.num_findings_films]
-    num_lesions = ranking.totals(chosen.lesion_film, weights)
+    chosen = marks(matches, classes, rule, negatives)
+    weights = weights if negatives else weights[: matches.num_findings_images]
+    num_lesions = ranking.totals(chosen.lesion_image, weights)
     found, false = operating_points(chosen, weights)
-    num_films = weights.sum(axis=0)
+    num_images = weights.sum(axis=0)
     values = np.zeros((len(rates), weights.shape[1]))
     for row, rate in enumerate(rates):
-        values[row] = np.where(false <= rate * num_films, found, 0).max(axis=0, initial=0)
+        values[row] = np.where(false <= rate * num_images, found, 0).max(axis=0, initial=0)
     return np.where(num_lesions > 0, values / np.maximum(num_lesions, 1), np.nan)
 
 
 def operating_points(chosen: Marks, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Count truth boxes found and false positives at every threshold where sensitivity rises, both (K, B)."""
     ends = chosen.ends
-    places = np.arange(len(chosen.film))
-    found = ranking.counts_up_to(chosen.film[chosen.finds], places[chosen.finds], ends, weights)
-    false = ranking.counts_up_to(chosen.film[chosen.false], places[chosen.false], ends, weights)
+    places = np.arange(len(chosen.image))
+    found = ranking.counts_up_to(chosen.image[chosen.finds], places[chosen.finds], ends, weights)
+    false = ranking.counts_up_to(chosen.image[chosen.false], places[chosen.false], ends, weights)
     return found, false
 
 
 def curve(
-    matches: Matches, classes: Sequence[int] | None = None, rule: str = "iou", normals: bool = True
+    matches: Matches, classes: Sequence[int] | None = None, rule: str = "iou", negatives: bool = True
 ) -> dict[str, np.ndarray]:
-    """Return the FROC curve: `score`, `sensitivity`, `false_positives_per_film`, each (K,), by falling score."""
-    chosen = marks(matches, classes, rule, normals)
-    num_films = matches.num_films if normals else matches.num_findings_films
-    found, false = operating_points(chosen, np.ones((num_films, 1)))
+    """Return the FROC curve: `score`, `sensitivity`, `false_positives_per_image`, each (K,), by falling score."""
+    chosen = marks(matches, classes, rule, negatives)
+    num_images = matches.num_images if negatives else matches.num_findings_images
+    found, false = operating_points(chosen, np.ones((num_images, 1)))
     return {
         "score": chosen.score[chosen.ends],
-        "sensitivity": found[:, 0] / max(1, len(chosen.lesion_film)),
-        "false_positives_per_film": false[:, 0] / max(1, num_films),
+        "sensitivity": found[:, 0] / max(1, len(chosen.lesion_image)),
+        "false_positives_per_image": false[:, 0] / max(1, num_images),
     }
 
 
 def choose_thresholds(matches: Matches, rate: float, rule: str = "iou") -> dict[str, float | None]:
-    """Choose per class the lowest score with at most `rate` false positives a film (normal films counted).
+    """Choose per class the lowest score with at most `rate` false positives per image (negative images counted).
 
     The score is one at which something is found; None where nothing is found at that rate.
     """
     thresholds = {}
     for index, name in enumerate(matches.class_names):
         points = curve(matches, [index], rule)
-        admitted = points["false_positives_per_film"] <= rate
+        admitted = points["false_positives_per_image"] <= rate
         thresholds[name] = float(points["score"][admitted][-1]) if admitted.any() else None
     return thresholds
 
@@ -119,18 +119,18 @@ def at_thresholds(
     """Count per class what passes a fixed threshold (score at least that; None: nothing passes).
 
     Returns:
-        `found`, `lesions`, `false_findings` (false positives on films with findings), `false_normals` (on normal
-        films), each (C, B).
+        `found`, `lesions`, `false_findings` (false positives on images with findings), `false_negatives` (on negative
+        images), each (C, B).
     """
-    split = matches.num_findings_films
-    rows: dict[str, list] = {"found": [], "lesions": [], "false_findings": [], "false_normals": []}
+    split = matches.num_findings_images
+    rows: dict[str, list] = {"found": [], "lesions": [], "false_findings": [], "false_negatives": []}
     for index, name in enumerate(matches.class_names):
         chosen = marks(matches, [index], rule)
         threshold = thresholds.get(name)
         passing = chosen.score >= (np.inf if threshold is None else threshold)
-        false = chosen.film[chosen.false & passing]
-        rows["found"].append(ranking.totals(chosen.film[chosen.finds & passing], weights))
-        rows["lesions"].append(ranking.totals(chosen.lesion_film, weights))
+        false = chosen.image[chosen.false & passing]
+        rows["found"].append(ranking.totals(chosen.image[chosen.finds & passing], weights))
+        rows["lesions"].append(ranking.totals(chosen.lesion_image, weights))
         rows["false_findings"].append(ranking.totals(false[false < split], weights))
-        rows["false_normals"].append(ranking.totals(false[false >= split], weights))
+        rows["false_negatives"].append(ranking.totals(false[false >= split], weights))
     return {key: np.stack(value) for key, value in rows.items()}

@@ -1,4 +1,4 @@
-"""Films side by side: as prepared, each reader's boxes, the fused truth, and what a model predicts."""
+"""Images side by side: as prepared, each reader's boxes, the fused truth, and what a model predicts."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def write_gallery(
     dataset: str,
     output: str | os.PathLike,
     results: str | os.PathLike | None = None,
-    films: Sequence[str] = (),
+    image_names: Sequence[str] = (),
     number: int = 12,
     worst: bool = False,
     score: float | None = None,
@@ -36,18 +36,18 @@ def write_gallery(
     root: str | os.PathLike | None = None,
     seed: int = 0,
 ) -> list[Path]:
-    """Write a PNG for each chosen film of a prepared set.
+    """Write a PNG for each chosen image of a prepared set.
 
     Args:
         dataset: a registered name.
         results: COCO results on it; without them there is no panel of predictions.
-        films: film ids; default `number` of them, drawn by `seed`, or the `worst` ones by missed and false boxes.
-        score: lowest score shown; default the one with 1 false positive a film.
+        image_names: these; default `number` of them, drawn by `seed`, or the `worst` ones by missed and false boxes.
+        score: lowest score shown; default the one with 1 false positive per image.
         tile: side of a panel, pixels.
         root: folder of prepared sets; default what is registered.
 
     Raises:
-        FileNotFoundError, ValueError: unknown set or film, missing image, or `worst` without results.
+        FileNotFoundError, ValueError: unknown set or image, missing image, or `worst` without results.
     """
     if root is not None:
         register_below(dataset, root)
@@ -57,14 +57,14 @@ def write_gallery(
     if matches is not None and score is None:
         score = errors.working_score(matches)
     if worst and matches is None:
-        raise ValueError("the worst films are told by results; give --results")
+        raise ValueError("the worst images are told by results; give --results")
     if worst:
-        films = [row["film"] for row in errors.worst_films(matches, number, score)]
-    images = choose_films(named.truth, films, number, seed)
+        image_names = [row["image"] for row in errors.worst_images(matches, number, score)]
+    images = choose_images(named.truth, image_names, number, seed)
     folder = named_sets.set_folder(dataset) / "images"
     written = []
-    for place, image in enumerate(tqdm(images, desc="films", unit="film")):
-        sheet = film_sheet(read_image(folder / image["file_name"]), image, named, rows, score, tile)
+    for place, image in enumerate(tqdm(images, desc="images", unit="image")):
+        sheet = image_sheet(read_image(folder / image["file_name"]), image, named, rows, score, tile)
         name = f"{place:03d}_{Path(image['file_name']).stem}.png" if worst else f"{Path(image['file_name']).stem}.png"
         written.append(Path(output) / name)
         ok, content = cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
@@ -73,28 +73,28 @@ def write_gallery(
     return written
 
 
-def choose_films(truth: Mapping, films: Sequence[str], number: int, seed: int) -> list[Mapping]:
+def choose_images(truth: Mapping, image_names: Sequence[str], number: int, seed: int) -> list[Mapping]:
     """Return the named images in the order asked for, or `number` random ones in the set's order."""
     by_name = {Path(image["file_name"]).stem: image for image in truth["images"]}
-    unknown = [film for film in films if film not in by_name]
+    unknown = [name for name in image_names if name not in by_name]
     if unknown:
-        raise ValueError(f"film {unknown[0]} is none of the {len(by_name)} films of the set")
-    if films:
-        return [by_name[film] for film in films]
+        raise ValueError(f"image {unknown[0]} is none of the {len(by_name)} images of the set")
+    if image_names:
+        return [by_name[name] for name in image_names]
     images = truth["images"]
     drawn = np.random.default_rng(seed).permutation(len(images))[:number]
     return [images[index] for index in sorted(drawn)]
 
 
 def read_image(path: Path) -> np.ndarray:
-    """Read a prepared film, uint8 (H, W)."""
+    """Read a prepared image, uint8 (H, W)."""
     image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) if path.is_file() else None
     if image is None:
         raise FileNotFoundError(f"{path} is missing or no image; prepare the set again")
     return image
 
 
-def film_sheet(
+def image_sheet(
     pixels: np.ndarray,
     image: Mapping,
     named: NamedTruth,
@@ -102,7 +102,7 @@ def film_sheet(
     score: float | None,
     tile: int,
 ) -> np.ndarray:
-    """Return the panels of one film with captions, uint8 RGB.
+    """Return the panels of one image with captions, uint8 RGB.
 
     Args:
         pixels: uint8 (H, W), the frame of all boxes.
@@ -110,7 +110,7 @@ def film_sheet(
     """
     categories = sorted(named.truth["categories"], key=lambda category: category["id"])
     style = {c["id"]: (c["name"], class_color(index)) for index, c in enumerate(categories)}
-    scale = max(1, round(tile / max(pixels.shape)))  # labels stay legible on small films
+    scale = max(1, round(tile / max(pixels.shape)))  # labels stay legible on small images
     pixels = cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR) if scale > 1 else pixels
     panels, captions = [pixels], [Path(image["file_name"]).stem]
     for reader, boxes in _by_reader(image, named.readers):

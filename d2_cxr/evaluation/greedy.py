@@ -1,8 +1,8 @@
-"""COCO's greedy matching for all films, area ranges and IoU thresholds at once.
+"""COCO's greedy matching for all images, area ranges and IoU thresholds at once.
 
-COCO walks the detections of one film and class by falling score; each takes the free truth box of highest IoU, if that
+COCO walks the detections of one image and class by falling score; each takes the free truth box of highest IoU, if that
 reaches the threshold, and rather one that counts than one that is ignored (a crowd, or of another size). The walks of
-different films and classes do not touch each other, so step k of all of them is done together. Rules as in
+different images and classes do not touch each other, so step k of all of them is done together. Rules as in
 https://cocodataset.org/#detection-eval; one is set right: a truth box with id 0 is a box like any other.
 """
 
@@ -21,7 +21,7 @@ MISS, HIT, IGNORED = 0, 1, 2  # what a detection is, for one area range and one 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Detections and truth boxes of one film that overlap: positions and IoU, all (P,)."""
+    """Detections and truth boxes of one image that overlap: positions and IoU, all (P,)."""
 
     dt: np.ndarray
     gt: np.ndarray
@@ -43,7 +43,7 @@ def match_greedily(
 
     Args:
         pairs: those between which a match is allowed.
-        dt_walk: (D,) number of the walk (film, or film and class) of each detection.
+        dt_walk: (D,) number of the walk (image, or image and class) of each detection.
         dt_rank: (D,) its place in that walk, from 0.
 
     Returns:

@@ -1,8 +1,8 @@
-"""Metrics within groups of films, e.g. within AP and within PA views.
+"""Metrics within groups of images, e.g. within AP and within PA views.
 
-Bedside films are taken AP and show more findings, so a model that only tells the projection already tells films with
-findings from normal ones. Within one projection that shortcut is worth nothing (Zech et al. 2018,
-https://doi.org/10.1371/journal.pmed.1002683). A group is a mask on the film weights: nothing is matched again.
+Bedside images are taken AP and show more findings, so a model that only tells the projection already tells images with
+findings from negative ones. Within one projection that shortcut is worth nothing (Zech et al. 2018,
+https://doi.org/10.1371/journal.pmed.1002683). A group is a mask on the image weights: nothing is matched again.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from d2_cxr.evaluation import entries, froc
 from d2_cxr.evaluation.matching import Matches
 
 METRICS = (
-    *("film_auroc", "film_auroc_mean", "AP50", "AP40_vinbigdata"),
+    *("image_auroc", "image_auroc_mean", "AP50", "AP40_vinbigdata"),
     *(f"froc_sens_at_{rate}" for rate in froc.RATE_NAMES),
 )
-MAX_GROUPS = 20  # more are a number or an id, not groups of films
+MAX_GROUPS = 20  # more are a number or an id, not groups of images
 
 
 @dataclass(frozen=True)
 class Grouping:
-    """A column of a table of films: value by film name, "" where the table leaves it empty."""
+    """A column of a table of images: value by image name, "" where the table leaves it empty."""
 
     column: str
     value_of: Mapping[str, str]
 
 
 def read_grouping(argument: str) -> Grouping:
-    """Read `CSV:COLUMN`, a table with the columns image_id and COLUMN; a film may stand in several rows that agree.
+    """Read `CSV:COLUMN`, a table with the columns image_id and COLUMN; an image may stand in several rows that agree.
 
     Raises:
         FileNotFoundError, ValueError: no such file or column, or rows that contradict each other.
@@ -55,31 +55,31 @@ def read_grouping(argument: str) -> Grouping:
 def _values(rows: csv.DictReader, column: str, path: str) -> dict[str, str]:
     values: dict[str, str] = {}
     for row in rows:
-        film, value = row["image_id"], (row[column] or "").strip()
-        if values.setdefault(film, value) != value:
-            raise ValueError(f"{path} says {column} is both {values[film]!r} and {value!r} for film {film}")
+        image, value = row["image_id"], (row[column] or "").strip()
+        if values.setdefault(image, value) != value:
+            raise ValueError(f"{path} says {column} is both {values[image]!r} and {value!r} for image {image}")
     return values
 
 
 def members(matches: Matches, grouping: Grouping) -> dict[str, np.ndarray]:
-    """Return which films (F,) bool belong to each value of the column, values in order; films without one to none.
+    """Return which images (F,) bool belong to each value of the column, values in order; images without one to none.
 
     Raises:
-        ValueError: the table lacks evaluated films, or its column makes no groups of them.
+        ValueError: the table lacks evaluated images, or its column makes no groups of them.
     """
-    names = matches.film_names.tolist()
+    names = matches.image_names.tolist()
     missing = [name for name in names if name not in grouping.value_of]
     if missing:
         raise ValueError(
-            f"--groups: {len(missing)} of {len(names)} evaluated films are not in the table, first {missing[0]}"
+            f"--groups: {len(missing)} of {len(names)} evaluated images are not in the table, first {missing[0]}"
         )
     values = np.array([grouping.value_of[name] for name in names])
     distinct = sorted(set(values.tolist()) - {""})
     if not distinct:
-        raise ValueError(f"--groups: column {grouping.column} is empty for all {len(names)} evaluated films")
+        raise ValueError(f"--groups: column {grouping.column} is empty for all {len(names)} evaluated images")
     if len(distinct) > MAX_GROUPS:
         raise ValueError(
-            f"--groups: column {grouping.column} has {len(distinct)} values on the evaluated films, at most "
+            f"--groups: column {grouping.column} has {len(distinct)} values on the evaluated images, at most "
             f"{MAX_GROUPS} make groups; write a column of wider ones"
         )
     return {value: values == value for value in distinct}
@@ -89,10 +89,10 @@ def by_group(matches: Matches, weights: np.ndarray, grouping: Grouping) -> dict:
     """Describe METRICS within each group.
 
     Args:
-        weights: (F, 1 + B), the original sample first; resamples are those of all films, so that a group's size varies.
+        weights: (F, 1 + B), the original sample first; resamples are those of all images, so that a group's size varies.
 
     Returns:
-        column, num_films_without_value, groups {value: num_films, num_findings_films, num_normal_films, metrics}.
+        column, num_images_without_value, groups {value: num_images, num_findings_images, num_negative_images, metrics}.
 
     Raises:
         ValueError: as `members`.
@@ -101,7 +101,7 @@ def by_group(matches: Matches, weights: np.ndarray, grouping: Grouping) -> dict:
     grouped = np.any(list(masks.values()), axis=0)
     return {
         "column": grouping.column,
-        "num_films_without_value": int((~grouped).sum()),
+        "num_images_without_value": int((~grouped).sum()),
         "groups": {value: _group(matches, weights, mask) for value, mask in masks.items()},
     }
 
@@ -110,8 +110,8 @@ def _group(matches: Matches, weights: np.ndarray, mask: np.ndarray) -> dict:
     computed = entries.computation(matches, weights * mask[:, None])
     names = [name for name in entries.defined_overall(matches) if name in METRICS]
     return {
-        "num_films": int(mask.sum()),
-        "num_findings_films": int((mask & ~matches.film_normal).sum()),
-        "num_normal_films": int((mask & matches.film_normal).sum()),
+        "num_images": int(mask.sum()),
+        "num_findings_images": int((mask & ~matches.image_negative).sum()),
+        "num_negative_images": int((mask & matches.image_negative).sum()),
         "metrics": {name: entries.overall_entry(computed, name) for name in names},
     }

@@ -18,10 +18,10 @@ from d2_cxr.evaluation.greedy import Pairs, match_greedily
 from d2_cxr.evaluation.tables import Tables, tabulate
 
 FORMAT_VERSION = 1
-MAX_DETECTIONS = 100  # a film and class, as COCO
+MAX_DETECTIONS = 100  # an image and class, as COCO
 HIT_RULES = {
     "iou": "IoU with the truth box > 0.4",
-    "center": "the detection's centre lies in the truth box",
+    "center": "the detection's center lies in the truth box",
     "iobb": "intersection over the detection's area > 0.5",
 }
 VOC_IOU = 0.4  # VinBigData's challenge: strictly more
@@ -29,28 +29,28 @@ VOC_IOU = 0.4  # VinBigData's challenge: strictly more
 
 @dataclass(frozen=True)
 class Matches:
-    """What became of every detection (D) and truth box (G) on F films; C classes.
+    """What became of every detection (D) and truth box (G) on F images; C classes.
 
-    Detections are in the order of falling score, equal scores by film and file order, as COCO's evaluation ranks them.
+    Detections are in the order of falling score, equal scores by image and file order, as COCO's evaluation ranks them.
     """
 
     class_names: tuple[str, ...]
-    film_ids: np.ndarray  # (F,) int64, COCO image ids, films with findings first
-    film_names: np.ndarray  # (F,) str
-    film_normal: np.ndarray  # (F,) bool
-    film_group: np.ndarray  # (F,) int64, what a bootstrap draws: patients where known
-    gt_film: np.ndarray  # (G,) int64
+    image_ids: np.ndarray  # (F,) int64, COCO image ids, images with findings first
+    image_names: np.ndarray  # (F,) str
+    image_negative: np.ndarray  # (F,) bool
+    image_group: np.ndarray  # (F,) int64, what a bootstrap draws: patients where known
+    gt_image: np.ndarray  # (G,) int64
     gt_class: np.ndarray  # (G,) int64
     gt_area: np.ndarray  # (G,) float64, pixels squared of the prepared image
     gt_crowd: np.ndarray  # (G,) bool
     gt_readers: np.ndarray  # (G,) int64, readers who agreed, -1 where unknown
     gt_best_iou: np.ndarray  # (G,) float64, best IoU with a detection of its class, 0 without one
     gt_best_other: np.ndarray  # (G,) float64, the same over the other classes
-    dt_film: np.ndarray  # (D,) int64
+    dt_image: np.ndarray  # (D,) int64
     dt_class: np.ndarray  # (D,) int64
     dt_score: np.ndarray  # (D,) float64
-    dt_rank: np.ndarray  # (D,) int64, place among the detections of its film and class, from 0
-    dt_rank_film: np.ndarray  # (D,) int64, place among all detections of its film, from 0
+    dt_rank: np.ndarray  # (D,) int64, place among the detections of its image and class, from 0
+    dt_rank_image: np.ndarray  # (D,) int64, place among all detections of its image, from 0
     dt_coco: np.ndarray  # (D, 4, 10) uint8: MISS, HIT, IGNORED by area range and IoU threshold
     dt_agnostic: np.ndarray  # (D, 4, 10) uint8, the same without regard to classes
     dt_voc: np.ndarray  # (D,) bool, hit by VOC 2010's rule at IoU > 0.4
@@ -81,17 +81,17 @@ class Matches:
         return cls(**arrays)
 
     @property
-    def num_films(self) -> int:
-        return len(self.film_ids)
+    def num_images(self) -> int:
+        return len(self.image_ids)
 
     @property
-    def num_findings_films(self) -> int:
-        """Films with findings; they come first in every per-film array."""
-        return int((~self.film_normal).sum())
+    def num_findings_images(self) -> int:
+        """Images with findings; they come first in every per-image array."""
+        return int((~self.image_negative).sum())
 
     @property
-    def has_normals(self) -> bool:
-        return bool(self.film_normal.any())
+    def has_negatives(self) -> bool:
+        return bool(self.image_negative.any())
 
     def class_index(self, name: str) -> int:
         if name not in self.class_names:
@@ -102,23 +102,23 @@ class Matches:
 def match(
     truth: Mapping,
     results: Sequence[Mapping],
-    normal_truth: Mapping | None = None,
-    normal_results: Sequence[Mapping] | None = None,
+    negative_truth: Mapping | None = None,
+    negative_results: Sequence[Mapping] | None = None,
     patients: Mapping | None = None,
 ) -> Matches:
     """Match COCO results to COCO truth; arguments and errors as `tables.tabulate`."""
-    return match_tables(tabulate(truth, results, normal_truth, normal_results, patients))
+    return match_tables(tabulate(truth, results, negative_truth, negative_results, patients))
 
 
 def match_tables(tables: Tables) -> Matches:
     """Match tabulated detections to truth."""
     tables = _ranked(tables)
-    num_gt, num_dt, num_classes = len(tables.gt_film), len(tables.dt_film), max(1, len(tables.class_names))
+    num_gt, num_dt, num_classes = len(tables.gt_image), len(tables.dt_image), max(1, len(tables.class_names))
     pairs, overlap = _overlapping_pairs(tables)
     same = tables.dt_class[pairs.dt] == tables.gt_class[pairs.gt]
     counts = ~tables.gt_crowd[pairs.gt]
-    walk = tables.dt_film * num_classes + tables.dt_class
-    rank, rank_film = _rank(walk), _rank(tables.dt_film)
+    walk = tables.dt_image * num_classes + tables.dt_class
+    rank, rank_image = _rank(walk), _rank(tables.dt_image)
     own, other = pairs.select(same & counts), pairs.select(~same & counts)
     shapes = (tables.dt_area, tables.gt_area, tables.gt_crowd)
     return Matches(
@@ -126,9 +126,9 @@ def match_tables(tables: Tables) -> Matches:
         gt_best_iou=_best(own.gt, own.iou, num_gt),
         gt_best_other=_best(other.gt, other.iou, num_gt),
         dt_rank=rank,
-        dt_rank_film=rank_film,
+        dt_rank_image=rank_image,
         dt_coco=match_greedily(pairs.select(same & (rank[pairs.dt] < MAX_DETECTIONS)), walk, rank, *shapes),
-        dt_agnostic=match_greedily(pairs, tables.dt_film, rank_film, *shapes),
+        dt_agnostic=match_greedily(pairs, tables.dt_image, rank_image, *shapes),
         dt_voc=_voc_hits(own, num_dt, num_gt),
         dt_lesion=_lesions(own, overlap[same & counts], tables),
         dt_iou_same=_best(own.dt, own.iou, num_dt),
@@ -137,8 +137,8 @@ def match_tables(tables: Tables) -> Matches:
 
 
 def _ranked(tables: Tables) -> Tables:
-    """Sort detections by falling score; among equals films in order, then file order (COCO's stable sort)."""
-    order = np.lexsort((tables.dt_film, -tables.dt_score))
+    """Sort detections by falling score; among equals images in order, then file order (COCO's stable sort)."""
+    order = np.lexsort((tables.dt_image, -tables.dt_score))
     columns = [field.name for field in fields(tables) if field.name.startswith("dt_")]
     return replace(tables, **{name: getattr(tables, name)[order] for name in columns})
 
@@ -153,16 +153,16 @@ def _rank(walk: np.ndarray) -> np.ndarray:
 
 
 def _overlapping_pairs(tables: Tables) -> tuple[Pairs, np.ndarray]:
-    """Return all pairs of one film that overlap, and of each the intersection over the detection's area."""
-    dt_of = _positions_by_film(tables.dt_film, len(tables.film_ids))
-    gt_of = _positions_by_film(tables.gt_film, len(tables.film_ids))
-    found = [_film_pairs(tables, dt_of[film], gt_of[film]) for film in np.unique(tables.gt_film)]
+    """Return all pairs of one image that overlap, and of each the intersection over the detection's area."""
+    dt_of = _positions_by_image(tables.dt_image, len(tables.image_ids))
+    gt_of = _positions_by_image(tables.gt_image, len(tables.image_ids))
+    found = [_image_pairs(tables, dt_of[image], gt_of[image]) for image in np.unique(tables.gt_image)]
     columns = [np.concatenate(column) for column in zip(*found, strict=True)] if found else [np.zeros(0)] * 4
     pairs = Pairs(columns[0].astype(np.int64), columns[1].astype(np.int64), columns[2])
     return pairs, columns[3]
 
 
-def _film_pairs(tables: Tables, dt: np.ndarray, gt: np.ndarray) -> tuple[np.ndarray, ...]:
+def _image_pairs(tables: Tables, dt: np.ndarray, gt: np.ndarray) -> tuple[np.ndarray, ...]:
     iou = box_math.pairwise_iou(tables.dt_boxes[dt], tables.gt_boxes[gt])
     iobb = box_math.pairwise_iobb(tables.dt_boxes[dt], tables.gt_boxes[gt])
     row, column = np.nonzero(iobb)
@@ -171,9 +171,9 @@ def _film_pairs(tables: Tables, dt: np.ndarray, gt: np.ndarray) -> tuple[np.ndar
     return dt[row], gt[column], iou, iobb[row, column]
 
 
-def _positions_by_film(films: np.ndarray, num_films: int) -> list[np.ndarray]:
-    order = np.argsort(films, kind="stable")
-    return np.split(order, np.cumsum(np.bincount(films, minlength=num_films))[:-1])
+def _positions_by_image(images: np.ndarray, num_images: int) -> list[np.ndarray]:
+    order = np.argsort(images, kind="stable")
+    return np.split(order, np.cumsum(np.bincount(images, minlength=num_images))[:-1])
 
 
 def _best(index: np.ndarray, values: np.ndarray, length: int) -> np.ndarray:
@@ -198,7 +198,7 @@ def _lesions(own: Pairs, iobb: np.ndarray, tables: Tables) -> np.ndarray:
     gt_boxes = tables.gt_boxes[own.gt]
     inside = ((centers >= gt_boxes[:, :2]) & (centers <= gt_boxes[:, 2:])).all(axis=1)
     rules = ((own.iou, own.iou > 0.4), (own.iou, inside), (iobb, iobb > 0.5))  # the order of HIT_RULES
-    return np.stack([_target(own, value, admitted, len(tables.dt_film)) for value, admitted in rules], axis=1)
+    return np.stack([_target(own, value, admitted, len(tables.dt_image)) for value, admitted in rules], axis=1)
 
 
 def _target(pairs: Pairs, value: np.ndarray, admitted: np.ndarray, num_dt: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The table of metrics: name, definition, and how it follows from matches under film weights.
+"""The table of metrics: name, definition, and how it follows from matches under image weights.
 
 A metric of a class is a function (matches, weights (F, B), classes) -> (classes, B); an overall one is either a summary
 of a class metric or a pooled function -> (B,). Every value is a fraction of 1.
@@ -12,11 +12,11 @@ from functools import partial
 
 import numpy as np
 
-from d2_cxr.evaluation import agreement, coco, film_level, froc, vinbigdata
+from d2_cxr.evaluation import agreement, coco, froc, image_level, vinbigdata
 from d2_cxr.evaluation.matching import HIT_RULES, Matches
 
 Values = Callable[[Matches, np.ndarray, Sequence[int]], np.ndarray]
-MIN_FILMS = 30  # a class with fewer films weighs as much in mAP as any other, and is mostly noise
+MIN_IMAGES = 30  # a class with fewer images weighs as much in mAP as any other, and is mostly noise
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class ClassMetric:
     unit: str = "boxes"  # what n counts
     area: int = 0  # position in greedy.AREA_NAMES of the boxes that n counts
     column: int | None = None  # which one of several that are computed together
-    interpolated: bool = False  # an AP, which is too high on few films (bootstrap.corrected)
+    interpolated: bool = False  # an AP, which is too high on few images (bootstrap.corrected)
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,12 @@ class Overall:
     unit: str = "boxes"
     area: int = 0
     column: int | None = None
-    needs_normals: bool = False
+    needs_negatives: bool = False
 
 
-def _ap(areas=(0,), thresholds=coco.ALL_THRESHOLDS, normals=False) -> Values:
+def _ap(areas=(0,), thresholds=coco.ALL_THRESHOLDS, negatives=False) -> Values:
     def values(matches, weights, classes):
-        found = coco.average_precision(matches, weights, classes, areas, thresholds, normals)
+        found = coco.average_precision(matches, weights, classes, areas, thresholds, negatives)
         return found[:, 0].mean(axis=1)
 
     return values
@@ -60,18 +60,20 @@ def _class_froc(matches: Matches, weights: np.ndarray, classes: Sequence[int]) -
 
 
 def _findings_froc(matches: Matches, weights: np.ndarray, classes: Sequence[int]) -> np.ndarray:
-    return froc.sensitivities(matches, weights, classes, normals=False)
+    return froc.sensitivities(matches, weights, classes, negatives=False)
 
 
 def _agnostic(max_detections: int, area: int) -> Values:
     return lambda matches, weights, classes: coco.agnostic_recall(matches, weights, max_detections, area).mean(axis=0)
 
 
-_COCO_AP = "COCO AP: mean of interpolated precision at 101 recall values, at most 100 detections a film and class, "
+_COCO_AP = "COCO AP: mean of interpolated precision at 101 recall values, at most 100 detections an image and class, "
 _IOUS = "averaged over IoU 0.50:0.05:0.95"
 _SIZES = {"small": "area <= 32^2", "medium": "32^2 <= area <= 96^2", "large": "area >= 96^2"}
-_FROC = f"share of truth boxes found at most {{}} false positives a film; hit: {HIT_RULES['iou']}, of the box's class"
-_WITH = "; films without findings of the same split are counted where given"
+_FROC = (
+    f"share of truth boxes found at most {{}} false positives per image; hit: {HIT_RULES['iou']}, of the box's class"
+)
+_WITH = "; images without findings of the same split are counted where given"
 
 CLASS_METRICS: dict[str, ClassMetric] = {
     "AP": ClassMetric(_ap(), _COCO_AP + _IOUS, interpolated=True),
@@ -84,7 +86,7 @@ CLASS_METRICS: dict[str, ClassMetric] = {
         for area, name in enumerate(_SIZES, start=1)
     },
     **{
-        f"AR_{count}": ClassMetric(_ar(count), f"COCO AR: recall {_IOUS}, {count} detections a film and class")
+        f"AR_{count}": ClassMetric(_ar(count), f"COCO AR: recall {_IOUS}, {count} detections an image and class")
         for count in (1, 10, 100)
     },
     "AP40_vinbigdata": ClassMetric(
@@ -100,20 +102,20 @@ CLASS_METRICS: dict[str, ClassMetric] = {
         f"froc_sens_at_{name}": ClassMetric(_class_froc, _FROC.format(name) + _WITH, column=column)
         for column, name in enumerate(froc.RATE_NAMES)
     },
-    "film_auroc": ClassMetric(
-        film_level.class_auroc,
-        "area under the ROC curve: films with the class against all others, by the highest score of the class",
-        unit="films",
+    "image_auroc": ClassMetric(
+        image_level.class_auroc,
+        "area under the ROC curve: images with the class against all others, by the highest score of the class",
+        unit="images",
     ),
-    "AP_with_normals": ClassMetric(
-        _ap(normals=True), f"{_COCO_AP}{_IOUS}; detections on normal films count", interpolated=True
+    "AP_with_negatives": ClassMetric(
+        _ap(negatives=True), f"{_COCO_AP}{_IOUS}; detections on negative images count", interpolated=True
     ),
-    "AP50_with_normals": ClassMetric(
-        _ap(thresholds=(0,), normals=True), f"{_COCO_AP}at IoU 0.50; normal films count", interpolated=True
+    "AP50_with_negatives": ClassMetric(
+        _ap(thresholds=(0,), negatives=True), f"{_COCO_AP}at IoU 0.50; negative images count", interpolated=True
     ),
-    "AP40_vinbigdata_with_normals": ClassMetric(
-        partial(vinbigdata.average_precision_40, normals=True),
-        "VOC 2010 AP, IoU > 0.4; normal films count",
+    "AP40_vinbigdata_with_negatives": ClassMetric(
+        partial(vinbigdata.average_precision_40, negatives=True),
+        "VOC 2010 AP, IoU > 0.4; negative images count",
         interpolated=True,
     ),
 }
@@ -128,14 +130,14 @@ OVERALL: dict[str, Overall] = {
         )
     },
     "mAP_support_weighted": Overall("AP of each class weighted by its truth boxes", of="AP", summary="support"),
-    "mAP_30_films": Overall(
-        f"mean AP over the classes that at least {MIN_FILMS} of the evaluated films show", of="AP", summary="frequent"
+    "mAP_30_images": Overall(
+        f"mean AP over the classes that at least {MIN_IMAGES} of the evaluated images show", of="AP", summary="frequent"
     ),
     "AR_agnostic": Overall(
-        f"recall {_IOUS} without regard to classes (useCats = 0), 100 detections a film", pooled=_agnostic(100, 0)
+        f"recall {_IOUS} without regard to classes (useCats = 0), 100 detections an image", pooled=_agnostic(100, 0)
     ),
     "AR_agnostic_small": Overall(
-        f"recall {_IOUS} without regard to classes, truth boxes of {_SIZES['small']} pixels, 1000 detections a film",
+        f"recall {_IOUS} without regard to classes, truth boxes of {_SIZES['small']} pixels, 1000 detections an image",
         pooled=_agnostic(1000, 1),
         area=1,
     ),
@@ -151,45 +153,45 @@ OVERALL: dict[str, Overall] = {
     },
     **{
         f"froc_findings_only_sens_at_{name}": Overall(
-            f"{_FROC.format(name)}, all classes under one threshold; films with findings only",
+            f"{_FROC.format(name)}, all classes under one threshold; images with findings only",
             pooled=_findings_froc,
             column=column,
-            needs_normals=True,
+            needs_negatives=True,
         )
         for column, name in enumerate(froc.RATE_NAMES)
     },
-    "film_auroc": Overall(
-        "area under the ROC curve: films with findings against normal films, by the highest score of any class",
-        pooled=lambda matches, weights, classes: film_level.any_finding_auroc(matches, weights),
-        unit="films",
-        needs_normals=True,
+    "image_auroc": Overall(
+        "area under the ROC curve: images with findings against negative images, by the highest score of any class",
+        pooled=lambda matches, weights, classes: image_level.any_finding_auroc(matches, weights),
+        unit="images",
+        needs_negatives=True,
     ),
-    "film_auroc_mean": Overall(_MEAN + CLASS_METRICS["film_auroc"].definition, of="film_auroc", unit="films"),
-    "mAP_with_normals": Overall(
-        _MEAN + CLASS_METRICS["AP_with_normals"].definition, of="AP_with_normals", needs_normals=True
+    "image_auroc_mean": Overall(_MEAN + CLASS_METRICS["image_auroc"].definition, of="image_auroc", unit="images"),
+    "mAP_with_negatives": Overall(
+        _MEAN + CLASS_METRICS["AP_with_negatives"].definition, of="AP_with_negatives", needs_negatives=True
     ),
-    "AP50_with_normals": Overall(
-        _MEAN + CLASS_METRICS["AP50_with_normals"].definition, of="AP50_with_normals", needs_normals=True
+    "AP50_with_negatives": Overall(
+        _MEAN + CLASS_METRICS["AP50_with_negatives"].definition, of="AP50_with_negatives", needs_negatives=True
     ),
     "AP40_vinbigdata_with_no_finding": Overall(
-        'VOC 2010 mean AP, IoU > 0.4, normal films in, "No finding" (score 1 - highest finding) as one more class',
-        of="AP40_vinbigdata_with_normals",
+        'VOC 2010 mean AP, IoU > 0.4, negative images in, "No finding" (score 1 - highest finding) as one more class',
+        of="AP40_vinbigdata_with_negatives",
         summary="no_finding",
-        needs_normals=True,
+        needs_negatives=True,
     ),
 }
 
 
 def value(matches: Matches, metric: str, weights: np.ndarray, classes: Sequence[str] | None = None) -> np.ndarray:
-    """Return an overall metric (B,) under film weights (F, B), over these classes; NaN where undefined.
+    """Return an overall metric (B,) under image weights (F, B), over these classes; NaN where undefined.
 
     Raises:
-        ValueError: unknown metric or class, or a metric that needs normal films and has none.
+        ValueError: unknown metric or class, or a metric that needs negative images and has none.
     """
     if metric not in OVERALL:
         raise ValueError(f"metric {metric!r} is none of {', '.join(OVERALL)}")
-    if OVERALL[metric].needs_normals and not matches.has_normals:
-        raise ValueError(f"metric {metric} needs normal films, and none were evaluated")
+    if OVERALL[metric].needs_negatives and not matches.has_negatives:
+        raise ValueError(f"metric {metric} needs negative images, and none were evaluated")
     return Computation(matches, weights, class_indices(matches, classes)).overall(metric)
 
 
@@ -226,8 +228,8 @@ def is_interpolated(metric: str) -> bool:
 
 
 def frequent(matches: Matches) -> np.ndarray:
-    """Tell which classes (C,) at least MIN_FILMS of the films show."""
-    return film_level.film_labels(matches).sum(axis=0) >= MIN_FILMS
+    """Tell which classes (C,) at least MIN_IMAGES of the images show."""
+    return image_level.image_labels(matches).sum(axis=0) >= MIN_IMAGES
 
 
 def class_indices(matches: Matches, classes: Sequence[str] | None) -> list[int]:

@@ -13,18 +13,18 @@ from d2_cxr.datasets import builtin, loading, named_sets
 
 @dataclass(frozen=True)
 class NamedTruth:
-    """COCO dicts for one name: the films themselves, and what stands beside them where the set has it."""
+    """COCO dicts for one name: the images themselves, and what stands beside them where the set has it."""
 
     truth: Mapping
-    normal: Mapping | None = None  # films without findings of the same split
-    train: Mapping | None = None  # training films of the same split, for the constant box
+    negative: Mapping | None = None  # images without findings of the same split
+    train: Mapping | None = None  # training images of the same split, for the constant box
     readers: Mapping | None = None  # every reader's boxes
     fusion: str = "mean"
     iou_threshold: float = 0.2
 
 
 def register_below(name: str, root: str | os.PathLike) -> None:
-    """Make the set of a data-set name known that lies below `root`: "my_films_test" is the folder `root`/my_films.
+    """Make the set of a data-set name known that lies below `root`: "my_images_test" is the folder `root`/my_images.
 
     Raises:
         FileNotFoundError: no prepared set there fits the name.
@@ -49,12 +49,12 @@ def load_named_truth(name: str) -> NamedTruth:
     except KeyError as error:
         raise ValueError(error.args[0]) from error
     truth = coco_of(name)
-    normal, train = _sibling(name, "normal_{}"), _sibling(name, "train")
+    negative, train = _sibling(name, "negative_{}"), _sibling(name, "train")
     folder = named_sets.set_folder(name)
-    normal_truth = coco_of(normal) if normal else None
+    negative_truth = coco_of(negative) if negative else None
     return NamedTruth(
         truth=truth,
-        normal=normal_truth if normal_truth and normal_truth["images"] else None,
+        negative=negative_truth if negative_truth and negative_truth["images"] else None,
         train=coco_of(train) if train else None,
         **readers_of(folder),
     )
@@ -69,17 +69,17 @@ def readers_of(folder: str | os.PathLike) -> dict:
 
 
 def coco_of(name: str) -> dict:
-    """Return the COCO dict of a data-set name, cut to the films that it stands for."""
-    films = set(loading.film_ids(name))
+    """Return the COCO dict of a data-set name, cut to the images that it stands for."""
+    radiographs = set(loading.image_names(name))
     coco = artifacts.read_json(named_sets.set_folder(name) / named_sets.parse_name(name).json_path)
-    images = [image for image in coco["images"] if Path(image["file_name"]).stem in films]
+    images = [image for image in coco["images"] if Path(image["file_name"]).stem in radiographs]
     ids = {image["id"] for image in images}
     boxes = [box for box in coco.get("annotations", []) if box["image_id"] in ids]
     return {**coco, "images": images, "annotations": boxes}
 
 
 def _sibling(name: str, pattern: str) -> str | None:
-    """Return NAME_train or NAME_normal_test for NAME_test, and so for val; None where that is not prepared."""
+    """Return NAME_train or NAME_negative_test for NAME_test, and so for val; None where that is not prepared."""
     for part in ("test", "val"):
         if name.endswith(f"_{part}"):
             other = name.removesuffix(part) + pattern.format(part)

@@ -18,7 +18,7 @@ _MODEL, _ALONE, _CONSTANT, _READER = (tuple(c / 255 for c in class_color(index))
 
 
 def froc_figure(evaluation: Evaluation) -> Figure:
-    """Sensitivity against false positives a film, all classes pooled; readers beside it where the set has them."""
+    """Sensitivity against false positives per image, all classes pooled; readers beside it where the set has them."""
     readers = evaluation.document.get("readers")
     figure = Figure(figsize=(11 if readers else 6, 4.6), layout="constrained")
     panels = figure.subplots(1, 2 if readers else 1, squeeze=False)[0]
@@ -45,12 +45,12 @@ def class_figure(evaluation: Evaluation, metric: str = "AP50") -> Figure:
         if metric in constant.get(name, {}):
             label = "constant box" if place == 0 else None
             axes.plot(constant[name][metric]["value"], place, "D", color=_CONSTANT, markersize=5, label=label)
-    labels = [f"{name} ({table[name]['num_boxes']} boxes, {table[name]['num_films']} films)" for name in names]
+    labels = [f"{name} ({table[name]['num_boxes']} boxes, {table[name]['num_images']} images)" for name in names]
     axes.set_yticks(range(len(names)), labels)
     axes.invert_yaxis()
     axes.set_xlim(0, 1)
     axes.set_xlabel(f"{metric} (fraction of 1)")
-    axes.set_title(f"{evaluation.document['dataset']}: {_films(evaluation)}", fontsize=10)
+    axes.set_title(f"{evaluation.document['dataset']}: {_images(evaluation)}", fontsize=10)
     if names:
         figure.legend(loc="outside lower center", ncols=2, frameon=False)
     _tidy(axes)
@@ -64,17 +64,17 @@ def save(figure: Figure, path: str | os.PathLike) -> None:
 
 def _pooled_panel(axes, evaluation: Evaluation) -> None:
     matches, entries = evaluation.matches, evaluation.document["metrics"]
-    with_normals = "normal films counted" if matches.has_normals else "films with findings only"
-    _curve(axes, froc.curve(matches), _MODEL, f"model, {with_normals}")
-    if matches.has_normals:
-        _curve(axes, froc.curve(matches, normals=False), _ALONE, "model, films with findings only")
+    with_negatives = "negative images counted" if matches.has_negatives else "images with findings only"
+    _curve(axes, froc.curve(matches), _MODEL, f"model, {with_negatives}")
+    if matches.has_negatives:
+        _curve(axes, froc.curve(matches, negatives=False), _ALONE, "model, images with findings only")
     if evaluation.constant_box is not None:
         _curve(axes, froc.curve(evaluation.constant_box), _CONSTANT, "constant box")
     for rate, name in zip(froc.RATES, froc.RATE_NAMES, strict=True):
         interval = entries[f"froc_sens_at_{name}"]["interval"]
         if interval:
             axes.plot([rate, rate], interval, color=_MODEL, linewidth=1.5, marker="_", markersize=8)
-    axes.set_title(f"{_films(evaluation)}, {evaluation.document['num_boxes']} truth boxes; bars: 95 %", fontsize=10)
+    axes.set_title(f"{_images(evaluation)}, {evaluation.document['num_boxes']} truth boxes; bars: 95 %", fontsize=10)
     _froc_axes(axes)
 
 
@@ -83,27 +83,27 @@ def _readers_panel(axes, readers: Mapping) -> None:
     _curve(axes, curve, _MODEL, "model, all its boxes")
     _name_readers(axes, readers["by_reader"])
     for key, color, marker, label in (
-        ("reader", _READER, "*", "readers pooled; squares: one reader (films)"),
-        ("model", _MODEL, "*", "model with as many boxes a film"),
+        ("reader", _READER, "*", "readers pooled; squares: one reader (images)"),
+        ("model", _MODEL, "*", "model with as many boxes an image"),
     ):
         point = readers["pooled"][key]
         axes.plot(
-            point["false_positives_per_film"]["value"],
+            point["false_positives_per_image"]["value"],
             point["sensitivity"]["value"],
             marker,
             color=color,
             markersize=13,
             label=label,
         )
-    axes.set_title(f"against the other readers' fused boxes, {readers['pooled']['num_films']} readings", fontsize=10)
+    axes.set_title(f"against the other readers' fused boxes, {readers['pooled']['num_images']} readings", fontsize=10)
     _froc_axes(axes)
 
 
 def _name_readers(axes, by_reader: Mapping) -> None:
     """Draw each reader as a square, with its name in a column at the right edge, apart from each other."""
-    x_key, y_key = "false_positives_per_film", "sensitivity"
-    points = [(name, entry["num_films"], entry["reader"]) for name, entry in by_reader.items()]
-    points = [(point[y_key]["value"], point[x_key]["value"], f"{name} ({films})") for name, films, point in points]
+    x_key, y_key = "false_positives_per_image", "sensitivity"
+    points = [(name, entry["num_images"], entry["reader"]) for name, entry in by_reader.items()]
+    points = [(point[y_key]["value"], point[x_key]["value"], f"{name} ({images})") for name, images, point in points]
     lowest = -1.0
     for y, x, label in sorted(point for point in points if point[0] is not None):
         lowest = max(y, lowest + 0.035)
@@ -115,7 +115,7 @@ def _name_readers(axes, by_reader: Mapping) -> None:
 
 def _curve(axes, points: Mapping[str, np.ndarray], color, label: str) -> None:
     """Draw a FROC curve as the step that it is, to the right edge of the figure."""
-    false, sensitivity = points["false_positives_per_film"], points["sensitivity"]
+    false, sensitivity = points["false_positives_per_image"], points["sensitivity"]
     x = np.concatenate([[froc.RATES[0] / 4], np.maximum(false, froc.RATES[0] / 4), [froc.RATES[-1] * 2]])
     y = np.concatenate([[0], sensitivity, [sensitivity[-1] if len(sensitivity) else 0]])
     axes.plot(x, y, drawstyle="steps-post", color=color, label=label)
@@ -129,16 +129,16 @@ def _froc_axes(axes) -> None:
     axes.set_xticklabels(froc.RATE_NAMES)
     axes.set_ylim(0, 1)
     axes.yaxis.set_major_formatter(PercentFormatter(1))
-    axes.set_xlabel("false positives a film")
+    axes.set_xlabel("false positives per image")
     axes.set_ylabel("sensitivity (share of truth boxes found)")
     axes.legend(fontsize=8, frameon=False, loc="upper left")
     _tidy(axes)
 
 
-def _films(evaluation: Evaluation) -> str:
+def _images(evaluation: Evaluation) -> str:
     document = evaluation.document
-    normal = document["num_normal_films"]
-    return f"{document['num_findings_films']} films with findings" + (f" and {normal} without" if normal else "")
+    negative = document["num_negative_images"]
+    return f"{document['num_findings_images']} images with findings" + (f" and {negative} without" if negative else "")
 
 
 def _tidy(axes) -> None:

@@ -1,8 +1,8 @@
-"""Ranked detections under film weights: the arithmetic that turns one matching into a thousand resamples.
+"""Ranked detections under image weights: the arithmetic that turns one matching into a thousand resamples.
 
-A resample of films is a whole number of copies of each film. Counts of detections up to a place of the ranking are
-then a product of (places x films) with (films x resamples), and precision has to be known at hits only, because it
-falls between them. This equals evaluating the resampled films again, up to ties of score within one film and class.
+A resample of images is a whole number of copies of each image. Counts of detections up to a place of the ranking are
+then a product of (places x images) with (images x resamples), and precision has to be known at hits only, because it
+falls between them. This equals evaluating the resampled images again, up to ties of score within one image and class.
 """
 
 from __future__ import annotations
@@ -13,29 +13,29 @@ _RECALL_POINTS = np.linspace(0, 1, 101)  # COCO's, rounding included: 57 * 0.01 
 _EPSILON = np.spacing(1)
 
 
-def counts_up_to(films: np.ndarray, places: np.ndarray, ends: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Count, with film weights, the entries at or before each end.
+def counts_up_to(images: np.ndarray, places: np.ndarray, ends: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Count, with image weights, the entries at or before each end.
 
     Args:
-        films: (N,) film of each entry.
+        images: (N,) image of each entry.
         places: (N,) place of each entry in the ranking.
         ends: (K,) rising places.
-        weights: (F, B) copies of each film in each resample.
+        weights: (F, B) copies of each image in each resample.
 
     Returns:
         (K, B) float64; whole numbers, exact below 2**24.
     """
-    num_films, num_ends = len(weights), len(ends)
+    num_images, num_ends = len(weights), len(ends)
     segment = np.searchsorted(ends, places, side="left")  # the first end that includes the entry
     inside = segment < num_ends
-    cells = np.bincount(segment[inside] * num_films + films[inside], minlength=num_ends * num_films)
-    histogram = np.cumsum(cells.reshape(num_ends, num_films), axis=0, dtype=np.float32)
+    cells = np.bincount(segment[inside] * num_images + images[inside], minlength=num_ends * num_images)
+    histogram = np.cumsum(cells.reshape(num_ends, num_images), axis=0, dtype=np.float32)
     return (histogram @ single(weights)).astype(np.float64)
 
 
-def totals(films: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Count entries (N,) with film weights (F, B); returns (B,) float64, whole numbers, exact below 2**24."""
-    return (np.bincount(films, minlength=len(weights)).astype(np.float32) @ single(weights)).astype(np.float64)
+def totals(images: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Count entries (N,) with image weights (F, B); returns (B,) float64, whole numbers, exact below 2**24."""
+    return (np.bincount(images, minlength=len(weights)).astype(np.float32) @ single(weights)).astype(np.float64)
 
 
 def single(weights: np.ndarray) -> np.ndarray:
@@ -43,12 +43,12 @@ def single(weights: np.ndarray) -> np.ndarray:
 
 
 def average_precision(
-    films: np.ndarray, hits: np.ndarray, num_truth: np.ndarray, weights: np.ndarray, points: bool = True
+    images: np.ndarray, hits: np.ndarray, num_truth: np.ndarray, weights: np.ndarray, points: bool = True
 ) -> np.ndarray:
-    """Average precision of one ranking under film weights.
+    """Average precision of one ranking under image weights.
 
     Args:
-        films: (N,) film of each counted detection, by falling score.
+        images: (N,) image of each counted detection, by falling score.
         hits: (N,) bool.
         num_truth: (B,) weighted number of truth boxes.
         weights: (F, B).
@@ -60,8 +60,8 @@ def average_precision(
     value = np.zeros(weights.shape[1])
     ends = np.flatnonzero(hits)
     if len(ends):
-        true_positives = np.cumsum(weights[films[ends]], axis=0, dtype=np.float64)  # (K, B)
-        detections = counts_up_to(films, np.arange(len(films)), ends, weights)
+        true_positives = np.cumsum(weights[images[ends]], axis=0, dtype=np.float64)  # (K, B)
+        detections = counts_up_to(images, np.arange(len(images)), ends, weights)
         precision = true_positives / (detections + _EPSILON)
         precision = np.maximum.accumulate(precision[::-1], axis=0)[::-1]  # the best at this recall or a higher one
         recall = true_positives / np.maximum(num_truth, 1)

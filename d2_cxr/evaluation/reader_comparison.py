@@ -1,8 +1,8 @@
 """Readers and model under one matching rule.
 
-A reader cannot be held against fused boxes that hold his own. So each film is taken once for every reader who read it:
+A reader cannot be held against fused boxes that hold his own. So each image is taken once for every reader who read it:
 truth is what the *other* readers' boxes fuse to, the reader answers with his boxes, and the model with as many boxes
-on that film, its best-scored ones. A reader who draws more finds more; equal numbers of boxes make the two comparable.
+on that image, its best-scored ones. A reader who draws more finds more; equal numbers of boxes make the two comparable.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ import numpy as np
 
 from d2_cxr.evaluation import bootstrap, froc, ranking
 from d2_cxr.evaluation.matching import HIT_RULES, Matches, match
-from d2_cxr.labels.coco import film_of, from_coco, reader_order
+from d2_cxr.labels.coco import from_coco, image_of, reader_order
 from d2_cxr.labels.fusion import fuse_annotations
 
 DEFINITION = (
-    "each reader against the fused boxes of the other readers of the film, the model against the same with its "
-    "best-scored boxes, as many on each film as the reader drew; hit: {}, of the box's class"
+    "each reader against the fused boxes of the other readers of the image, the model against the same with its "
+    "best-scored boxes, as many on each image as the reader drew; hit: {}, of the box's class"
 )
 MAX_CURVE_POINTS = 200
 
 
 @dataclass(frozen=True)
 class Cases:
-    """Films, each once for every reader whose fellows read it too; `reader[i]` is left out of truth in case i."""
+    """Images, each once for every reader whose fellows read it too; `reader[i]` is left out of truth in case i."""
 
     reader: np.ndarray  # (N,) str
     readers: Matches  # the readers' answers
@@ -45,24 +45,24 @@ def compare_with_readers(
     resamples: int = 1000,
     seed: int = 0,
 ) -> dict:
-    """Compare a model with the readers of the set, film by film.
+    """Compare a model with the readers of the set, image by image.
 
     Args:
-        truth: COCO dict: the films (and patients) to compare on; its boxes are not used.
+        truth: COCO dict: the images (and patients) to compare on; its boxes are not used.
         results: the model's COCO results.
-        readers: COCO of single readers' boxes (`annotations/readers.json`); other films are passed over.
+        readers: COCO of single readers' boxes (`annotations/readers.json`); other images are passed over.
         fusion, iou_threshold: as the set was prepared (`dataset.json`).
 
     Returns:
-        definition, pooled and by_reader {reader: ...}: num_films, reader and model {sensitivity,
-        false_positives_per_film: value, interval, n, unit}, model_minus_reader (sensitivity: difference, interval, p);
-        and model_curve, the FROC of the model against the same truth: sensitivity, false_positives_per_film.
+        definition, pooled and by_reader {reader: ...}: num_images, reader and model {sensitivity,
+        false_positives_per_image: value, interval, n, unit}, model_minus_reader (sensitivity: difference, interval, p);
+        and model_curve, the FROC of the model against the same truth: sensitivity, false_positives_per_image.
 
     Raises:
-        ValueError: no film of the truth was read by two readers.
+        ValueError: no image of the truth was read by two readers.
     """
     cases = make_cases(truth, results, readers, fusion, iou_threshold)
-    weights = bootstrap.with_original(bootstrap.film_weights(cases.readers, resamples, seed))
+    weights = bootstrap.with_original(bootstrap.image_weights(cases.readers, resamples, seed))
     names = sorted(set(cases.reader.tolist()), key=reader_order)
     masks = {name: (cases.reader == name)[:, None] for name in names}
     return {
@@ -79,17 +79,17 @@ def make_cases(
     truth: Mapping, results: Sequence[Mapping], readers: Mapping, fusion: str = "mean", iou_threshold: float = 0.2
 ) -> Cases:
     """Build the cases and match all three answers to them; arguments and errors as `compare_with_readers`."""
-    films = {image["id"]: image for image in truth["images"]}
+    radiographs = {image["id"]: image for image in truth["images"]}
     read = read_twice(truth, readers)
     if not read:
-        raise ValueError("no film was read by two readers, so no reader can be compared with the others")
+        raise ValueError("no image was read by two readers, so no reader can be compared with the others")
     pairs = [(reader, image) for image in read for reader in sorted(image["readers"], key=reader_order)]
     images = [
         {
-            **films[image["id"]],
+            **radiographs[image["id"]],
             "id": case,
             "file_name": f"{reader}/{image['file_name']}",
-            "patient": _group(films, image),
+            "patient": _group(radiographs, image),
         }
         for case, (reader, image) in enumerate(pairs, start=1)
     ]
@@ -113,14 +113,14 @@ def make_cases(
 
 
 def read_twice(truth: Mapping, readers: Mapping) -> list[Mapping]:
-    """Return the readers' images of those films that two readers or more have read."""
-    films = {image["id"] for image in truth["images"]}
-    return [image for image in readers["images"] if image["id"] in films and len(image.get("readers", [])) > 1]
+    """Return the readers' images of those images that two readers or more have read."""
+    images = {image["id"] for image in truth["images"]}
+    return [image for image in readers["images"] if image["id"] in images and len(image.get("readers", [])) > 1]
 
 
-def _group(films: Mapping, image: Mapping) -> str:
-    """Keep the cases of one film (of one patient, where known) together in a resample."""
-    return str(films[image["id"]].get("patient", f"film {image['id']}"))
+def _group(images: Mapping, image: Mapping) -> str:
+    """Keep the cases of one image (of one patient, where known) together in a resample."""
+    return str(images[image["id"]].get("patient", f"image {image['id']}"))
 
 
 def _others_fused(readers, read, case_of, categories, fusion: str, iou_threshold: float) -> list[dict]:
@@ -128,14 +128,14 @@ def _others_fused(readers, read, case_of, categories, fusion: str, iou_threshold
     ids = {category["name"]: category["id"] for category in categories}
     kept = {image["id"] for image in read}
     table = from_coco({**readers, "annotations": [box for box in readers["annotations"] if box["image_id"] in kept]})
-    film_ids = {film_of(image): image["id"] for image in read}
+    image_names = {image_of(image): image["id"] for image in read}
     annotations: list[dict] = []
     for name in sorted({reader for reader, _ in case_of}, key=reader_order):
-        own_films = {film for film, number in film_ids.items() if (name, number) in case_of}
-        others = table[table["image_id"].isin(own_films) & (table["rad_id"] != name)] if len(table) else table
+        own_images = {radiograph for radiograph, number in image_names.items() if (name, number) in case_of}
+        others = table[table["image_id"].isin(own_images) & (table["rad_id"] != name)] if len(table) else table
         for row in fuse_annotations(others, fusion, iou_threshold).itertuples() if len(others) else ():
             bbox = [row.x_min, row.y_min, row.x_max - row.x_min, row.y_max - row.y_min]
-            case = case_of[name, film_ids[row.image_id]]
+            case = case_of[name, image_names[row.image_id]]
             annotations.append({"image_id": case, "category_id": ids[row.class_name], "bbox": bbox})
     return [{**box, "id": number, "iscrowd": 0} for number, box in enumerate(annotations, start=1)]
 
@@ -145,13 +145,13 @@ def _answer(row: Mapping) -> dict:
 
 
 def _model_answers(results: Sequence[Mapping], pairs, case_of) -> list[dict]:
-    by_film = defaultdict(list)
+    by_image = defaultdict(list)
     for row in results:
-        by_film[row["image_id"]].append(row)
+        by_image[row["image_id"]].append(row)
     return [
         {**_answer(row), "image_id": case_of[reader, image["id"]], "score": row["score"]}
         for reader, image in pairs
-        for row in by_film[image["id"]]
+        for row in by_image[image["id"]]
     ]
 
 
@@ -172,10 +172,10 @@ def _compared(cases: Cases, weights: np.ndarray, hit_rule: str) -> dict:
     """Describe readers and model on the cases that `weights` (N, 1 + B) keep."""
     reader = _operating_point(cases.readers, weights, hit_rule)
     model = _operating_point(cases.matched, weights, hit_rule)
-    films, boxes = weights[:, 0].sum(), ranking.totals(cases.readers.gt_film, weights[:, :1])[0]
-    counted = {"sensitivity": (int(boxes), "boxes"), "false_positives_per_film": (int(films), "films")}
+    images, boxes = weights[:, 0].sum(), ranking.totals(cases.readers.gt_image, weights[:, :1])[0]
+    counted = {"sensitivity": (int(boxes), "boxes"), "false_positives_per_image": (int(images), "images")}
     return {
-        "num_films": int(films),
+        "num_images": int(images),
         "reader": {key: _entry(values, *counted[key]) for key, values in reader.items()},
         "model": {key: _entry(values, *counted[key]) for key, values in model.items()},
         "model_minus_reader": bootstrap.compared(model["sensitivity"], reader["sensitivity"], interpolated=False),
@@ -184,12 +184,12 @@ def _compared(cases: Cases, weights: np.ndarray, hit_rule: str) -> dict:
 
 def _operating_point(matches: Matches, weights: np.ndarray, hit_rule: str) -> dict[str, np.ndarray]:
     chosen = froc.marks(matches, rule=hit_rule)
-    lesions = ranking.totals(chosen.lesion_film, weights)
-    films = weights.sum(axis=0, dtype=np.float64)
-    found, false = (ranking.totals(chosen.film[kept], weights) for kept in (chosen.finds, chosen.false))
+    lesions = ranking.totals(chosen.lesion_image, weights)
+    images = weights.sum(axis=0, dtype=np.float64)
+    found, false = (ranking.totals(chosen.image[kept], weights) for kept in (chosen.finds, chosen.false))
     return {
         "sensitivity": np.where(lesions > 0, found / np.maximum(lesions, 1), np.nan),
-        "false_positives_per_film": np.where(films > 0, false / np.maximum(films, 1), np.nan),
+        "false_positives_per_image": np.where(images > 0, false / np.maximum(images, 1), np.nan),
     }
 
 
@@ -210,4 +210,4 @@ def _curve(model: Matches, hit_rule: str) -> dict[str, list[float]]:
         if len(points["score"])
         else []
     )
-    return {key: points[key][kept].tolist() for key in ("sensitivity", "false_positives_per_film")}
+    return {key: points[key][kept].tolist() for key in ("sensitivity", "false_positives_per_image")}

@@ -20,7 +20,7 @@ def by_truth_box(matches: Matches, weights: np.ndarray, score: float | None = No
 
     Args:
         weights: (F, 1 + B), the original sample first.
-        score: default errors.working_score, at 1 false positive a film.
+        score: default errors.working_score, at 1 false positive per image.
 
     Returns:
         definition, score, readers {"1": {sensitivity, mean_best_iou}, ...}, size {"small": ...}; each with value,
@@ -48,7 +48,7 @@ def by_truth_box(matches: Matches, weights: np.ndarray, score: float | None = No
 
 
 def _best_pointing_score(matches: Matches) -> np.ndarray:
-    best = np.full(len(matches.gt_film), -np.inf)
+    best = np.full(len(matches.gt_image), -np.inf)
     lesion = matches.dt_lesion[:, 0]
     np.maximum.at(best, lesion[lesion >= 0], matches.dt_score[lesion >= 0])
     return best
@@ -56,9 +56,9 @@ def _best_pointing_score(matches: Matches) -> np.ndarray:
 
 def _mean(matches: Matches, keep: np.ndarray, column: np.ndarray, weights: np.ndarray) -> dict:
     """Average a column over truth boxes, with its bootstrap interval."""
-    films = matches.gt_film[keep]
-    total = np.bincount(films, column[keep], minlength=matches.num_films) @ weights.astype(np.float64)
-    number = np.bincount(films, minlength=matches.num_films) @ weights.astype(np.float64)
+    images = matches.gt_image[keep]
+    total = np.bincount(images, column[keep], minlength=matches.num_images) @ weights.astype(np.float64)
+    number = np.bincount(images, minlength=matches.num_images) @ weights.astype(np.float64)
     values = np.where(number > 0, total / np.maximum(number, 1), np.nan)
     defined = bool(keep.any())
     return {

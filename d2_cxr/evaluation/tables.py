@@ -1,6 +1,6 @@
 """COCO JSON and COCO results as arrays, checked once.
 
-Films are sorted by their COCO id, those with findings first and normal ones behind, because COCO's evaluation breaks
+Images are sorted by their COCO id, those with findings first and negative ones behind, because COCO's evaluation breaks
 ties between equal scores by that order.
 """
 
@@ -17,25 +17,25 @@ from d2_cxr import boxes as box_math
 
 @dataclass(frozen=True)
 class Tables:
-    """Truth and detections of a set of films; F films, G truth boxes, D detections, C classes.
+    """Truth and detections of a set of images; F images, G truth boxes, D detections, C classes.
 
-    `film_group` numbers what a bootstrap draws: patients where known, else films. Boxes are XYXY in pixels of the
+    `image_group` numbers what a bootstrap draws: patients where known, else images. Boxes are XYXY in pixels of the
     prepared image; `*_area` are COCO's (the annotation's own `area`, width x height of a detection).
     `gt_readers` is -1 where unknown.
     """
 
     class_names: tuple[str, ...]
-    film_ids: np.ndarray  # (F,) int64, COCO image ids
-    film_names: np.ndarray  # (F,) str, file names without ending
-    film_normal: np.ndarray  # (F,) bool
-    film_group: np.ndarray  # (F,) int64, 0...
-    gt_film: np.ndarray  # (G,) int64, position in film_ids
+    image_ids: np.ndarray  # (F,) int64, COCO image ids
+    image_names: np.ndarray  # (F,) str, file names without ending
+    image_negative: np.ndarray  # (F,) bool
+    image_group: np.ndarray  # (F,) int64, 0...
+    gt_image: np.ndarray  # (G,) int64, position in image_ids
     gt_class: np.ndarray  # (G,) int64, position in class_names
     gt_boxes: np.ndarray  # (G, 4) float64
     gt_area: np.ndarray  # (G,) float64
     gt_crowd: np.ndarray  # (G,) bool
     gt_readers: np.ndarray  # (G,) int64
-    dt_film: np.ndarray  # (D,)
+    dt_image: np.ndarray  # (D,)
     dt_class: np.ndarray  # (D,)
     dt_boxes: np.ndarray  # (D, 4)
     dt_area: np.ndarray  # (D,)
@@ -45,39 +45,39 @@ class Tables:
 def tabulate(
     truth: Mapping,
     results: Sequence[Mapping],
-    normal_truth: Mapping | None = None,
-    normal_results: Sequence[Mapping] | None = None,
+    negative_truth: Mapping | None = None,
+    negative_results: Sequence[Mapping] | None = None,
     patients: Mapping | None = None,
 ) -> Tables:
     """Read COCO truth and COCO results into arrays.
 
     Args:
-        truth: COCO dict of the films with findings.
-        results: COCO results (image_id, category_id, bbox XYWH, score); may hold those of normal films too.
-        normal_truth: COCO dict of films without findings (images only).
-        normal_results: results on the normal films, where they are kept apart.
-        patients: patient by film name or COCO image id; default: the images' own `patient`, else every film for itself.
+        truth: COCO dict of the images with findings.
+        results: COCO results (image_id, category_id, bbox XYWH, score); may hold those of negative images too.
+        negative_truth: COCO dict of images without findings (images only).
+        negative_results: results on the negative images, where they are kept apart.
+        patients: patient by image name or COCO image id; default: the images' own `patient`, else every image for itself.
 
     Raises:
-        ValueError: a result names a film or class that the truth does not have, or a number is not finite.
+        ValueError: a result names an image or class that the truth does not have, or a number is not finite.
     """
     findings = sorted(truth["images"], key=lambda image: image["id"])
-    normals = sorted(normal_truth["images"], key=lambda image: image["id"]) if normal_truth else []
-    images = findings + normals
-    film_of = {image["id"]: index for index, image in enumerate(images)}
-    if len(film_of) != len(images):
-        raise ValueError("two films of the truth share one image id; normal films need ids of their own")
+    negatives = sorted(negative_truth["images"], key=lambda image: image["id"]) if negative_truth else []
+    images = findings + negatives
+    image_of = {image["id"]: index for index, image in enumerate(images)}
+    if len(image_of) != len(images):
+        raise ValueError("two images of the truth share one image id; negative images need ids of their own")
     categories = sorted(truth["categories"], key=lambda category: category["id"])
     class_of = {category["id"]: index for index, category in enumerate(categories)}
     names = [PurePosixPath(image.get("file_name", str(image["id"]))).stem for image in images]
     return Tables(
         class_names=tuple(category["name"] for category in categories),
-        film_ids=np.array([image["id"] for image in images], dtype=np.int64),
-        film_names=np.array(names, dtype=np.str_),
-        film_normal=np.arange(len(images)) >= len(findings),
-        film_group=_groups(images, names, patients),
-        **_truth_columns(truth.get("annotations", []), film_of, class_of),
-        **_detection_columns([*results, *(normal_results or [])], film_of, class_of),
+        image_ids=np.array([image["id"] for image in images], dtype=np.int64),
+        image_names=np.array(names, dtype=np.str_),
+        image_negative=np.arange(len(images)) >= len(findings),
+        image_group=_groups(images, names, patients),
+        **_truth_columns(truth.get("annotations", []), image_of, class_of),
+        **_detection_columns([*results, *(negative_results or [])], image_of, class_of),
     )
 
 
@@ -87,18 +87,18 @@ def _groups(images: list[Mapping], names: list[str], patients: Mapping | None) -
         patient = image.get("patient")
         if patients is not None:
             patient = patients.get(name, patients.get(image["id"]))
-        keys.append(("film", image["id"]) if patient is None else ("patient", str(patient)))
+        keys.append(("image", image["id"]) if patient is None else ("patient", str(patient)))
     numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
     return np.array([numbers[key] for key in keys], dtype=np.int64)
 
 
-def _truth_columns(annotations: Sequence[Mapping], film_of: Mapping, class_of: Mapping) -> dict[str, np.ndarray]:
+def _truth_columns(annotations: Sequence[Mapping], image_of: Mapping, class_of: Mapping) -> dict[str, np.ndarray]:
     xywh = _finite_boxes(annotations, "truth")
-    films, classes = _positions(annotations, film_of, class_of, "truth")
+    images, classes = _positions(annotations, image_of, class_of, "truth")
     own_area = xywh[:, 2] * xywh[:, 3]
     areas = [box.get("area", own) for box, own in zip(annotations, own_area.tolist(), strict=True)]
     return {
-        "gt_film": films,
+        "gt_image": images,
         "gt_class": classes,
         "gt_boxes": box_math.xywh_to_xyxy(xywh),
         "gt_area": np.array(areas, dtype=np.float64),
@@ -107,15 +107,15 @@ def _truth_columns(annotations: Sequence[Mapping], film_of: Mapping, class_of: M
     }
 
 
-def _detection_columns(results: Sequence[Mapping], film_of: Mapping, class_of: Mapping) -> dict[str, np.ndarray]:
+def _detection_columns(results: Sequence[Mapping], image_of: Mapping, class_of: Mapping) -> dict[str, np.ndarray]:
     xywh = _finite_boxes(results, "results")
-    films, classes = _positions(results, film_of, class_of, "results")
+    images, classes = _positions(results, image_of, class_of, "results")
     scores = np.array([row["score"] for row in results], dtype=np.float64)
     if not np.isfinite(scores).all():
         row = int(np.flatnonzero(~np.isfinite(scores))[0])
         raise ValueError(f"results: score of detection {row} is {scores[row]}; evaluate a model that did not diverge")
     return {
-        "dt_film": films,
+        "dt_image": images,
         "dt_class": classes,
         "dt_boxes": box_math.xywh_to_xyxy(xywh),
         "dt_area": xywh[:, 2] * xywh[:, 3],
@@ -132,14 +132,14 @@ def _finite_boxes(rows: Sequence[Mapping], what: str) -> np.ndarray:
 
 
 def _positions(
-    rows: Sequence[Mapping], film_of: Mapping, class_of: Mapping, what: str
+    rows: Sequence[Mapping], image_of: Mapping, class_of: Mapping, what: str
 ) -> tuple[np.ndarray, np.ndarray]:
     try:
-        films = np.array([film_of[row["image_id"]] for row in rows], dtype=np.int64)
+        images = np.array([image_of[row["image_id"]] for row in rows], dtype=np.int64)
     except KeyError as error:
-        raise ValueError(f"{what}: image_id {error} is none of the {len(film_of)} evaluated films") from error
+        raise ValueError(f"{what}: image_id {error} is none of the {len(image_of)} evaluated images") from error
     try:
         classes = np.array([class_of[row["category_id"]] for row in rows], dtype=np.int64)
     except KeyError as error:
         raise ValueError(f"{what}: category_id {error} is none of {sorted(class_of)}") from error
-    return films, classes
+    return images, classes

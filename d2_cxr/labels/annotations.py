@@ -18,12 +18,12 @@ import numpy as np
 import pandas as pd
 
 from d2_cxr import artifacts
-from d2_cxr.labels import class_names
+from d2_cxr.labels.class_names import NO_FINDING, match_to_card, names_of_table
 from d2_cxr.labels.csv_formats import (
     CORNERS,
-    Flavour,
+    Flavor,
     class_ids,
-    find_flavour,
+    find_flavor,
     image_ids,
     pick_columns,
     read_table,
@@ -33,15 +33,15 @@ logger = logging.getLogger(__name__)
 
 PROBLEMS = {  # kind -> rule; a row counts once, under the first kind that fits
     "no_reader": "the table has a reader column but this cell is empty: row left out",
-    "extra_class": "a class of the full release that was not asked for: box left out, its film is not normal",
+    "extra_class": "a class of the full release that was not asked for: box left out, its image is not negative",
     "not_a_number": "a corner is missing or not a number: box left out",
     "reversed": "a maximum lies before its minimum: box left out",
     "no_area": "no width or no height: box left out",
     "outside": "wholly outside the image: box left out",
     "partly_outside": "reaches beyond the image: box kept, cut to the image",
-    "duplicate": "the same film, class, reader and corners again: the first is kept",
-    "contradiction": "a reader's 'No finding' beside that reader's box on the same film: box kept",
-    "without_patient": "films without a patient although others have one: each counts as its own patient",
+    "duplicate": "the same image, class, reader and corners again: the first is kept",
+    "contradiction": "a reader's 'No finding' beside that reader's box on the same image: box kept",
+    "without_patient": "images without a patient although others have one: each counts as its own patient",
 }
 
 # Width and height look swapped where this many boxes lie this far (share of the side) beyond their image.
@@ -55,29 +55,29 @@ class Annotations:
     Attributes:
         boxes: image_id, class_name, rad_id (str), x_min, y_min, x_max, y_max (float64, source pixels), row (int, the
             data row of the file from 0); findings with usable boxes only, in file order.
-        readings: image_id, rad_id; who read which film, also where nothing was found, in order of first appearance.
-        image_ids: every film that the table mentions, in order of first appearance.
-        normal_ids: the films on which every row says "No finding", in that order. A film with neither a usable box
+        readings: image_id, rad_id; who read which image, also where nothing was found, in order of first appearance.
+        image_ids: every image that the table mentions, in order of first appearance.
+        negative_ids: the images on which every row says "No finding", in that order. An image with neither a usable box
             nor only such rows is in neither list: something was found there, but where is not known.
         class_names: index = class id.
         sizes: image_id -> (width, height) in pixels where the table gives them, else None.
         patients: image_id -> patient where the table or the second table gives them, else None.
         consensus: the table has no reader column; its boxes are not to be fused.
-        problems: kind of PROBLEMS -> number of rows (films for `without_patient`).
-        flavour: name of the layout.
+        problems: kind of PROBLEMS -> number of rows (images for `without_patient`).
+        flavor: name of the layout.
         sha256: of the file as it lies on disk.
     """
 
     boxes: pd.DataFrame
     readings: pd.DataFrame
     image_ids: list[str]
-    normal_ids: list[str]
+    negative_ids: list[str]
     class_names: tuple[str, ...]
     sizes: dict[str, tuple[float, float]] | None
     patients: dict[str, str] | None
     consensus: bool
     problems: dict[str, int]
-    flavour: str
+    flavor: str
     sha256: str
     finding_ids: list[str] = field(init=False)
 
@@ -101,10 +101,10 @@ def read_annotations(
         FileNotFoundError: no such file.
     """
     table = read_table(csv_path)
-    flavour = find_flavour(table, csv_path)
-    columns = pick_columns(table, flavour, csv_path)
+    flavor = find_flavor(table, csv_path)
+    columns = pick_columns(table, flavor, csv_path)
     problems = dict.fromkeys(PROBLEMS, 0)
-    matched, classes = _match_classes(columns, flavour, class_names, csv_path)
+    matched, classes = _match_classes(columns, flavor, class_names, csv_path)
     columns["class_name"] = matched
     columns = _refuse(columns, columns["rad_id"].isna(), "no_reader", problems)
     sizes, patients = _sizes(columns), _patients(columns, patients_csv, problems, csv_path)
@@ -115,13 +115,13 @@ def read_annotations(
         boxes=boxes,
         readings=columns[["image_id", "rad_id"]].drop_duplicates(ignore_index=True),
         image_ids=list(dict.fromkeys(columns["image_id"])),
-        normal_ids=_normal_ids(columns),
+        negative_ids=_negative_ids(columns),
         class_names=classes,
         sizes=sizes,
         patients=patients,
-        consensus=flavour.is_consensus,
+        consensus=flavor.is_consensus,
         problems=problems,
-        flavour=flavour.name,
+        flavor=flavor.name,
         sha256=artifacts.sha256_file(csv_path),
     )
 
@@ -133,7 +133,7 @@ def cut_to_images(
 
     Args:
         boxes: with image_id and corners in the pixels that `sizes` counts.
-        sizes: image_id -> (width, height); a film without a size, or None, is bounded by 0 on two sides only.
+        sizes: image_id -> (width, height); an image without a size, or None, is bounded by 0 on two sides only.
 
     Returns:
         the boxes that remain, and {"outside": left out, "partly_outside": cut}.
@@ -148,21 +148,21 @@ def cut_to_images(
     return boxes[inside].reset_index(drop=True), {"outside": int((~inside).sum()), "partly_outside": int(changed.sum())}
 
 
-def _match_classes(columns, flavour: Flavour, class_names, csv_path: str | Path) -> tuple[pd.Series, tuple[str, ...]]:
+def _match_classes(columns, flavor: Flavor, class_names, csv_path: str | Path) -> tuple[pd.Series, tuple[str, ...]]:
     found = list(columns["class_name"].unique())
-    card = flavour.card
+    card = flavor.card
     if class_names in (None, "card"):
         classes, aliases, extra = card.CLASS_NAMES, card.ALIASES, card.EXTRA_CLASS_NAMES
     elif class_names == "extended":
         classes, aliases, extra = card.CLASS_NAMES + card.EXTRA_CLASS_NAMES, card.ALIASES, ()
     elif class_names == "from-csv":
-        classes, aliases, extra = class_names.names_of_table(found, class_ids(columns)), {}, ()
+        classes, aliases, extra = names_of_table(found, class_ids(columns)), {}, ()
     elif isinstance(class_names, str):
         raise ValueError(f"classes {class_names!r} is none of 'card', 'extended', 'from-csv'; a list gives own names")
     else:
         classes, aliases, extra = tuple(class_names), card.ALIASES, ()
     try:
-        matched = class_names.match_to_card(found, classes, aliases, extra)
+        matched = match_to_card(found, classes, aliases, extra)
     except ValueError as error:
         raise ValueError(f"{csv_path}: {error}") from None
     return columns["class_name"].map(matched), tuple(classes)
@@ -176,7 +176,7 @@ def _refuse(rows: pd.DataFrame, bad, kind: str, problems: dict[str, int]) -> pd.
 
 
 def _usable_boxes(columns: pd.DataFrame, sizes, problems: dict[str, int], csv_path: str | Path) -> pd.DataFrame:
-    rows = columns[columns["class_name"] != class_names.NO_FINDING]
+    rows = columns[columns["class_name"] != NO_FINDING]
     rows = _refuse(rows, rows["class_name"].isna(), "extra_class", problems)
     rows = _refuse(rows, rows[CORNERS].isna().any(axis=1), "not_a_number", problems)
     rows = _refuse(rows, (rows["x_max"] < rows["x_min"]) | (rows["y_max"] < rows["y_min"]), "reversed", problems)
@@ -190,7 +190,7 @@ def _usable_boxes(columns: pd.DataFrame, sizes, problems: dict[str, int], csv_pa
 
 
 def _limits(image_ids: pd.Series, sizes) -> np.ndarray:
-    """Return the greatest x, y, x, y (N, 4) that a box of these films may reach; infinite where no size is known."""
+    """Return the greatest x, y, x, y (N, 4) that a box of these images may reach; infinite where no size is known."""
     sizes = sizes or {}
     unbounded = (np.inf, np.inf)
     pairs = np.array([sizes.get(image_id, unbounded) for image_id in image_ids], dtype=np.float64).reshape(-1, 2)
@@ -218,18 +218,18 @@ def _sizes(columns: pd.DataFrame) -> dict[str, tuple[float, float]] | None:
     pair = ("dim1", "dim0") if "dim0" in columns and "dim1" in columns else ("width", "height")
     if not all(name in columns for name in pair):
         return None
-    films = columns.drop_duplicates("image_id")
-    numbers = films[list(pair)].apply(pd.to_numeric, errors="coerce")
+    images = columns.drop_duplicates("image_id")
+    numbers = images[list(pair)].apply(pd.to_numeric, errors="coerce")
     known = (numbers > 0).all(axis=1)
     pairs = numbers[known].to_numpy(np.float64).tolist()
-    return {image_id: (w, h) for image_id, (w, h) in zip(films["image_id"][known], pairs, strict=True)}
+    return {image_id: (w, h) for image_id, (w, h) in zip(images["image_id"][known], pairs, strict=True)}
 
 
 def _patients(columns, patients_csv, problems: dict[str, int], csv_path: str | Path) -> dict[str, str] | None:
     if patients_csv is not None:
         patients = read_patients(patients_csv)
     elif "patient_id" in columns:
-        patients = _one_patient_a_film(columns, csv_path)
+        patients = _one_patient_an_image(columns, csv_path)
     else:
         return None
     problems["without_patient"] = sum(image_id not in patients for image_id in columns["image_id"].unique())
@@ -240,7 +240,7 @@ def read_patients(csv_path: str | Path) -> dict[str, str]:
     """Read image_id -> patient from a table with image_id (image, Image Index) and patient_id (Patient ID).
 
     Raises:
-        ValueError: the columns are missing, or a film has two patients.
+        ValueError: the columns are missing, or an image has two patients.
     """
     table = read_table(csv_path).rename(
         columns={"image index": "image_id", "image": "image_id", "patient id": "patient_id"}
@@ -248,24 +248,24 @@ def read_patients(csv_path: str | Path) -> dict[str, str]:
     if "image_id" not in table or "patient_id" not in table:
         raise ValueError(f"{csv_path} has the columns {', '.join(table.columns)}; image_id and patient_id are needed")
     table = table.dropna(subset="image_id")
-    return _one_patient_a_film(table.assign(image_id=image_ids(table["image_id"])), csv_path)
+    return _one_patient_an_image(table.assign(image_id=image_ids(table["image_id"])), csv_path)
 
 
-def _one_patient_a_film(table: pd.DataFrame, csv_path: str | Path) -> dict[str, str]:
+def _one_patient_an_image(table: pd.DataFrame, csv_path: str | Path) -> dict[str, str]:
     pairs = table[["image_id", "patient_id"]].dropna().drop_duplicates()
     twice = pairs["image_id"].duplicated()
     if twice.any():
-        raise ValueError(f"{csv_path}: film {pairs['image_id'][twice].iloc[0]} belongs to two patients")
+        raise ValueError(f"{csv_path}: image {pairs['image_id'][twice].iloc[0]} belongs to two patients")
     return dict(zip(pairs["image_id"], pairs["patient_id"].str.strip(), strict=True))
 
 
-def _normal_ids(columns: pd.DataFrame) -> list[str]:
-    found = set(columns["image_id"][columns["class_name"] != class_names.NO_FINDING])
+def _negative_ids(columns: pd.DataFrame) -> list[str]:
+    found = set(columns["image_id"][columns["class_name"] != NO_FINDING])
     return [image_id for image_id in dict.fromkeys(columns["image_id"]) if image_id not in found]
 
 
 def _count_contradictions(columns: pd.DataFrame, boxes: pd.DataFrame, problems: dict[str, int]) -> None:
-    nothing = columns[columns["class_name"] == class_names.NO_FINDING]
+    nothing = columns[columns["class_name"] == NO_FINDING]
     drawn = set(zip(boxes["image_id"], boxes["rad_id"], strict=True))
     problems["contradiction"] = sum(pair in drawn for pair in zip(nothing["image_id"], nothing["rad_id"], strict=True))
 

@@ -19,16 +19,16 @@ _DECIMALS = 3
 
 
 def to_coco(image_rows: Sequence[Mapping], fused: pd.DataFrame, class_names: Sequence[str]) -> dict:
-    """Return COCO of films and their fused boxes.
+    """Return COCO of images and their fused boxes.
 
     Args:
         image_rows: id (int from 1), image_id (str; else the stem of file_name), file_name, width, height,
             source_width, source_height and, where known, patient (int); their order is the JSON's.
-        fused: rows of `fuse_annotations` with corners in prepared pixels; rows of other films are passed over.
+        fused: rows of `fuse_annotations` with corners in prepared pixels; rows of other images are passed over.
         class_names: index = class id.
 
     Raises:
-        ValueError: a box has a class that is not among `class_names`, or a film id appears twice.
+        ValueError: a box has a class that is not among `class_names`, or an image id appears twice.
     """
     coco = _skeleton(image_rows, class_names)
     boxes = _sorted_boxes(fused, image_rows, class_names)
@@ -42,18 +42,18 @@ def to_coco(image_rows: Sequence[Mapping], fused: pd.DataFrame, class_names: Seq
 def readers_to_coco(
     image_rows: Sequence[Mapping], boxes: pd.DataFrame, readings: pd.DataFrame, class_names: Sequence[str]
 ) -> dict:
-    """Return COCO of every single reader's box, and on each film who read it, also without a box.
+    """Return COCO of every single reader's box, and on each image who read it, also without a box.
 
     Args:
         image_rows: as in `to_coco`.
-        boxes: rows of `Annotations.boxes` with corners in prepared pixels; rows of other films are passed over.
+        boxes: rows of `Annotations.boxes` with corners in prepared pixels; rows of other images are passed over.
         readings: `Annotations.readings`.
         class_names: index = class id.
     """
     coco = _skeleton(image_rows, class_names)
     readers = readings.groupby("image_id", sort=False)["rad_id"].agg(list).to_dict()
     for image, row in zip(coco["images"], image_rows, strict=True):
-        image["readers"] = sorted(readers.get(film_of(row), []), key=reader_order)
+        image["readers"] = sorted(readers.get(image_of(row), []), key=reader_order)
     boxes = _sorted_boxes(boxes, image_rows, class_names)
     coco["annotations"] = [
         {**annotation, "reader": reader}
@@ -63,15 +63,15 @@ def readers_to_coco(
 
 
 def from_coco(coco: Mapping) -> pd.DataFrame:
-    """Return the boxes of a COCO dict: image_id (str, the film), class_name, corners in its pixels, and `rad_id`,
+    """Return the boxes of a COCO dict: image_id (str, the image), class_name, corners in its pixels, and `rad_id`,
     `num_readers`, `reader_ious` where the annotations carry them; inverse of `to_coco` and `readers_to_coco`.
     """
-    films = {image["id"]: film_of(image) for image in coco["images"]}
+    images = {image["id"]: image_of(image) for image in coco["images"]}
     classes = {category["id"]: category["name"] for category in coco["categories"]}
     annotations = coco["annotations"]
     table = pd.DataFrame(
         {
-            "image_id": [films[annotation["image_id"]] for annotation in annotations],
+            "image_id": [images[annotation["image_id"]] for annotation in annotations],
             "class_name": [classes[annotation["category_id"]] for annotation in annotations],
         },
         dtype=object,
@@ -84,8 +84,8 @@ def from_coco(coco: Mapping) -> pd.DataFrame:
     return table
 
 
-def film_of(image: Mapping) -> str:
-    """Return a COCO image's film id: `image_id` where it is given, else its file's name without the suffix."""
+def image_of(image: Mapping) -> str:
+    """Return a COCO image's image id: `image_id` where it is given, else its file's name without the suffix."""
     return (
         str(image["image_id"]) if "image_id" in image else str(image["file_name"]).rsplit("/", 1)[-1].rsplit(".", 1)[0]
     )
@@ -101,23 +101,23 @@ def reader_order(reader: str) -> tuple[str, int, str]:
 def _skeleton(image_rows: Sequence[Mapping], class_names: Sequence[str]) -> dict:
     images = [{key: row[key] for key in IMAGE_KEYS if row.get(key) is not None} for row in image_rows]
     if len({image["id"] for image in images}) != len(images):
-        raise ValueError("two films of one COCO file have the same id")
+        raise ValueError("two images of one COCO file have the same id")
     categories = [{"id": index + 1, "name": name} for index, name in enumerate(class_names)]
     return {"images": images, "annotations": [], "categories": categories}
 
 
 def _sorted_boxes(boxes: pd.DataFrame, image_rows: Sequence[Mapping], class_names: Sequence[str]) -> pd.DataFrame:
-    """Return the boxes of these films in the films' order, with `film` (int id) and `category` (int) beside them."""
-    ids = {film_of(row): row["id"] for row in image_rows}
+    """Return the boxes of these images in the images' order, with `image` (int id) and `category` (int) beside them."""
+    ids = {image_of(row): row["id"] for row in image_rows}
     categories = {name: index + 1 for index, name in enumerate(class_names)}
     boxes = boxes[boxes["image_id"].isin(ids.keys())]
     unknown = set(boxes["class_name"]) - categories.keys()
     if unknown:
         raise ValueError(f"boxes of classes {sorted(unknown)} which are not among {list(class_names)}")
-    place = {film: position for position, film in enumerate(ids)}
+    place = {image: position for position, image in enumerate(ids)}
     order = np.argsort(boxes["image_id"].map(place).to_numpy(), kind="stable")
     boxes = boxes.iloc[order].reset_index(drop=True)
-    return boxes.assign(film=boxes["image_id"].map(ids), category=boxes["class_name"].map(categories))
+    return boxes.assign(image=boxes["image_id"].map(ids), category=boxes["class_name"].map(categories))
 
 
 def _annotations(boxes: pd.DataFrame) -> list[dict]:
@@ -125,13 +125,13 @@ def _annotations(boxes: pd.DataFrame) -> list[dict]:
     return [
         {
             "id": index + 1,
-            "image_id": int(film),
+            "image_id": int(image),
             "category_id": int(category),
             "bbox": box.tolist(),
             "area": round(float(box[2] * box[3]), _DECIMALS),
             "iscrowd": 0,
         }
-        for index, (film, category, box) in enumerate(zip(boxes["film"], boxes["category"], xywh, strict=True))
+        for index, (image, category, box) in enumerate(zip(boxes["image"], boxes["category"], xywh, strict=True))
     ]
 
 

@@ -21,7 +21,7 @@ _IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".dcm", ".dicom")
 
 
 @dataclass(frozen=True)
-class Flavour:
+class Flavor:
     """A layout: our column -> its header (lower case), and the card whose class names it uses."""
 
     name: str
@@ -43,11 +43,11 @@ _NIH = {"image_id": "image index", "class_name": "finding label"}
 _NIH |= {"x": "bbox [x", "y": "y", "box_width": "w", "box_height": "h]"}  # the header's list splits at its commas
 
 FLAVOURS = (  # the first whose headers are all present
-    Flavour("kaggle", {**_VINDR, "class_id": "class_id", "rad_id": "rad_id"}, vindr_cxr),
-    Flavour("physionet_train", {**_VINDR, "rad_id": "rad_id"}, vindr_cxr),
-    Flavour("physionet_test", _VINDR, vindr_cxr),
-    Flavour("rsna", _RSNA, rsna_pneumonia),
-    Flavour("nih", _NIH, nih_bbox),
+    Flavor("kaggle", {**_VINDR, "class_id": "class_id", "rad_id": "rad_id"}, vindr_cxr),
+    Flavor("physionet_train", {**_VINDR, "rad_id": "rad_id"}, vindr_cxr),
+    Flavor("physionet_test", _VINDR, vindr_cxr),
+    Flavor("rsna", _RSNA, rsna_pneumonia),
+    Flavor("nih", _NIH, nih_bbox),
 )
 
 
@@ -75,16 +75,16 @@ def read_table(csv_path: str | Path) -> pd.DataFrame:
     return table
 
 
-def find_flavour(table: pd.DataFrame, csv_path: str | Path) -> Flavour:
+def find_flavor(table: pd.DataFrame, csv_path: str | Path) -> Flavor:
     """Return the layout of a table by its headers.
 
     Raises:
         ValueError: none fits; lists what is there and what is missing.
     """
     headers = set(table.columns)
-    for flavour in FLAVOURS:
-        if set(flavour.columns.values()) <= headers:
-            return flavour
+    for flavor in FLAVOURS:
+        if set(flavor.columns.values()) <= headers:
+            return flavor
     missing = [header for header in _VINDR.values() if header not in headers]
     raise ValueError(
         f"{csv_path} has the columns {', '.join(table.columns)}; missing {', '.join(missing)} (with rad_id where "
@@ -93,27 +93,27 @@ def find_flavour(table: pd.DataFrame, csv_path: str | Path) -> Flavour:
     )
 
 
-def pick_columns(table: pd.DataFrame, flavour: Flavour, csv_path: str | Path) -> pd.DataFrame:
+def pick_columns(table: pd.DataFrame, flavor: Flavor, csv_path: str | Path) -> pd.DataFrame:
     """Return image_id, class_name, rad_id, corners (NaN where no number), row, and class_id, patient_id and sizes where
     the table has them.
 
     Raises:
-        ValueError: a row names no film or no class.
+        ValueError: a row names no image or no class.
     """
-    wanted = {**flavour.columns, "class_id": "class_id", "patient_id": "patient_id"}
-    if not flavour.is_xywh:  # there, width and height are the box's
+    wanted = {**flavor.columns, "class_id": "class_id", "patient_id": "patient_id"}
+    if not flavor.is_xywh:  # there, width and height are the box's
         wanted |= {name: name for name in ("width", "height", "dim0", "dim1")}
     columns = pd.DataFrame({ours: table[theirs] for ours, theirs in wanted.items() if theirs in table.columns})
     if "target" in columns:
-        columns["class_name"] = _class_of_target(columns["target"], flavour.card.CLASS_NAMES[0])
+        columns["class_name"] = _class_of_target(columns["target"], flavor.card.CLASS_NAMES[0])
     for column, meaning in (("image_id", "image id"), ("class_name", "class name")):
         empty = columns[column].isna() | (columns[column].str.strip() == "")
         if empty.any():  # lines count from 1, and the first is the header
             raise ValueError(f"{csv_path}, line {int(empty.argmax()) + 2}: the {meaning} is empty or not understood")
     columns["image_id"] = image_ids(columns["image_id"])
-    columns["rad_id"] = CONSENSUS if flavour.is_consensus else columns["rad_id"].str.strip()
+    columns["rad_id"] = CONSENSUS if flavor.is_consensus else columns["rad_id"].str.strip()
     columns["row"] = np.arange(len(columns))
-    return _with_corners(columns, flavour)
+    return _with_corners(columns, flavor)
 
 
 def image_ids(column: pd.Series) -> pd.Series:
@@ -142,9 +142,9 @@ def _class_of_target(target: pd.Series, class_name: str) -> pd.Series:
     return pd.to_numeric(target, errors="coerce").map({1: class_name, 0: class_names.NO_FINDING})
 
 
-def _with_corners(columns: pd.DataFrame, flavour: Flavour) -> pd.DataFrame:
-    four = ["x", "y", "box_width", "box_height"] if flavour.is_xywh else CORNERS
+def _with_corners(columns: pd.DataFrame, flavor: Flavor) -> pd.DataFrame:
+    four = ["x", "y", "box_width", "box_height"] if flavor.is_xywh else CORNERS
     numbers = columns[four].apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
     numbers = np.where(np.isfinite(numbers), numbers, np.nan)
-    corners = xywh_to_xyxy(numbers) if flavour.is_xywh else numbers
+    corners = xywh_to_xyxy(numbers) if flavor.is_xywh else numbers
     return columns.assign(**dict(zip(CORNERS, corners.T, strict=True)))

@@ -1,7 +1,7 @@
-"""Several readers' boxes of one film -> one set of boxes.
+"""Several readers' boxes of one image -> one set of boxes.
 
 Weighted boxes fusion (Solovyev et al. 2021, https://arxiv.org/abs/1910.13302) with every confidence 1, as the paper
-uses it: per film and class the boxes are walked in *reverse file order*; a box joins the cluster whose current fused
+uses it: per image and class the boxes are walked in *reverse file order*; a box joins the cluster whose current fused
 box has the highest IoU with it if that IoU is strictly above the threshold (of equal ones, the cluster opened first),
 else it opens a cluster; a fused box is the plain mean of its cluster's corners, and a single box passes through. The
 result depends on the order, so the order is part of the rule (docs/decisions/010-fusion-order.md). It does not depend
@@ -24,7 +24,7 @@ PAPER_IOU_THRESHOLD = 0.2
 def fuse_annotations(
     boxes: pd.DataFrame, rule: str = "mean", iou_threshold: float = PAPER_IOU_THRESHOLD
 ) -> pd.DataFrame:
-    """Fuse readers' boxes film by film and class by class.
+    """Fuse readers' boxes image by image and class by class.
 
     Args:
         boxes: image_id, class_name, rad_id, x_min, y_min, x_max, y_max in file order (`Annotations.boxes`).
@@ -35,8 +35,8 @@ def fuse_annotations(
     Returns:
         image_id, class_name, x_min, y_min, x_max, y_max, num_readers (int, distinct readers), reader_ious
         ({rad_id: IoU of the fused box with that reader's box, the highest where there are several}), num_boxes (int)
-        and row (int, position in `boxes` of the cluster's first box). Films in order of first appearance, boxes of a
-        film by `row`.
+        and row (int, position in `boxes` of the cluster's first box). Images in order of first appearance, boxes of a
+        image by `row`.
 
     Raises:
         ValueError: an unknown rule or a threshold outside [0, 1).
@@ -52,7 +52,7 @@ def fuse_annotations(
 def cluster_boxes(boxes: pd.DataFrame, iou_threshold: float = PAPER_IOU_THRESHOLD) -> np.ndarray:
     """Return the cluster (N,) int64 of every box: boxes with equal numbers are fused into one.
 
-    All films and classes are walked at once: step k handles the k-th last box of every (film, class) that has one.
+    All images and classes are walked at once: step k handles the k-th last box of every (image, class) that has one.
     """
     corners = boxes[CORNERS].to_numpy(np.float64)
     group = boxes.groupby(["image_id", "class_name"], sort=False).ngroup().to_numpy()
@@ -134,6 +134,6 @@ def _means(boxes: pd.DataFrame, clusters: np.ndarray) -> pd.DataFrame:
     fused["reader_ious"] = pd.Series(readers, dtype=object)
     fused["num_readers"] = [len(ious) for ious in fused["reader_ious"]]
     fused = pd.concat([rows.loc[fused["row"], ["image_id", "class_name"]].set_axis(fused.index), fused], axis=1)
-    film = pd.Series(pd.factorize(rows["image_id"])[0])[fused["row"]].to_numpy()
-    fused = fused.iloc[np.lexsort((fused["row"], film))].reset_index(drop=True)
+    image = pd.Series(pd.factorize(rows["image_id"])[0])[fused["row"]].to_numpy()
+    fused = fused.iloc[np.lexsort((fused["row"], image))].reset_index(drop=True)
     return fused[["image_id", "class_name", *CORNERS, "num_readers", "reader_ious", "num_boxes", "row"]]

@@ -1,9 +1,9 @@
-"""Film ids (and their patients) -> train, val and test, and the share of train that keeps its labels.
+"""Image ids (and their patients) -> train, val and test, and the share of train that keeps its labels.
 
-`published` is the paper's: films in order of first appearance among the finding rows, cut 70/10/20. The file's rows
-are shuffled, so films with many boxes come first and the published split is not random (docs/paper.md). `stratified`
-and the nested fractions are seeded and keep a patient's films together. Random orders come from sha256, not from a
-random generator, so that a seed means the same films on every machine and under every version of numpy.
+`published` is the paper's: images in order of first appearance among the finding rows, cut 70/10/20. The file's rows
+are shuffled, so images with many boxes come first and the published split is not random (docs/paper.md). `stratified`
+and the nested fractions are seeded and keep a patient's images together. Random orders come from sha256, not from a
+random generator, so that a seed means the same images on every machine and under every version of numpy.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Split = dict[str, list[str]]
 
 
 def published_split(finding_image_ids: Sequence[str]) -> Split:
-    """Cut films, in order of first appearance among the finding rows, into train, val and test: 3075/440/879 of 4394.
+    """Cut images, in order of first appearance among the finding rows, into train, val and test: 3075/440/879 of 4394.
 
     Repeated ids count once.
     """
@@ -30,77 +30,80 @@ def stratified_split(
     """Split 70/10/20 so that each class has about that share in each part (Sechidis et al. 2011).
 
     Args:
-        image_ids: N films.
-        labels: (N, C) bool, the classes on each film.
+        image_ids: N images.
+        labels: (N, C) bool, the classes on each image.
         seed: of the split and of the order within each part.
-        patients: film -> patient; a patient's films stay together, stratified on the union of their labels. Films
+        patients: image -> patient; a patient's images stay together, stratified on the union of their labels. Images
             without a patient stand alone.
 
     Returns:
-        the parts, each in a seeded random order with a patient's films adjacent; fractions are cut from that order.
+        the parts, each in a seeded random order with a patient's images adjacent; fractions are cut from that order.
     """
     if not len(image_ids):
         return {"train": [], "val": [], "test": []}
     labels = np.asarray(labels, dtype=bool).reshape(len(image_ids), -1)
     groups = _groups(image_ids, patients, seed)
     row = {image_id: index for index, image_id in enumerate(image_ids)}
-    united = np.array([labels[[row[image_id] for image_id in films]].any(axis=0) for films in groups])
+    united = np.array([labels[[row[image_id] for image_id in images]].any(axis=0) for images in groups])
     rest, test = _stratified_cut(np.arange(len(groups)), united, 0.2, seed)
     train, val = _stratified_cut(rest, united[rest], 0.125, seed)  # an eighth of the remaining 80 % is 10 %
     parts = {"train": train, "val": val, "test": test}
-    return {name: [film for index in chosen for film in groups[index]] for name, chosen in parts.items()}
+    return {name: [image for index in chosen for image in groups[index]] for name, chosen in parts.items()}
 
 
 def random_split(
     image_ids: Sequence[str], seed: int, patients: Mapping[str, str] | None = None, follow: Split | None = None
 ) -> Split:
-    """Split films without labels 70/10/20 at random, a patient's films together, whatever the order they come in.
+    """Split images without labels 70/10/20 at random, a patient's images together, whatever the order they come in.
 
     Args:
-        image_ids: films, for example those without findings.
+        image_ids: images, for example those without findings.
         seed: of the order.
-        patients: film -> patient.
-        follow: a split of other films of the same patients, whose part their films must share: a patient with a test
-            film has no film in train. The shares then hold for the films of the other patients.
+        patients: image -> patient.
+        follow: a split of other images of the same patients, whose part their images must share: a patient with a test
+            image has no image in train. The shares then hold for the images of the other patients.
     """
     home = {
-        patients[film]: part for part, films in (follow or {}).items() for film in films if film in (patients or {})
+        patients[image]: part
+        for part, images in (follow or {}).items()
+        for image in images
+        if image in (patients or {})
     }
     groups = _groups(image_ids, patients, seed)
     bound = [home.get((patients or {}).get(group[0], None)) for group in groups]
     free = [group for group, part in zip(groups, bound, strict=True) if part is None]
-    films = [film for group in free for film in group]
+    images = [image for group in free for image in group]
     starts = np.cumsum([0, *map(len, free)])
-    sizes = _sizes(len(films))
+    sizes = _sizes(len(images))
     first, second = (_nearest_start(starts, cut) for cut in (sizes[0], sizes[0] + sizes[1]))
-    split = {"train": films[:first], "val": films[first:second], "test": films[second:]}
+    split = {"train": images[:first], "val": images[first:second], "test": images[second:]}
     for group, part in zip(groups, bound, strict=True):
         if part is not None:
             split[part] += group
     return split
 
 
-def labeled_count(num_films: int, percent_labeled: int) -> int:
-    """Return how many of `num_films` keep labels, in integers: 614 or 615 of 3075 must not hang on a rounding error.
+def labeled_count(num_images: int, percent_labeled: int) -> int:
+    """Return how many of `num_images` keep labels, in integers: 614 or 615 of 3075 must not hang on a rounding error.
 
     Raises:
         ValueError: the percentage is not a whole number from 0 to 100.
     """
     if percent_labeled != int(percent_labeled) or not 0 <= percent_labeled <= 100:
         raise ValueError(f"percent_labeled {percent_labeled} is not a whole number from 0 to 100")
-    return num_films * int(percent_labeled) // 100
+    return num_images * int(percent_labeled) // 100
 
 
 def published_fraction(
     train_ids: Sequence[str], percent_labeled: int, patients: Mapping[str, str] | None = None
 ) -> tuple[list[str], list[str]]:
-    """Return (labeled, unlabeled): the last films of the training order keep their labels, as in the paper.
+    """Return (labeled, unlabeled): the last images of the training order keep their labels, as in the paper.
 
-    Where patients are known, the cut moves to the next place that divides none; a patient's films must be adjacent.
+    Where patients are known, the cut moves to the next place that divides none; a patient's images must be adjacent.
     """
     cut = len(train_ids) - labeled_count(len(train_ids), percent_labeled)
     if patients:
-        owner = [patients.get(film, film) for film in train_ids]
+        owner = [patients.get(image, image) for image in train_ids]
         starts = [0, *(i for i in range(1, len(owner)) if owner[i] != owner[i - 1]), len(owner)]
         cut = _nearest_start(np.array(starts), cut)
     return list(train_ids[cut:]), list(train_ids[:cut])
@@ -111,21 +114,21 @@ def nested_fraction(
 ) -> tuple[list[str], list[str]]:
     """Return (labeled, unlabeled), both in the order of `train_ids`; a smaller share is part of every larger one.
 
-    The seed orders the patients; their films are taken until the share is reached as nearly as whole patients allow.
+    The seed orders the patients; their images are taken until the share is reached as nearly as whole patients allow.
     """
     groups = _groups(train_ids, patients, seed)
     starts = np.cumsum([0, *map(len, groups)])
     count = _nearest_start(starts, labeled_count(len(train_ids), percent_labeled))
-    labeled = set([film for group in groups for film in group][:count])
-    return [film for film in train_ids if film in labeled], [film for film in train_ids if film not in labeled]
+    labeled = set([image for group in groups for image in group][:count])
+    return [image for image in train_ids if image in labeled], [image for image in train_ids if image not in labeled]
 
 
 def label_matrix(image_ids: Sequence[str], boxes, class_names: Sequence[str]) -> np.ndarray:
-    """Return (N, C) bool: which classes have a box on which film.
+    """Return (N, C) bool: which classes have a box on which image.
 
     Args:
-        image_ids: N films.
-        boxes: table with image_id and class_name; rows of other films are passed over.
+        image_ids: N images.
+        boxes: table with image_id and class_name; rows of other images are passed over.
         class_names: C names.
     """
     rows = {image_id: index for index, image_id in enumerate(image_ids)}
@@ -137,29 +140,29 @@ def label_matrix(image_ids: Sequence[str], boxes, class_names: Sequence[str]) ->
     return labels
 
 
-def _sizes(num_films: int) -> tuple[int, int, int]:
-    """Return how many films 70/10/20 per cent are: (3075, 440, 879) of 4394."""
-    train = num_films * 70 // 100
-    val = -(-num_films * 10 // 100)  # rounded up
-    return train, val, num_films - train - val
+def _sizes(num_images: int) -> tuple[int, int, int]:
+    """Return how many images 70/10/20 per cent are: (3075, 440, 879) of 4394."""
+    train = num_images * 70 // 100
+    val = -(-num_images * 10 // 100)  # rounded up
+    return train, val, num_images - train - val
 
 
-def _cut(films: list[str]) -> Split:
-    train, val, _ = _sizes(len(films))
-    return {"train": films[:train], "val": films[train : train + val], "test": films[train + val :]}
+def _cut(images: list[str]) -> Split:
+    train, val, _ = _sizes(len(images))
+    return {"train": images[:train], "val": images[train : train + val], "test": images[train + val :]}
 
 
 def _groups(image_ids: Sequence[str], patients: Mapping[str, str] | None, seed: int) -> list[list[str]]:
-    """Return the films of each patient, patients in an order that only the seed and their first film's name decide.
+    """Return the images of each patient, patients in an order that only the seed and their first image's name decide.
 
     Not the patient's name: a prepared set gives patients other names (numbers), and the order must be the same.
     """
     patients = patients or {}
     groups: dict[tuple[str, str], list[str]] = {}
-    for film in sorted(image_ids):
-        key = ("patient", patients[film]) if film in patients else ("film", film)
-        groups.setdefault(key, []).append(film)
-    return sorted(groups.values(), key=lambda films: hashlib.sha256(f"{seed}:{films[0]}".encode()).digest())
+    for image in sorted(image_ids):
+        key = ("patient", patients[image]) if image in patients else ("image", image)
+        groups.setdefault(key, []).append(image)
+    return sorted(groups.values(), key=lambda images: hashlib.sha256(f"{seed}:{images[0]}".encode()).digest())
 
 
 def _nearest_start(starts: np.ndarray, cut: int) -> int:
@@ -176,6 +179,6 @@ def _stratified_cut(units: np.ndarray, labels: np.ndarray, share: float, seed: i
 
     shares = np.array([1 - num_chosen / len(units), num_chosen / len(units)])
     fold = IterativeStratification(labels=labels, r=shares, random_state=np.random.RandomState(seed))
-    if fold.all() or not fold.any():  # a handful of films: no part stays empty
+    if fold.all() or not fold.any():  # a handful of images: no part stays empty
         fold = np.arange(len(units)) >= len(units) - num_chosen
     return units[fold == 0], units[fold == 1]

@@ -1,8 +1,8 @@
 """What labels alone tell: counts, class balance, label fractions, density and agreement. No image is opened.
 
 The definitions are those of the paper as docs/paper.md makes them exact: repeat factors of Gupta et al. 2019 (LVIS,
-https://arxiv.org/abs/1908.03195) over the films *with* findings, and reader agreement as IoU over all pairs of
-same-class boxes of two readers on one film.
+https://arxiv.org/abs/1908.03195) over the images *with* findings, and reader agreement as IoU over all pairs of
+same-class boxes of two readers on one image.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from d2_cxr.labels.annotations import CORNERS, Annotations
 from d2_cxr.labels.coco import reader_order
 from d2_cxr.labels.fusion import PAPER_IOU_THRESHOLD, fuse_annotations, fusion_report
 
-REPEAT_THRESHOLD = 0.4  # a class on fewer training films than this share is repeated
+REPEAT_THRESHOLD = 0.4  # a class on fewer training images than this share is repeated
 
 
 def label_statistics(
@@ -34,7 +34,7 @@ def label_statistics(
 
     Args:
         annotations: as read; boxes of a consensus are not fused.
-        split: "published" (films in order of first appearance) or "stratified" (seeded, by patient where known).
+        split: "published" (images in order of first appearance) or "stratified" (seeded, by patient where known).
         seed: of the stratified split.
         fusion: rule of `fuse_annotations`.
         iou_threshold: of the fusion.
@@ -43,16 +43,16 @@ def label_statistics(
         images, boxes, fusion, problems, split, classes, epoch_length, fractions, density, agreement: see docs/paper.md.
 
     Raises:
-        ValueError: no film has a box, or an unknown split.
+        ValueError: no image has a box, or an unknown split.
     """
     if not annotations.finding_ids:
-        raise ValueError("no film of this table has a usable box")
+        raise ValueError("no image of this table has a usable box")
     fusion = "none" if annotations.consensus else fusion
     fused = fuse_annotations(annotations.boxes, fusion, iou_threshold)
-    parts = split_films(annotations, split, seed)
+    parts = split_images(annotations, split, seed)
     train_labels = splits.label_matrix(parts["train"], fused, annotations.class_names)
     return {
-        "source": {"flavour": annotations.flavour, "sha256": annotations.sha256, "consensus": annotations.consensus},
+        "source": {"flavor": annotations.flavor, "sha256": annotations.sha256, "consensus": annotations.consensus},
         "images": _image_counts(annotations, parts),
         "boxes": {"read": len(annotations.boxes), "fused": len(fused)},
         "fusion": {"rule": fusion, "iou_threshold": iou_threshold, **fusion_report(annotations.boxes, fused)},
@@ -70,78 +70,78 @@ def label_statistics(
     }
 
 
-def split_films(annotations: Annotations, split: str, seed: int = 0) -> splits.Split:
-    """Return train, val and test of the films with findings under "published" or "stratified"."""
-    films = annotations.finding_ids
+def split_images(annotations: Annotations, split: str, seed: int = 0) -> splits.Split:
+    """Return train, val and test of the images with findings under "published" or "stratified"."""
+    images = annotations.finding_ids
     if split == "published":
-        return splits.published_split(films)
+        return splits.published_split(images)
     if split == "stratified":
-        labels = splits.label_matrix(films, annotations.boxes, annotations.class_names)
-        return splits.stratified_split(films, labels, seed, annotations.patients)
+        labels = splits.label_matrix(images, annotations.boxes, annotations.class_names)
+        return splits.stratified_split(images, labels, seed, annotations.patients)
     raise ValueError(f"split {split!r} is neither 'published' nor 'stratified'")
 
 
 def repeat_factors(labels: np.ndarray, threshold: float = REPEAT_THRESHOLD) -> tuple[np.ndarray, np.ndarray]:
-    """Return r(c) = max(1, sqrt(threshold / f(c))) by class (C,) and r(I) = max over a film's classes by film (N,).
+    """Return r(c) = max(1, sqrt(threshold / f(c))) by class (C,) and r(I) = max over an image's classes by image (N,).
 
     Args:
-        labels: (N, C) bool; f(c) is the share of these films that contain c. A class on none has r(c) = inf; a film
+        labels: (N, C) bool; f(c) is the share of these images that contain c. A class on none has r(c) = inf; an image
             without a class has r(I) = 1.
     """
     labels = np.asarray(labels, dtype=bool)
     share = labels.mean(axis=0) if len(labels) else np.zeros(labels.shape[1])
     with np.errstate(divide="ignore"):
         by_class = np.maximum(1.0, np.sqrt(threshold / share))
-    by_film = np.where(labels, by_class, 1.0).max(axis=1, initial=1.0)
-    return by_class, by_film
+    by_image = np.where(labels, by_class, 1.0).max(axis=1, initial=1.0)
+    return by_class, by_image
 
 
 def class_balance(train_labels: np.ndarray, fused: pd.DataFrame, class_names: Sequence[str]) -> dict[str, dict]:
-    """Return class -> films, boxes, repeat factor, and how often an epoch of the resampled training set shows it.
+    """Return class -> images, boxes, repeat factor, and how often an epoch of the resampled training set shows it.
 
     `expected_exposures` sums r(I) (Detectron2 rounds it stochastically), `ceil_exposures` its ceiling, over the
-    training films with the class. `repeat_factor` is None for a class without a training film.
+    training images with the class. `repeat_factor` is None for a class without a training image.
     """
-    by_class, by_film = repeat_factors(train_labels)
-    films = fused.drop_duplicates(["image_id", "class_name"])["class_name"].value_counts()
+    by_class, by_image = repeat_factors(train_labels)
+    images = fused.drop_duplicates(["image_id", "class_name"])["class_name"].value_counts()
     boxes = fused["class_name"].value_counts()
     return {
         name: {
-            "images": int(films.get(name, 0)),
+            "images": int(images.get(name, 0)),
             "train_images": int(train_labels[:, index].sum()),
             "fused_boxes": int(boxes.get(name, 0)),
             "repeat_factor": float(by_class[index]) if np.isfinite(by_class[index]) else None,
-            "expected_exposures": float(by_film[train_labels[:, index]].sum()),
-            "ceil_exposures": int(np.ceil(by_film[train_labels[:, index]]).sum()),
+            "expected_exposures": float(by_image[train_labels[:, index]].sum()),
+            "ceil_exposures": int(np.ceil(by_image[train_labels[:, index]]).sum()),
         }
         for index, name in enumerate(class_names)
     }
 
 
 def epoch_length(train_labels: np.ndarray) -> dict[str, float]:
-    """Return the films of one epoch of the resampled training set: expected (stochastic rounding) and with ceilings."""
-    by_film = repeat_factors(train_labels)[1]
-    return {"stochastic": float(by_film.sum()), "ceil": int(np.ceil(by_film).sum())}
+    """Return the images of one epoch of the resampled training set: expected (stochastic rounding) and with ceilings."""
+    by_image = repeat_factors(train_labels)[1]
+    return {"stochastic": float(by_image.sum()), "ceil": int(np.ceil(by_image).sum())}
 
 
 def fraction_counts(num_train: int) -> dict[str, dict[str, int]]:
-    """Return per cent *unlabeled*, as the paper counts -> how many training films are without and with labels."""
+    """Return per cent *unlabeled*, as the paper counts -> how many training images are without and with labels."""
     labeled = {percent: splits.labeled_count(num_train, 100 - percent) for percent in range(10, 100, 10)}
     return {str(percent): {"unlabeled": num_train - n, "labeled": n} for percent, n in labeled.items()}
 
 
 def box_density(fused: pd.DataFrame, parts: splits.Split) -> dict[str, float | None]:
-    """Return fused boxes a film in train, val, test and in the last tenth of train (`last_307` of 3075 films)."""
+    """Return fused boxes an image in train, val, test and in the last tenth of train (`last_307` of 3075 images)."""
     last = splits.published_fraction(parts["train"], 10)[0]
-    films = {**parts, f"last_{len(last)}": last}
-    per_film = fused["image_id"].value_counts()
-    return {name: float(per_film.reindex(ids, fill_value=0).mean()) if ids else None for name, ids in films.items()}
+    images = {**parts, f"last_{len(last)}": last}
+    per_image = fused["image_id"].value_counts()
+    return {name: float(per_image.reindex(ids, fill_value=0).mean()) if ids else None for name, ids in images.items()}
 
 
 def reader_agreement(
     boxes: pd.DataFrame, readings: pd.DataFrame, iou_threshold: float = PAPER_IOU_THRESHOLD
 ) -> list[dict]:
-    """Return the agreement of every pair of readers who read a film in common, in number order.
+    """Return the agreement of every pair of readers who read an image in common, in number order.
 
     Args:
         boxes: image_id, class_name, rad_id and corners of the single readers' boxes.
@@ -149,7 +149,7 @@ def reader_agreement(
         iou_threshold: of the second of the two definitions.
 
     Returns:
-        dicts of readers ([A, B]), images (films on which both are left after (film, class) groups with fewer than two
+        dicts of readers ([A, B]), images (images on which both are left after (image, class) groups with fewer than two
         boxes, of any reader, are dropped: the paper's count), images_both_drew, images_both_read, pairs_all and
         "pairs_iou>0.2": {n, mean, std} of the IoU over pairs of same-class boxes; std is the population's; mean and
         std are None where n is 0.
@@ -172,7 +172,7 @@ def reader_agreement(
 
 
 def box_pairs(boxes: pd.DataFrame) -> pd.DataFrame:
-    """Return every pair of same-class boxes that two readers drew on one film.
+    """Return every pair of same-class boxes that two readers drew on one image.
 
     Returns:
         image_id, class_name, reader, other (reader before other in number order), first, second (positions in
@@ -205,15 +205,15 @@ def box_pairs(boxes: pd.DataFrame) -> pd.DataFrame:
 
 def _image_counts(annotations: Annotations, parts: splits.Split) -> dict[str, int]:
     counts = {"total": len(annotations.image_ids), "with_finding": len(annotations.finding_ids)}
-    counts |= {name: len(films) for name, films in parts.items()}
-    counts["normal"] = len(annotations.normal_ids)
+    counts |= {name: len(images) for name, images in parts.items()}
+    counts["negative"] = len(annotations.negative_ids)
     if annotations.patients is not None:
-        counts["patients"] = len({annotations.patients.get(film, film) for film in annotations.image_ids})
+        counts["patients"] = len({annotations.patients.get(image, image) for image in annotations.image_ids})
     return counts
 
 
 def _agreement(annotations: Annotations, test_ids: Sequence[str]) -> list[dict]:
-    """Return `reader_agreement` on the test films and on all films, each pair's two entries side by side."""
+    """Return `reader_agreement` on the test images and on all images, each pair's two entries side by side."""
     boxes, readings = annotations.boxes, annotations.readings
     test = set(test_ids)
     everywhere = reader_agreement(boxes, readings)
@@ -228,12 +228,12 @@ def _agreement(annotations: Annotations, test_ids: Sequence[str]) -> list[dict]:
 
 
 def _common(rows: pd.DataFrame) -> dict[tuple[str, str], int]:
-    """Count for each pair of readers, in number order, the films on which both have a row."""
-    films: dict[str, set[str]] = {}
-    for film, reader in zip(rows["image_id"], rows["rad_id"], strict=True):
-        films.setdefault(film, set()).add(reader)
+    """Count for each pair of readers, in number order, the images on which both have a row."""
+    images: dict[str, set[str]] = {}
+    for image, reader in zip(rows["image_id"], rows["rad_id"], strict=True):
+        images.setdefault(image, set()).add(reader)
     counts: dict[tuple[str, str], int] = {}
-    for readers in films.values():
+    for readers in images.values():
         for pair in combinations(sorted(readers, key=reader_order), 2):
             counts[pair] = counts.get(pair, 0) + 1
     return counts

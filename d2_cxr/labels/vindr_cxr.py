@@ -1,12 +1,12 @@
-"""VinDr-CXR: 18,000 adult PA films of two hospitals in Vietnam with radiologists' boxes.
+"""VinDr-CXR: 18,000 adult PA images of two hospitals in Vietnam with radiologists' boxes.
 
 Nguyen et al., *VinDr-CXR: An open dataset of chest X-rays with radiologist's annotations*, Sci Data 9:429 (2022),
 https://arxiv.org/abs/2012.15029; PhysioNet doi 10.13026/3akn-b287. Three of seventeen radiologists read each of the
-15,000 training films (45,000 readings); the 3,000 films of the official test set carry the consensus of five.
+15,000 training images (45,000 readings); the 3,000 images of the official test set carry the consensus of five.
 Research use under a data use agreement that forbids redistribution: no annotation row stands in this repository.
 
 Two releases of the training labels: Kaggle's (`train.csv`, the 14 names below) and PhysioNet's (22 local names, of
-which the 14 are a part). There are no patient ids, so every split is by film.
+which the 14 are a part). There are no patient ids, so every split is by image.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ ALIASES = {
     "Pulmonary opacity": "Lung Opacity",
 }
 
-# sha256 of the image ids, in order, one a line: the films of the published split and no others (docs/paper.md).
+# sha256 of the image ids, in order, one a line: the images of the published split and no others (docs/paper.md).
 FINGERPRINTS: dict[str, str] = {
     "train": "7cb5077388997c89cc35c5a6de539dbc224b8ddfbb2f51abe7cae0d10cb1e65e",
     "val": "dc274b084383bd6279f7d7c69110af02f6aa5c3531699e0f3c64bdc6f4623571",
@@ -63,10 +63,10 @@ FINGERPRINTS: dict[str, str] = {
 
 
 def is_published(split: Mapping[str, Sequence[str]]) -> bool:
-    """Tell whether train, val and test are the published split: the same film ids in the same order."""
+    """Tell whether train, val and test are the published split: the same image ids in the same order."""
     return all(matches_published(part, split[part]) for part in FINGERPRINTS)
 
 
 def matches_published(part: str, image_ids: Sequence[str]) -> bool:
-    """Tell whether these film ids, in this order, are part `part` ("train", "val" or "test") of the published split."""
+    """Tell whether these image ids, in this order, are part `part` ("train", "val" or "test") of the published split."""
     return artifacts.sha256_lines(image_ids) == FINGERPRINTS[part]

@@ -1,1 +1,1 @@
-"""A folder of films and a table of boxes to a prepared set, and what the films alone give away."""
+"""A folder of images and a table of boxes to a prepared set, and what the images alone give away."""

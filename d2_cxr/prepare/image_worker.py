@@ -1,7 +1,7 @@
 """A preparation worker: reads one task a line on stdin, answers one line on stdout; ends with its input.
 
 Run as `python -m d2_cxr.prepare.image_worker` by workers.py, so that it can be killed alone. It imports neither
-torch nor Detectron2 nor pandas: a worker costs its codecs and its film.
+torch nor Detectron2 nor pandas: a worker costs its codecs and its image.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import numpy as np
 from d2_cxr import artifacts
 from d2_cxr.audit.near_duplicates import perceptual_hash
 from d2_cxr.dicom import image_files
-from d2_cxr.dicom.preprocess import Preprocess, prepare_film
-from d2_cxr.dicom.stored_image import FilmRefused
+from d2_cxr.dicom.preprocess import Preprocess, prepare_image
+from d2_cxr.dicom.stored_image import ImageError
 from d2_cxr.drawing import encode_png
 
 READY = "ready"
@@ -27,15 +27,15 @@ CANNOT_WRITE = "cannot write"  # an outcome that ends the run
 
 
 def prepare_file(path: str, png: str, rules: Preprocess, refused_png: str | None = None) -> dict:
-    """Prepare one film file and write its PNG; of a refused file a small picture, where there is something to see.
+    """Prepare one image file and write its PNG; of a refused file a small picture, where there is something to see.
 
     Returns:
         outcome ("prepared" or "refused"), reason (what was unusual, or why it was refused), bytes, source_sha256,
-        decode_ms and total_ms; of a prepared film also rows, columns, its attributes, image_sha256 (of the pixel
+        decode_ms and total_ms; of a prepared image also rows, columns, its attributes, image_sha256 (of the pixel
         array) and perceptual_hash.
 
     Raises:
-        OSError: the PNG cannot be written; a full disk is not the film's fault.
+        OSError: the PNG cannot be written; a full disk is not the image's fault.
     """
     start = time.perf_counter()
     result: dict = {"outcome": "refused", "reason": "", "decode_ms": 0.0}
@@ -58,21 +58,21 @@ def _prepare(content: bytes, rules: Preprocess, result: dict) -> np.ndarray | No
     """Return the prepared pixels, or None; add what is known to the result."""
     try:
         before = time.perf_counter()
-        film = image_files.decode_film(content, min_size=rules.size)
+        image = image_files.decode_image(content, min_size=rules.size)
         result["decode_ms"] = (time.perf_counter() - before) * 1000
-        pixels, _ = prepare_film(film, rules)
-    except FilmRefused as refusal:
+        pixels, _ = prepare_image(image, rules)
+    except ImageError as refusal:
         result["reason"] = str(refusal)
         return None
     except Exception as error:  # a decoder may raise anything; its text may quote the header, so it is not repeated
         result["reason"] = f"unexpected {type(error).__name__} while reading; please report the kind of file"
         return None
-    result |= film.attributes
+    result |= image.attributes
     result |= {
         "outcome": "prepared",
-        "reason": "; ".join(film.notes),
-        "rows": film.source_height,
-        "columns": film.source_width,
+        "reason": "; ".join(image.notes),
+        "rows": image.source_height,
+        "columns": image.source_width,
         "image_sha256": artifacts.sha256_bytes(pixels.tobytes()),
         "perceptual_hash": perceptual_hash(pixels),
     }

@@ -24,9 +24,9 @@ class Plan:
         name, output: of the set.
         sources: the files to prepare, those of the official test set last.
         annotations, test_annotations: None where there is no table.
-        order: the finding films in the published order, from another table.
-        patients: film -> patient, None where unknown.
-        rules: how films become network input.
+        order: the finding images in the published order, from another table.
+        patients: image -> patient, None where unknown.
+        rules: how images become network input.
         settings: what decides the set's content beside its files, as dataset.json says it.
     """
 
@@ -41,13 +41,13 @@ class Plan:
     settings: dict
 
     def wanted(self) -> list[tuple[str, str]]:
-        """Return (part, film) of every film that the tables name and this preparation wants."""
-        films = []
+        """Return (part, image) of every image that the tables name and this preparation wants."""
+        images = []
         if self.annotations:
             only = self.settings["findings_only"]
-            films = self.annotations.finding_ids if only else self.annotations.image_ids
+            images = self.annotations.finding_ids if only else self.annotations.image_ids
         tests = self.test_annotations.image_ids if self.test_annotations else []
-        return [("films", film) for film in films] + [("official_test", film) for film in tests]
+        return [("images", image) for image in images] + [("official_test", image) for image in tests]
 
 
 def make_plan(
@@ -80,7 +80,7 @@ def make_plan(
         fuse_annotations(table.boxes.iloc[:0], fusion)  # an unknown rule ends here
     test_names = table.class_names if table and classes == "from-csv" else class_names
     test_table = read_annotations(test_annotations, test_names) if test_annotations else None
-    sources = _films(dicom_dir, output, annotations, table, findings_only)
+    sources = _images(dicom_dir, output, annotations, table, findings_only)
     if test_dicom_dir:
         sources += manifest.list_sources(test_dicom_dir, "official_test", without=output)
     known = table.patients if table else read_patients(patients) if patients else None
@@ -97,7 +97,7 @@ def make_plan(
             "format_version": FORMAT_VERSION,
             "name": name,
             "source": {
-                "release": table.flavour if table else None,
+                "release": table.flavor if table else None,
                 "csv_sha256": table.sha256 if table else None,
                 "order_csv_sha256": artifacts.sha256_file(order_csv) if order_csv else None,
                 "patients_csv_sha256": artifacts.sha256_file(patients) if patients else None,
@@ -114,18 +114,18 @@ def make_plan(
 
 def _check_combination(annotations, findings_only: bool, test_dicom_dir, test_annotations) -> None:
     if (not test_dicom_dir) != (not test_annotations):
-        raise ValueError("the official test set needs both its films and its annotations; give the other too")
+        raise ValueError("the official test set needs both its images and its annotations; give the other too")
     if findings_only and not annotations:
-        raise ValueError("only films with findings: which they are, annotations must tell")
+        raise ValueError("only images with findings: which they are, annotations must tell")
 
 
-def _films(dicom_dir, output: Path, annotations, table: Annotations | None, findings_only: bool) -> list[Source]:
-    sources = manifest.list_sources(dicom_dir, "films", without=output)
+def _images(dicom_dir, output: Path, annotations, table: Annotations | None, findings_only: bool) -> list[Source]:
+    sources = manifest.list_sources(dicom_dir, "images", without=output)
     if not table:
         return sources
     if not {source.image_id for source in sources} & set(table.image_ids):
         raise ValueError(
-            f"no film of {annotations} lies in {dicom_dir}: the table names {table.image_ids[0]}, the first file is "
+            f"no image of {annotations} lies in {dicom_dir}: the table names {table.image_ids[0]}, the first file is "
             f"{sources[0].file}"
         )
     wanted = set(table.finding_ids)

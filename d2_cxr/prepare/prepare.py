@@ -1,7 +1,7 @@
-"""A folder of films and readers' boxes -> a prepared set (docs/formats.md, section 1).
+"""A folder of images and readers' boxes -> a prepared set (docs/formats.md, section 1).
 
 Killed at any moment and started again, a run ends with the same bytes: each PNG is whole or absent, what is known of
-a film is kept in `.preparing/` until the set is finished, and dataset.json, the last file, says that it is.
+an image is kept in `.preparing/` until the set is finished, and dataset.json, the last file, says that it is.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from d2_cxr import artifacts
 from d2_cxr.audit import data_quality_page, near_duplicates
 from d2_cxr.audit.header_shortcuts import metadata_auroc
 from d2_cxr.datasets import image_array, manifest
-from d2_cxr.datasets.manifest import FILM_SUFFIXES, Source
+from d2_cxr.datasets.manifest import IMAGE_SUFFIXES, Source
 from d2_cxr.dicom.image_files import kind_of
 from d2_cxr.dicom.preprocess import Preprocess
 from d2_cxr.labels.annotations import PROBLEMS
-from d2_cxr.labels.coco import film_of
+from d2_cxr.labels.coco import image_of
 from d2_cxr.prepare import prepared_set, workers
 from d2_cxr.prepare.plan import Plan, make_plan
 from d2_cxr.prepare.progress import Progress
@@ -56,27 +56,27 @@ def prepare(
     """Prepare a set.
 
     Args:
-        dicom_dir: films as DICOM, PNG or JPEG, at any depth; a film's id is its file name without the suffix.
+        dicom_dir: images as DICOM, PNG or JPEG, at any depth; an image's id is its file name without the suffix.
         output: folder of the set; its last part is customarily its name.
-        annotations: table of readers' boxes; without one every film is unlabeled.
+        annotations: table of readers' boxes; without one every image is unlabeled.
         name: of the set; only "vindr_cxr" has a published split.
         classes: "card", "extended", "from-csv", a file with a class a line, or the names.
         patients: table of image_id and patient_id.
         fusion: "mean", "majority:K" or "none".
-        preprocess: how films become network input.
-        findings_only: only films with findings (and the official test films).
-        test_dicom_dir, test_annotations: VinDr-CXR's official test films and their consensus boxes.
+        preprocess: how images become network input.
+        findings_only: only images with findings (and the official test images).
+        test_dicom_dir, test_annotations: VinDr-CXR's official test images and their consensus boxes.
         order_csv: table whose finding rows give the published order.
-        seed: of the stratified split and of the films without findings.
+        seed: of the stratified split and of the images without findings.
         array: also write images.npy.
         jobs: worker processes; None: the processors at hand.
         strict: log what is wrong as an error; the caller decides by counts["problems"].
-        shard: (i, n), i from 1: prepare only every n-th film, and no lists; a run without it finishes the set.
-        limit_s: seconds for one film, then its worker is ended and the film quarantined.
+        shard: (i, n), i from 1: prepare only every n-th image, and no lists; a run without it finishes the set.
+        limit_s: seconds for one image, then its worker is ended and the image quarantined.
         progress: show a bar.
 
     Returns:
-        counts: films by outcome, films and boxes by part, "problems" and "reused" (files known from earlier runs).
+        counts: images by outcome, images and boxes by part, "problems" and "reused" (files known from earlier runs).
 
     Raises:
         ValueError, FileNotFoundError, NotADirectoryError: input that cannot be used; nothing is written then.
@@ -105,9 +105,9 @@ def prepare(
         counts = artifacts.read_json(plan.output / "dataset.json")["counts"] | {"reused": len(sources)}
     else:
         with state.locked(alone=shard is None):
-            reused = _prepare_films(plan, state, sources, jobs or _processors(), limit_s, progress)
+            reused = _prepare_images(plan, state, sources, jobs or _processors(), limit_s, progress)
             if shard is not None:
-                return {"films": len(sources), "reused": reused, "problems": 0}
+                return {"images": len(sources), "reused": reused, "problems": 0}
             counts = _finish(plan, state) | {"reused": reused}
     if array:
         image_array.write(plan.output)
@@ -121,17 +121,17 @@ def _shard(sources: list[Source], index: int, number: int) -> list[Source]:
     return sources[index - 1 :: number]
 
 
-def _prepare_films(plan: Plan, state: Progress, sources, jobs: int, limit_s: float, progress: bool) -> int:
+def _prepare_images(plan: Plan, state: Progress, sources, jobs: int, limit_s: float, progress: bool) -> int:
     """Prepare what is not known yet; return how many files were known."""
     new = [source for source in sources if not state.knows(source)]
-    first_of = _first_of_each_film(plan.sources)
+    first_of = _first_of_each_image(plan.sources)
     by_path = {}
     for source in new:
-        if not _is_film(source):
-            state.add(source, {"outcome": "ignored", "reason": "no film by its first bytes"})
+        if not _is_image(source):
+            state.add(source, {"outcome": "ignored", "reason": "no image by its first bytes"})
         elif first_of[source.image_id] is not source:
             first = first_of[source.image_id]
-            state.add(source, {"outcome": "refused", "reason": f"the same film id as {first.part}/{first.file}"})
+            state.add(source, {"outcome": "refused", "reason": f"the same image id as {first.part}/{first.file}"})
         else:
             by_path[str(source.path)] = source
     rules = plan.rules.to_dict()
@@ -145,24 +145,24 @@ def _prepare_films(plan: Plan, state: Progress, sources, jobs: int, limit_s: flo
         for path, source in by_path.items()
     ]
     (plan.output / "images").mkdir(parents=True, exist_ok=True)
-    with tqdm(total=len(tasks), desc="films", unit="film", disable=not progress or not tasks) as bar:
+    with tqdm(total=len(tasks), desc="images", unit="image", disable=not progress or not tasks) as bar:
         for task, result in workers.run(tasks, jobs, limit_s):
             state.add(by_path[task["path"]], result)
             bar.update()
     return len(sources) - len(new)
 
 
-def _first_of_each_film(sources: Sequence[Source]) -> dict[str, Source]:
+def _first_of_each_image(sources: Sequence[Source]) -> dict[str, Source]:
     first: dict[str, Source] = {}
     for source in sources:
-        if source.image_id not in first and _is_film(source):
+        if source.image_id not in first and _is_image(source):
             first[source.image_id] = source
     return first
 
 
-def _is_film(source: Source) -> bool:
-    if source.path.name.casefold().endswith(FILM_SUFFIXES):
-        return True  # a film by its name is a film, or is refused by its content
+def _is_image(source: Source) -> bool:
+    if source.path.name.casefold().endswith(IMAGE_SUFFIXES):
+        return True  # an image by its name is an image, or is refused by its content
     with open(source.path, "rb") as file:
         return kind_of(file.read(133)) is not None
 
@@ -171,7 +171,7 @@ def _finish(plan: Plan, state: Progress) -> dict[str, int]:
     """Write the lists, the manifest, the page, and dataset.json last."""
     rows = state.rows(plan.sources)
     found = {(row["part"], row["image_id"]) for row in rows}
-    rows += [manifest.missing_row(film, part) for part, film in plan.wanted() if (part, film) not in found]
+    rows += [manifest.missing_row(image, part) for part, image in plan.wanted() if (part, image) not in found]
     prepared = [row for row in rows if row["outcome"] == "prepared"]
     if not prepared:
         state.discard()
@@ -198,14 +198,14 @@ def _finish(plan: Plan, state: Progress) -> dict[str, int]:
 
 
 def _lists(plan: Plan, rows: Sequence[Mapping], copies: Sequence[Mapping]) -> prepared_set.Assembly:
-    films = prepared_set.number_films(rows, plan.rules.size, plan.patients)
-    in_folder = [row["image_id"] for row in rows if row["outcome"] == "prepared" and row["part"] == "films"]
+    images = prepared_set.number_images(rows, plan.rules.size, plan.patients)
+    in_folder = [row["image_id"] for row in rows if row["outcome"] == "prepared" and row["part"] == "images"]
     fusion, seed = plan.settings["fusion"]["rule"], plan.settings["split"]["seed"]
     lists = prepared_set.assemble(
-        plan.name, plan.annotations, films, plan.rules, fusion, seed, plan.order, plan.patients, in_folder, copies
+        plan.name, plan.annotations, images, plan.rules, fusion, seed, plan.order, plan.patients, in_folder, copies
     )
     if plan.test_annotations:
-        test, told = prepared_set.assemble_official_test(plan.test_annotations, films, plan.rules)
+        test, told = prepared_set.assemble_official_test(plan.test_annotations, images, plan.rules)
         lists.files["official_test.json"] = test
         lists.counts |= {"official_test": len(test["images"]), "official_test_boxes": len(test["annotations"])}
         lists.notes += told.notes
@@ -220,27 +220,27 @@ def _description(plan: Plan, rows: Sequence[Mapping], lists: prepared_set.Assemb
         "counts": dict(counts),
         "notes": lists.notes,
         "annotation_problems": plan.annotations.problems if plan.annotations else {},
-        "images_fingerprint": artifacts.sha256_lines(f"{film} {sha256}" for film, sha256 in prepared),
+        "images_fingerprint": artifacts.sha256_lines(f"{image} {sha256}" for image, sha256 in prepared),
         "annotations_fingerprint": artifacts.sha256_json(lists.files),
     }
 
 
 def _homes(files: Mapping[str, dict]) -> dict[str, str]:
-    """Return film -> the parts in which it stands: "stratified/test, published/train"."""
+    """Return image -> the parts in which it stands: "stratified/test, published/train"."""
     homes: dict[str, list[str]] = {}
     for path, content in sorted(files.items()):
         if path != "readers.json":
             for image in content["images"]:
-                homes.setdefault(film_of(image), []).append(path.removesuffix(".json"))
-    return {film: ", ".join(parts) for film, parts in homes.items()}
+                homes.setdefault(image_of(image), []).append(path.removesuffix(".json"))
+    return {radiograph: ", ".join(parts) for radiograph, parts in homes.items()}
 
 
 def _header_audit(plan: Plan, rows: Sequence[Mapping]) -> dict | None:
-    """Tell how well header fields alone predict that a film has a finding, or None where nothing can be told."""
+    """Tell how well header fields alone predict that an image has a finding, or None where nothing can be told."""
     if plan.annotations is None:
         return None
-    found, normal = set(plan.annotations.finding_ids), set(plan.annotations.normal_ids)
-    read = [row for row in rows if row["outcome"] == "prepared" and row["image_id"] in found | normal]
+    found, negative = set(plan.annotations.finding_ids), set(plan.annotations.negative_ids)
+    read = [row for row in rows if row["outcome"] == "prepared" and row["image_id"] in found | negative]
     patients = [(plan.patients or {}).get(row["image_id"], row["image_id"]) for row in read]
     return metadata_auroc(read, [row["image_id"] in found for row in read], patients)
 
@@ -259,7 +259,7 @@ def _report(counts: Mapping[str, int], strict: bool) -> None:
     level = logging.ERROR if strict else logging.WARNING
     for outcome in ("refused", "quarantined", "missing"):
         if counts[outcome]:
-            logger.log(level, "%d films %s; manifest.csv and intake.html say which and why", counts[outcome], outcome)
+            logger.log(level, "%d images %s; manifest.csv and intake.html say which and why", counts[outcome], outcome)
     if counts["boxes_left_out"]:
         rules = "; ".join(PROBLEMS[kind] for kind in _LEFT_OUT)
         logger.log(level, "%d boxes left out (%s)", counts["boxes_left_out"], rules)

@@ -1,7 +1,7 @@
-"""Annotations and the films that were prepared -> the JSON files of a prepared set (docs/formats.md, section 1).
+"""Annotations and the images that were prepared -> the JSON files of a prepared set (docs/formats.md, section 1).
 
-Which film is in which part is decided from the table of annotations alone, before films that are missing or refused
-are taken out: a name means the same films everywhere, whatever the fusion, the size, or the state of a download.
+Which image is in which part is decided from the table of annotations alone, before images that are missing or refused
+are taken out: a name means the same images everywhere, whatever the fusion, the size, or the state of a download.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ class Assembly:
 
     Attributes:
         files: path below annotations/ -> COCO dict.
-        counts: films and boxes by part.
+        counts: images and boxes by part.
         notes: sentences for the user: what was not written, what was left out.
-        left_out: film -> why it is not among the unlabeled ones.
-        unlabeled, without_film: film ids.
+        left_out: image -> why it is not among the unlabeled ones.
+        unlabeled, without_image: image ids.
     """
 
     files: dict[str, dict] = field(default_factory=dict)
@@ -40,18 +40,18 @@ class Assembly:
 
 
 @dataclass(frozen=True)
-class Films:
-    """Prepared films: the image row of each, by film id, in the order of their numbers."""
+class Images:
+    """Prepared images: the image row of each, by image id, in the order of their numbers."""
 
     rows: dict[str, dict]
-    hashes: dict[str, str]  # film -> sha256 of its prepared pixels
+    hashes: dict[str, str]  # image -> sha256 of its prepared pixels
 
-    def of(self, film_ids: Sequence[str]) -> list[dict]:
-        return [self.rows[film] for film in film_ids if film in self.rows]
+    def of(self, image_names: Sequence[str]) -> list[dict]:
+        return [self.rows[image] for image in image_names if image in self.rows]
 
 
-def number_films(rows: Sequence[Row], size: int, patients: Mapping[str, str] | None) -> Films:
-    """Give every prepared film its number, from 1 by film id, and its patient's.
+def number_images(rows: Sequence[Row], size: int, patients: Mapping[str, str] | None) -> Images:
+    """Give every prepared image its number, from 1 by image id, and its patient's.
 
     Patients get numbers too: their names in the table may be names.
     """
@@ -71,13 +71,13 @@ def number_films(rows: Sequence[Row], size: int, patients: Mapping[str, str] | N
         }
         for index, row in enumerate(prepared)
     }
-    return Films(images, {row["image_id"]: row["image_sha256"] for row in prepared})
+    return Images(images, {row["image_id"]: row["image_sha256"] for row in prepared})
 
 
 def assemble(
     name: str,
     annotations: Annotations | None,
-    films: Films,
+    images: Images,
     rules: Preprocess,
     fusion: str = "mean",
     seed: int = 0,
@@ -86,66 +86,66 @@ def assemble(
     in_folder: Sequence[str] = (),
     copies: Sequence[Mapping[str, str]] = (),
 ) -> Assembly:
-    """Return the JSON files of the set without its official test films.
+    """Return the JSON files of the set without its official test images.
 
     Args:
         name: of the set; "vindr_cxr" may have the published split.
-        annotations: None where there are only films.
-        films: those that were prepared.
+        annotations: None where there are only images.
+        images: those that were prepared.
         rules: how they were.
         fusion: rule of `fuse_annotations`; a consensus is never fused.
-        seed: of the stratified split and of the films without findings.
-        order: finding films in the published order, from another table; None: the table's own.
-        patients: film -> patient.
-        in_folder: the films of the input folder, prepared or not; of them, those without annotations are unlabeled.
-        copies: near copies (similarity.py); those of val or test films are not among the unlabeled.
+        seed: of the stratified split and of the images without findings.
+        order: finding images in the published order, from another table; None: the table's own.
+        patients: image -> patient.
+        in_folder: the images of the input folder, prepared or not; of them, those without annotations are unlabeled.
+        copies: near copies (similarity.py); those of val or test images are not among the unlabeled.
     """
     result = Assembly()
     if annotations is None:
         result.files["unlabeled.json"] = coco.to_coco(
-            films.of(sorted(films.rows)), no_boxes(), named_sets.BUILTIN.get(name, ())
+            images.of(sorted(images.rows)), no_boxes(), named_sets.BUILTIN.get(name, ())
         )
-        result.counts["unlabeled"] = len(films.rows)
+        result.counts["unlabeled"] = len(images.rows)
         return result
-    boxes = map_boxes(annotations, films, rules, result)
+    boxes = map_boxes(annotations, images, rules, result)
     rule = "none" if annotations.consensus else fusion
     fused = _fuse(boxes, rule)
-    for folder, split, normal in _all_splits(name, annotations, films, seed, order, patients, result):
-        _write_split(folder, split, normal, films, fused, annotations.class_names, result)
+    for folder, split, negative in _all_splits(name, annotations, images, seed, order, patients, result):
+        _write_split(folder, split, negative, images, fused, annotations.class_names, result)
     readers = coco.readers_to_coco(
-        films.of(annotations.image_ids), boxes, annotations.readings, annotations.class_names
+        images.of(annotations.image_ids), boxes, annotations.readings, annotations.class_names
     )
     result.files["readers.json"] = readers
     result.counts |= {"readers_boxes": len(readers["annotations"]), "fused_boxes": len(fused)}
-    _write_unlabeled(annotations, films, patients, in_folder, copies, result)
+    _write_unlabeled(annotations, images, patients, in_folder, copies, result)
     return result
 
 
-def assemble_official_test(annotations: Annotations, films: Films, rules: Preprocess) -> tuple[dict, Assembly]:
-    """Return the COCO dict of the official test films, whose boxes are a consensus already."""
+def assemble_official_test(annotations: Annotations, images: Images, rules: Preprocess) -> tuple[dict, Assembly]:
+    """Return the COCO dict of the official test images, whose boxes are a consensus already."""
     told = Assembly()
-    boxes = map_boxes(annotations, films, rules, told)
+    boxes = map_boxes(annotations, images, rules, told)
     rule = "none" if annotations.consensus else "mean"
-    test = coco.to_coco(films.of(annotations.image_ids), _fuse(boxes, rule), annotations.class_names)
+    test = coco.to_coco(images.of(annotations.image_ids), _fuse(boxes, rule), annotations.class_names)
     return test, told
 
 
-def map_boxes(annotations: Annotations, films: Films, rules: Preprocess, told: Assembly) -> pd.DataFrame:
-    """Return the readers' boxes of the prepared films in prepared pixels.
+def map_boxes(annotations: Annotations, images: Images, rules: Preprocess, told: Assembly) -> pd.DataFrame:
+    """Return the readers' boxes of the prepared images in prepared pixels.
 
-    Boxes count in the pixels of the sizes that the table gives; where a film's file has another size, as in sets of
+    Boxes count in the pixels of the sizes that the table gives; where an image's file has another size, as in sets of
     resized copies, they are scaled to it first.
     """
-    boxes = annotations.boxes[annotations.boxes["image_id"].isin(films.rows.keys())].reset_index(drop=True)
-    sizes = {film: (row["source_width"], row["source_height"]) for film, row in films.rows.items()}
-    given = {film: tuple(size) for film, size in (annotations.sizes or {}).items() if film in sizes}
-    resized = {film for film, size in given.items() if size != sizes[film]}
+    boxes = annotations.boxes[annotations.boxes["image_id"].isin(images.rows.keys())].reset_index(drop=True)
+    sizes = {image: (row["source_width"], row["source_height"]) for image, row in images.rows.items()}
+    given = {image: tuple(size) for image, size in (annotations.sizes or {}).items() if image in sizes}
+    resized = {image for image, size in given.items() if size != sizes[image]}
     if resized:
-        told.notes.append(f"{len(resized)} films have another size than the table says: their boxes were scaled to it")
-    maps = {film: BoxMap(sizes[film][0] / given[film][0], sizes[film][1] / given[film][1]) for film in resized}
+        told.notes.append(f"{len(resized)} images have another size than the table says: their boxes were scaled to it")
+    maps = {image: BoxMap(sizes[image][0] / given[image][0], sizes[image][1] / given[image][1]) for image in resized}
     boxes, counts = cut_to_images(_mapped(boxes, maps), sizes)
     told.counts |= {f"boxes_{kind}": count for kind, count in counts.items()}
-    return _mapped(boxes, {film: box_map(*sizes[film], rules) for film in boxes["image_id"].unique()})
+    return _mapped(boxes, {image: box_map(*sizes[image], rules) for image in boxes["image_id"].unique()})
 
 
 def no_boxes() -> pd.DataFrame:
@@ -154,13 +154,13 @@ def no_boxes() -> pd.DataFrame:
 
 
 def _mapped(boxes: pd.DataFrame, maps: Mapping[str, BoxMap]) -> pd.DataFrame:
-    """Map each film's boxes by its own map; films without one stay as they are."""
+    """Map each image's boxes by its own map; images without one stay as they are."""
     if not len(boxes) or not maps:
         return boxes
     corners = boxes[CORNERS].to_numpy(float).copy()
-    for film, rows in boxes.groupby("image_id", sort=False).indices.items():
-        if film in maps:
-            corners[rows] = maps[film].forward(corners[rows])
+    for image, rows in boxes.groupby("image_id", sort=False).indices.items():
+        if image in maps:
+            corners[rows] = maps[image].forward(corners[rows])
     return boxes.assign(**dict(zip(CORNERS, corners.T, strict=True)))
 
 
@@ -168,78 +168,80 @@ def _fuse(boxes: pd.DataFrame, rule: str) -> pd.DataFrame:
     return fuse_annotations(boxes, rule, PAPER_IOU_THRESHOLD) if len(boxes) else no_boxes()
 
 
-def _all_splits(name, annotations, films, seed, order, patients, told) -> list[tuple[str, splits.Split, splits.Split]]:
-    """Return (folder, split of the films with findings, split of those without)."""
+def _all_splits(name, annotations, images, seed, order, patients, told) -> list[tuple[str, splits.Split, splits.Split]]:
+    """Return (folder, split of the images with findings, split of those without)."""
     labels = splits.label_matrix(annotations.finding_ids, annotations.boxes, annotations.class_names)
     stratified = splits.stratified_split(annotations.finding_ids, labels, seed, patients)
-    normal = splits.random_split(annotations.normal_ids, seed, patients, follow=stratified)
-    found = [("stratified", stratified, normal)]
-    published = _published(name, annotations, films, order, told)
+    negative = splits.random_split(annotations.negative_ids, seed, patients, follow=stratified)
+    found = [("stratified", stratified, negative)]
+    published = _published(name, annotations, images, order, told)
     if published:
-        found.append(("published", published, splits.random_split(annotations.normal_ids, seed, patients)))
+        found.append(("published", published, splits.random_split(annotations.negative_ids, seed, patients)))
     return found
 
 
-def _published(name: str, annotations: Annotations, films: Films, order, told: Assembly) -> splits.Split | None:
-    """Return VinDr-CXR's published split where the table's films are those, in that order, and all are prepared."""
+def _published(name: str, annotations: Annotations, images: Images, order, told: Assembly) -> splits.Split | None:
+    """Return VinDr-CXR's published split where the table's images are those, in that order, and all are prepared."""
     if name != named_sets.PUBLISHED_SET:
         return None
     split = splits.published_split(annotations.finding_ids if order is None else order)
     if not vindr_cxr.is_published(split):
         told.notes.append(
-            "the published split was not written: the table's films, or their order, are not VinDr-CXR's; only the "
+            "the published split was not written: the table's images, or their order, are not VinDr-CXR's; only the "
             "stratified names can be used (--order-csv takes the order from Kaggle's train.csv)"
         )
         return None
-    missing = [film for films_of_part in split.values() for film in films_of_part if film not in films.rows]
+    missing = [image for images_of_part in split.values() for image in images_of_part if image not in images.rows]
     if missing:
         told.notes.append(
-            f"the published split was not written: {len(missing)} of its {sum(map(len, split.values()))} films are not "
+            f"the published split was not written: {len(missing)} of its {sum(map(len, split.values()))} images are not "
             "prepared, and its names mean all of them"
         )
         return None
     return split
 
 
-def _write_split(folder: str, split, normal, films: Films, fused: pd.DataFrame, class_names, told: Assembly) -> None:
-    for prefix, parts in (("", split), ("normal_", normal)):
-        for part, film_ids in parts.items():
+def _write_split(
+    folder: str, split, negative, images: Images, fused: pd.DataFrame, class_names, told: Assembly
+) -> None:
+    for prefix, parts in (("", split), ("negative_", negative)):
+        for part, image_names in parts.items():
             boxes = no_boxes() if prefix else fused
-            written = coco.to_coco(films.of(film_ids), boxes, class_names)
+            written = coco.to_coco(images.of(image_names), boxes, class_names)
             told.files[f"{folder}/{prefix}{part}.json"] = written
             told.counts[f"{folder}_{prefix}{part}"] = len(written["images"])
             if not prefix:
                 told.counts[f"{folder}_{part}_boxes"] = len(written["annotations"])
 
 
-def _write_unlabeled(annotations: Annotations, films: Films, patients, in_folder, copies, told: Assembly) -> None:
-    """Write the films of which nothing is known; those that would leak a val or test film stay out."""
-    labeled = {*annotations.finding_ids, *annotations.normal_ids}
-    unknown = [film for film in sorted(in_folder) if film not in labeled and film in films.rows]
+def _write_unlabeled(annotations: Annotations, images: Images, patients, in_folder, copies, told: Assembly) -> None:
+    """Write the images of which nothing is known; those that would leak a val or test image stay out."""
+    labeled = {*annotations.finding_ids, *annotations.negative_ids}
+    unknown = [image for image in sorted(in_folder) if image not in labeled and image in images.rows]
     held_out = _held_out(told.files)
     patient_of = patients or {}
-    held_patients = {patient_of[film] for film in held_out if film in patient_of}
+    held_patients = {patient_of[image] for image in held_out if image in patient_of}
     held_copies = _copies_of(set(held_out), copies)
-    held_pixels = {films.hashes[film]: film for film in held_out}
-    for film in unknown:
-        if films.hashes[film] in held_pixels:
-            told.left_out[film] = f"the same pixels as {held_pixels[films.hashes[film]]} of val or test"
-        elif patient_of.get(film) in held_patients:
-            told.left_out[film] = "its patient has films in val or test"
-        elif film in held_copies:
-            told.left_out[film] = held_copies[film]
-    kept = [film for film in unknown if film not in told.left_out]
-    told.files["unlabeled.json"] = coco.to_coco(films.of(kept), no_boxes(), annotations.class_names)
+    held_pixels = {images.hashes[image]: image for image in held_out}
+    for image in unknown:
+        if images.hashes[image] in held_pixels:
+            told.left_out[image] = f"the same pixels as {held_pixels[images.hashes[image]]} of val or test"
+        elif patient_of.get(image) in held_patients:
+            told.left_out[image] = "its patient has images in val or test"
+        elif image in held_copies:
+            told.left_out[image] = held_copies[image]
+    kept = [image for image in unknown if image not in told.left_out]
+    told.files["unlabeled.json"] = coco.to_coco(images.of(kept), no_boxes(), annotations.class_names)
     told.counts |= {"unlabeled": len(kept), "unlabeled_left_out": len(told.left_out)}
 
 
 def _copies_of(held_out: set[str], copies: Sequence[Mapping[str, str]]) -> dict[str, str]:
-    """Return film -> of which held-out film it is a copy, and how."""
+    """Return image -> of which held-out image it is a copy, and how."""
     found = {}
     for copy in copies:
-        for film, other in ((copy["image_id"], copy["other_image_id"]), (copy["other_image_id"], copy["image_id"])):
+        for image, other in ((copy["image_id"], copy["other_image_id"]), (copy["other_image_id"], copy["image_id"])):
             if other in held_out:
-                found.setdefault(film, f"the same film as {other} of val or test ({copy['how']})")
+                found.setdefault(image, f"the same image as {other} of val or test ({copy['how']})")
     return found
 
 
@@ -247,7 +249,7 @@ def _held_out(files: Mapping[str, dict]) -> list[str]:
     names = [
         f"{folder}/{prefix}{part}.json"
         for folder in ("stratified", "published")
-        for prefix in ("", "normal_")
+        for prefix in ("", "negative_")
         for part in ("val", "test")
     ]
-    return sorted({coco.film_of(image) for name in names if name in files for image in files[name]["images"]})
+    return sorted({coco.image_of(image) for name in names if name in files for image in files[name]["images"]})

@@ -1,7 +1,7 @@
 """What is known of a set that is being prepared, so that a killed run goes on where it was.
 
-`.preparing/` in the set's folder holds the rows of the films done so far, in files of a few seconds each, and goes
-when the set is finished. Of a finished set the manifest is what is known: films added to the folder later are prepared
+`.preparing/` in the set's folder holds the rows of the images done so far, in files of a few seconds each, and goes
+when the set is finished. Of a finished set the manifest is what is known: images added to the folder later are prepared
 and the lists written anew.
 """
 
@@ -19,7 +19,7 @@ from d2_cxr import artifacts
 from d2_cxr.datasets import manifest
 from d2_cxr.datasets.manifest import Source
 
-_FLUSH_S = 2.0  # so much work a kill may cost, and each film is then done again with the same result
+_FLUSH_S = 2.0  # so much work a kill may cost, and each image is then done again with the same result
 _RETRIED = ("quarantined", "missing")
 
 
@@ -82,7 +82,7 @@ class Progress:
         return [self._rows[source.key] for source in sources]
 
     def write_timings(self) -> None:
-        rows = [{"image_id": film, **timing} for film, timing in sorted(self._timings.items())]
+        rows = [{"image_id": image, **timing} for image, timing in sorted(self._timings.items())]
         artifacts.write_csv(self._output / "timings.csv", rows, manifest.TIMING_COLUMNS)
 
     def unfinish(self) -> None:
@@ -91,18 +91,18 @@ class Progress:
         (self._output / "dataset.json").unlink(missing_ok=True)
 
     def finish(self, description: dict, rows: Iterable[Mapping[str, str]]) -> None:
-        """Write dataset.json, and remove what belongs to no film of this set."""
-        films: dict[str, set[str]] = {"prepared": set(), "refused": set()}
+        """Write dataset.json, and remove what belongs to no image of this set."""
+        images: dict[str, set[str]] = {"prepared": set(), "refused": set()}
         for row in rows:
-            films.setdefault(row["outcome"], set()).add(row["image_id"])
+            images.setdefault(row["outcome"], set()).add(row["image_id"])
         for folder, outcome in (("images", "prepared"), ("refused", "refused")):
             for png in (self._output / folder).glob("*"):
-                if png.name.startswith(".unfinished-") or (png.suffix == ".png" and png.stem not in films[outcome]):
+                if png.name.startswith(".unfinished-") or (png.suffix == ".png" and png.stem not in images[outcome]):
                     png.unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # not there, or not empty
             (self._output / "refused").rmdir()
         for name in ("images.npy", "images.csv"):
-            (self._output / name).unlink(missing_ok=True)  # of the films before
+            (self._output / name).unlink(missing_ok=True)  # of the images before
         for leftover in self._output.rglob(".unfinished-*"):
             leftover.unlink(missing_ok=True)
         artifacts.write_json(self._output / "dataset.json", description)
@@ -110,7 +110,7 @@ class Progress:
 
     @contextlib.contextmanager
     def locked(self, alone: bool) -> Iterator[None]:
-        """Hold the folder while films are prepared, and keep what was done on leaving, whatever the reason.
+        """Hold the folder while images are prepared, and keep what was done on leaving, whatever the reason.
 
         Args:
             alone: no other run may work here; False for shards, which share.
@@ -141,7 +141,7 @@ class Progress:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def discard(self) -> None:
-        """Remove everything of a set of which no film could be prepared."""
+        """Remove everything of a set of which no image could be prepared."""
         self._new.clear()
         self.clean()
         shutil.rmtree(self._output / "refused", ignore_errors=True)

@@ -20,7 +20,7 @@ from pathlib import Path
 import d2_cxr
 from d2_cxr.prepare.image_worker import CANNOT_WRITE, READY
 
-LIMIT_S = 60.0  # for one film; the slowest real ones take one second
+LIMIT_S = 60.0  # for one image; the slowest real ones take one second
 _START_LIMIT_S = 120.0  # imports on a cold network disk
 
 
@@ -63,13 +63,13 @@ def run(tasks: Sequence[dict], jobs: int, limit_s: float = LIMIT_S) -> Iterator[
     """Yield (task, result) in the order in which tasks end.
 
     Args:
-        tasks: dicts with path, png, rules and perhaps refused_png, see film_worker.py; other keys come back as they
+        tasks: dicts with path, png, rules and perhaps refused_png, see image_worker.py; other keys come back as they
             are.
         jobs: number of processes.
         limit_s: seconds that one task may take.
 
     Returns:
-        results of `film_worker.prepare_file`, or {"outcome": "quarantined", "reason": ...} of a task that took too
+        results of `image_worker.prepare_file`, or {"outcome": "quarantined", "reason": ...} of a task that took too
         long or ended its process.
 
     Raises:

@@ -1,7 +1,7 @@
-"""Films by registered name to batches of two views; no label ever enters, no folder is listed.
+"""Images by registered name to batches of two views; no label ever enters, no folder is listed.
 
 The pixels come from the prepared set: a row of its memory-mapped `images.npy` where there is one, else the PNG. A
-batch is uint8; grey is expanded to three channels and normalised on the device.
+batch is uint8; gray is expanded to three channels and normalized on the device.
 """
 
 from __future__ import annotations
@@ -22,44 +22,44 @@ from d2_cxr.pretraining.settings import view_rules
 from d2_cxr.pretraining.views import ViewRules, two_views
 
 
-def load_films(names: Sequence[str], sets: Sequence[Sequence[str]] = ()) -> list[dict]:
-    """Return the films of one or several names, each once, sorted by image id.
+def load_images(names: Sequence[str], sets: Sequence[Sequence[str]] = ()) -> list[dict]:
+    """Return the images of one or several names, each once, sorted by image id.
 
     Args:
-        names: e.g. ["vindr_cxr_train_unlabeled", "vindr_cxr_normal_train"]; names of val or test splits are refused.
+        names: e.g. ["vindr_cxr_train_unlabeled", "vindr_cxr_negative_train"]; names of val or test splits are refused.
         sets: own prepared sets to register first, [[name, folder], ...].
 
     Returns:
         [{image_id, file_name, source_sha256, image_sha256}, ...].
 
     Raises:
-        ValueError: no name, a name of a held-out split, no film, or films and patients shared with val or test.
-        FileNotFoundError: a set that is not prepared, or a film that is missing from it.
+        ValueError: no name, a name of a held-out split, no image, or images and patients shared with val or test.
+        FileNotFoundError: a set that is not prepared, or an image that is missing from it.
     """
     if not names:
         raise ValueError("datasets is empty; name at least one, e.g. datasets=[vindr_cxr_train_unlabeled]")
     for name in names:
         if name.endswith(("_val", "_test")):
-            raise ValueError(f"{name} is held out: pretraining on it would leak films into the evaluation")
+            raise ValueError(f"{name} is held out: pretraining on it would leak images into the evaluation")
     for name, folder in sets:
         builtin.register_prepared(name, folder)
     try:
-        films = {film["file_name"]: film for film in loading.prepared_films(list(names))}
+        images = {image["file_name"]: image for image in loading.prepared_images(list(names))}
     except KeyError as error:  # an unknown name is the user's, not ours
         raise ValueError(error.args[0]) from error
-    if not films:
-        raise ValueError(f"{', '.join(names)} hold no film")
-    image_array.require_films(films)
+    if not images:
+        raise ValueError(f"{', '.join(names)} hold no image")
+    image_array.require_images(images)
     leakage.refuse_leaks(list(names))
-    return sorted(films.values(), key=lambda film: (film["image_id"], film["file_name"]))
+    return sorted(images.values(), key=lambda image: (image["image_id"], image["file_name"]))
 
 
 class TwoViews(Dataset):
-    """(epoch, film number) -> (film number, uint8 (2, size, size), target 0)."""
+    """(epoch, image number) -> (image number, uint8 (2, size, size), target 0)."""
 
-    def __init__(self, films: Sequence[dict], rules: ViewRules, seed: int):
-        self.image_ids = [film["image_id"] for film in films]
-        self.files = [film["file_name"] for film in films]
+    def __init__(self, images: Sequence[dict], rules: ViewRules, seed: int):
+        self.image_ids = [image["image_id"] for image in images]
+        self.files = [image["file_name"] for image in images]
         self.rules, self.seed = rules, seed
 
     def __len__(self) -> int:
@@ -72,18 +72,18 @@ class TwoViews(Dataset):
 
 
 class EpochSampler(Sampler):
-    """Batches of (epoch, film number): a permutation that depends on (seed, epoch) alone, whole batches only.
+    """Batches of (epoch, image number): a permutation that depends on (seed, epoch) alone, whole batches only.
 
-    With several processes each takes its own share of every global batch, so that together they see the same films.
+    With several processes each takes its own share of every global batch, so that together they see the same images.
     """
 
-    def __init__(self, num_films: int, batch_size: int, seed: int, rank: int = 0, world_size: int = 1):
-        if num_films < batch_size * world_size:
+    def __init__(self, num_images: int, batch_size: int, seed: int, rank: int = 0, world_size: int = 1):
+        if num_images < batch_size * world_size:
             raise ValueError(
-                f"{num_films} films do not fill a batch of {batch_size} on {world_size} process(es); "
-                f"lower batch_size to {max(2, num_films // world_size)} at most"
+                f"{num_images} images do not fill a batch of {batch_size} on {world_size} process(es); "
+                f"lower batch_size to {max(2, num_images // world_size)} at most"
             )
-        self.num_films, self.batch_size, self.seed = num_films, batch_size, seed
+        self.num_images, self.batch_size, self.seed = num_images, batch_size, seed
         self.rank, self.world_size, self.epoch = rank, world_size, 0
 
     @property
@@ -96,11 +96,11 @@ class EpochSampler(Sampler):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return self.num_films // (self.batch_size * self.world_size)
+        return self.num_images // (self.batch_size * self.world_size)
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         generator = np.random.Generator(np.random.PCG64([self.seed, self.epoch]))
-        order = generator.permutation(self.num_films)
+        order = generator.permutation(self.num_images)
         for start in range(len(self)):
             begin = (start * self.world_size + self.rank) * self.batch_size
             yield [(self.epoch, int(number)) for number in order[begin : begin + self.batch_size]]
@@ -122,12 +122,12 @@ def make_loader(dataset: TwoViews, sampler: EpochSampler, num_workers: int, pin_
 
 def write_view_sheet(settings: Mapping, output: str | os.PathLike, num_pairs: int = 16) -> Path:
     """Write `views.png`: pairs of views as training would see them, first epoch, side by side; return its path."""
-    films = load_films(settings["datasets"], settings["sets"])[:num_pairs]
+    images = load_images(settings["datasets"], settings["sets"])[:num_pairs]
     rules = view_rules(settings)
     views, captions = [], []
-    for film in films:
-        views += list(two_views(image_array.read(film["file_name"]), rules, settings["seed"], 0, film["image_id"]))
-        captions += [f"{film['image_id'][:16]} {view}" for view in "ab"]
+    for image in images:
+        views += list(two_views(image_array.read(image["file_name"]), rules, settings["seed"], 0, image["image_id"]))
+        captions += [f"{image['image_id'][:16]} {view}" for view in "ab"]
     sheet = contact_sheet(views, captions, columns=8, tile=160)
     path = Path(output) / "views.png"
     artifacts.write_bytes(path, cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))[1].tobytes())

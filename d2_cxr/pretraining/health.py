@@ -1,7 +1,7 @@
 """Is the representation alive, and the task learned? Four numbers an epoch, and three alarms.
 
 Alignment and uniformity: Wang and Isola, arXiv 2005.10242. Effective rank: Roy and Vetterli, EUSIPCO 2007. Top-1: how
-often a view's nearest neighbour in the batch is the other view of its film; chance is 1 / (2 B - 1).
+often a view's nearest neighbor in the batch is the other view of its image; chance is 1 / (2 B - 1).
 """
 
 from __future__ import annotations
@@ -17,29 +17,29 @@ MIN_RANK = 2.0
 MIN_TOP1 = 0.1  # at the end of a run; runs that learned reached .3 and more at batches of 64
 
 
-class NotPairs(ValueError):
-    """What is contrasted are not two views of each film of the batch."""
+class NotPairsError(ValueError):
+    """What is contrasted are not two views of each image of the batch."""
 
 
 def check_pairs(numbers: torch.Tensor, projected: Sequence[torch.Tensor], world_size: int = 1) -> None:
-    """Make sure that row i of both projections stands for film i of the batch, and no film occurs twice.
+    """Make sure that row i of both projections stands for image i of the batch, and no image occurs twice.
 
-    Code exists that contrasts the channels of one film as if they were films: the number of rows then differs from
-    the number of films, the loss falls all the same, and nothing is learnt about films.
+    Code exists that contrasts the channels of one image as if they were images: the number of rows then differs from
+    the number of images, the loss falls all the same, and nothing is learnt about images.
 
     Raises:
-        NotPairs: says how many films and rows there are.
+        NotPairsError: says how many images and rows there are.
     """
     rows = [len(view) for view in projected]
-    films = len(numbers)
-    if len(projected) != 2 or set(rows) - {films, films * world_size}:
-        raise NotPairs(f"{films} films but projections of {rows} rows: positives are not two views of one film")
-    if len(numbers.unique()) != films:
-        raise NotPairs("a film occurs twice in the batch: its views would be contrasted with each other")
+    images = len(numbers)
+    if len(projected) != 2 or set(rows) - {images, images * world_size}:
+        raise NotPairsError(f"{images} images but projections of {rows} rows: positives are not two views of one image")
+    if len(numbers.unique()) != images:
+        raise NotPairsError("an image occurs twice in the batch: its views would be contrasted with each other")
 
 
 def contrastive_top1(first: torch.Tensor, second: torch.Tensor) -> float:
-    """Return the share of the 2 B views whose nearest other view (cosine) is their film's; inputs (B, D)."""
+    """Return the share of the 2 B views whose nearest other view (cosine) is their image's; inputs (B, D)."""
     z = F.normalize(torch.cat([first, second]).float(), dim=1)
     similarity = z @ z.T
     similarity.fill_diagonal_(-2)
@@ -65,9 +65,9 @@ def uniformity(features: torch.Tensor) -> float:
 
 
 def effective_rank(features: torch.Tensor) -> float:
-    """Return exp of the entropy of the singular values of centred features (N, D): how many directions are in use."""
-    centred = features.float() - features.float().mean(dim=0)
-    values = torch.linalg.svdvals(centred)
+    """Return exp of the entropy of the singular values of centerd features (N, D): how many directions are in use."""
+    centerd = features.float() - features.float().mean(dim=0)
+    values = torch.linalg.svdvals(centerd)
     total = values.sum()
     if total <= 1e-6 * max(1.0, float(features.float().norm())):
         return 1.0  # one point
@@ -120,7 +120,7 @@ def collapse_alarms(numbers: dict) -> list[str]:
     alarms = []
     if numbers["relative_spread"] < MIN_RELATIVE_SPREAD:
         alarms.append(
-            f"collapse: all films project to nearly one direction (spread {numbers['relative_spread']:.3f} of 1)"
+            f"collapse: all images project to nearly one direction (spread {numbers['relative_spread']:.3f} of 1)"
         )
     if numbers["effective_rank"] < MIN_RANK:
         alarms.append(f"collapse: the backbone's features use {numbers['effective_rank']:.1f} directions")
@@ -135,7 +135,7 @@ def unlearned_alarms(final_top1: float | None, batch_size: int) -> list[str]:
     if final_top1 is None or final_top1 >= MIN_TOP1:
         return []
     return [
-        f"hardly learned: {100 * final_top1:.0f} % of the views find their film's other view among "
+        f"hardly learned: {100 * final_top1:.0f} % of the views find their image's other view among "
         f"{2 * batch_size - 1} (chance {100 * chance_level(batch_size):.1f} %); give it more views, another seed, or "
         "another learning rate (optimizer.lr, scheduler.warmup_epochs)"
     ]

@@ -8,7 +8,7 @@ pytorch-lightning 1. Each gap that is closed here has a test that it still exist
 3. `on_train_batch_end` of the momentum methods demands a `dataloader_idx`, which Lightning 2 no longer passes.
 4. `lars=True` has no effect: the wrapper scales gradients before Lightning's closure computes them anew. `Lars` below.
 5. Under bf16 autocast the contrastive loss is computed in bf16: only the backbone runs under autocast here.
-6. NT-Xent contrasts the films of one process only: projections are gathered from all.
+6. NT-Xent contrasts the images of one process only: projections are gathered from all.
 7. A momentum method restarts its schedule of tau on resume.
 8. Only ResNet-18 and 50 are offered: 34 and 101 are put in their place.
 """
@@ -140,11 +140,11 @@ class Lars(torch.optim.SGD):
             parameter.grad.add_(parameter, alpha=decay).mul_(trust)
 
 
-class _OnFilms:
-    """What stands before a method of solo-learn: film batches in, backbone under autocast, projections out.
+class _OnImages:
+    """What stands before a method of solo-learn: image batches in, backbone under autocast, projections out.
 
     After each step `projected` holds the two views' projections (B, D) and `features` the backbone's (B, F), both
-    float32, detached, and gathered from all processes; `numbers` the film numbers (B,) of this process.
+    float32, detached, and gathered from all processes; `numbers` the image numbers (B,) of this process.
     """
 
     bfloat16 = False
@@ -152,7 +152,7 @@ class _OnFilms:
     card: Mapping = {}
 
     def set_input(self, pixel_mean: Sequence[float], pixel_std: Sequence[float]) -> None:
-        """Set the normalisation of grey pixels (0-255) to three channels."""
+        """Set the normalisation of gray pixels (0-255) to three channels."""
         self.register_buffer("_mean", torch.tensor(pixel_mean, dtype=torch.float32), persistent=False)
         self.register_buffer("_std", torch.tensor(pixel_std, dtype=torch.float32), persistent=False)
         self.projected: list[torch.Tensor] = []
@@ -164,9 +164,9 @@ class _OnFilms:
         numbers, views, targets = batch
         return numbers, [self.normalized(views[:, 0]), self.normalized(views[:, 1])], targets
 
-    def normalized(self, grey: torch.Tensor) -> torch.Tensor:
+    def normalized(self, gray: torch.Tensor) -> torch.Tensor:
         """uint8 (B, S, S) -> float32 (B, 3, S, S), channels last."""
-        return ((grey[..., None].float() - self._mean) / self._std).permute(0, 3, 1, 2)
+        return ((gray[..., None].float() - self._mean) / self._std).permute(0, 3, 1, 2)
 
     def base_forward(self, X):
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
@@ -186,9 +186,9 @@ class _OnFilms:
         self.numbers = batch[0]
         loss = super().training_step(batch, batch_idx)
         if not torch.isfinite(loss):
-            films = ", ".join(self.image_ids[number] for number in batch[0].tolist())
-            raise NotFinite(
-                f"the loss is {float(loss.detach())} at step {self.global_step}; films of the batch: {films}"
+            images = ", ".join(self.image_ids[number] for number in batch[0].tolist())
+            raise NotFiniteError(
+                f"the loss is {float(loss.detach())} at step {self.global_step}; images of the batch: {images}"
             )
         return loss
 
@@ -218,8 +218,8 @@ class _OnFilms:
         return projection
 
 
-class NotFinite(ValueError):
-    """The loss became NaN or infinite; names the step and the films."""
+class NotFiniteError(ValueError):
+    """The loss became NaN or infinite; names the step and the images."""
 
 
 def _gathered(projection: torch.Tensor) -> torch.Tensor:
@@ -234,7 +234,7 @@ def _gathered(projection: torch.Tensor) -> torch.Tensor:
 
 
 def build_method(settings: Mapping, epochs: int) -> nn.Module:
-    """Return a LightningModule: solo-learn's method by name, on films.
+    """Return a LightningModule: solo-learn's method by name, on images.
 
     Args:
         settings: complete settings (settings.py).
@@ -251,7 +251,7 @@ def build_method(settings: Mapping, epochs: int) -> nn.Module:
         own["temperature"] = float(settings["temperature"])
     solo_methods = import_solo()
     base = solo_methods.METHODS[name]
-    adapted = type(f"{base.__name__}OnFilms", (_OnFilms, base), {"gathers": name == "simclr"})
+    adapted = type(f"{base.__name__}OnImages", (_OnImages, base), {"gathers": name == "simclr"})
     method = adapted(
         **own,
         proj_hidden_dim=settings["projection"]["hidden_dim"],
@@ -274,7 +274,7 @@ def _shared_arguments(settings: Mapping, epochs: int) -> dict:
     optimizer, scheduler = settings["optimizer"], settings["scheduler"]
     return {
         "encoder": "resnet18" if settings["backbone"] in ("resnet18", "resnet34") else "resnet50",
-        "num_classes": 1,  # every film is of class 0: the online classifier's loss is exactly 0
+        "num_classes": 1,  # every image is of class 0: the online classifier's loss is exactly 0
         "backbone_args": {},
         "max_epochs": epochs,
         "batch_size": settings["batch_size"],

@@ -15,13 +15,13 @@ from d2_cxr.checkpoint.resnet_names import ARCHITECTURES
 from d2_cxr.pretraining.views import ViewRules
 
 DEFAULTS = {
-    "datasets": [],  # registered names whose films are joined, e.g. [vindr_cxr_train_unlabeled]
+    "datasets": [],  # registered names whose images are joined, e.g. [vindr_cxr_train_unlabeled]
     "sets": [],  # own prepared sets to register first: [[name, folder], ...]
     "method": "simclr",  # simclr, mocov2plus, byol, barlow_twins, vicreg
     "backbone": "resnet50",  # resnet18, resnet34, resnet50, resnet101
     "image_size": 224,  # side of a view in pixels
-    "batch_size": 256,  # films a step and process; SimCLR contrasts 2 * batch_size views
-    "epochs": None,  # passes over the films; or
+    "batch_size": 256,  # images a step and process; SimCLR contrasts 2 * batch_size views
+    "epochs": None,  # passes over the images; or
     "num_views": None,  # a budget of views instead, rounded up to whole epochs
     "optimizer": {"name": "sgd", "lr": 0.1, "weight_decay": 1e-4, "momentum": 0.9},  # sgd, adam, adamw
     "lars": False,  # layer-wise rates for large batches (sgd only)
@@ -47,10 +47,10 @@ DEFAULTS = {
     "num_workers": "auto",  # processes that make views; a CPU run makes them itself
     "seed": 0,
     "checkpoint_every": 1,  # epochs between writes of last.ckpt
-    "licence": None,  # of the weights, written into their card
+    "license": None,  # of the weights, written into their card
 }
 # Keys that change where and how fast a run goes, not what it computes.
-_NO_RESULT = ("sets", "accelerator", "num_workers", "checkpoint_every", "licence")
+_NO_RESULT = ("sets", "accelerator", "num_workers", "checkpoint_every", "license")
 
 
 def read_settings(path: str | os.PathLike, overrides: Sequence[str] = ()) -> dict:
@@ -104,7 +104,7 @@ def complete(config: Mapping) -> dict:
     if not all(value > 0 for value in settings["pixel_std"]):
         raise ValueError(f"pixel_std is {settings['pixel_std']}; it divides and must be positive")
     if settings["batch_size"] < 2:
-        raise ValueError("batch_size is 1; there is nothing to contrast a film with")
+        raise ValueError("batch_size is 1; there is nothing to contrast an image with")
     if settings["lars"] and settings["optimizer"]["name"] != "sgd":
         raise ValueError(f"lars goes with optimizer.name=sgd, not {settings['optimizer']['name']}")
     view_rules(settings)
@@ -119,18 +119,18 @@ def view_rules(settings: Mapping) -> ViewRules:
     return ViewRules(size=settings["image_size"], **values)
 
 
-def num_epochs(settings: Mapping, films_per_epoch: int) -> int:
-    """Return the length of the run: `epochs`, or as many as `num_views` needs at two views a film."""
+def num_epochs(settings: Mapping, images_per_epoch: int) -> int:
+    """Return the length of the run: `epochs`, or as many as `num_views` needs at two views an image."""
     if settings["epochs"] is not None:
         return int(settings["epochs"])
-    return max(1, -(-int(settings["num_views"]) // (2 * films_per_epoch)))
+    return max(1, -(-int(settings["num_views"]) // (2 * images_per_epoch)))
 
 
-def fingerprint(settings: Mapping, films: Sequence[Mapping]) -> str:
-    """Return what identifies a run: the settings that change its result, and the pixels of its films."""
+def fingerprint(settings: Mapping, images: Sequence[Mapping]) -> str:
+    """Return what identifies a run: the settings that change its result, and the pixels of its images."""
     deciding = {key: value for key, value in settings.items() if key not in _NO_RESULT}
     deciding["init_from"] = _content_of(settings["init_from"])
-    deciding["films"] = artifacts.sha256_lines(f"{film['image_id']} {film['image_sha256']}" for film in films)
+    deciding["images"] = artifacts.sha256_lines(f"{image['image_id']} {image['image_sha256']}" for image in images)
     return artifacts.sha256_json(deciding)
 
 

@@ -1,4 +1,4 @@
-"""Self-supervised pretraining on films: settings in, `last.ckpt` and `pretraining.json` out.
+"""Self-supervised pretraining on images: settings in, `last.ckpt` and `pretraining.json` out.
 
 A finished run is not repeated; a killed one goes on from its last checkpoint, and ends where the uninterrupted one
 would have ended. What is written and how is in docs/formats.md, 2.
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from d2_cxr import artifacts, precision
 from d2_cxr.pretraining import settings as setting_rules
-from d2_cxr.pretraining.data import EpochSampler, TwoViews, load_films, make_loader
+from d2_cxr.pretraining.data import EpochSampler, TwoViews, load_images, make_loader
 
 logger = logging.getLogger(__name__)
 
@@ -28,60 +28,60 @@ def pretrain(config: Mapping, output: str | os.PathLike) -> Path:
 
     Raises:
         ValueError: a setting, a name or a file that can not be used; a run of other settings in `output`.
-        NotFinite: the loss is no longer a number; names the films of the batch.
+        NotFiniteError: the loss is no longer a number; names the images of the batch.
     """
     output = Path(output)
     settings = setting_rules.complete(config)
-    films = load_films(settings["datasets"], settings["sets"])
-    identity = setting_rules.fingerprint(settings, films)
+    images = load_images(settings["datasets"], settings["sets"])
+    identity = setting_rules.fingerprint(settings, images)
 
     def build(epochs: int):
         from d2_cxr.pretraining.method import build_method
 
         return build_method(settings, epochs)
 
-    return run_once(settings, films, identity, output, build)
+    return run_once(settings, images, identity, output, build)
 
 
-def run_once(settings: dict, films: Sequence[dict], identity: str, output: Path, build: Callable) -> Path:
+def run_once(settings: dict, images: Sequence[dict], identity: str, output: Path, build: Callable) -> Path:
     """Train what `build(epochs)` returns, unless it is finished; go on where a killed run stopped.
 
     Args:
         settings: complete settings.
         identity: fingerprint of what decides the result.
-        build: returns a LightningModule with `encoder`, and the attributes that `method._OnFilms` has.
+        build: returns a LightningModule with `encoder`, and the attributes that `method._OnImages` has.
     """
     checkpoint = output / "last.ckpt"
     if _is_finished(output, identity):
         logger.info("%s is finished already", output)
         return checkpoint
     _refuse_another_run(checkpoint, identity)
-    _train(settings, films, identity, output, build)
+    _train(settings, images, identity, output, build)
     return checkpoint
 
 
-def _train(settings: dict, films: Sequence[dict], identity: str, output: Path, build: Callable) -> None:
+def _train(settings: dict, images: Sequence[dict], identity: str, output: Path, build: Callable) -> None:
     import pytorch_lightning as pl
 
     from d2_cxr.pretraining.callbacks import History, LastCheckpoint, Progress
 
     _quiet()
     accelerator, devices = _hardware(settings)
-    sampler = EpochSampler(len(films), settings["batch_size"], settings["seed"], _rank(), devices)
+    sampler = EpochSampler(len(images), settings["batch_size"], settings["seed"], _rank(), devices)
     epochs = setting_rules.num_epochs(settings, len(sampler) * settings["batch_size"] * devices)
     pl.seed_everything(settings["seed"], verbose=False)
     method = build(epochs)
     initialized_from = _initialize(method, settings)
     number_format, reason = precision.choose(settings["precision"], "cuda" if accelerator == "gpu" else "cpu")
     method.bfloat16 = number_format == "bf16"
-    method.image_ids = [film["image_id"] for film in films]
-    method.card = make_card(settings, films, epochs, devices, initialized_from, identity)
+    method.image_ids = [image["image_id"] for image in images]
+    method.card = make_card(settings, images, epochs, devices, initialized_from, identity)
     logger.info(
-        "%s of %s on %d films: %d epochs of %d steps, %d views; %s (%s)",
-        settings["method"], settings["backbone"], len(films), epochs, len(sampler),
+        "%s of %s on %d images: %d epochs of %d steps, %d views; %s (%s)",
+        settings["method"], settings["backbone"], len(images), epochs, len(sampler),
         2 * epochs * len(sampler) * settings["batch_size"] * devices, number_format, reason,
     )  # fmt: skip
-    dataset = TwoViews(films, setting_rules.view_rules(settings), settings["seed"])
+    dataset = TwoViews(images, setting_rules.view_rules(settings), settings["seed"])
     loader = make_loader(dataset, sampler, _num_workers(settings, accelerator), pin_memory=accelerator == "gpu")
     history = History(settings["batch_size"] * devices)
     checkpoint = output / "last.ckpt"
@@ -95,7 +95,7 @@ def _train(settings: dict, films: Sequence[dict], identity: str, output: Path, b
     if trainer.is_global_zero:
         measured = {"precision": number_format, "precision_reason": reason}
         measured |= {"accelerator": accelerator, "devices": devices, **history.record()}
-        _write_record(output, settings, identity, films, epochs, len(sampler), measured)
+        _write_record(output, settings, identity, images, epochs, len(sampler), measured)
 
 
 def _trainer(output: Path, epochs: int, accelerator: str, devices: int, callbacks: list):
@@ -104,7 +104,7 @@ def _trainer(output: Path, epochs: int, accelerator: str, devices: int, callback
     from pytorch_lightning.plugins.environments import LightningEnvironment
 
     # Processes are started here, in a job of Slurm too. Lightning would take the job's one task for all of them, and
-    # train one process on its share of the films without a word.
+    # train one process on its share of the images without a word.
     plugins = [LightningEnvironment()] if devices > 1 else None
     return pl.Trainer(
         max_epochs=epochs,
@@ -112,8 +112,8 @@ def _trainer(output: Path, epochs: int, accelerator: str, devices: int, callback
         devices=devices,
         plugins=plugins,
         strategy="ddp" if devices > 1 else "auto",
-        sync_batchnorm=devices > 1 and accelerator == "gpu",  # else statistics tell a device's films apart
-        use_distributed_sampler=False,  # EpochSampler shares the films out
+        sync_batchnorm=devices > 1 and accelerator == "gpu",  # else statistics tell a device's images apart
+        use_distributed_sampler=False,  # EpochSampler shares the images out
         logger=TensorBoardLogger(output, name="", version="tensorboard"),
         callbacks=callbacks,
         log_every_n_steps=10,
@@ -126,9 +126,9 @@ def _trainer(output: Path, epochs: int, accelerator: str, devices: int, callback
 
 
 def make_card(
-    settings: Mapping, films: Sequence[Mapping], epochs: int, devices: int, initialized_from: str | None, identity: str
+    settings: Mapping, images: Sequence[Mapping], epochs: int, devices: int, initialized_from: str | None, identity: str
 ) -> dict:
-    """Return the key `d2_cxr` of last.ckpt: the card as far as pretraining can know it, the films, the settings."""
+    """Return the key `d2_cxr` of last.ckpt: the card as far as pretraining can know it, the images, the settings."""
     import torch
 
     from d2_cxr import __version__
@@ -151,21 +151,21 @@ def make_card(
         initialized_from=initialized_from,
         source_format="solo-learn <= 1.0.2",
         data_names=list(settings["datasets"]),
-        num_films=len(films),
+        num_images=len(images),
         data_fingerprints={name: str(root.get("images_fingerprint")) for name, root in roots.items()},
         preprocess=_one_preprocess(roots),
-        licence=settings["licence"],
+        license=settings["license"],
         citation=CITATIONS.get(settings["method"]),
         project_version=__version__,
         project_commit=project_commit(),
     )
     public = {key: value for key, value in settings.items() if key != "sets"}  # folders of this machine stay here
-    return {**card.to_dict(), "films": film_hashes(films, torch), "settings": public, "identity": identity}
+    return {**card.to_dict(), "images": image_hashes(images, torch), "settings": public, "identity": identity}
 
 
-def film_hashes(films: Sequence[Mapping], torch):
-    """Return uint8 (N, 16), sorted: the first 8 bytes of each film's source sha256 and of its image sha256."""
-    rows = sorted(bytes.fromhex(film["source_sha256"][:16] + film["image_sha256"][:16]) for film in films)
+def image_hashes(images: Sequence[Mapping], torch):
+    """Return uint8 (N, 16), sorted: the first 8 bytes of each image's source sha256 and of its image sha256."""
+    rows = sorted(bytes.fromhex(image["source_sha256"][:16] + image["image_sha256"][:16]) for image in images)
     return torch.tensor([list(row) for row in rows], dtype=torch.uint8).reshape(-1, 16)
 
 
@@ -179,7 +179,7 @@ def _one_preprocess(roots: Mapping[str, Mapping]) -> dict | None:
     """Return the preprocessing that all sets share.
 
     Raises:
-        ValueError: two sets were prepared differently; a network would see which set a film is from.
+        ValueError: two sets were prepared differently; a network would see which set an image is from.
     """
     found = {name: root.get("preprocess") for name, root in roots.items()}
     first = next(iter(found.values()))
@@ -241,7 +241,7 @@ def _is_finished(output: Path, identity: str) -> bool:
     if not (record.is_file() and (output / "last.ckpt").is_file()):
         return False
     if artifacts.read_json(record)["identity"] != identity:
-        raise ValueError(f"{output} holds a finished run of other settings or films; choose another --output")
+        raise ValueError(f"{output} holds a finished run of other settings or images; choose another --output")
     return True
 
 
@@ -252,7 +252,7 @@ def _refuse_another_run(checkpoint: Path, identity: str) -> None:
 
     found = (load_weights_file(checkpoint).get("d2_cxr") or {}).get("identity")
     if found != identity:
-        raise ValueError(f"{checkpoint} belongs to a run of other settings or films; choose another --output")
+        raise ValueError(f"{checkpoint} belongs to a run of other settings or images; choose another --output")
 
 
 def _epochs_done(checkpoint: Path) -> int:
@@ -261,13 +261,13 @@ def _epochs_done(checkpoint: Path) -> int:
     return load_weights_file(checkpoint)["epoch"] + 1  # Lightning stores the number, from 0, of the last whole epoch
 
 
-def _write_record(output: Path, settings, identity: str, films, epochs: int, steps: int, measured: Mapping) -> None:
+def _write_record(output: Path, settings, identity: str, images, epochs: int, steps: int, measured: Mapping) -> None:
     from d2_cxr.pretraining.health import chance_level
 
     record = {
         "identity": identity,
         "settings": settings,
-        "num_films": len(films),
+        "num_images": len(images),
         "epochs": epochs,
         "steps_per_epoch": steps,
         "num_views": 2 * epochs * steps * settings["batch_size"] * measured["devices"],

@@ -1,4 +1,4 @@
-"""Two views of a film: crop, flip, blur, noise, each as arXiv 2206.00344 states it.
+"""Two views of an image: crop, flip, blur, noise, each as arXiv 2206.00344 states it.
 
 In this order: (1) random resized crop, 20-100 % of the area; (2) horizontal flip, 50 %; (3) Gaussian blur, sigma
 0.1-2 px, kernel 21; (4) Gaussian noise, either sigma uniform in 12.5-25 % of the view's mean pixel (the text) or mean
@@ -27,7 +27,7 @@ class ViewRules:
     """How views are made; `size` in pixels, `sigma` in pixels of the view, probabilities in [0, 1]."""
 
     size: int = 224
-    crop_scale: tuple[float, float] = (0.2, 1.0)  # share of the film's area
+    crop_scale: tuple[float, float] = (0.2, 1.0)  # share of the image's area
     crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)  # width / height, log-uniform
     flip: float = 0.5
     blur: float = 1.0  # probability of blurring at all
@@ -48,20 +48,20 @@ class ViewRules:
             raise ValueError(f"image_size is {self.size}; a ResNet needs 32 pixels at least")
 
 
-def two_views(film: np.ndarray, rules: ViewRules, seed: int, epoch: int, image_id: str) -> np.ndarray:
-    """Return two views, uint8 (2, size, size), of a grey film, uint8 (H, W)."""
-    return np.stack([make_view(film, rules, keyed_uniforms(seed, epoch, image_id, view)) for view in (0, 1)])
+def two_views(image: np.ndarray, rules: ViewRules, seed: int, epoch: int, image_id: str) -> np.ndarray:
+    """Return two views, uint8 (2, size, size), of a gray image, uint8 (H, W)."""
+    return np.stack([make_view(image, rules, keyed_uniforms(seed, epoch, image_id, view)) for view in (0, 1)])
 
 
-def make_view(film: np.ndarray, rules: ViewRules, uniforms: np.ndarray) -> np.ndarray:
+def make_view(image: np.ndarray, rules: ViewRules, uniforms: np.ndarray) -> np.ndarray:
     """Return one view, uint8 (size, size).
 
     Args:
-        film: uint8 (H, W).
+        image: uint8 (H, W).
         uniforms: float64 (46,) in [0, 1), all the chance that the view takes.
     """
     crop, rest = uniforms[:-6], uniforms[-6:]
-    view = crop_and_resize(film, crop_box(film.shape, rules, crop), rules.size)
+    view = crop_and_resize(image, crop_box(image.shape, rules, crop), rules.size)
     if rest[0] < rules.flip:
         view = cv2.flip(view, 1)
     if rest[1] < rules.blur:
@@ -79,10 +79,10 @@ def keyed_uniforms(seed: int, epoch: int, image_id: str, view: int) -> np.ndarra
 
 
 def crop_box(shape: tuple[int, int], rules: ViewRules, uniforms: np.ndarray) -> tuple[int, int, int, int]:
-    """Return a crop (x, y, width, height) in whole pixels of a film of shape (H, W).
+    """Return a crop (x, y, width, height) in whole pixels of an image of shape (H, W).
 
     Area uniform in `crop_scale`, aspect log-uniform in `crop_ratio`; a crop that does not fit is drawn again, ten
-    times at most, then the whole film is taken, cut to the allowed ratio (torchvision's definition).
+    times at most, then the whole image is taken, cut to the allowed ratio (torchvision's definition).
     """
     height, width = shape
     log_low, log_high = math.log(rules.crop_ratio[0]), math.log(rules.crop_ratio[1])
@@ -97,17 +97,17 @@ def crop_box(shape: tuple[int, int], rules: ViewRules, uniforms: np.ndarray) -> 
     return (width - w) // 2, (height - h) // 2, w, h
 
 
-def crop_and_resize(film: np.ndarray, box: tuple[int, int, int, int], size: int) -> np.ndarray:
+def crop_and_resize(image: np.ndarray, box: tuple[int, int, int, int], size: int) -> np.ndarray:
     """Cut (x, y, width, height) out and resize it to (size, size), averaging over area so as not to alias.
 
     Shrinking goes by twice the size: linear to 2 * size, then the mean of 2 x 2. That is area averaging to within 0.2
-    grey levels beyond rounding, in a third of its time, because only whole ratios have a fast path in OpenCV.
+    gray levels beyond rounding, in a third of its time, because only whole ratios have a fast path in OpenCV.
     """
     x, y, width, height = box
-    crop = film[y : y + height, x : x + width]
+    crop = image[y : y + height, x : x + width]
     if max(width, height) <= _ALIAS_FREE * size:
         return cv2.resize(crop, (size, size), interpolation=cv2.INTER_LINEAR)
-    if max(width, height) > 2 * _ALIAS_FREE * size:  # small views of large films; the short way would alias
+    if max(width, height) > 2 * _ALIAS_FREE * size:  # small views of large images; the short way would alias
         return cv2.resize(crop, (size, size), interpolation=cv2.INTER_AREA)
     double = cv2.resize(crop, (2 * size, 2 * size), interpolation=cv2.INTER_LINEAR)
     return cv2.resize(double, (size, size), interpolation=cv2.INTER_AREA)
@@ -116,7 +116,7 @@ def crop_and_resize(film: np.ndarray, box: tuple[int, int, int, int], size: int)
 def blur(view: np.ndarray, sigma: float, kernel: int = 21) -> np.ndarray:
     """Blur with a Gaussian of `sigma` pixels.
 
-    The kernel is cut where its weight no longer moves an 8-bit value (4 sigma: less than 0.02 grey levels of 255),
+    The kernel is cut where its weight no longer moves an 8-bit value (4 sigma: less than 0.02 gray levels of 255),
     because time goes with its length. A separable filter with float weights, rounded once: exact, and twice to five
     times as fast as OpenCV's 8-bit GaussianBlur.
     """
@@ -125,7 +125,7 @@ def blur(view: np.ndarray, sigma: float, kernel: int = 21) -> np.ndarray:
 
 
 def noise_sigma(mean: float, rules: ViewRules, uniform: float) -> float:
-    """Return the noise's standard deviation in grey levels for a view of this mean pixel, in the rules' form."""
+    """Return the noise's standard deviation in gray levels for a view of this mean pixel, in the rules' form."""
     if rules.noise == "text":
         low, high = rules.noise_share
         return mean * (low + (high - low) * uniform)
@@ -133,13 +133,13 @@ def noise_sigma(mean: float, rules: ViewRules, uniform: float) -> float:
 
 
 def add_noise(view: np.ndarray, sigma: float, uniform: float) -> np.ndarray:
-    """Add Gaussian noise of `sigma` grey levels, rounded and clipped to 0-255; `uniform` chooses which noise."""
-    bank = _normals()
+    """Add Gaussian noise of `sigma` gray levels, rounded and clipped to 0-255; `uniform` chooses which noise."""
+    bank = _negatives()
     start = int(uniform * (len(bank) - view.size))
     return cv2.addWeighted(view, 1.0, bank[start : start + view.size].reshape(view.shape), sigma, 0.0, dtype=cv2.CV_8U)
 
 
 @functools.cache
-def _normals() -> np.ndarray:
+def _negatives() -> np.ndarray:
     """Return the bank of standard normals, float32, the same on every machine (numpy keeps PCG64's stream stable)."""
     return np.random.Generator(np.random.PCG64(20200213)).standard_normal(_BANK, dtype=np.float32)

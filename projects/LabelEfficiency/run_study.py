@@ -1,8 +1,8 @@
-"""Run a label-efficiency study, or go on with it: arms x label shares x seeds, from films to report.
+"""Run a label-efficiency study, or go on with it: arms x label shares x seeds, from images to report.
 
     python projects/LabelEfficiency/run_study.py --config-file projects/LabelEfficiency/demo.yaml
 
-Keys of the study file are set on the command line as KEY=VALUE, the value in YAML: seeds=[0,1] data.dicom_dir=films
+Keys of the study file are set on the command line as KEY=VALUE, the value in YAML: seeds=[0,1] data.dicom_dir=images
 What is finished is not done again; after a kill the same command goes on.
 """
 

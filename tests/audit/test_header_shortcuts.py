@@ -16,7 +16,7 @@ def test_a_header_that_gives_the_label_away_is_found():
     rows = [header(bits_stored="12" if label else "16") for label in labels]
     found = metadata_auroc(rows, labels)
     assert found["auroc"] == found["low"] == found["high"] == 1.0
-    assert (found["films"], found["with_finding"]) == (100, 50)
+    assert (found["images"], found["with_finding"]) == (100, 50)
 
 
 def test_chance_stays_within_its_interval():
@@ -27,7 +27,7 @@ def test_chance_stays_within_its_interval():
     assert found["low"] < 0.5 < found["high"] or abs(found["auroc"] - 0.5) < 0.1
 
 
-def test_a_patients_films_stay_in_one_fold():
+def test_a_patients_images_stay_in_one_fold():
     labels = np.repeat(np.arange(60) % 2 == 0, 4)
     patients = np.repeat(np.arange(60), 4)
     rows = [header(pixel_spacing=f"0.{patient:03d}") for patient in patients]  # tells the patient, not the finding
@@ -36,7 +36,7 @@ def test_a_patients_films_stay_in_one_fold():
 
 
 @pytest.mark.parametrize("labels", [[True] * 50, [True] * 30 + [False] * 19])
-def test_too_few_films_say_nothing(labels):
+def test_too_few_images_say_nothing(labels):
     assert metadata_auroc([header(rows=str(i)) for i in range(len(labels))], labels) is None
 
 

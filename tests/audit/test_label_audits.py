@@ -16,25 +16,29 @@ def boxes(*rows) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def films_with(counts) -> pd.DataFrame:
-    """Return one disjoint box per count and film, films in this order."""
+def images_with(counts) -> pd.DataFrame:
+    """Return one disjoint box per count and image, images in this order."""
     return boxes(
-        *((f"f{film}", "x", "R1", 20 * n, 0, 20 * n + 9, 9) for film, count in enumerate(counts) for n in range(count))
+        *(
+            (f"f{image}", "x", "R1", 20 * n, 0, 20 * n + 9, 9)
+            for image, count in enumerate(counts)
+            for n in range(count)
+        )
     )
 
 
 def test_a_slope_of_density_is_found():
-    table = films_with([5] * 50 + [1] * 50)
+    table = images_with([5] * 50 + [1] * 50)
     found = label_audits.density_by_position(table, table, splits.published_split(table["image_id"]))
     assert found["deciles"] == [5.0] * 5 + [1.0] * 5
     assert found["train_minus_test"] == pytest.approx(5 * 50 / 70 + 20 / 70 - 1)
     assert found["p"] == 1 / 2001  # no random order comes near
-    assert found["last_tenth_of_train"] == {"films": 7, "mean": 1.0}
+    assert found["last_tenth_of_train"] == {"images": 7, "mean": 1.0}
     assert found["raw_boxes"]["test"] == 1.0
 
 
 def test_an_even_density_is_not_called_a_slope():
-    table = films_with([1, 3] * 50)
+    table = images_with([1, 3] * 50)
     found = label_audits.density_by_position(table, table, splits.published_split(table["image_id"]))
     assert found["p"] > 0.5
 
@@ -42,17 +46,17 @@ def test_an_even_density_is_not_called_a_slope():
 def test_first_appearance_in_shuffled_rows_slopes_by_itself():
     counts = np.random.default_rng(0).integers(1, 9, 400)
     found = label_audits.density_by_position(
-        films_with(counts), films_with(counts), splits.published_split(films_with(counts)["image_id"])
+        images_with(counts), images_with(counts), splits.published_split(images_with(counts)["image_id"])
     )
     again = found["raw_boxes_rows_shuffled"]
     assert again["train"] - again["test"] > 2
 
 
-def test_too_few_films_are_only_counted():
-    assert label_audits.density_by_position(boxes(), boxes(), {"train": [], "val": [], "test": []}) == {"films": 0}
+def test_too_few_images_are_only_counted():
+    assert label_audits.density_by_position(boxes(), boxes(), {"train": [], "val": [], "test": []}) == {"images": 0}
 
 
-def test_reader_shift_counts_films_by_reader_and_part():
+def test_reader_shift_counts_images_by_reader_and_part():
     rows = [("a", "R2"), ("a", "R10"), ("b", "R2"), ("b", "R10"), ("c", "R3"), ("d", "R10"), ("z", "R2")]
     shift = label_audits.reader_shift(
         pd.DataFrame(rows, columns=["image_id", "rad_id"]), {"train": ["a", "c"], "val": [], "test": ["b", "d"]}
@@ -65,7 +69,7 @@ def test_reader_shift_counts_films_by_reader_and_part():
     assert shift["commonest"] == {
         "readers": ["R2", "R10"],
         "share": {"train": 0.5, "val": None, "test": 0.5},
-        "films_without_any_of_them": {"train": 1, "val": 0, "test": 0},
+        "images_without_any_of_them": {"train": 1, "val": 0, "test": 0},
     }
 
 
@@ -84,7 +88,7 @@ def test_readers_who_only_see_findings_give_them_away(tmp_path):
     assert audit["classes"]["Atelectasis"] == {"auroc": None, "positive": 0, "negative": 120}
 
 
-def test_a_single_reader_of_every_film_gives_nothing_away(tmp_path):
+def test_a_single_reader_of_every_image_gives_nothing_away(tmp_path):
     rows = [f"f{n},ILD,R1,0,0,9,9" if n % 2 else f"f{n},No finding,R1,,,," for n in range(400)]
     auroc = label_audits.readers_predict_findings(table_of(tmp_path, rows))["any_finding"]["auroc"]
     assert auroc == pytest.approx(0.5, abs=0.1)

@@ -1,4 +1,4 @@
-"""Near copies: films encoded or resized anew, cropped or mirrored are found, other films are not."""
+"""Near copies: images encoded or resized anew, cropped or mirrored are found, other images are not."""
 
 import cv2
 import numpy as np
@@ -8,7 +8,7 @@ from d2_cxr.audit import near_duplicates
 from d2_cxr.audit.near_duplicates import compare, near_copies, perceptual_hash, small_copy
 
 
-def film(seed: int) -> np.ndarray:
+def image(seed: int) -> np.ndarray:
     """Coarse shapes, which two chests share more or less, and fine ones, which no two share."""
     rng = np.random.default_rng(seed)
     coarse, fine = (cv2.resize(rng.normal(128, s, (n, n)), (192, 192), interpolation=2) for n, s in ((7, 60), (40, 15)))
@@ -38,14 +38,14 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("how", CHANGES)
-def test_a_changed_film_is_found_among_others_and_no_other_is(how):
-    films = np.stack([small_copy(film(seed)) for seed in range(150)] + [small_copy(CHANGES[how](film(7)))])
-    (pair,) = near_copies(films)
+def test_a_changed_image_is_found_among_others_and_no_other_is(how):
+    images = np.stack([small_copy(image(seed)) for seed in range(150)] + [small_copy(CHANGES[how](image(7)))])
+    (pair,) = near_copies(images)
     assert {pair.first, pair.second} == {7, 150} and pair.how == how
-    assert near_duplicates.SAME_FILM <= pair.correlation <= 1
+    assert near_duplicates.SAME_IMAGE <= pair.correlation <= 1
 
 
-def test_films_of_the_same_coarse_shapes_are_two_films():
+def test_images_of_the_same_coarse_shapes_are_two_images():
     rng = np.random.default_rng(0)
     coarse = cv2.resize(rng.normal(128, 60, (5, 5)), (192, 192), interpolation=cv2.INTER_CUBIC)
     one, other = (coarse + cv2.resize(rng.normal(0, 12, (48, 48)), (192, 192), interpolation=2) for _ in range(2))
@@ -54,27 +54,27 @@ def test_films_of_the_same_coarse_shapes_are_two_films():
     assert near_copies(small) == []
 
 
-def test_a_film_of_one_grey_is_no_copy_of_anything():
-    assert near_copies(np.stack([np.full((96, 96), 7, np.uint8)] * 2 + [small_copy(film(1))])) == []
+def test_an_image_of_one_gray_is_no_copy_of_anything():
+    assert near_copies(np.stack([np.full((96, 96), 7, np.uint8)] * 2 + [small_copy(image(1))])) == []
 
 
-def test_a_film_compared_with_itself_and_with_its_negative():
-    small = small_copy(film(3))
+def test_an_image_compared_with_itself_and_with_its_negative():
+    small = small_copy(image(3))
     assert compare(small, small) == pytest.approx(1, abs=1e-3)
     assert compare(small, 255 - small) < 0.1
 
 
-def test_in_large_sets_only_whole_films_are_compared(monkeypatch):
-    films = np.stack([small_copy(film(seed)) for seed in range(5)] + [small_copy(cropped(film(2)))])
-    assert len(near_copies(films)) == 1
+def test_in_large_sets_only_whole_images_are_compared(monkeypatch):
+    images = np.stack([small_copy(image(seed)) for seed in range(5)] + [small_copy(cropped(image(2)))])
+    assert len(near_copies(images)) == 1
     monkeypatch.setattr(near_duplicates, "MOST_CROPPED", 4)
-    assert near_copies(films) == []
+    assert near_copies(images) == []
 
 
 def test_the_hash_is_64_bits_and_does_not_see_brightness():
-    value = perceptual_hash(film(1))
-    assert len(value) == 16 and perceptual_hash(film(1) // 2 + 40) == value
+    value = perceptual_hash(image(1))
+    assert len(value) == 16 and perceptual_hash(image(1) // 2 + 40) == value
 
 
-def test_no_films_have_no_copies():
+def test_no_images_have_no_copies():
     assert near_copies(near_duplicates.read_small([])) == []

@@ -3,7 +3,7 @@ import torch
 import torchvision
 import yaml
 
-from d2_cxr.checkpoint.convert import ConversionRefused, convert_file, convert_state
+from d2_cxr.checkpoint.convert import ConversionError, convert_file, convert_state
 from d2_cxr.checkpoint.loading import load_weights_file
 from d2_cxr.checkpoint.resnet_names import BOTTOM_UP
 
@@ -63,7 +63,7 @@ def test_deeper_networks_are_taken_whole(architecture):
 )
 def test_what_is_not_complete_is_refused_and_nothing_is_written(solo_file, tmp_path, change, message):
     source = solo_file(change)
-    with pytest.raises(ConversionRefused, match=message) as caught:
+    with pytest.raises(ConversionError, match=message) as caught:
         convert_file(source, tmp_path / "w.pth", verify=False)
     assert "\n" not in str(caught.value) and str(source) in str(caught.value)
     assert not (tmp_path / "w.pth").exists()
@@ -74,7 +74,7 @@ def test_two_backbones_leave_a_choice_that_is_asked_for(solo_file, tmp_path):
         return {**state, **{name.replace("encoder.", "teacher."): value for name, value in state.items()}}
 
     source = solo_file(twice)
-    with pytest.raises(ConversionRefused, match=r"several backbones .*'encoder\.', 'teacher\.'.*--prefix"):
+    with pytest.raises(ConversionError, match=r"several backbones .*'encoder\.', 'teacher\.'.*--prefix"):
         convert_file(source, tmp_path / "w.pth", verify=False)
     card = convert_file(source, tmp_path / "w.pth", verify=False, prefix="teacher.")
     assert card.source_format == "prefix teacher."
@@ -104,7 +104,7 @@ def test_half_precision_is_widened(resnet18):
 
 def test_a_converted_file_is_not_converted_again(solo_file, tmp_path):
     convert_file(solo_file(), tmp_path / "w.pth", verify=False)
-    with pytest.raises(ConversionRefused, match="Detectron2's names already"):
+    with pytest.raises(ConversionError, match="Detectron2's names already"):
         convert_file(tmp_path / "w.pth", tmp_path / "again.pth")
 
 
@@ -114,7 +114,7 @@ def test_what_a_file_does_not_state_can_be_said(solo_file, tmp_path):
     convert_file(solo_file(), tmp_path / "w.pth", verify=False, pixel_mean=[0, 0, 0], pixel_std=[255, 255, 255])
     written = yaml.safe_load((tmp_path / "w.yaml").read_text())
     assert written["MODEL"]["PIXEL_MEAN"] == [0, 0, 0] and written["MODEL"]["PIXEL_STD"] == [255, 255, 255]
-    with pytest.raises(ConversionRefused, match="three numbers"):
+    with pytest.raises(ConversionError, match="three numbers"):
         convert_file(solo_file(), tmp_path / "w.pth", pixel_mean=[1])
 
 
@@ -138,7 +138,7 @@ def test_a_detector_keeps_everything_but_its_backbone(solo_file, tmp_path, resne
 
 def test_a_detector_of_another_depth_is_refused(solo_file, tmp_path):
     torch.save({"model": {BOTTOM_UP + "stem.conv1.weight": torch.zeros(64, 3, 7, 7)}}, tmp_path / "detector.pth")
-    with pytest.raises(ConversionRefused, match="its backbone is no resnet18: 99 tensors differ"):
+    with pytest.raises(ConversionError, match="its backbone is no resnet18: 99 tensors differ"):
         convert_file(solo_file(), tmp_path / "w.pth", detector=tmp_path / "detector.pth")
 
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from d2_cxr.checkpoint.convert import ConversionRefused
+from d2_cxr.checkpoint.convert import ConversionError
 from d2_cxr.checkpoint.weights_card import read_card
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
@@ -26,7 +26,7 @@ def test_verification_can_be_left_out_and_then_is_not_claimed(solo_file, tmp_pat
 def test_wrong_files_are_one_line(solo_file, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"gone\.ckpt does not exist"):
         convert_simclr_to_d2.main([str(tmp_path / "gone.ckpt"), str(tmp_path / "w.pth")])
-    with pytest.raises(ConversionRefused, match=r"must end in \.pth"):
+    with pytest.raises(ConversionError, match=r"must end in \.pth"):
         convert_simclr_to_d2.main([str(solo_file()), str(tmp_path / "w.pkl")])
-    with pytest.raises(ConversionRefused, match="no ResNet lies below the prefix 'net'"):
+    with pytest.raises(ConversionError, match="no ResNet lies below the prefix 'net'"):
         convert_simclr_to_d2.main([str(solo_file()), str(tmp_path / "w.pth"), "--prefix", "net"])

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from d2_cxr.checkpoint.loading import WeightsRefused, load_weights_file, load_yaml
+from d2_cxr.checkpoint.loading import WeightsError, load_weights_file, load_yaml
 
 RAN = []
 
@@ -26,14 +26,14 @@ def test_a_payload_does_not_run(tmp_path, name, save):
     else:
         path.write_bytes(pickle.dumps(content))
     RAN.clear()
-    with pytest.raises(WeightsRefused, match=r"pickle.*--trust") as caught:
+    with pytest.raises(WeightsError, match=r"pickle.*--trust") as caught:
         load_weights_file(path)
     assert RAN == [] and "\n" not in str(caught.value)
 
 
 def test_trust_reads_what_is_refused_otherwise(tmp_path):
     torch.save({"epoch": 1, "settings": pytest.approx(1.0)}, tmp_path / "w.ckpt")
-    with pytest.raises(WeightsRefused, match=r"asks for _pytest.*ApproxScalar"):
+    with pytest.raises(WeightsError, match=r"asks for _pytest.*ApproxScalar"):
         load_weights_file(tmp_path / "w.ckpt")
     assert load_weights_file(tmp_path / "w.ckpt", trust=True)["epoch"] == 1
 
@@ -50,13 +50,13 @@ def test_a_zoo_file_of_numpy_arrays_loads(tmp_path, protocol):
 @pytest.mark.parametrize("call", [b"cos\nsystem\n(S'true'\ntR.", b"cbuiltins\neval\n(S'1'\ntR."])
 def test_a_pkl_that_calls_functions_is_refused(tmp_path, call):
     (tmp_path / "w.pkl").write_bytes(call)
-    with pytest.raises(WeightsRefused, match=r"asks for (os\.system|builtins\.eval)"):
+    with pytest.raises(WeightsError, match=r"asks for (os\.system|builtins\.eval)"):
         load_weights_file(tmp_path / "w.pkl")
 
 
 def test_a_pkl_cannot_load_codecs(tmp_path):
     (tmp_path / "w.pkl").write_bytes(b"c_codecs\nencode\n(Vx\nVrot13\ntR.")
-    with pytest.raises(WeightsRefused, match="codec 'rot13'"):
+    with pytest.raises(WeightsError, match="codec 'rot13'"):
         load_weights_file(tmp_path / "w.pkl")
 
 
@@ -66,7 +66,7 @@ def test_files_cut_short_are_named(tmp_path):
     (tmp_path / "empty.pth").write_bytes(b"")
     (tmp_path / "w.pkl").write_bytes(pickle.dumps({"model": np.zeros(1000)})[:200])
     for name, message in (("w.pth", "cut short"), ("empty.pth", "is empty"), ("w.pkl", "cut short")):
-        with pytest.raises(WeightsRefused, match=f"{name}.*{message}") as caught:
+        with pytest.raises(WeightsError, match=f"{name}.*{message}") as caught:
             load_weights_file(tmp_path / name)
         assert "\n" not in str(caught.value)
     with pytest.raises(FileNotFoundError, match=r"nowhere.pth"):
@@ -75,7 +75,7 @@ def test_files_cut_short_are_named(tmp_path):
 
 def test_a_bare_tensor_is_no_weights_file(tmp_path):
     torch.save(torch.zeros(1), tmp_path / "w.pth")
-    with pytest.raises(WeightsRefused, match="holds a Tensor"):
+    with pytest.raises(WeightsError, match="holds a Tensor"):
         load_weights_file(tmp_path / "w.pth")
 
 

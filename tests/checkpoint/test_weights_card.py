@@ -61,7 +61,7 @@ def test_a_card_survives_the_file_and_keys_of_a_newer_version(tmp_path):
 
 
 def test_a_pretraining_checkpoint_has_a_card_too(tmp_path):
-    torch.save({"d2_cxr": {"method": "simclr", "films": torch.zeros(2, 16)}}, tmp_path / "last.ckpt")
+    torch.save({"d2_cxr": {"method": "simclr", "images": torch.zeros(2, 16)}}, tmp_path / "last.ckpt")
     assert read_card(tmp_path / "last.ckpt") == WeightsCard(method="simclr")
     torch.save({"state_dict": {}}, tmp_path / "foreign.ckpt")
     assert read_card(tmp_path / "foreign.ckpt") is None

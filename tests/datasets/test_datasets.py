@@ -22,47 +22,48 @@ CLASSES = ("Left lung", "Right lung")
 
 @pytest.fixture
 def registry(monkeypatch):
-    """Forget what a test registers, in our table; Detectron2's catalogue is overwritten by the next test."""
+    """Forget what a test registers, in our table; Detectron2's catalog is overwritten by the next test."""
     monkeypatch.setattr(named_sets, "FOLDERS", dict(named_sets.FOLDERS))
     monkeypatch.setattr(named_sets, "OWN", set(named_sets.OWN))
 
 
-def film_rows(film_ids, patients=None):
+def image_rows(image_names, patients=None):
     size = {"width": 64, "height": 64, "source_width": 640, "source_height": 320}
     patients = patients or {}
     rows = [
-        {"id": n + 1, "image_id": film, "file_name": f"{film}.png", **size} for n, film in enumerate(sorted(film_ids))
+        {"id": n + 1, "image_id": image, "file_name": f"{image}.png", **size}
+        for n, image in enumerate(sorted(image_names))
     ]
     return {row["image_id"]: {**row, "patient": patients.get(row["image_id"])} for row in rows}
 
 
-def write_prepared(folder: Path, split, rows, normal=None, unknown=(), classes=CLASSES, name="stratified") -> Path:
-    """Write the JSON, manifest and images of a prepared set whose films have one box of the first class each."""
-    boxes = pd.DataFrame([(film, classes[0], "R1", 1, 2, 11, 22) for film in rows], columns=COLUMNS)
+def write_prepared(folder: Path, split, rows, negative=None, unknown=(), classes=CLASSES, name="stratified") -> Path:
+    """Write the JSON, manifest and images of a prepared set whose images have one box of the first class each."""
+    boxes = pd.DataFrame([(image, classes[0], "R1", 1, 2, 11, 22) for image in rows], columns=COLUMNS)
     fused = fuse_annotations(boxes)
-    for part, films in split.items():
-        content = coco.to_coco([rows[film] for film in films], fused, classes)
+    for part, images in split.items():
+        content = coco.to_coco([rows[image] for image in images], fused, classes)
         artifacts.write_json(folder / f"annotations/{name}/{part}.json", content)
-    for part, films in (normal or {}).items():
-        content = coco.to_coco([rows[film] for film in films], fused.iloc[:0], classes)
-        artifacts.write_json(folder / f"annotations/{name}/normal_{part}.json", content)
-    unlabeled = coco.to_coco([rows[film] for film in unknown], fused.iloc[:0], classes)
+    for part, images in (negative or {}).items():
+        content = coco.to_coco([rows[image] for image in images], fused.iloc[:0], classes)
+        artifacts.write_json(folder / f"annotations/{name}/negative_{part}.json", content)
+    unlabeled = coco.to_coco([rows[image] for image in unknown], fused.iloc[:0], classes)
     artifacts.write_json(folder / "annotations/unlabeled.json", unlabeled)
     artifacts.write_json(folder / "dataset.json", {"class_names": list(classes)})
-    hashes = [{"image_id": film, "source_sha256": f"s{film}", "image_sha256": f"i{film}"} for film in rows]
+    hashes = [{"image_id": image, "source_sha256": f"s{image}", "image_sha256": f"i{image}"} for image in rows]
     artifacts.write_csv(folder / "manifest.csv", hashes, ["image_id", "source_sha256", "image_sha256"])
     return folder
 
 
 @pytest.fixture
 def own_set(tmp_path, registry):
-    """An own set "lungs": 20 films of 10 patients with findings, 3 normal ones, 2 unknown."""
-    films = [f"f{n:02}" for n in range(20)]
-    patients = {film: n // 2 + 1 for n, film in enumerate(films)}
-    rows = film_rows([*films, "n0", "n1", "n2", "u0", "u1"], patients)
-    split = splits.stratified_split(films, np.ones((20, 1)), 0, patients)
-    normal = {"train": ["n0"], "val": ["n1"], "test": ["n2"]}
-    folder = write_prepared(tmp_path / "elsewhere", split, rows, normal, ["u0", "u1"])
+    """An own set "lungs": 20 images of 10 patients with findings, 3 negative ones, 2 unknown."""
+    images = [f"f{n:02}" for n in range(20)]
+    patients = {image: n // 2 + 1 for n, image in enumerate(images)}
+    rows = image_rows([*images, "n0", "n1", "n2", "u0", "u1"], patients)
+    split = splits.stratified_split(images, np.ones((20, 1)), 0, patients)
+    negative = {"train": ["n0"], "val": ["n1"], "test": ["n2"]}
+    folder = write_prepared(tmp_path / "elsewhere", split, rows, negative, ["u0", "u1"])
     builtin.register_prepared("lungs", folder)
     return folder
 
@@ -75,12 +76,12 @@ def own_set(tmp_path, registry):
         ("vindr_cxr_train_labeled_60", "published/train.json", "boxes", 60, None),
         ("vindr_cxr_train_unlabeled_40", "published/train.json", "unlabeled", 60, None),
         ("vindr_cxr_train_unlabeled", "published/train.json", "unlabeled", None, None),
-        ("vindr_cxr_normal_val", "published/normal_val.json", "normal", None, None),
+        ("vindr_cxr_negative_val", "published/negative_val.json", "negative", None, None),
         ("vindr_cxr_unlabeled", "unlabeled.json", "unlabeled", None, None),
         ("vindr_cxr_official_test", "official_test.json", "boxes", None, None),
         ("vindr_cxr_stratified_val", "stratified/val.json", "boxes", None, None),
         ("vindr_cxr_stratified_train_labeled_30_seed4", "stratified/train.json", "boxes", 30, 4),
-        ("vindr_cxr_stratified_normal_train", "stratified/normal_train.json", "normal", None, None),
+        ("vindr_cxr_stratified_negative_train", "stratified/negative_train.json", "negative", None, None),
         ("phantom_cxr_train", "stratified/train.json", "boxes", None, None),
         ("phantom_cxr_train_unlabeled_70_seed0", "stratified/train.json", "unlabeled", 30, 0),
     ],
@@ -106,7 +107,7 @@ def test_a_name_says_file_kind_and_share(name, json_path, kind, percent, seed):
     ],
 )
 def test_a_name_that_means_nothing_is_refused(name):
-    for kind in (KeyError, ValueError):  # as Detectron2's catalogue says it, and as a user's mistake
+    for kind in (KeyError, ValueError):  # as Detectron2's catalog says it, and as a user's mistake
         with pytest.raises(kind, match=f"^no data set '{name}'; registered sets are"):
             named_sets.parse_name(name)
 
@@ -120,40 +121,40 @@ def test_every_listed_name_can_be_parsed_and_is_listed_once():
 
 
 def test_fractions_are_cut_from_the_jsons_order_and_complete_each_other(own_set):
-    train = loading.film_ids("lungs_train")
+    train = loading.image_names("lungs_train")
     for percent in range(10, 100, 10):
         for ending in ("", "_seed2"):
-            labeled = loading.film_ids(f"lungs_train_labeled_{percent}{ending}")
-            unlabeled = loading.film_ids(f"lungs_train_unlabeled_{100 - percent}{ending}")
+            labeled = loading.image_names(f"lungs_train_labeled_{percent}{ending}")
+            unlabeled = loading.image_names(f"lungs_train_unlabeled_{100 - percent}{ending}")
             assert sorted(labeled + unlabeled) == sorted(train)
-            assert not {film[:-1] + str(int(film[-1]) // 2) for film in labeled} & {
-                film[:-1] + str(int(film[-1]) // 2) for film in unlabeled
+            assert not {image[:-1] + str(int(image[-1]) // 2) for image in labeled} & {
+                image[:-1] + str(int(image[-1]) // 2) for image in unlabeled
             }  # f04 and f05 are one patient
-    assert loading.film_ids("lungs_train_labeled_30") == train[-4:]
+    assert loading.image_names("lungs_train_labeled_30") == train[-4:]
 
 
 def test_seeded_fractions_are_nested(own_set):
-    small, large = (set(loading.film_ids(f"lungs_train_labeled_{percent}_seed5")) for percent in (30, 60))
+    small, large = (set(loading.image_names(f"lungs_train_labeled_{percent}_seed5")) for percent in (30, 60))
     assert small < large
 
 
-def test_films_for_pretraining_come_without_detectron2_and_without_labels(own_set):
-    films = loading.prepared_films(["lungs_unlabeled", "lungs_normal_train", "lungs_unlabeled"])
-    assert films == [
+def test_images_for_pretraining_come_without_detectron2_and_without_labels(own_set):
+    images = loading.prepared_images(["lungs_unlabeled", "lungs_negative_train", "lungs_unlabeled"])
+    assert images == [
         {
-            "image_id": film,
-            "file_name": str(own_set / "images" / f"{film}.png"),
-            "source_sha256": f"s{film}",
-            "image_sha256": f"i{film}",
+            "image_id": image,
+            "file_name": str(own_set / "images" / f"{image}.png"),
+            "source_sha256": f"s{image}",
+            "image_sha256": f"i{image}",
         }
-        for film in ("u0", "u1", "n0")
+        for image in ("u0", "u1", "n0")
     ]
 
 
-def test_a_film_that_the_manifest_does_not_know_is_refused(own_set):
+def test_an_image_that_the_manifest_does_not_know_is_refused(own_set):
     artifacts.write_csv(own_set / "manifest.csv", [], ["image_id", "source_sha256", "image_sha256"])
-    with pytest.raises(ValueError, match="has no row for film u0 of lungs_unlabeled"):
-        loading.prepared_films(["lungs_unlabeled"])
+    with pytest.raises(ValueError, match="has no row for image u0 of lungs_unlabeled"):
+        loading.prepared_images(["lungs_unlabeled"])
 
 
 def test_a_missing_set_is_refused_with_file_root_and_command(tmp_path, monkeypatch, registry):
@@ -174,23 +175,23 @@ def test_a_missing_set_is_refused_with_file_root_and_command(tmp_path, monkeypat
 
 
 def test_a_published_split_that_was_not_written_says_why(tmp_path, registry):
-    note = "the published split was not written: 3 of its 4394 films are not prepared"
+    note = "the published split was not written: 3 of its 4394 images are not prepared"
     artifacts.write_json(tmp_path / "vindr_cxr/dataset.json", {"class_names": [], "notes": [note]})
     named_sets.FOLDERS["vindr_cxr"] = tmp_path / "vindr_cxr"
-    with pytest.raises(FileNotFoundError, match="3 of its 4394 films are not prepared; the stratified names are"):
+    with pytest.raises(FileNotFoundError, match="3 of its 4394 images are not prepared; the stratified names are"):
         loading.load("vindr_cxr_val")
 
 
-def test_other_films_do_not_pass_for_the_published_split(tmp_path, registry, monkeypatch):
-    rows = film_rows("abcd")
+def test_other_images_do_not_pass_for_the_published_split(tmp_path, registry, monkeypatch):
+    rows = image_rows("abcd")
     split = {"train": ["a", "b"], "val": ["c"], "test": ["d"]}
     folder = write_prepared(tmp_path / "vindr_cxr", split, rows, classes=vindr_cxr.CLASS_NAMES, name="published")
     named_sets.FOLDERS["vindr_cxr"] = folder
-    with pytest.raises(ValueError, match=r"the 2 films of .* are not those of the published split"):
-        loading.film_ids("vindr_cxr_train")
-    fingerprints = {part: artifacts.sha256_lines(films) for part, films in split.items()}
+    with pytest.raises(ValueError, match=r"the 2 images of .* are not those of the published split"):
+        loading.image_names("vindr_cxr_train")
+    fingerprints = {part: artifacts.sha256_lines(images) for part, images in split.items()}
     monkeypatch.setattr(vindr_cxr, "FINGERPRINTS", fingerprints)
-    assert loading.film_ids("vindr_cxr_train") == ["a", "b"]
+    assert loading.image_names("vindr_cxr_train") == ["a", "b"]
 
 
 def test_classes_come_from_the_set_and_else_from_its_card(own_set, tmp_path):
@@ -201,7 +202,7 @@ def test_classes_come_from_the_set_and_else_from_its_card(own_set, tmp_path):
         named_sets.class_names("later")
 
 
-@pytest.mark.parametrize("name", ["", "train", "normal_val", "a b", "../x"])
+@pytest.mark.parametrize("name", ["", "train", "negative_val", "a b", "../x"])
 def test_a_set_cannot_have_a_name_that_is_no_name(name, tmp_path):
     with pytest.raises(ValueError, match="cannot name a set"):
         builtin.register_prepared(name, tmp_path)
@@ -236,7 +237,7 @@ class TestDetectron2:
         assert metadata.image_root == str(tmp_path / "two/vindr_cxr/images")
         assert metadata.prepared_root == str(tmp_path / "two/vindr_cxr")
         assert metadata.evaluator_type == "coco"  # so that Detectron2's own scripts evaluate it
-        for share in ("train_labeled_30", "train_unlabeled", "normal_test"):  # all of json_file would be wrong there
+        for share in ("train_labeled_30", "train_unlabeled", "negative_test"):  # all of json_file would be wrong there
             assert self.metadata.get(f"vindr_cxr_stratified_{share}").evaluator_type == "cxr"
         assert metadata.thing_classes == list(vindr_cxr.CLASS_NAMES)
         assert metadata.thing_dataset_id_to_contiguous_id == {n + 1: n for n in range(14)}
@@ -244,10 +245,10 @@ class TestDetectron2:
     def test_boxes_come_as_detectron2_dicts(self, own_set):
         builtin.register_prepared("lungs", own_set)
         records = self.datasets.get("lungs_train_labeled_30")
-        assert [record["film"] for record in records] == loading.film_ids("lungs_train_labeled_30")
+        assert [record["image"] for record in records] == loading.image_names("lungs_train_labeled_30")
         record = records[0]
-        assert record["file_name"] == str(own_set / "images" / f"{record['film']}.png")
-        assert (record["height"], record["width"], record["patient"]) == (64, 64, int(record["film"][1:]) // 2 + 1)
+        assert record["file_name"] == str(own_set / "images" / f"{record['image']}.png")
+        assert (record["height"], record["width"], record["patient"]) == (64, 64, int(record["image"][1:]) // 2 + 1)
         (annotation,) = record["annotations"]
         assert annotation["bbox"] == [1.0, 2.0, 10.0, 20.0]
         assert (annotation["category_id"], annotation["bbox_mode"].name, annotation["num_readers"]) == (
@@ -257,11 +258,11 @@ class TestDetectron2:
         )
         assert self.metadata.get("lungs_train_labeled_30").thing_classes == list(CLASSES)
 
-    def test_unlabeled_names_show_no_annotation_and_normal_ones_an_empty_list(self, own_set):
+    def test_unlabeled_names_show_no_annotation_and_negative_ones_an_empty_list(self, own_set):
         builtin.register_prepared("lungs", own_set)
         for name in ("lungs_train_unlabeled", "lungs_train_unlabeled_70_seed1", "lungs_unlabeled"):
             assert all("annotations" not in record for record in self.datasets.get(name))
-        assert [record["annotations"] for record in self.datasets.get("lungs_normal_test")] == [[]]
+        assert [record["annotations"] for record in self.datasets.get("lungs_negative_test")] == [[]]
 
     def test_every_name_of_an_own_set_is_read_by_load_coco_json(self, own_set):
         from detectron2.data.datasets import load_coco_json
@@ -275,16 +276,16 @@ class TestDetectron2:
             assert ours or "labeled_10" in name or "unlabeled_10" in name
 
     def test_classes_that_contradict_the_registered_ones_are_refused(self, tmp_path):
-        rows = film_rows("abc")
+        rows = image_rows("abc")
         split = {"train": ["a"], "val": ["b"], "test": ["c"]}
         write_prepared(tmp_path / "phantom_cxr", split, rows)
         builtin.register_all(tmp_path)
         with pytest.raises(ValueError, match=r"has the classes \['Left lung', 'Right lung'\], registered are"):
             self.datasets.get("phantom_cxr_train")
 
-    def test_a_pool_that_shows_a_held_out_film_is_not_loaded(self, own_set):
+    def test_a_pool_that_shows_a_held_out_image_is_not_loaded(self, own_set):
         builtin.register_prepared("lungs", own_set)
-        held_out = loading.film_ids("lungs_test")[0]
+        held_out = loading.image_names("lungs_test")[0]
         rows = artifacts.read_csv(own_set / "manifest.csv")
         for row in rows:
             row["image_sha256"] = "same" if row["image_id"] in ("u1", held_out) else row["image_sha256"]
@@ -295,7 +296,7 @@ class TestDetectron2:
 
     def test_loaders_can_be_sent_to_another_process(self, own_set):
         loader = pickle.loads(pickle.dumps(builtin._Loader("lungs_test")))
-        assert [record["film"] for record in loader()] == loading.film_ids("lungs_test")
+        assert [record["image"] for record in loader()] == loading.image_names("lungs_test")
 
     def test_detectron2s_own_visualize_data_draws_the_set(self, own_set, monkeypatch, tmp_path):
         tool = Path(__file__).resolve().parents[2] / "build/detectron2-tools/visualize_data.py"
@@ -305,18 +306,18 @@ class TestDetectron2:
 
         builtin.register_prepared("lungs", own_set)
         (own_set / "images").mkdir()
-        for film in [*loading.film_ids("lungs_val"), "u0", "u1"]:
-            cv2.imwrite(str(own_set / "images" / f"{film}.png"), np.full((64, 64), 90, np.uint8))
+        for image in [*loading.image_names("lungs_val"), "u0", "u1"]:
+            cv2.imwrite(str(own_set / "images" / f"{image}.png"), np.full((64, 64), 90, np.uint8))
         names_drawn = "('lungs_val', 'lungs_unlabeled')"
         argv = ["visualize_data.py", "--source", "annotation", "--output-dir", str(tmp_path / "drawn")]
         monkeypatch.setattr(sys, "argv", [*argv, "DATASETS.TRAIN", names_drawn])
         runpy.run_path(str(tool), run_name="__main__")
         drawn = {path.stem for path in (tmp_path / "drawn").iterdir()}
-        assert drawn == {*loading.film_ids("lungs_val"), "u0", "u1"}
+        assert drawn == {*loading.image_names("lungs_val"), "u0", "u1"}
 
 
 def test_no_annotation_row_of_vindr_cxr_is_in_the_repository(vinbigdata_csv):
-    """Film ids of the real file appear in no text file that is kept."""
+    """Image ids of the real file appear in no text file that is kept."""
     root = Path(__file__).resolve().parents[2]
     ids = set(pd.read_csv(vinbigdata_csv, usecols=["image_id"])["image_id"])
     skipped = {".git", ".venv", "venv", "build", "output", "datasets", "__pycache__", ".pytest_cache", ".ruff_cache"}
@@ -327,4 +328,4 @@ def test_no_annotation_row_of_vindr_cxr_is_in_the_repository(vinbigdata_csv):
             if Path(file).suffix in {".py", ".md", ".yaml", ".json", ".csv", ".txt", ".html", ".lock", ".toml", ".svg"}:
                 text = (Path(folder) / file).read_text(encoding="utf-8", errors="ignore")
                 words = set(re.findall(r"(?<![0-9a-f])[0-9a-f]{32}(?![0-9a-f])", text))
-                assert not words & ids, f"{here / file} names a film of VinDr-CXR"
+                assert not words & ids, f"{here / file} names an image of VinDr-CXR"

@@ -1,4 +1,4 @@
-"""Films on both sides: exact copies and shared patients stop a pool from being loaded, and are named."""
+"""Images on both sides: exact copies and shared patients stop a pool from being loaded, and are named."""
 
 import pytest
 
@@ -13,27 +13,27 @@ def make_set(tmp_path, monkeypatch):
     monkeypatch.setattr(named_sets, "FOLDERS", dict(named_sets.FOLDERS))
     monkeypatch.delenv(leakage.ALLOW_VARIABLE, raising=False)
 
-    def make(name, parts, films):
-        """parts: path -> films; films: film -> (source hash, pixel hash, patient)."""
+    def make(name, parts, radiographs):
+        """parts: path -> images; images: image -> (source hash, pixel hash, patient)."""
         folder = tmp_path / name
         for path, members in parts.items():
             images = [
-                {"id": list(films).index(film) + 1, "file_name": f"{film}.png", "width": 8, "height": 8}
-                | ({} if films[film][2] is None else {"patient": films[film][2]})
-                for film in members
+                {"id": list(radiographs).index(image) + 1, "file_name": f"{image}.png", "width": 8, "height": 8}
+                | ({} if radiographs[image][2] is None else {"patient": radiographs[image][2]})
+                for image in members
             ]
             coco = {"images": images, "annotations": [], "categories": [{"id": 1, "name": "Finding"}]}
             artifacts.write_json(folder / "annotations" / f"{path}.json", coco)
         rows = [
             {
                 **dict.fromkeys(manifest.COLUMNS, ""),
-                "image_id": film,
-                "part": "films",
+                "image_id": image,
+                "part": "images",
                 "outcome": "prepared",
                 "source_sha256": source,
                 "image_sha256": pixels,
             }
-            for film, (source, pixels, _) in films.items()
+            for image, (source, pixels, _) in radiographs.items()
         ]
         manifest.write(folder / "manifest.csv", rows)
         artifacts.write_json(folder / "dataset.json", {"name": name, "class_names": ["Finding"]})
@@ -43,7 +43,7 @@ def make_set(tmp_path, monkeypatch):
     return make
 
 
-FILMS = {
+IMAGES = {
     "a": ("s1", "p1", 1),
     "b": ("s2", "p2", 2),
     "c": ("s3", "p3", 3),
@@ -61,67 +61,67 @@ PARTS = {
 
 
 def test_copies_and_patients_of_val_and_test_are_found_and_those_of_train_are_no_leak(make_set):
-    make_set("own", PARTS, FILMS)
+    make_set("own", PARTS, IMAGES)
     leaks = leakage.find_leaks(["own_unlabeled"])
-    assert [(leak.film, leak.held_out_film, leak.held_out, leak.why) for leak in leaks] == [
+    assert [(leak.image, leak.held_out_image, leak.held_out, leak.why) for leak in leaks] == [
         ("u2", "b", "own_val", "the same pixels"),
         ("u3", "c", "own_test", "the same patient"),
     ]
 
 
 def test_a_pool_that_leaks_is_refused_by_name(make_set):
-    make_set("own", PARTS, FILMS)
+    make_set("own", PARTS, IMAGES)
     with pytest.raises(leakage.LeakageError) as error:
         leakage.refuse_leaks(["own_unlabeled"])
     message = str(error.value)
-    assert "own_unlabeled: 2 films" in message and "u2 is the same pixels as b of own_val" in message
+    assert "own_unlabeled: 2 images" in message and "u2 is the same pixels as b of own_val" in message
     assert "--allow FILE" in message and "\n" not in message
 
 
-def test_films_that_are_allowed_may_stay(make_set, tmp_path):
-    make_set("own", PARTS, FILMS)
+def test_images_that_are_allowed_may_stay(make_set, tmp_path):
+    make_set("own", PARTS, IMAGES)
     allowed = tmp_path / "allowed.txt"
     allowed.write_text("u2\n")
     leakage.allow(allowed)
-    with pytest.raises(leakage.LeakageError, match="own_unlabeled: 1 films"):
+    with pytest.raises(leakage.LeakageError, match="own_unlabeled: 1 images"):
         leakage.refuse_leaks(["own_unlabeled"])
     allowed.write_text("u2\nu3\n")
     leakage.refuse_leaks(["own_unlabeled"])
-    with pytest.raises(FileNotFoundError, match="list the films that may stay"):
+    with pytest.raises(FileNotFoundError, match="list the images that may stay"):
         leakage.allow(tmp_path / "none.txt")
 
 
 def test_near_copies_that_preparation_found_are_leaks(make_set):
-    films = {name: (f"s{name}", f"p{name}", None) for name in "abcu"}
+    images = {name: (f"s{name}", f"p{name}", None) for name in "abcu"}
     parts = {"stratified/train": ["a"], "stratified/val": ["b"], "stratified/test": ["c"], "unlabeled": ["u"]}
-    folder = make_set("own", parts, films)
+    folder = make_set("own", parts, images)
     assert leakage.find_leaks(["own_train", "own_unlabeled"]) == []
     pairs = [("c", "a", "cropped", "0.951"), ("b", "u", "mirrored", "1.000"), ("u", "a", "mirrored", "0.999")]
     near_duplicates.write(folder, [dict(zip(near_duplicates.COLUMNS, pair, strict=True)) for pair in pairs])
     with pytest.raises(
-        leakage.LeakageError, match=r"own_train: 1 films .*a is the same film \(cropped\) as c of own_test"
+        leakage.LeakageError, match=r"own_train: 1 images .*a is the same image \(cropped\) as c of own_test"
     ):
         leakage.refuse_leaks(["own_train"])
-    assert [(leak.film, leak.held_out_film) for leak in leakage.find_leaks(["own_unlabeled"])] == [("u", "b")]
+    assert [(leak.image, leak.held_out_image) for leak in leakage.find_leaks(["own_unlabeled"])] == [("u", "b")]
 
 
 def test_train_against_test_of_one_set(make_set):
-    films = {"a": ("s1", "p1", None), "b": ("s2", "p1", None), "c": ("s3", "p3", None)}
-    make_set("own", {"stratified/train": ["a"], "stratified/val": ["b"], "stratified/test": ["c"]}, films)
-    assert [leak.film for leak in leakage.find_leaks(["own_train"])] == ["a"]
+    images = {"a": ("s1", "p1", None), "b": ("s2", "p1", None), "c": ("s3", "p3", None)}
+    make_set("own", {"stratified/train": ["a"], "stratified/val": ["b"], "stratified/test": ["c"]}, images)
+    assert [leak.image for leak in leakage.find_leaks(["own_train"])] == ["a"]
 
 
 def test_patient_numbers_of_two_sets_are_not_compared_but_their_files_are(make_set):
-    make_set("own", PARTS, FILMS)
+    make_set("own", PARTS, IMAGES)
     make_set("other", {"unlabeled": ["x", "y"]}, {"x": ("t", "t", 3), "y": ("s3", "q", 1)})
     leaks = leakage.find_leaks(["other_unlabeled"], held_out=["own_val", "own_test"])
-    assert [(leak.film, leak.why) for leak in leaks] == [("y", "the same file")]
+    assert [(leak.image, leak.why) for leak in leaks] == [("y", "the same file")]
 
 
-def test_normal_films_of_val_and_test_are_held_out_too(make_set):
-    films = {"n": ("s", "p", None), "u": ("s", "q", None)}
-    make_set("own", {"stratified/normal_test": ["n"], "unlabeled": ["u"]}, films)
-    assert [leak.held_out for leak in leakage.find_leaks(["own_unlabeled"])] == ["own_normal_test"]
+def test_negative_images_of_val_and_test_are_held_out_too(make_set):
+    images = {"n": ("s", "p", None), "u": ("s", "q", None)}
+    make_set("own", {"stratified/negative_test": ["n"], "unlabeled": ["u"]}, images)
+    assert [leak.held_out for leak in leakage.find_leaks(["own_unlabeled"])] == ["own_negative_test"]
 
 
 def test_held_out_names_of_vindr_are_those_of_the_names_split(make_set, tmp_path, monkeypatch):
@@ -133,6 +133,6 @@ def test_held_out_names_of_vindr_are_those_of_the_names_split(make_set, tmp_path
     assert {"vindr_cxr_test", "vindr_cxr_stratified_test"} <= set(leakage.held_out_names(["vindr_cxr_unlabeled"]))
 
 
-def test_a_set_without_held_out_films_leaks_nothing(make_set):
+def test_a_set_without_held_out_images_leaks_nothing(make_set):
     make_set("pool", {"unlabeled": ["x"]}, {"x": ("s", "p", 1)})
     leakage.refuse_leaks(["pool_unlabeled"])

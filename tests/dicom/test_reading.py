@@ -1,4 +1,4 @@
-"""The rules of DICOM films: what each tag does to one pixel, computed by hand, and what is refused by name."""
+"""The rules of DICOM images: what each tag does to one pixel, computed by hand, and what is refused by name."""
 
 import importlib.util
 from pathlib import Path
@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset
 from pydicom.pixels.encoders import RLELosslessEncoder
 
 from d2_cxr.dicom import reading
-from d2_cxr.dicom.stored_image import FilmRefused, to_display
+from d2_cxr.dicom.stored_image import ImageError, to_display
 
 PYDICOM = Path(pydicom.__file__).parent / "data" / "test_files"
 
@@ -28,10 +28,10 @@ def lut(first, bits, entries) -> list:
     return [item]
 
 
-# Bit depth x way to display x polarity -> grey of one pixel. The stored film is [[low, value, high]].
+# Bit depth x way to display x polarity -> gray of one pixel. The stored image is [[low, value, high]].
 LINEAR = {"WindowCenter": 2048, "WindowWidth": 4096}  # 0 is black, 4095 white: (x - 2047.5) / 4095 + 0.5
 TABLE = [
-    # bits, signed, low, value, high, elements, grey of `value`
+    # bits, signed, low, value, high, elements, gray of `value`
     (8, False, 0, 51, 255, {}, 51 / 255),
     (8, False, 0, 51, 255, {"PhotometricInterpretation": "MONOCHROME1"}, 204 / 255),
     (10, False, 0, 512, 1023, {}, 512 / 1023),
@@ -53,7 +53,7 @@ TABLE = [
         {"WindowCenter": 100, "WindowWidth": 200, "VOILUTFunction": "SIGMOID"},
         0.7311,
     ),  # 1/(1+1/e)
-    (12, False, 0, 2047, 4095, {"WindowCenter": 2048, "WindowWidth": 1}, 0.0),  # a threshold at centre - 0.5
+    (12, False, 0, 2047, 4095, {"WindowCenter": 2048, "WindowWidth": 1}, 0.0),  # a threshold at center - 0.5
     (12, False, 0, 2048, 4095, {"WindowCenter": 2048, "WindowWidth": 1}, 1.0),
     (14, False, 0, 4096, 16383, {}, 4096 / 16383),
     (16, False, 0, 13107, 65535, {"PhotometricInterpretation": "MONOCHROME1"}, 0.8),
@@ -68,12 +68,12 @@ TABLE = [
 ]
 
 
-@pytest.mark.parametrize("bits, signed, low, value, high, elements, grey", TABLE)
-def test_one_stored_value_has_one_grey(make_dicom, bits, signed, low, value, high, elements, grey):
+@pytest.mark.parametrize("bits, signed, low, value, high, elements, gray", TABLE)
+def test_one_stored_value_has_one_gray(make_dicom, bits, signed, low, value, high, elements, gray):
     path = make_dicom(
         [[low, value, high]], bits_allocated=8 if bits == 8 else 16, bits_stored=bits, signed=signed, **elements
     )
-    assert shown(path)[0][1] == pytest.approx(grey, abs=1e-3)
+    assert shown(path)[0][1] == pytest.approx(gray, abs=1e-3)
 
 
 def test_a_modality_lut_comes_before_the_window(make_dicom):
@@ -82,8 +82,8 @@ def test_a_modality_lut_comes_before_the_window(make_dicom):
     assert shown(path) == [[0, pytest.approx(1 / 3, abs=1e-4), pytest.approx(2 / 3, abs=1e-4), 1]]
 
 
-@pytest.mark.parametrize("photometric, grey", [("MONOCHROME2", [0, 0.5020, 1, 1]), ("MONOCHROME1", [1, 0.4980, 0, 0])])
-def test_a_voi_lut_is_taken_before_a_window(make_dicom, photometric, grey):
+@pytest.mark.parametrize("photometric, gray", [("MONOCHROME2", [0, 0.5020, 1, 1]), ("MONOCHROME1", [1, 0.4980, 0, 0])])
+def test_a_voi_lut_is_taken_before_a_window(make_dicom, photometric, gray):
     table = lut(first=100, bits=8, entries=[0, 128, 255])
     path = make_dicom(
         [[50, 101, 102, 4000]],
@@ -92,7 +92,7 @@ def test_a_voi_lut_is_taken_before_a_window(make_dicom, photometric, grey):
         WindowWidth=2,
         PhotometricInterpretation=photometric,
     )
-    assert shown(path) == [[pytest.approx(value, abs=1e-4) for value in grey]]
+    assert shown(path) == [[pytest.approx(value, abs=1e-4) for value in gray]]
 
 
 def test_of_several_windows_the_first_is_used(make_dicom):
@@ -113,14 +113,14 @@ ODD = [  # handled, and said
 
 @pytest.mark.parametrize("elements, note", ODD)
 def test_what_is_odd_but_clear_is_handled_and_noted(make_dicom, elements, note):
-    film = reading.read(make_dicom([[0, 819, 4095]], **elements))
-    assert note in film.notes[0]
-    assert sorted(to_display(film)[0].tolist())[::2] == [0, 1]
+    image = reading.read(make_dicom([[0, 819, 4095]], **elements))
+    assert note in image.notes[0]
+    assert sorted(to_display(image)[0].tolist())[::2] == [0, 1]
 
 
 def test_empty_window_tags_mean_no_window(make_dicom):
-    film = reading.read(make_dicom([[10, 20, 30]], WindowCenter="", WindowWidth=""))
-    assert film.notes == () and to_display(film).tolist() == [[0, 0.5, 1]]
+    image = reading.read(make_dicom([[10, 20, 30]], WindowCenter="", WindowWidth=""))
+    assert image.notes == () and to_display(image).tolist() == [[0, 0.5, 1]]
 
 
 REFUSED = [
@@ -129,7 +129,7 @@ REFUSED = [
     ({"PhotometricInterpretation": None}, "(0028,0004) is missing"),
     ({"NumberOfFrames": 2}, "Number of Frames (0028,0008) is 2"),
     ({"Rows": None}, "Rows (0028,0010) is missing"),
-    ({"Rows": 60000, "Columns": 60000}, "is no size of a film"),
+    ({"Rows": 60000, "Columns": 60000}, "is no size of an image"),
     ({"BitsAllocated": 32}, "Bits Allocated (0028,0100) is 32"),
     ({"BitsStored": 17}, "Bits Stored (0028,0101) is 17"),
     ({"BitsStored": 8, "HighBit": 7}, "pixel values above 255 contradict Bits Stored"),
@@ -142,37 +142,37 @@ REFUSED = [
 
 @pytest.mark.parametrize("elements, reason", REFUSED)
 def test_what_cannot_be_shown_is_refused_by_tag_and_value(make_dicom, elements, reason):
-    with pytest.raises(FilmRefused) as refusal:
+    with pytest.raises(ImageError) as refusal:
         reading.read(make_dicom([[0, 819, 4095]], **elements))
     assert reason in str(refusal.value) and "\n" not in str(refusal.value)
 
 
 def test_a_file_without_pixels_is_refused(make_dicom):
     path = make_dicom([[1, 2]], PixelData=None)
-    with pytest.raises(FilmRefused, match=r"Pixel Data \(7FE0,0010\) is missing"):
+    with pytest.raises(ImageError, match=r"Pixel Data \(7FE0,0010\) is missing"):
         reading.read(path)
 
 
-def test_grey_rgb_is_a_film_and_coloured_rgb_is_not(make_dicom):
+def test_gray_rgb_is_an_image_and_colored_rgb_is_not(make_dicom):
     rgb = {"PhotometricInterpretation": "RGB", "SamplesPerPixel": 3, "PlanarConfiguration": 0, "Columns": 2}
-    grey = make_dicom([[7, 7, 7, 9, 9, 9]], bits_allocated=8, bits_stored=8, **rgb)
-    assert reading.read(grey).pixels.tolist() == [[7, 9]]
+    gray = make_dicom([[7, 7, 7, 9, 9, 9]], bits_allocated=8, bits_stored=8, **rgb)
+    assert reading.read(gray).pixels.tolist() == [[7, 9]]
     planes = make_dicom([[7, 9, 7, 9, 7, 9]], bits_allocated=8, bits_stored=8, **{**rgb, "PlanarConfiguration": 1})
     assert reading.read(planes).pixels.tolist() == [[7, 9]]
-    with pytest.raises(FilmRefused, match="coloured"):
+    with pytest.raises(ImageError, match="colored"):
         reading.read(make_dicom([[7, 7, 8, 9, 9, 9]], bits_allocated=8, bits_stored=8, **rgb))
 
 
 def test_padding_is_black_in_both_polarities_and_no_part_of_the_range(make_dicom):
-    for photometric, greys in (("MONOCHROME2", [0, 0, 0.5, 1]), ("MONOCHROME1", [0, 1, 0.5, 0])):
+    for photometric, grays in (("MONOCHROME2", [0, 0, 0.5, 1]), ("MONOCHROME1", [0, 1, 0.5, 0])):
         path = make_dicom([[4000, 10, 20, 30]], PixelPaddingValue=4000, PhotometricInterpretation=photometric)
-        assert shown(path) == [greys]
+        assert shown(path) == [grays]
 
 
-def test_a_padding_range_is_padding_and_a_film_of_padding_is_refused(make_dicom):
+def test_a_padding_range_is_padding_and_an_image_of_padding_is_refused(make_dicom):
     path = make_dicom([[4000, 4050, 20, 30]], PixelPaddingValue=4000, PixelPaddingRangeLimit=4095)
     assert shown(path) == [[0, 0, 0, 1]]
-    with pytest.raises(FilmRefused, match="padding value"):
+    with pytest.raises(ImageError, match="padding value"):
         to_display(reading.read(make_dicom([[4000, 4000]], PixelPaddingValue=4000)))
 
 
@@ -183,7 +183,7 @@ def test_a_high_bit_above_the_stored_bits_shifts(make_dicom):
 
 def test_overlay_bits_are_left_out_where_an_overlay_is_declared(make_dicom):
     path = make_dicom([[0x8005, 0x0006]])
-    with pytest.raises(FilmRefused, match="above 4095"):
+    with pytest.raises(ImageError, match="above 4095"):
         reading.read(path)
     dataset = pydicom.dcmread(path)
     dataset.add_new(0x60000102, "US", 15)
@@ -199,12 +199,12 @@ def test_signed_values_are_extended_from_the_stored_bits(make_dicom):
 @pytest.mark.parametrize("syntax", [uids.ImplicitVRLittleEndian, uids.ExplicitVRLittleEndian, uids.ExplicitVRBigEndian])
 def test_native_syntaxes_give_the_stored_values(make_dicom, syntax):
     values = np.arange(12).reshape(3, 4) * 300
-    film = reading.read(make_dicom(values, syntax=syntax))
-    assert film.pixels.tolist() == values.tolist() and film.pixels.dtype == np.uint16
-    assert film.attributes["transfer_syntax"] == syntax.keyword
+    image = reading.read(make_dicom(values, syntax=syntax))
+    assert image.pixels.tolist() == values.tolist() and image.pixels.dtype == np.uint16
+    assert image.attributes["transfer_syntax"] == syntax.keyword
 
 
-FILM = (np.add.outer(np.arange(96), np.arange(80)) * 20 + np.arange(80) % 7).astype(np.uint16)  # 12 bits
+IMAGE = (np.add.outer(np.arange(96), np.arange(80)) * 20 + np.arange(80) % 7).astype(np.uint16)  # 12 bits
 ENCODED = {
     uids.JPEGLosslessSV1: lambda pixels: imagecodecs.ljpeg_encode(pixels, bitspersample=12),
     uids.JPEGLSLossless: imagecodecs.jpegls_encode,
@@ -228,8 +228,8 @@ ENCODED = {
 
 @pytest.mark.parametrize("syntax", ENCODED, ids=lambda syntax: syntax.keyword)
 def test_lossless_syntaxes_give_the_stored_values(make_dicom, syntax):
-    film = reading.read(make_dicom(FILM, syntax=syntax, frame=bytes(ENCODED[syntax](FILM))))
-    assert np.array_equal(film.pixels, FILM) and film.notes == ()
+    image = reading.read(make_dicom(IMAGE, syntax=syntax, frame=bytes(ENCODED[syntax](IMAGE))))
+    assert np.array_equal(image.pixels, IMAGE) and image.notes == ()
 
 
 def without_syntax(path: Path) -> Path:
@@ -243,14 +243,14 @@ def without_syntax(path: Path) -> Path:
 
 @pytest.mark.parametrize("syntax", [uid for uid in ENCODED if uid != uids.RLELossless], ids=lambda uid: uid.keyword)
 def test_without_a_transfer_syntax_the_first_bytes_tell(make_dicom, syntax):
-    film = reading.read(without_syntax(make_dicom(FILM, syntax=syntax, frame=bytes(ENCODED[syntax](FILM)))))
-    assert np.array_equal(film.pixels, FILM) and "Transfer Syntax UID (0002,0010) is missing" in film.notes[0]
+    image = reading.read(without_syntax(make_dicom(IMAGE, syntax=syntax, frame=bytes(ENCODED[syntax](IMAGE)))))
+    assert np.array_equal(image.pixels, IMAGE) and "Transfer Syntax UID (0002,0010) is missing" in image.notes[0]
 
 
 @pytest.mark.parametrize("syntax", [uids.ImplicitVRLittleEndian, uids.ExplicitVRLittleEndian])
 def test_without_a_transfer_syntax_native_pixels_are_known_by_their_length(make_dicom, syntax):
-    film = reading.read(without_syntax(make_dicom(FILM, syntax=syntax)))
-    assert np.array_equal(film.pixels, FILM) and "missing" in film.notes[0]
+    image = reading.read(without_syntax(make_dicom(IMAGE, syntax=syntax)))
+    assert np.array_equal(image.pixels, IMAGE) and "missing" in image.notes[0]
 
 
 def test_reduced_jpeg_2000_covers_the_frame_and_stays_large_enough(make_dicom):
@@ -269,31 +269,31 @@ def test_reduced_jpeg_2000_covers_the_frame_and_stays_large_enough(make_dicom):
 
 
 def test_an_unknown_syntax_is_named(make_dicom):
-    path = make_dicom(FILM, syntax=uids.MPEG2MPML, frame=b"\0" * 64)
-    with pytest.raises(FilmRefused, match="MPEG2MPML"):
+    path = make_dicom(IMAGE, syntax=uids.MPEG2MPML, frame=b"\0" * 64)
+    with pytest.raises(ImageError, match="MPEG2MPML"):
         reading.read(path)
 
 
 def test_a_missing_codec_names_its_package(make_dicom, monkeypatch):
-    path = make_dicom(FILM, syntax=uids.JPEGLSLossless, frame=bytes(imagecodecs.jpegls_encode(FILM)))
+    path = make_dicom(IMAGE, syntax=uids.JPEGLSLossless, frame=bytes(imagecodecs.jpegls_encode(IMAGE)))
     monkeypatch.setitem(__import__("sys").modules, "imagecodecs", None)
-    with pytest.raises(FilmRefused, match="pip install imagecodecs"):
+    with pytest.raises(ImageError, match="pip install imagecodecs"):
         reading.read(path)
 
 
 @pytest.mark.parametrize("keep", [0.2, 0.6, 0.95])
 @pytest.mark.parametrize("syntax", [uids.ExplicitVRLittleEndian, *ENCODED], ids=lambda syntax: syntax.keyword)
 def test_a_file_cut_short_is_refused(make_dicom, syntax, keep):
-    frame = bytes(ENCODED[syntax](FILM)) if syntax in ENCODED else None
-    path = make_dicom(FILM, syntax=syntax, frame=frame)
+    frame = bytes(ENCODED[syntax](IMAGE)) if syntax in ENCODED else None
+    path = make_dicom(IMAGE, syntax=syntax, frame=frame)
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * keep)])
-    with pytest.raises(FilmRefused):
+    with pytest.raises(ImageError):
         reading.read(path)
 
 
 def test_refusals_quote_no_text_of_the_header(make_dicom):
     path = make_dicom([[1, 2]], PatientName="Doe^Jane", Modality="DOE JANE")
-    with pytest.raises(FilmRefused) as refusal:
+    with pytest.raises(ImageError) as refusal:
         reading.read(path)
     assert "Doe" not in str(refusal.value)
 
@@ -311,8 +311,8 @@ def test_every_file_that_pydicom_packages_decodes_as_pydicom_does_or_is_refused_
     decoded = 0
     for path in _packaged_files():
         try:
-            film = reading.read(path, check_modality=False)
-        except FilmRefused as refusal:
+            image = reading.read(path, check_modality=False)
+        except ImageError as refusal:
             assert str(refusal) and "\n" not in str(refusal)
             continue
         decoded += 1
@@ -320,5 +320,5 @@ def test_every_file_that_pydicom_packages_decodes_as_pydicom_does_or_is_refused_
             expected = pydicom.dcmread(path).pixel_array
         except Exception:  # no plug-in of pydicom decodes it here
             continue
-        assert np.array_equal(film.pixels, expected), path.name
+        assert np.array_equal(image.pixels, expected), path.name
     assert decoded >= 30

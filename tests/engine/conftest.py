@@ -12,7 +12,7 @@ from d2_cxr.datasets import builtin
 SIZE = 64
 CLASSES = ("Disc", "Square")
 PARTS = {"train": 12, "val": 4, "test": 5}
-NORMALS = {"normal_train": 6, "normal_val": 2, "normal_test": 3}
+NORMALS = {"negative_train": 6, "negative_val": 2, "negative_test": 3}
 
 TINY = [  # KEY VALUE pairs that make configs/quick_schedules/demo_R_18.yaml a matter of a second
     *("DATASETS.TRAIN", "('tiny_cxr_train',)", "DATASETS.TEST", "('tiny_cxr_test',)"),
@@ -25,7 +25,7 @@ TINY = [  # KEY VALUE pairs that make configs/quick_schedules/demo_R_18.yaml a m
 
 
 def picture(number: int, with_finding: bool) -> tuple[np.ndarray, list[tuple[int, list[int]]]]:
-    """Return a noisy grey picture and its (class, XYWH) findings; even numbers hold a disc, every third a square."""
+    """Return a noisy gray picture and its (class, XYWH) findings; even numbers hold a disc, every third a square."""
     random = np.random.default_rng(number)
     image = random.integers(40, 80, (SIZE, SIZE)).astype(np.uint8)
     found = []
@@ -41,7 +41,7 @@ def picture(number: int, with_finding: bool) -> tuple[np.ndarray, list[tuple[int
 
 
 def write_tiny_set(root):
-    """Write the set; every film's number decides its picture."""
+    """Write the set; every image's number decides its picture."""
     rows, next_id = [], 1
     for part, count in {**PARTS, **NORMALS}.items():
         coco = {
@@ -50,17 +50,19 @@ def write_tiny_set(root):
             "categories": [{"id": index + 1, "name": name} for index, name in enumerate(CLASSES)],
         }
         for _ in range(count):
-            film = f"film{next_id:03d}"
-            image, found = picture(next_id, "normal" not in part)
-            artifacts.write_with(root / "images" / f"{film}.png", lambda path, image=image: cv2.imwrite(path, image))
+            radiograph = f"image{next_id:03d}"
+            image, found = picture(next_id, "negative" not in part)
+            artifacts.write_with(
+                root / "images" / f"{radiograph}.png", lambda path, image=image: cv2.imwrite(path, image)
+            )
             size = {"width": SIZE, "height": SIZE, "source_width": 4 * SIZE, "source_height": 4 * SIZE}
-            coco["images"].append({"id": next_id, "file_name": f"{film}.png", **size})
+            coco["images"].append({"id": next_id, "file_name": f"{radiograph}.png", **size})
             for category, box in found:
                 annotation = {"id": len(coco["annotations"]) + 1, "image_id": next_id, "category_id": category + 1}
                 annotation |= {"bbox": box, "area": box[2] * box[3], "iscrowd": 0, "num_readers": 1, "reader_ious": {}}
                 coco["annotations"].append(annotation)
             hashes = {key: hashlib.sha256(key.encode() + image.tobytes()).hexdigest() for key in ("source", "image")}
-            rows.append({"image_id": film, **{f"{key}_sha256": value for key, value in hashes.items()}})
+            rows.append({"image_id": radiograph, **{f"{key}_sha256": value for key, value in hashes.items()}})
             next_id += 1
         artifacts.write_json(root / "annotations" / "stratified" / f"{part}.json", coco)
     artifacts.write_csv(root / "manifest.csv", rows, ["image_id", "source_sha256", "image_sha256"])
@@ -98,11 +100,11 @@ def tiny_cfg(tiny_set, tmp_path):
 
 @pytest.fixture(scope="session")
 def finished(tiny_set, tmp_path_factory):
-    """A run of 4 iterations with validation and normal films: its config, what it returned, its folder."""
+    """A run of 4 iterations with validation and negative images: its config, what it returned, its folder."""
     from d2_cxr.engine import trainer
 
     folder = tmp_path_factory.mktemp("finished") / "run"
     opts = [*TINY, "CXR.DATASETS", f"[['tiny_cxr', '{tiny_set}']]", "SOLVER.MAX_ITER", "4"]
-    opts += ["TEST.EVAL_PERIOD", "2", "CXR.NORMAL_RATIO", "0.5", "CXR.VAL_LOSS", "True"]
+    opts += ["TEST.EVAL_PERIOD", "2", "CXR.NEGATIVE_RATIO", "0.5", "CXR.VAL_LOSS", "True"]
     cfg = trainer.setup("configs/quick_schedules/demo_R_18.yaml", opts, folder)
     return cfg, trainer.train(cfg), folder

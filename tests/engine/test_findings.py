@@ -10,8 +10,8 @@ from d2_cxr.engine.findings import Findings, passes
 
 
 @pytest.fixture
-def film(tmp_path):
-    """Three findings on a film of 200 x 100 pixels, the last below its threshold."""
+def image(tmp_path):
+    """Three findings on an image of 200 x 100 pixels, the last below its threshold."""
     image = np.random.default_rng(0).integers(0, 255, (100, 200)).astype(np.uint8)
     cv2.imwrite(str(tmp_path / "a.png"), image)
     return Findings(
@@ -29,27 +29,27 @@ def film(tmp_path):
     )
 
 
-def empty(film):
+def empty(image):
     nothing = {"class_names": (), "class_ids": np.zeros(0, int), "scores": np.zeros(0)}
     nothing |= {"boxes_xyxy": np.zeros((0, 4)), "reported": np.zeros(0, bool)}
-    return Findings(**{**film.__dict__, **nothing, "pixel_spacing_mm": None})
+    return Findings(**{**image.__dict__, **nothing, "pixel_spacing_mm": None})
 
 
-def test_json_has_one_entry_a_film(film, tmp_path):
-    findings.write_json(tmp_path / "findings.json", [film, empty(film)])
+def test_json_has_one_entry_an_image(image, tmp_path):
+    findings.write_json(tmp_path / "findings.json", [image, empty(image)])
     first, second = json.loads((tmp_path / "findings.json").read_text())
-    assert first["film_score"] == 0.9 and first["pixel_spacing_mm"] == [0.14, 0.15]
+    assert first["image_score"] == 0.9 and first["pixel_spacing_mm"] == [0.14, 0.15]
     assert first["findings"][1] == {
         "class": "Square",
         "score": 0.5,
         "box_xyxy": [100.0, 10.0, 180.0, 90.0],
         "reported": True,
     }
-    assert second["findings"] == [] and second["film_score"] == 0.0 and second["pixel_spacing_mm"] is None
+    assert second["findings"] == [] and second["image_score"] == 0.0 and second["pixel_spacing_mm"] is None
 
 
-def test_csv_has_a_row_a_finding_and_one_for_a_film_without(film, tmp_path):
-    findings.write_csv(tmp_path / "findings.csv", [film, empty(film)])
+def test_csv_has_a_row_a_finding_and_one_for_an_image_without(image, tmp_path):
+    findings.write_csv(tmp_path / "findings.csv", [image, empty(image)])
     rows = artifacts.read_csv(tmp_path / "findings.csv")
     assert [row["class"] for row in rows] == ["Disc", "Square", "Disc", ""]
     assert (rows[0]["x_min"], rows[0]["y_max"], rows[2]["reported"]) == ("10.0", "70.0", "False")
@@ -68,16 +68,16 @@ def test_a_class_without_a_threshold_is_refused():
         passes(("Square",), np.array([0.9]), {"thresholds": {"Disc": 0.5}})
 
 
-def test_the_overlay_has_the_film_s_shape_and_the_reported_boxes(film):
-    drawn = findings.overlay(film)
+def test_the_overlay_has_the_image_s_shape_and_the_reported_boxes(image):
+    drawn = findings.overlay(image)
     assert drawn.shape == (128, 256, 3)  # 200 x 100 shown at 256 x 128
-    plain = findings.overlay(empty(film))
+    plain = findings.overlay(empty(image))
     changed = (drawn != plain).any(axis=2)
     assert changed[26:90, 13].mean() > 0.9  # left edge of the first box, 10 * 1.28
     assert not changed[:5, :5].any()  # the last one is not reported
 
 
-def test_a_tall_film_is_shown_tall(film, tmp_path):
+def test_a_tall_image_is_shown_tall(image, tmp_path):
     cv2.imwrite(str(tmp_path / "tall.png"), np.random.default_rng(1).integers(0, 255, (3000, 1500)).astype(np.uint8))
-    tall = Findings(**{**empty(film).__dict__, "file": str(tmp_path / "tall.png"), "width": 1500, "height": 3000})
+    tall = Findings(**{**empty(image).__dict__, "file": str(tmp_path / "tall.png"), "width": 1500, "height": 3000})
     assert findings.overlay(tall).shape == (1024, 512, 3)

@@ -118,7 +118,7 @@ def test_validation_loss_moves_neither_statistics_nor_gradients():
     before = model[0].running_mean.clone()
     loader = [[torch.full((1, 2, 2), 3.0)], [torch.full((1, 2, 2), 1.0)] * 3]
     values = validation_loss(losses, loader)
-    # evaluation mode with mean 0 and variance 1: 9 for one film, 1 for three
+    # evaluation mode with mean 0 and variance 1: 9 for one image, 1 for three
     assert values["loss_a"] == pytest.approx((9 + 3 * 1) / 4, rel=1e-4)
     assert values["total_loss"] == pytest.approx(3 + 2, rel=1e-4)
     assert torch.equal(model[0].running_mean, before) and model[0].training

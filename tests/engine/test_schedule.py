@@ -25,7 +25,7 @@ def test_epochs_set_iterations_and_steps_with_the_arithmetic_in_words(cfg):
     cfg.CXR.EPOCHS, cfg.CXR.STEP_EPOCHS = 15, [8, 11]
     values = resolve(cfg, 4657.88)
     assert (cfg.SOLVER.MAX_ITER, cfg.SOLVER.STEPS) == (8734, (4658, 6405))
-    assert values["text"].startswith("15 epochs * 4657.88 films / batch 8 = 8734 iterations; learning rate")
+    assert values["text"].startswith("15 epochs * 4657.88 images / batch 8 = 8734 iterations; learning rate")
     assert values["text"].endswith("drops by 0.1 at 4658, 6405")
 
 

@@ -3,8 +3,8 @@ import shutil
 import pytest
 import torch
 
-from d2_cxr.engine.setup import companion, load_config, normals_beside, register_datasets, set_num_classes, setup
-from d2_cxr.engine.training_data import training_films
+from d2_cxr.engine.setup import companion, load_config, negatives_beside, register_datasets, set_num_classes, setup
+from d2_cxr.engine.training_data import training_images
 
 
 def test_the_number_of_classes_comes_from_the_set(tiny_cfg):
@@ -27,8 +27,8 @@ def test_sets_with_other_classes_are_refused(tiny_cfg):
     "name, part, other",
     [
         ("vindr_cxr_train", "val", "vindr_cxr_val"),
-        ("vindr_cxr_train_labeled_30", "normal_train", "vindr_cxr_normal_train"),
-        ("vindr_cxr_stratified_train_labeled_30_seed1", "normal_val", "vindr_cxr_stratified_normal_val"),
+        ("vindr_cxr_train_labeled_30", "negative_train", "vindr_cxr_negative_train"),
+        ("vindr_cxr_stratified_train_labeled_30_seed1", "negative_val", "vindr_cxr_stratified_negative_val"),
         ("phantom_cxr_train_labeled_10_seed0", "test", "phantom_cxr_test"),
     ],
 )
@@ -36,17 +36,17 @@ def test_the_other_parts_of_a_split_are_found_by_name(name, part, other):
     assert companion(name, part) == other
 
 
-def test_normal_films_stand_beside_test_and_val_only(tiny_set):
-    assert normals_beside("tiny_cxr_test") == "tiny_cxr_normal_test"
-    assert normals_beside("tiny_cxr_val") == "tiny_cxr_normal_val"
-    assert normals_beside("tiny_cxr_train") is None
+def test_negative_images_stand_beside_test_and_val_only(tiny_set):
+    assert negatives_beside("tiny_cxr_test") == "tiny_cxr_negative_test"
+    assert negatives_beside("tiny_cxr_val") == "tiny_cxr_negative_val"
+    assert negatives_beside("tiny_cxr_train") is None
 
 
 @pytest.mark.parametrize(
     "name, message",
     [
         ("tiny_cxr_tain", "no data set 'tiny_cxr_tain'"),
-        ("tiny_cxr_normal_train", "tiny_cxr_normal_train has no boxes"),
+        ("tiny_cxr_negative_train", "tiny_cxr_negative_train has no boxes"),
         ("tiny_cxr_train_unlabeled", "tiny_cxr_train_unlabeled has no boxes"),
         ("tiny_cxr_test", "tiny_cxr_test is not for training"),
     ],
@@ -109,15 +109,15 @@ def test_the_best_weights_need_a_validation_that_chooses_them(tiny_cfg):
         tiny_cfg("CXR.TEST_WEIGHTS", "best", "TEST.EVAL_PERIOD", "0")
 
 
-def test_films_that_are_missing_stop_a_run_before_its_first_step(tiny_set, tiny_cfg, tmp_path):
+def test_images_that_are_missing_stop_a_run_before_its_first_step(tiny_set, tiny_cfg, tmp_path):
     shutil.copytree(tiny_set, tmp_path / "gap")
     names = ["CXR.DATASETS", f"[['gap_cxr', '{tmp_path / 'gap'}']]"]
     names += ["DATASETS.TRAIN", "('gap_cxr_train',)", "DATASETS.TEST", "('gap_cxr_test',)"]
     cfg = tiny_cfg(*names)
-    assert len(training_films(cfg).findings) == 12
-    (tmp_path / "gap/images/film017.png").unlink()  # 12 for training, 4 for validation, then the test films
-    with pytest.raises(FileNotFoundError, match=r"1 prepared films are missing, first: .*film017\.png; prepare"):
-        training_films(cfg)
+    assert len(training_images(cfg).findings) == 12
+    (tmp_path / "gap/images/image017.png").unlink()  # 12 for training, 4 for validation, then the test images
+    with pytest.raises(FileNotFoundError, match=r"1 prepared images are missing, first: .*image017\.png; prepare"):
+        training_images(cfg)
     (tmp_path / "gap/annotations/stratified/test.json").unlink()
     with pytest.raises(FileNotFoundError, match=r"data set gap_cxr_test: .*test\.json is missing"):
-        training_films(cfg)
+        training_images(cfg)

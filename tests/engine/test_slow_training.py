@@ -28,7 +28,7 @@ def option_list(cfg_opts, tiny_set, output):
     return [*cfg_opts, "CXR.DATASETS", f"[['tiny_cxr', '{tiny_set}']]", "OUTPUT_DIR", str(output)]
 
 
-def test_two_processes_train_on_the_same_films(tiny_set, tiny_opts, tmp_path):
+def test_two_processes_train_on_the_same_images(tiny_set, tiny_opts, tmp_path):
     opts = [*tiny_opts, "DATASETS.TRAIN", "('tiny_cxr_train_labeled_50_seed1',)", "SOLVER.MAX_ITER", "2"]
     config = "configs/quick_schedules/demo_R_18.yaml"
     output = tmp_path / "two"
@@ -39,7 +39,7 @@ def test_two_processes_train_on_the_same_films(tiny_set, tiny_opts, tmp_path):
         [
             line
             for line in (output / name).read_text().splitlines()
-            if "films with findings" in line or "Schedule" in line
+            if "images with findings" in line or "Schedule" in line
         ]
         for name in ("log.txt", "log.txt.rank1")
     ]
@@ -117,5 +117,5 @@ def test_the_predictor_reads_real_dicom(finished, open_films, tmp_path):
     from d2_cxr.engine.predict import predict
     from d2_cxr.engine.predictor import Predictor
 
-    films, _ = predict(Predictor(finished[2] / "model_final.pth", "cpu"), [open_films / "dicom"], tmp_path)
-    assert films and all((film.boxes_xyxy[:, 2:] <= [film.width, film.height]).all() for film in films)
+    images, _ = predict(Predictor(finished[2] / "model_final.pth", "cpu"), [open_films / "dicom"], tmp_path)
+    assert images and all((image.boxes_xyxy[:, 2:] <= [image.width, image.height]).all() for image in images)

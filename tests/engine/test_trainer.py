@@ -40,7 +40,7 @@ def test_run_json_tells_what_the_run_was_made_from(finished):
     record = artifacts.read_json(folder / "run.json")
     assert record["status"] == "finished" and record["start"] <= record["end"]
     assert record["results"] == results
-    assert (record["num_train_films"], record["iterations"], record["seed"]) == (12, 4, 0)
+    assert (record["num_train_images"], record["iterations"], record["seed"]) == (12, 4, 0)
     assert record["datasets"]["tiny_cxr_test"]["images_fingerprint"] == "0" * 64
     assert record["weights"] is None and record["weights_card"] is None and record["weights_unchecked"] is False
     assert record["schedule"]["max_iter"] == 4 and record["versions"]["torch"] == torch.__version__
@@ -64,10 +64,10 @@ def test_the_weights_carry_a_card_that_prediction_needs(finished):
     assert read_card(folder / "model_final.pth").thresholds["chosen_on"] == "tiny_cxr_val"
 
 
-def test_the_weights_list_the_films_they_have_seen(finished):
+def test_the_weights_list_the_images_they_have_seen(finished):
     _, _, folder = finished
-    films = torch.load(folder / "model_final.pth", weights_only=True)["films"]
-    assert films.shape == (12 + 6, 16)  # with findings and normal
+    images = torch.load(folder / "model_final.pth", weights_only=True)["images"]
+    assert images.shape == (12 + 6, 16)  # with findings and negative
 
 
 def test_validation_leaves_curves_in_the_log(finished):
@@ -77,10 +77,10 @@ def test_validation_leaves_curves_in_the_log(finished):
     assert {"val_total_loss", "val_loss_cls", "val_loss_rpn_cls"} <= set(last)
 
 
-def test_normal_films_are_evaluated_beside_the_others(finished):
+def test_negative_images_are_evaluated_beside_the_others(finished):
     _, _, folder = finished
     with np.load(folder / "inference" / "tiny_cxr_test" / "matches.npz") as matches:
-        assert matches["film_normal"].sum() == 3 and len(matches["film_normal"]) == 8
+        assert matches["image_negative"].sum() == 3 and len(matches["image_negative"]) == 8
 
 
 def test_a_finished_run_is_not_trained_again(finished, monkeypatch):

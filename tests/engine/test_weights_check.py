@@ -7,7 +7,7 @@ from d2_cxr import artifacts
 from d2_cxr.checkpoint.weights_card import WeightsCard
 from d2_cxr.datasets import loading
 from d2_cxr.engine import weights_check
-from d2_cxr.engine.card import film_hashes
+from d2_cxr.engine.card import image_hashes
 from d2_cxr.engine.weights_check import check_weights, held_out_names, preprocessing_contradictions
 
 CARD = {
@@ -24,10 +24,10 @@ CARD = {
 def checked(tiny_cfg, tmp_path):
     """Check weights with a card that differs from a fitting one by these values."""
 
-    def check(*opts, films=None, **changes):
+    def check(*opts, images=None, **changes):
         content = {"model": {}, "card": WeightsCard(**{**CARD, **changes}).to_dict()}
-        if films is not None:
-            content["films"] = films
+        if images is not None:
+            content["images"] = images
         torch.save(content, tmp_path / "weights.pth")
         return check_weights(tiny_cfg("MODEL.WEIGHTS", str(tmp_path / "weights.pth"), *opts))
 
@@ -60,49 +60,49 @@ def test_a_contradiction_is_refused_in_one_line(checked, changes, message):
 
 def test_another_size_only_warns(caplog):
     assert preprocessing_contradictions({"size": 224, "equalize": None}, {"size": 512, "equalize": "none"}) == []
-    assert "the films are 512 px, the weights were trained on 224 px" in caplog.text
+    assert "the images are 512 px, the weights were trained on 224 px" in caplog.text
 
 
-def test_weights_that_saw_test_films_are_refused(checked, tiny_set):
-    with pytest.raises(ValueError, match=r"it was trained on 5 films of .*tiny_cxr_test.*--allow FILE"):
-        checked(films=film_hashes(["tiny_cxr_test"]))
-    with pytest.raises(ValueError, match="it was trained on 2 films"):
-        checked(films=film_hashes(["tiny_cxr_normal_val"]))
-    assert checked(films=film_hashes(["tiny_cxr_train", "tiny_cxr_normal_train"])) is not None
+def test_weights_that_saw_test_images_are_refused(checked, tiny_set):
+    with pytest.raises(ValueError, match=r"it was trained on 5 images of .*tiny_cxr_test.*--allow FILE"):
+        checked(images=image_hashes(["tiny_cxr_test"]))
+    with pytest.raises(ValueError, match="it was trained on 2 images"):
+        checked(images=image_hashes(["tiny_cxr_negative_val"]))
+    assert checked(images=image_hashes(["tiny_cxr_train", "tiny_cxr_negative_train"])) is not None
 
 
-def test_a_copy_of_a_test_film_in_another_file_is_found_by_its_pixels(checked, tiny_set):
-    films = film_hashes(["tiny_cxr_test"])
-    films[:, :8] = 0  # other source files
-    with pytest.raises(ValueError, match="it was trained on 5 films"):
-        checked(films=films)
+def test_a_copy_of_a_test_image_in_another_file_is_found_by_its_pixels(checked, tiny_set):
+    images = image_hashes(["tiny_cxr_test"])
+    images[:, :8] = 0  # other source files
+    with pytest.raises(ValueError, match="it was trained on 5 images"):
+        checked(images=images)
 
 
-def test_films_that_are_allowed_may_have_been_seen(checked, tiny_set, tmp_path, monkeypatch):
+def test_images_that_are_allowed_may_have_been_seen(checked, tiny_set, tmp_path, monkeypatch):
     allowed = tmp_path / "allowed.txt"
-    allowed.write_text("\n".join(film["image_id"] for film in loading.prepared_films(["tiny_cxr_test"])))
+    allowed.write_text("\n".join(image["image_id"] for image in loading.prepared_images(["tiny_cxr_test"])))
     monkeypatch.setenv("D2_CXR_ALLOW_LEAKS", str(allowed))
-    assert checked(films=film_hashes(["tiny_cxr_test"])) is not None
+    assert checked(images=image_hashes(["tiny_cxr_test"])) is not None
 
 
-def test_training_films_that_are_test_films_too_are_refused(tiny_cfg, tiny_set, tmp_path):
+def test_training_images_that_are_test_images_too_are_refused(tiny_cfg, tiny_set, tmp_path):
     shutil.copytree(tiny_set, tmp_path / "twin")  # the same pictures under another name
     twin = ["CXR.DATASETS", f"[['twin_cxr', '{tmp_path / 'twin'}']]"]
-    weights_check.refuse_shared_films(tiny_cfg())
-    weights_check.refuse_shared_films(tiny_cfg("DATASETS.TEST", "('tiny_cxr_train',)"))  # a look at the fit
+    weights_check.refuse_shared_images(tiny_cfg())
+    weights_check.refuse_shared_images(tiny_cfg("DATASETS.TEST", "('tiny_cxr_train',)"))  # a look at the fit
     cfg = tiny_cfg("DATASETS.TRAIN", "('twin_cxr_train',)", "DATASETS.TEST", "('tiny_cxr_test',)", *twin)
-    weights_check.refuse_shared_films(cfg)
+    weights_check.refuse_shared_images(cfg)
     path = tmp_path / "twin/annotations/stratified/train.json"
     test = artifacts.read_json(tmp_path / "twin/annotations/stratified/test.json")
     artifacts.write_json(path, {**artifacts.read_json(path), "images": test["images"]})
-    with pytest.raises(ValueError, match=r"twin_cxr_train: 5 films give held-out films away .*--allow FILE") as error:
-        weights_check.refuse_shared_films(cfg)
+    with pytest.raises(ValueError, match=r"twin_cxr_train: 5 images give held-out images away .*--allow FILE") as error:
+        weights_check.refuse_shared_images(cfg)
     assert "\n" not in str(error.value)
 
 
 def test_what_is_held_out_of_a_fraction_is_the_split_s(tiny_cfg):
     names = held_out_names(tiny_cfg("DATASETS.TRAIN", "('tiny_cxr_train_labeled_30_seed1',)"))
-    assert names == [f"tiny_cxr_{part}" for part in ("val", "test", "normal_val", "normal_test")]
+    assert names == [f"tiny_cxr_{part}" for part in ("val", "test", "negative_val", "negative_test")]
 
 
 def test_weights_without_a_card_train_only_when_this_is_known(tiny_cfg, tmp_path):
@@ -142,12 +142,12 @@ def test_no_weights_need_no_check(tiny_cfg):
     assert check_weights(tiny_cfg()) is None
 
 
-def test_the_list_of_films_is_sorted_and_each_film_once(tiny_set):
-    films = film_hashes(["tiny_cxr_train", "tiny_cxr_train"], film_hashes(["tiny_cxr_train"]))
-    assert films.shape == (12, 16) and films.dtype == torch.uint8
-    rows = [row.tobytes() for row in films.numpy()]
+def test_the_list_of_images_is_sorted_and_each_image_once(tiny_set):
+    images = image_hashes(["tiny_cxr_train", "tiny_cxr_train"], image_hashes(["tiny_cxr_train"]))
+    assert images.shape == (12, 16) and images.dtype == torch.uint8
+    rows = [row.tobytes() for row in images.numpy()]
     assert rows == sorted(set(rows))
-    first = loading.prepared_films(["tiny_cxr_train"])[0]
+    first = loading.prepared_images(["tiny_cxr_train"])[0]
     assert any(row[:8].hex() == first["source_sha256"][:16] for row in rows)
 
 

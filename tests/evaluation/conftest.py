@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 
-def _coco(num_films: int, num_classes: int, rng: np.random.Generator, crowds: float, small: bool) -> dict:
-    images = [{"id": 7 + film, "file_name": f"f{film}.png", "width": 512, "height": 512} for film in range(num_films)]
+def _coco(num_images: int, num_classes: int, rng: np.random.Generator, crowds: float, small: bool) -> dict:
+    images = [
+        {"id": 7 + number, "file_name": f"f{number}.png", "width": 512, "height": 512} for number in range(num_images)
+    ]
     annotations = []
     for image in images:
         for _ in range(rng.poisson(3)):
@@ -32,7 +34,7 @@ def _box(rng: np.random.Generator, small: bool) -> list[float]:
     return [float(rng.uniform(0, 512 - width)), float(rng.uniform(0, 512 - height)), float(width), float(height)]
 
 
-def _detections(truth: dict, rng: np.random.Generator, per_film: int, num_ties: int) -> list[dict]:
+def _detections(truth: dict, rng: np.random.Generator, per_image: int, num_ties: int) -> list[dict]:
     """Jittered copies of truth boxes and background; scores rounded so that ties occur."""
     results = []
     classes = len(truth["categories"])
@@ -43,7 +45,7 @@ def _detections(truth: dict, rng: np.random.Generator, per_film: int, num_ties: 
             category = box["category_id"] if rng.random() < 0.8 else int(rng.integers(classes)) + 1
             results.append(_result(box["image_id"], category, moved.tolist(), rng.beta(3, 3), num_ties))
     for image in truth["images"]:
-        for _ in range(rng.integers(0, per_film + 1)):
+        for _ in range(rng.integers(0, per_image + 1)):
             category = int(rng.integers(classes)) + 1
             results.append(_result(image["id"], category, _box(rng, False), rng.beta(1, 5), num_ties))
     rng.shuffle(results)
@@ -57,28 +59,28 @@ def _result(image_id: int, category: int, bbox: list[float], score: float, num_t
 
 @pytest.fixture
 def simulate():
-    """Return make(num_films, num_classes, seed, ...) -> (COCO truth, COCO results)."""
+    """Return make(num_images, num_classes, seed, ...) -> (COCO truth, COCO results)."""
 
-    def make(num_films=20, num_classes=4, seed=0, per_film=10, crowds=0.0, num_ties=0, small=False):
+    def make(num_images=20, num_classes=4, seed=0, per_image=10, crowds=0.0, num_ties=0, small=False):
         rng = np.random.default_rng(seed)
-        truth = _coco(num_films, num_classes, rng, crowds, small)
-        return truth, _detections(truth, rng, per_film, num_ties)
+        truth = _coco(num_images, num_classes, rng, crowds, small)
+        return truth, _detections(truth, rng, per_image, num_ties)
 
     make.detections = _detections  # of another run on the same truth
     return make
 
 
 @pytest.fixture
-def films():
+def images():
     """Return make(truth boxes, detections, ...) -> (truth, results) from bare tuples, for cases done by hand.
 
-    A truth box is (film, class, x, y, w, h), a detection has a score behind; films and classes count from 1.
+    A truth box is (image, class, x, y, w, h), a detection has a score behind; images and classes count from 1.
     """
 
-    def make(boxes, detections, num_films=1, num_classes=1, first_id=1):
+    def make(boxes, detections, num_images=1, num_classes=1, first_id=1):
         truth = {
             "images": [
-                {"id": i, "file_name": f"f{i}.png", "width": 100, "height": 100} for i in range(1, num_films + 1)
+                {"id": i, "file_name": f"f{i}.png", "width": 100, "height": 100} for i in range(1, num_images + 1)
             ],
             "categories": [{"id": i, "name": f"class {i}"} for i in range(1, num_classes + 1)],
             "annotations": [

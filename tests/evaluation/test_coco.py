@@ -44,7 +44,7 @@ def _empty(truth):
 
 def assert_equal_to_pycocotools(truth, results):
     matches = match(truth, results)
-    ones = np.ones((matches.num_films, 1))
+    ones = np.ones((matches.num_images, 1))
     precision, recall = reference(truth, results)
     ours = coco.average_precision(matches, ones)[..., 0]  # (K, A, T)
     np.testing.assert_allclose(ours, precision.mean(axis=1).transpose(1, 2, 0), rtol=0, atol=1e-9)
@@ -62,15 +62,15 @@ def assert_equal_to_pycocotools(truth, results):
     "case",
     [
         {},
-        {"seed": 1, "num_films": 60, "num_classes": 14, "per_film": 100},
-        {"seed": 2, "num_classes": 1, "per_film": 160},  # more than 100 detections of one class on a film
+        {"seed": 1, "num_images": 60, "num_classes": 14, "per_image": 100},
+        {"seed": 2, "num_classes": 1, "per_image": 160},  # more than 100 detections of one class on an image
         {"seed": 3, "crowds": 0.3},
         {"seed": 4, "num_ties": 5},  # many equal scores
         {"seed": 5, "small": True, "crowds": 0.1, "num_ties": 20},
-        {"seed": 6, "num_films": 1},
+        {"seed": 6, "num_images": 1},
     ],
 )
-def test_equals_pycocotools_on_random_films(simulate, case):
+def test_equals_pycocotools_on_random_images(simulate, case):
     assert_equal_to_pycocotools(*simulate(**case))
 
 
@@ -93,7 +93,7 @@ def test_equals_pycocotools_when_a_class_is_absent(simulate):
 
 def test_truth_id_0_counts_as_any_other(simulate):
     """pycocotools takes id 0 for "not matched"; ours equals what it says of the same boxes numbered from 1."""
-    truth, results = simulate(num_films=40)
+    truth, results = simulate(num_images=40)
     from_zero = {**truth, "annotations": [{**box, "id": box["id"] - 1} for box in truth["annotations"]]}
     one, zero = match(truth, results), match(from_zero, results)
     assert np.array_equal(one.dt_coco, zero.dt_coco)
@@ -107,8 +107,8 @@ _boxes = st.tuples(st.integers(1, 3), st.integers(1, 2), _quarters, _quarters, _
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(_boxes, max_size=8), st.lists(st.tuples(_boxes, st.integers(0, 4)), max_size=12), st.data())
-def test_equals_pycocotools_on_boxes_made_by_hypothesis(films, boxes, detections, data):
-    truth, results = films(boxes, [(*box, score / 4) for box, score in detections], num_films=3, num_classes=2)
+def test_equals_pycocotools_on_boxes_made_by_hypothesis(images, boxes, detections, data):
+    truth, results = images(boxes, [(*box, score / 4) for box, score in detections], num_images=3, num_classes=2)
     for annotation in truth["annotations"]:
         annotation["iscrowd"] = data.draw(st.sampled_from([0, 0, 0, 1]))
     assert_equal_to_pycocotools(truth, results)
@@ -116,7 +116,7 @@ def test_equals_pycocotools_on_boxes_made_by_hypothesis(films, boxes, detections
 
 def test_faster_coco_eval_agrees(simulate):
     faster = pytest.importorskip("faster_coco_eval", reason="faster-coco-eval is not installed")
-    truth, results = simulate(num_films=30, num_classes=3)
+    truth, results = simulate(num_images=30, num_classes=3)
     api = faster.COCO(copy.deepcopy(truth))
     run = faster.COCOeval_faster(api, api.loadRes(copy.deepcopy(results)), "bbox")
     with contextlib.redirect_stdout(io.StringIO()):
@@ -129,9 +129,9 @@ def test_faster_coco_eval_agrees(simulate):
     assert np.nanmean(ours[:, 0, 0]) == pytest.approx(run.stats[1], abs=1e-9)
 
 
-def test_average_precision_by_hand(films):
+def test_average_precision_by_hand(images):
     """Two truth boxes; hit, miss, hit: precision 1 up to recall 1/2 (51 points), 2/3 up to 1 (50 points)."""
-    truth, results = films(
+    truth, results = images(
         [(1, 1, 0, 0, 10, 10), (1, 1, 50, 50, 10, 10)],
         [(1, 1, 0, 0, 10, 10, 0.9), (1, 1, 80, 0, 10, 10, 0.8), (1, 1, 50, 50, 10, 10, 0.7)],
     )
@@ -139,11 +139,11 @@ def test_average_precision_by_hand(films):
     assert ap[0, 0, 0, 0] == pytest.approx((51 + 50 * 2 / 3) / 101)
 
 
-def test_detections_on_normal_films_count_only_when_asked(films):
-    truth, results = films([(1, 1, 0, 0, 10, 10)], [(1, 1, 0, 0, 10, 10, 0.5)])
-    normal = {"images": [{"id": 2, "file_name": "n.png", "width": 100, "height": 100}]}
+def test_detections_on_negative_images_count_only_when_asked(images):
+    truth, results = images([(1, 1, 0, 0, 10, 10)], [(1, 1, 0, 0, 10, 10, 0.5)])
+    negative = {"images": [{"id": 2, "file_name": "n.png", "width": 100, "height": 100}]}
     results.append({"image_id": 2, "category_id": 1, "bbox": [0, 0, 9, 9], "score": 0.8})
-    matches = match(truth, results, normal)
+    matches = match(truth, results, negative)
     ones = np.ones((2, 1))
     assert coco.average_precision(matches, ones)[0, 0, 0, 0] == pytest.approx(1)
-    assert coco.average_precision(matches, ones, normals=True)[0, 0, 0, 0] == pytest.approx(0.5)
+    assert coco.average_precision(matches, ones, negatives=True)[0, 0, 0, 0] == pytest.approx(0.5)

@@ -17,20 +17,20 @@ from detectron2.structures import Boxes, Instances  # noqa: E402
 
 from d2_cxr.evaluation.cxr_evaluation import CXREvaluator  # noqa: E402
 
-NAMES = ("evaluator_toy_test", "evaluator_toy_train", "evaluator_toy_normal")
+NAMES = ("evaluator_toy_test", "evaluator_toy_train", "evaluator_toy_negative")
 
 
 @pytest.fixture
 def toy(simulate, tmp_path):
-    """Register test, training and normal films, and return the test set's truth and results."""
-    truth, results = simulate(num_films=12, num_classes=2)
-    normal = {**truth, "annotations": [], "images": [{**truth["images"][0], "id": 500, "file_name": "n.png"}]}
-    for name, coco in zip(NAMES, (truth, truth, normal), strict=True):
+    """Register test, training and negative images, and return the test set's truth and results."""
+    truth, results = simulate(num_images=12, num_classes=2)
+    negative = {**truth, "annotations": [], "images": [{**truth["images"][0], "id": 500, "file_name": "n.png"}]}
+    for name, coco in zip(NAMES, (truth, truth, negative), strict=True):
         path = tmp_path / f"{name}.json"
         path.write_text(json.dumps({"info": {}, **coco}))
         DatasetCatalog.register(name, lambda coco=coco: [{"image_id": image["id"]} for image in coco["images"]])
         MetadataCatalog.get(name).set(json_file=str(path), thing_dataset_id_to_contiguous_id={1: 0, 2: 1})
-    yield truth, results, normal
+    yield truth, results, negative
     for name in NAMES:
         DatasetCatalog.remove(name)
         MetadataCatalog.remove(name)
@@ -59,25 +59,25 @@ def test_numbers_are_those_of_coco_evaluator(toy, tmp_path):
         assert ours[name] == pytest.approx(theirs[name], abs=1e-4), name  # boxes pass through float32 there
     assert {path.name for path in (tmp_path / "ours").iterdir()} == {
         *("coco_instances_results.json", "evaluation.json", "matches.npz", "constant_box_matches.npz"),
-        *("thresholds.json", "worst_films.csv"),
+        *("thresholds.json", "worst_images.csv"),
     }
 
 
-def test_normal_films_are_told_apart_by_their_id(toy, tmp_path):
-    truth, results, normal = toy
+def test_negative_images_are_told_apart_by_their_id(toy, tmp_path):
+    truth, results, negative = toy
     extra = [{"image_id": 500, "category_id": 1, "bbox": [0.0, 0.0, 9.0, 9.0], "score": 0.5}]
-    evaluator = CXREvaluator(NAMES[0], str(tmp_path), resamples=5, normal_dataset=NAMES[2])
-    feed(evaluator, truth["images"] + normal["images"], results + extra)
+    evaluator = CXREvaluator(NAMES[0], str(tmp_path), resamples=5, negative_dataset=NAMES[2])
+    feed(evaluator, truth["images"] + negative["images"], results + extra)
     document = json.loads((tmp_path / "evaluation.json").read_text())
-    assert (document["num_findings_films"], document["num_normal_films"]) == (12, 1)
-    rows = json.loads((tmp_path / "normal_instances_results.json").read_text())
+    assert (document["num_findings_images"], document["num_negative_images"]) == (12, 1)
+    rows = json.loads((tmp_path / "negative_instances_results.json").read_text())
     assert [(row["image_id"], row["category_id"]) for row in rows] == [(500, 1)]
     assert document == json.loads(json.dumps(evaluator.evaluation.to_json()))
 
 
-def test_films_without_a_prediction_are_refused(toy):
+def test_images_without_a_prediction_are_refused(toy):
     truth, results, _ = toy
-    with pytest.raises(ValueError, match=r"1 of 12 films of evaluator_toy_test got no prediction, first f11\.png"):
+    with pytest.raises(ValueError, match=r"1 of 12 images of evaluator_toy_test got no prediction, first f11\.png"):
         feed(CXREvaluator(NAMES[0], None, resamples=0), truth["images"][:-1], results)
 
 

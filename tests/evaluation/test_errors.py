@@ -10,10 +10,10 @@ from d2_cxr.evaluation.matching import match
 
 
 @pytest.fixture
-def one_of_each(films):
-    """Film 1: class 1 at (0, 0), class 2 at (50, 50); film 2: class 1 that nothing finds."""
+def one_of_each(images):
+    """Image 1: class 1 at (0, 0), class 2 at (50, 50); image 2: class 1 that nothing finds."""
     return match(
-        *films(
+        *images(
             [(1, 1, 0, 0, 20, 20), (1, 2, 50, 50, 20, 20), (2, 1, 0, 0, 20, 20)],
             [
                 (1, 1, 0, 0, 20, 20, 0.9),  # hit
@@ -23,7 +23,7 @@ def one_of_each(films):
                 (1, 2, 10, 10, 20, 20, 0.5),  # class and place: IoU 1/7 with class 1
                 (2, 1, 80, 80, 9, 9, 0.4),  # background
             ],
-            num_films=2,
+            num_images=2,
             num_classes=2,
         )
     )
@@ -54,17 +54,17 @@ def test_gain_is_what_ap50_would_rise_by(one_of_each):
     assert table["false_positives"]["background"]["ap50_gain"] == pytest.approx(0)  # it stands behind the hit
 
 
-def test_worst_films_come_first(one_of_each):
-    worst = errors.worst_films(one_of_each, 2, score=0.0)
-    assert worst[0] == {"film": "f1", "missed": 1, "false_positives": 4, "hits": 1}
-    assert worst[1] == {"film": "f2", "missed": 1, "false_positives": 1, "hits": 0}
+def test_worst_images_come_first(one_of_each):
+    worst = errors.worst_images(one_of_each, 2, score=0.0)
+    assert worst[0] == {"image": "f1", "missed": 1, "false_positives": 4, "hits": 1}
+    assert worst[1] == {"image": "f2", "missed": 1, "false_positives": 1, "hits": 0}
 
 
-def test_strata_by_readers_and_size(films):
-    truth, results = films(
+def test_strata_by_readers_and_size(images):
+    truth, results = images(
         [(1, 1, 0, 0, 10, 10), (1, 1, 50, 0, 10, 10), (2, 1, 0, 0, 50, 50)],
         [(1, 1, 0, 0, 10, 10, 0.9), (2, 1, 0, 0, 50, 25, 0.9)],
-        num_films=2,
+        num_images=2,
     )
     for annotation, readers in zip(truth["annotations"], (3, 1, 3), strict=True):
         annotation["num_readers"] = readers

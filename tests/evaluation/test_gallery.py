@@ -1,4 +1,4 @@
-"""Panels of a film, and which films are shown."""
+"""Panels of an image, and which images are shown."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import cv2
 import numpy as np
 import pytest
 
-from d2_cxr.evaluation.gallery import film_sheet, write_gallery
+from d2_cxr.evaluation.gallery import image_sheet, write_gallery
 from d2_cxr.evaluation.named_truth import NamedTruth, load_named_truth, register_below
 
 
 @pytest.fixture
-def shown_set(films, tmp_path):
-    """A prepared set `shown_cxr` of 3 black test films of 64 px, one box each, drawn by R1."""
-    truth, _ = films([(film, 1, 10, 10, 30, 30) for film in (1, 2, 3)], [], num_films=3)
+def shown_set(images, tmp_path):
+    """A prepared set `shown_cxr` of 3 black test images of 64 px, one box each, drawn by R1."""
+    truth, _ = images([(radiograph, 1, 10, 10, 30, 30) for radiograph in (1, 2, 3)], [], num_images=3)
     folder = tmp_path / "shown_cxr"
     for image in truth["images"]:
         image |= {"width": 64, "height": 64}
@@ -30,27 +30,27 @@ def shown_set(films, tmp_path):
     return tmp_path
 
 
-def test_a_film_has_a_panel_for_itself_each_reader_truth_and_predictions(films):
-    truth, results = films([(1, 1, 10, 10, 30, 30)], [(1, 1, 50, 50, 30, 30, 0.9), (1, 1, 0, 0, 9, 9, 0.1)])
+def test_an_image_has_a_panel_for_itself_each_reader_truth_and_predictions(images):
+    truth, results = images([(1, 1, 10, 10, 30, 30)], [(1, 1, 50, 50, 30, 30, 0.9), (1, 1, 0, 0, 9, 9, 0.1)])
     readers = {"images": [{"id": 1, "readers": ["R10", "R9"]}], "annotations": []}
     named = NamedTruth(truth=truth, readers=readers)
-    sheet = film_sheet(np.zeros((100, 100), np.uint8), truth["images"][0], named, results, 0.5, tile=100)
-    assert sheet.shape == (2 * 120, 3 * 104, 3)  # film, R9, R10 / truth, predicted
+    sheet = image_sheet(np.zeros((100, 100), np.uint8), truth["images"][0], named, results, 0.5, tile=100)
+    assert sheet.shape == (2 * 120, 3 * 104, 3)  # image, R9, R10 / truth, predicted
     panel = sheet[120:220, 104:204]
     assert panel[50:80, 48:53].max() > 100 and panel[:9, :40].max() == 0  # the second detection is below the score
 
 
-def test_the_worst_films_are_shown_first(shown_set, tmp_path):
-    found = [{"image_id": film, "category_id": 1, "bbox": [10, 10, 30, 30], "score": 0.9} for film in (1, 3)]
+def test_the_worst_images_are_shown_first(shown_set, tmp_path):
+    found = [{"image_id": image, "category_id": 1, "bbox": [10, 10, 30, 30], "score": 0.9} for image in (1, 3)]
     results = tmp_path / "results.json"
     results.write_text(json.dumps(found))
     common = {"dataset": "shown_cxr_test", "output": tmp_path / "out", "root": shown_set, "tile": 64}
     written = write_gallery(**common, results=results, worst=True, number=2)
     assert [path.name for path in written] == ["000_f2.png", "001_f1.png"]
-    assert [path.name for path in write_gallery(**common, films=["f3"])] == ["f3.png"]
+    assert [path.name for path in write_gallery(**common, image_names=["f3"])] == ["f3.png"]
     assert len(write_gallery(**common)) == 3
-    with pytest.raises(ValueError, match="film f9 is none of the 3 films"):
-        write_gallery(**common, films=["f9"])
+    with pytest.raises(ValueError, match="image f9 is none of the 3 images"):
+        write_gallery(**common, image_names=["f9"])
     with pytest.raises(ValueError, match="give --results"):
         write_gallery(**common, worst=True)
 
@@ -60,6 +60,6 @@ def test_a_named_set_brings_readers_and_fusion_and_misses_what_is_not_there(show
     named = load_named_truth("shown_cxr_test")
     assert (named.fusion, named.iou_threshold) == ("majority:2", 0.2)
     assert len(named.readers["annotations"]) == 3
-    assert named.normal is None and named.train is None
+    assert named.negative is None and named.train is None
     with pytest.raises(FileNotFoundError, match=r"val\.json is missing"):
         load_named_truth("shown_cxr_val")

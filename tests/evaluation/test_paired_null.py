@@ -11,13 +11,13 @@ from d2_cxr.evaluation.matching import match
 LEVELS = np.array([0.05, 0.1, 0.2, 0.5])
 
 
-def null_p_values(simulate, names, repeats, num_films, resamples):
-    """p of each metric (names, repeats) between two runs with the same errors, drawn anew, on new films each time."""
+def null_p_values(simulate, names, repeats, num_images, resamples):
+    """p of each metric (names, repeats) between two runs with the same errors, drawn anew, on new images each time."""
     found = np.empty((len(names), repeats))
     for repeat in range(repeats):
-        truth, results = simulate(num_films=num_films, num_classes=2, seed=2 * repeat, per_film=6)
+        truth, results = simulate(num_images=num_images, num_classes=2, seed=2 * repeat, per_image=6)
         a, b = match(truth, results), match(truth, simulate.detections(truth, np.random.default_rng([repeat, 1]), 6, 0))
-        weights = bootstrap.with_original(bootstrap.film_weights(a, resamples, repeat))
+        weights = bootstrap.with_original(bootstrap.image_weights(a, resamples, repeat))
         for row, name in enumerate(names):
             both = [metrics.value(run, name, weights) for run in (a, b)]
             found[row, repeat] = bootstrap.compared(*both, metrics.is_interpolated(name))["p"]
@@ -33,7 +33,7 @@ def rejected(p_values):
 def test_equal_runs_are_called_different_no_more_often_than_p_says(simulate):
     names = ["mAP", "AR_100", "froc_sens_at_1"]
     for name, p_values in zip(
-        names, null_p_values(simulate, names, repeats=40, num_films=40, resamples=100), strict=True
+        names, null_p_values(simulate, names, repeats=40, num_images=40, resamples=100), strict=True
     ):
         share, allowed = rejected(p_values)
         assert (share <= LEVELS + allowed).all(), (name, share)
@@ -44,7 +44,7 @@ def test_equal_runs_are_called_different_no_more_often_than_p_says(simulate):
 def test_p_is_uniform_when_nothing_differs(simulate):
     names = ["mAP", "AP50", "AR_100", "AP40_vinbigdata", "mean_best_iou", "froc_sens_at_1"]
     for name, p_values in zip(
-        names, null_p_values(simulate, names, repeats=250, num_films=60, resamples=200), strict=True
+        names, null_p_values(simulate, names, repeats=250, num_images=60, resamples=200), strict=True
     ):
         share, allowed = rejected(p_values)
         assert (np.abs(share - LEVELS) <= allowed).all(), (name, share)

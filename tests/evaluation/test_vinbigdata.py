@@ -16,7 +16,7 @@ def plain_voc(truth, results, category, threshold=0.4):
     for box in truth["annotations"]:
         if box["category_id"] == category:
             boxes[box["image_id"]].append(box["bbox"])
-    taken = {film: [False] * len(found) for film, found in boxes.items()}
+    taken = {radiograph: [False] * len(found) for radiograph, found in boxes.items()}
     hits = []
     for row in sorted((r for r in results if r["category_id"] == category), key=lambda r: -r["score"]):
         candidates = boxes[row["image_id"]]
@@ -35,29 +35,29 @@ def plain_voc(truth, results, category, threshold=0.4):
 
 
 def test_equals_a_plain_loop(simulate):
-    truth, results = simulate(num_films=40, num_classes=3)
+    truth, results = simulate(num_images=40, num_classes=3)
     ours = vinbigdata.average_precision_40(match(truth, results), np.ones((40, 1)))[:, 0]
     assert ours == pytest.approx([plain_voc(truth, results, category) for category in (1, 2, 3)], abs=1e-12)
 
 
-def test_iou_of_exactly_two_fifths_is_no_hit(films):
-    truth, at = films([(1, 1, 0, 0, 10, 10)], [(1, 1, 0, 0, 10, 4, 0.5)])
-    _, above = films([], [(1, 1, 0, 0, 10, 4.01, 0.5)])
+def test_iou_of_exactly_two_fifths_is_no_hit(images):
+    truth, at = images([(1, 1, 0, 0, 10, 10)], [(1, 1, 0, 0, 10, 4, 0.5)])
+    _, above = images([], [(1, 1, 0, 0, 10, 4.01, 0.5)])
     ones = np.ones((1, 1))
     assert vinbigdata.average_precision_40(match(truth, at), ones)[0, 0] == 0
     assert vinbigdata.average_precision_40(match(truth, above), ones)[0, 0] == pytest.approx(1)
 
 
-def test_no_finding_is_one_more_class_when_normal_films_are_in(films):
-    """Films 1 (finding, .8), 2 (normal, nothing), 3 (normal, .9): No finding scores .2, 2 (no detection -> 1), .1.
+def test_no_finding_is_one_more_class_when_negative_images_are_in(images):
+    """Images 1 (finding, .8), 2 (negative, nothing), 3 (negative, .9): No finding scores .2, 2 (no detection -> 1), .1.
 
     Ranking 2, 1, 3: hit, miss, hit: AP = 1/2 * 1 + 1/2 * 2/3 = 5/6. The finding: false .9 first, hit at precision 1/2.
     """
-    truth, results = films([(1, 1, 0, 0, 10, 10)], [(1, 1, 0, 0, 10, 10, 0.8)])
+    truth, results = images([(1, 1, 0, 0, 10, 10)], [(1, 1, 0, 0, 10, 10, 0.8)])
     results.append({"image_id": 3, "category_id": 1, "bbox": [0, 0, 9, 9], "score": 0.9})
-    normal = {"images": [{"id": i, "file_name": f"n{i}.png", "width": 100, "height": 100} for i in (2, 3)]}
-    matches, ones = match(truth, results, normal), np.ones((3, 1))
+    negative = {"images": [{"id": i, "file_name": f"n{i}.png", "width": 100, "height": 100} for i in (2, 3)]}
+    matches, ones = match(truth, results, negative), np.ones((3, 1))
     assert vinbigdata.no_finding_average_precision(matches, ones)[0] == pytest.approx(5 / 6)
     mean = metrics.value(matches, "AP40_vinbigdata_with_no_finding", ones)[0]
     assert mean == pytest.approx((5 / 6 + 1 / 2) / 2)
-    assert metrics.value(matches, "AP40_vinbigdata", ones)[0] == pytest.approx(1)  # films with findings only, 1 class
+    assert metrics.value(matches, "AP40_vinbigdata", ones)[0] == pytest.approx(1)  # images with findings only, 1 class

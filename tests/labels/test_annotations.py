@@ -26,7 +26,7 @@ def counts(annotations) -> dict:
     return {kind: count for kind, count in annotations.problems.items() if count}
 
 
-def test_kaggle_rows_become_boxes_readings_and_normal_films(table):
+def test_kaggle_rows_become_boxes_readings_and_negative_images(table):
     read = read_annotations(
         table(
             KAGGLE,
@@ -36,7 +36,7 @@ def test_kaggle_rows_become_boxes_readings_and_normal_films(table):
             "a,Lung Opacity,7,R10,1,2,3,5",
         )
     )
-    assert read.flavour == "kaggle"
+    assert read.flavor == "kaggle"
     assert read.boxes.to_dict("list") == {
         "image_id": ["a", "a"],
         "class_name": ["Cardiomegaly", "Lung Opacity"],
@@ -48,26 +48,26 @@ def test_kaggle_rows_become_boxes_readings_and_normal_films(table):
         "row": [1, 3],
     }
     assert read.readings.values.tolist() == [["b", "R1"], ["a", "R10"], ["a", "R2"]]
-    assert (read.image_ids, read.normal_ids, read.finding_ids) == (["b", "a"], ["b"], ["a"])
+    assert (read.image_ids, read.negative_ids, read.finding_ids) == (["b", "a"], ["b"], ["a"])
     assert read.class_names == vindr_cxr.CLASS_NAMES
     assert (read.consensus, read.sizes, read.patients, counts(read)) == (False, None, None, {})
 
 
 def test_columns_go_by_name_not_by_place(table):
     read = read_annotations(table("y_max,x_max,rad_ID,x_min,Class_Name,y_min,image_id", "40,30,R1,10,ILD,20,a"))
-    assert read.flavour == "physionet_train"
+    assert read.flavor == "physionet_train"
     assert read.boxes[["x_min", "y_min", "x_max", "y_max"]].values.tolist() == [[10, 20, 30, 40]]
 
 
 def test_a_table_without_readers_is_a_consensus(table):
     read = read_annotations(table("image_id,class_name,x_min,y_min,x_max,y_max", "a,ILD,1,2,3,4", "b,No finding,,,,"))
-    assert (read.flavour, read.consensus) == ("physionet_test", True)
+    assert (read.flavor, read.consensus) == ("physionet_test", True)
     assert read.boxes["rad_id"].tolist() == ["consensus"]
 
 
 def test_rsna_rows_are_width_and_height_with_a_target(table):
     read = read_annotations(table("patientId,x,y,width,height,Target", "p,,,,,0", "q,264,152,213,379,1"))
-    assert (read.flavour, read.class_names) == ("rsna", rsna_pneumonia.CLASS_NAMES)
+    assert (read.flavor, read.class_names) == ("rsna", rsna_pneumonia.CLASS_NAMES)
     assert read.boxes.iloc[0].to_dict() == {
         "image_id": "q",
         "class_name": "Lung Opacity",
@@ -78,7 +78,7 @@ def test_rsna_rows_are_width_and_height_with_a_target(table):
         "y_max": 531.0,
         "row": 1,
     }
-    assert (read.normal_ids, read.sizes) == (["p"], None)
+    assert (read.negative_ids, read.sizes) == (["p"], None)
 
 
 def test_a_target_that_is_neither_0_nor_1_is_refused(table):
@@ -90,7 +90,7 @@ def test_nih_header_has_more_cells_than_its_rows(table):
     read = read_annotations(
         table("Image Index,Finding Label,Bbox [x,y,w,h],,,", "00013118_008.png,Atelectasis,225,547,86,79")
     )
-    assert (read.flavour, read.class_names) == ("nih", nih_bbox.CLASS_NAMES)
+    assert (read.flavor, read.class_names) == ("nih", nih_bbox.CLASS_NAMES)
     assert read.boxes["image_id"].tolist() == ["00013118_008"]
     assert read.boxes[["x_min", "y_min", "x_max", "y_max"]].values.tolist() == [[225, 547, 311, 626]]
 
@@ -122,13 +122,13 @@ def test_an_unknown_class_is_an_error_that_lists_the_known_ones(table):
 
 def test_no_finding_is_known_by_name_whatever_its_id(table):
     read = read_annotations(table(KAGGLE, "a,no_finding,1,R1,0,0,1,1", "b,Lung Opacity,0,R1,1,2,3,4"))
-    assert (read.normal_ids, len(read.boxes)) == (["a"], 1)
+    assert (read.negative_ids, len(read.boxes)) == (["a"], 1)
 
 
 def test_extra_classes_of_the_full_release_are_left_out_unless_asked_for(table):
     path = table("image_id,rad_id,class_name,x_min,y_min,x_max,y_max", "a,R1,Rib fracture,1,2,3,4", "b,R1,ILD,1,2,3,4")
     read = read_annotations(path)
-    assert (counts(read), read.finding_ids, read.normal_ids) == ({"extra_class": 1}, ["b"], [])
+    assert (counts(read), read.finding_ids, read.negative_ids) == ({"extra_class": 1}, ["b"], [])
     extended = read_annotations(path, "extended")
     assert (len(extended.class_names), extended.finding_ids) == (22, ["a", "b"])
 
@@ -165,7 +165,7 @@ def test_a_bad_row_is_left_out_and_counted_once(table, kind, row):
     read = read_annotations(table(KAGGLE, row, "b,ILD,5,R1,1,2,3,4"))
     assert counts(read) == {kind: 1}
     assert read.boxes["image_id"].tolist() == ["b"]
-    assert read.normal_ids == []  # something was found on film a; it is not normal because the box is unusable
+    assert read.negative_ids == []  # something was found on image a; it is not negative because the box is unusable
 
 
 def test_a_duplicated_row_is_counted_and_the_first_is_kept(table):
@@ -176,7 +176,7 @@ def test_a_duplicated_row_is_counted_and_the_first_is_kept(table):
 
 def test_a_reader_who_says_both_is_counted_and_the_box_kept(table):
     read = read_annotations(table(KAGGLE, "a,ILD,5,R1,1,2,3,4", "a,No finding,14,R1,,,,", "a,No finding,14,R2,,,,"))
-    assert (counts(read), len(read.boxes), read.normal_ids) == ({"contradiction": 1}, 1, [])
+    assert (counts(read), len(read.boxes), read.negative_ids) == ({"contradiction": 1}, 1, [])
 
 
 def test_a_box_beyond_its_image_is_cut_and_one_outside_left_out(table):
@@ -191,12 +191,12 @@ def test_a_box_beyond_its_image_is_cut_and_one_outside_left_out(table):
 
 def test_dim0_is_the_height(table):
     header = f"{KAGGLE},dim0,dim1"
-    rows = [f"{film},ILD,5,R1,10,150,90,190,200,100" for film in "abc"]
+    rows = [f"{image},ILD,5,R1,10,150,90,190,200,100" for image in "abc"]
     assert read_annotations(table(header, *rows)).sizes["a"] == (100.0, 200.0)  # width, height
 
 
 def test_swapped_sizes_are_said(table):
-    swapped = [f"{film},ILD,5,R1,10,150,90,190,100,200" for film in "abc"]
+    swapped = [f"{image},ILD,5,R1,10,150,90,190,100,200" for image in "abc"]
     with pytest.raises(
         ValueError, match="3 of 3 boxes lie outside their image and 3 of these fit when width and height"
     ):
@@ -204,7 +204,7 @@ def test_swapped_sizes_are_said(table):
 
 
 def test_boxes_a_pixel_beyond_the_shorter_side_are_rounding_not_swapped_sizes(table):
-    rows = [f"{film},ILD,5,R1,10,150,101,190,200,100" for film in "abcd"]
+    rows = [f"{image},ILD,5,R1,10,150,101,190,200,100" for image in "abcd"]
     assert counts(read_annotations(table(f"{KAGGLE},dim0,dim1", *rows))) == {"partly_outside": 4}
 
 
@@ -223,8 +223,8 @@ def test_patients_come_from_the_table_or_from_a_second_one(table):
     assert both.patients == {"a": "1", "c": "2"} == read_patients(second)
 
 
-def test_a_film_of_two_patients_is_refused(table):
-    with pytest.raises(ValueError, match="film a belongs to two patients"):
+def test_an_image_of_two_patients_is_refused(table):
+    with pytest.raises(ValueError, match="image a belongs to two patients"):
         read_annotations(table(f"{KAGGLE},patient_id", "a,ILD,5,R1,1,2,3,4,1", "a,ILD,5,R2,1,2,3,4,2"))
 
 
@@ -248,7 +248,7 @@ def test_a_table_that_is_none_is_refused_in_one_line(table, lines, message):
 def test_files_that_are_no_tables_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"nowhere\.csv does not exist"):
         read_annotations(tmp_path / "nowhere.csv")
-    for name in ("cut.csv.gz", "film.csv"):
+    for name in ("cut.csv.gz", "image.csv"):
         path = tmp_path / name
         path.write_bytes(b"\x1f\x8b\x08\x00\xff\xfe\x00")
         with pytest.raises(ValueError, match="is not a CSV table that can be read"):

@@ -3,14 +3,14 @@
 import pandas as pd
 import pytest
 
-from d2_cxr.labels.coco import film_of, from_coco, reader_order, readers_to_coco, to_coco
+from d2_cxr.labels.coco import from_coco, image_of, reader_order, readers_to_coco, to_coco
 from d2_cxr.labels.fusion import fuse_annotations
 
 CORNERS = ["x_min", "y_min", "x_max", "y_max"]
 NAMES = ("ILD", "Edema")
 
 
-def film(number: int, name: str, **more) -> dict:
+def image(number: int, name: str, **more) -> dict:
     return {
         "id": number,
         "file_name": f"{name}.png",
@@ -30,8 +30,8 @@ def test_fused_boxes_become_coco_annotations():
     fused = fuse_annotations(
         boxes(("b", "Edema", "R1", 10, 20, 30, 60), ("a", "ILD", "R1", 0, 0, 9, 9), ("a", "ILD", "R2", 0, 0, 9, 9))
     )
-    coco = to_coco([film(7, "a", patient=3, junk=1), film(2, "b", patient=None)], fused, NAMES)
-    assert coco["images"] == [film(7, "a", patient=3), film(2, "b")]
+    coco = to_coco([image(7, "a", patient=3, junk=1), image(2, "b", patient=None)], fused, NAMES)
+    assert coco["images"] == [image(7, "a", patient=3), image(2, "b")]
     assert coco["categories"] == [{"id": 1, "name": "ILD"}, {"id": 2, "name": "Edema"}]
     assert coco["annotations"] == [
         {
@@ -57,47 +57,47 @@ def test_fused_boxes_become_coco_annotations():
     ]
 
 
-def test_boxes_of_other_films_are_passed_over_and_films_without_boxes_kept():
+def test_boxes_of_other_images_are_passed_over_and_images_without_boxes_kept():
     fused = fuse_annotations(boxes(("z", "ILD", "R1", 0, 0, 9, 9)))
-    coco = to_coco([film(1, "a")], fused, NAMES)
+    coco = to_coco([image(1, "a")], fused, NAMES)
     assert (len(coco["images"]), coco["annotations"]) == (1, [])
 
 
 def test_corners_keep_a_thousandth_of_a_pixel():
     fused = fuse_annotations(boxes(("a", "ILD", "R1", 0.12345, 1 / 3, 10.5, 20.1)))
-    assert to_coco([film(1, "a")], fused, NAMES)["annotations"][0]["bbox"] == [0.123, 0.333, 10.377, 19.767]
+    assert to_coco([image(1, "a")], fused, NAMES)["annotations"][0]["bbox"] == [0.123, 0.333, 10.377, 19.767]
 
 
-def test_single_readers_boxes_name_their_reader_and_films_who_read_them():
+def test_single_readers_boxes_name_their_reader_and_images_who_read_them():
     readings = pd.DataFrame([("a", "R10"), ("a", "R8"), ("b", "R8")], columns=["image_id", "rad_id"])
-    coco = readers_to_coco([film(1, "a"), film(2, "b")], boxes(("a", "ILD", "R10", 1, 2, 3, 4)), readings, NAMES)
+    coco = readers_to_coco([image(1, "a"), image(2, "b")], boxes(("a", "ILD", "R10", 1, 2, 3, 4)), readings, NAMES)
     assert [image["readers"] for image in coco["images"]] == [["R8", "R10"], ["R8"]]
     assert [(box["reader"], box["bbox"]) for box in coco["annotations"]] == [("R10", [1.0, 2.0, 2.0, 2.0])]
 
 
 def test_the_way_back_gives_the_boxes_again():
     rows = boxes(("a", "ILD", "R1", 1, 2, 3, 4), ("b", "Edema", "R2", 5.5, 6, 7, 8.25))
-    films = [film(1, "a"), film(2, "b")]
-    back = from_coco(readers_to_coco(films, rows, rows[["image_id", "rad_id"]], NAMES))
+    images = [image(1, "a"), image(2, "b")]
+    back = from_coco(readers_to_coco(images, rows, rows[["image_id", "rad_id"]], NAMES))
     pd.testing.assert_frame_equal(back[rows.columns].astype(object), rows.astype(object))
     fused = fuse_annotations(rows)
-    again = from_coco(to_coco(films, fused, NAMES))
+    again = from_coco(to_coco(images, fused, NAMES))
     assert again[CORNERS].values.tolist() == fused[CORNERS].values.tolist()
     assert again["reader_ious"].tolist() == [{"R1": 1.0}, {"R2": 1.0}]
-    assert len(from_coco(to_coco(films, fused.iloc[:0], NAMES))) == 0
+    assert len(from_coco(to_coco(images, fused.iloc[:0], NAMES))) == 0
 
 
 def test_a_class_without_a_category_and_a_repeated_id_are_refused():
     fused = fuse_annotations(boxes(("a", "Heart", "R1", 0, 0, 9, 9)))
     with pytest.raises(ValueError, match="Heart"):
-        to_coco([film(1, "a")], fused, NAMES)
+        to_coco([image(1, "a")], fused, NAMES)
     with pytest.raises(ValueError, match="same id"):
-        to_coco([film(1, "a"), film(1, "b")], fused.iloc[:0], NAMES)
+        to_coco([image(1, "a"), image(1, "b")], fused.iloc[:0], NAMES)
 
 
-def test_a_film_is_named_by_its_file():
-    assert film_of({"file_name": "images/1.2.840.png"}) == "1.2.840"
-    assert film_of({"file_name": "x.png", "image_id": "y"}) == "y"
+def test_an_image_is_named_by_its_file():
+    assert image_of({"file_name": "images/1.2.840.png"}) == "1.2.840"
+    assert image_of({"file_name": "x.png", "image_id": "y"}) == "y"
 
 
 def test_readers_sort_by_number():

@@ -47,7 +47,7 @@ def test_the_order_is_the_reverse_of_the_file():
     assert fuse_annotations(forward)[CORNERS].values.tolist() != fuse_annotations(boxes)[CORNERS].values.tolist()
 
 
-def test_films_and_classes_never_meet():
+def test_images_and_classes_never_meet():
     box = (0, 0, 10, 10)
     boxes = frame(("a", "ILD", "R1", *box), ("a", "Edema", "R1", *box), ("b", "ILD", "R1", *box))
     assert len(fuse_annotations(boxes)) == 3
@@ -94,7 +94,7 @@ def test_the_report_adds_up():
 
 
 def plainly_fused(boxes: np.ndarray, iou_threshold: float) -> list[list[float]]:
-    """The rule for one film and class, as its text says it."""
+    """The rule for one image and class, as its text says it."""
     clusters: list[list[np.ndarray]] = []
     for box in boxes[::-1]:
         ious = [pairwise_iou(box[None], np.mean(cluster, axis=0)[None])[0, 0] for cluster in clusters]
@@ -115,8 +115,8 @@ row = st.tuples(st.sampled_from("ab"), st.sampled_from(["ILD", "Edema"]), st.sam
 
 @settings(max_examples=150, deadline=None)
 @given(rows=st.lists(row, max_size=25), iou_threshold=st.sampled_from([0.1, 0.2, 0.4, 0.7]))
-def test_all_films_at_once_give_what_the_plain_rule_gives(rows, iou_threshold):
-    boxes = frame(*((film, name, reader, *corners) for film, name, reader, corners in rows))
+def test_all_images_at_once_give_what_the_plain_rule_gives(rows, iou_threshold):
+    boxes = frame(*((image, name, reader, *corners) for image, name, reader, corners in rows))
     fused = fuse_annotations(boxes, iou_threshold=iou_threshold)
     for key, group in boxes.groupby(["image_id", "class_name"]):
         mine = fused[(fused["image_id"] == key[0]) & (fused["class_name"] == key[1])]
@@ -128,7 +128,7 @@ def test_all_films_at_once_give_what_the_plain_rule_gives(rows, iou_threshold):
 @settings(max_examples=30, deadline=None)
 @given(rows=st.lists(row, min_size=1, max_size=15))
 def test_fusion_does_not_depend_on_scale(rows):
-    boxes = frame(*((film, name, reader, *corners) for film, name, reader, corners in rows))
+    boxes = frame(*((image, name, reader, *corners) for image, name, reader, corners in rows))
     scaled = boxes.copy()
     scaled[CORNERS] *= [2.0, 4.0, 2.0, 4.0]  # powers of two: no rounding, so ties stay ties
     assert cluster_boxes(scaled).tolist() == cluster_boxes(boxes).tolist()

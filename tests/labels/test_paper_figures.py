@@ -60,15 +60,15 @@ def audits(annotations):
     return label_audits(annotations, fuse_annotations(annotations.boxes))
 
 
-def test_films_and_boxes(found, annotations):
-    images = {key: found["images"][key] for key in ("total", "with_finding", "train", "val", "test", "normal")}
+def test_images_and_boxes(found, annotations):
+    images = {key: found["images"][key] for key in ("total", "with_finding", "train", "val", "test", "negative")}
     assert images == {
         "total": 15000,
         "with_finding": 4394,
         "train": 3075,
         "val": 440,
         "test": 879,
-        "normal": 10606,
+        "negative": 10606,
     }
     assert found["boxes"] == {"read": 36096, "fused": 21195}
     assert found["split"] == {"rule": "published", "seed": None, "is_the_papers": True}
@@ -86,7 +86,7 @@ def test_more_than_half_of_the_fused_boxes_are_one_readers(found):
     assert round(100 * found["fusion"]["single_reader_share"]) == 55
 
 
-def test_the_published_films_have_the_stored_fingerprints(annotations):
+def test_the_published_images_have_the_stored_fingerprints(annotations):
     split = splits.published_split(annotations.finding_ids)
     assert vindr_cxr.is_published(split)
     assert not vindr_cxr.is_published({**split, "val": split["val"][::-1]})
@@ -98,7 +98,7 @@ def test_label_fractions(found):
     assert all(sum(entry.values()) == 3075 for entry in found["fractions"].values())
 
 
-def test_training_films_of_each_class(found):
+def test_training_images_of_each_class(found):
     assert {name: entry["train_images"] for name, entry in found["classes"].items()} == TRAIN_IMAGES
 
 
@@ -131,11 +131,11 @@ def test_density_slopes_under_the_published_split(found, audits):
     assert (shuffled["train"], shuffled["test"]) == (pytest.approx(9.18, abs=0.03), pytest.approx(5.5, abs=0.05))
 
 
-def test_rare_classes_on_test_films(annotations):
+def test_rare_classes_on_test_images(annotations):
     split = splits.published_split(annotations.finding_ids)
     labels = splits.label_matrix(split["test"], annotations.boxes, annotations.class_names)
-    films = dict(zip(annotations.class_names, labels.sum(axis=0).tolist(), strict=True))
-    assert (films["Pneumothorax"], films["Atelectasis"]) == (8, 18)
+    images = dict(zip(annotations.class_names, labels.sum(axis=0).tolist(), strict=True))
+    assert (images["Pneumothorax"], images["Atelectasis"]) == (8, 18)
 
 
 def agreement(found, readers, subset="test"):
@@ -166,7 +166,7 @@ def test_one_trio_holds_the_test_set(audits):
     commonest = audits["reader_shift"]["commonest"]
     assert commonest["readers"] == ["R8", "R9", "R10"]
     read = audits["readers_predict_findings"]["commonest"]
-    assert (read["films"], read["with_finding"]) == (5501, 4146)
+    assert (read["images"], read["with_finding"]) == (5501, 4146)
     assert round(100 * 4146 / 4394) == 94
 
 

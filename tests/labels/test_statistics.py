@@ -21,22 +21,22 @@ def readings(*rows) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["image_id", "rad_id"])
 
 
-def test_repeat_factors_take_the_rarest_class_of_a_film():
+def test_repeat_factors_take_the_rarest_class_of_an_image():
     labels = np.zeros((10, 3), dtype=bool)
     labels[:5, 0] = labels[4:5, 1] = True  # shares 0.5, 0.1, 0
-    by_class, by_film = statistics.repeat_factors(labels)
+    by_class, by_image = statistics.repeat_factors(labels)
     assert by_class.tolist() == [1.0, 2.0, math.inf]  # sqrt(0.4 / 0.1) = 2
-    assert by_film.tolist() == [1, 1, 1, 1, 2, 1, 1, 1, 1, 1]
+    assert by_image.tolist() == [1, 1, 1, 1, 2, 1, 1, 1, 1, 1]
 
 
-def test_normal_films_would_change_every_factor():
+def test_negative_images_would_change_every_factor():
     labels = np.ones((10, 1), dtype=bool)
-    with_normals = np.vstack([labels, np.zeros((24, 1), dtype=bool)])
+    with_negatives = np.vstack([labels, np.zeros((24, 1), dtype=bool)])
     assert statistics.repeat_factors(labels)[0].tolist() == [1.0]
-    assert statistics.repeat_factors(with_normals)[0][0] == pytest.approx(math.sqrt(0.4 * 3.4))
+    assert statistics.repeat_factors(with_negatives)[0][0] == pytest.approx(math.sqrt(0.4 * 3.4))
 
 
-def test_class_balance_counts_films_boxes_and_exposures():
+def test_class_balance_counts_images_boxes_and_exposures():
     fused = boxes(("a", "x", "R1", 0, 0, 1, 1), ("a", "x", "R1", 2, 2, 3, 3), ("b", "y", "R1", 0, 0, 1, 1))
     labels = np.array([[True, False]] * 4 + [[True, True]])
     balance = statistics.class_balance(labels, fused, ["x", "y", "z"][:2])
@@ -51,7 +51,7 @@ def test_class_balance_counts_films_boxes_and_exposures():
     assert statistics.epoch_length(labels) == {"stochastic": pytest.approx(4 + math.sqrt(2)), "ceil": 6}
 
 
-def test_a_class_without_a_training_film_has_no_factor():
+def test_a_class_without_a_training_image_has_no_factor():
     balance = statistics.class_balance(np.array([[True, False]]), boxes(), ["x", "y"])
     assert balance["y"]["repeat_factor"] is None
     assert balance["y"]["expected_exposures"] == 0
@@ -63,7 +63,7 @@ def test_fractions_are_keyed_by_the_unlabeled_share():
     assert fractions["80"] == {"unlabeled": 2460, "labeled": 615}
 
 
-def test_density_is_boxes_a_film_of_each_part():
+def test_density_is_boxes_an_image_of_each_part():
     fused = boxes(*(("a", "x", "R", 0, 0, 1, 1),) * 3, ("c", "x", "R", 0, 0, 1, 1))
     parts = {"train": ["a", "b"], "val": [], "test": ["c"]}
     assert statistics.box_density(fused, parts) == {"train": 1.5, "val": None, "test": 1.0, "last_0": None}
@@ -79,11 +79,11 @@ AGREEMENT_BOXES = boxes(
     ("c", "x", "R9", 0, 0, 10, 10),
 )
 AGREEMENT_READINGS = readings(
-    *((film, reader) for film in "abc" for reader in ("R8", "R10")), ("c", "R9"), ("d", "R8"), ("d", "R10")
+    *((image, reader) for image in "abc" for reader in ("R8", "R10")), ("c", "R9"), ("d", "R8"), ("d", "R10")
 )
 
 
-def test_agreement_counts_pairs_and_films_by_their_definitions():
+def test_agreement_counts_pairs_and_images_by_their_definitions():
     first, second, third = statistics.reader_agreement(AGREEMENT_BOXES, AGREEMENT_READINGS)
     assert [entry["readers"] for entry in (first, second, third)] == [["R8", "R9"], ["R8", "R10"], ["R9", "R10"]]
     assert second == {
@@ -118,8 +118,8 @@ def test_agreement_does_not_depend_on_the_order_of_rows():
 @pytest.fixture
 def small_table(tmp_path):
     rows = ["image_id,class_name,rad_id,x_min,y_min,x_max,y_max,patient_id"]
-    for film in range(20):
-        rows += [f"f{film},ILD,R{reader},0,0,{10 + reader},10,p{film // 2}" for reader in (1, 2)]
+    for image in range(20):
+        rows += [f"f{image},ILD,R{reader},0,0,{10 + reader},10,p{image // 2}" for reader in (1, 2)]
     rows += ["n,No finding,R1,,,,,p0"]
     path = tmp_path / "train.csv"
     path.write_text("\n".join(rows))
@@ -135,7 +135,7 @@ def test_all_statistics_of_a_table_are_plain_json(small_table):
         "train": 14,
         "val": 2,
         "test": 4,
-        "normal": 1,
+        "negative": 1,
         "patients": 10,
     }
     assert found["boxes"] == {"read": 40, "fused": 20}
@@ -151,9 +151,9 @@ def test_a_consensus_is_neither_fused_nor_compared(tmp_path):
 
 
 def test_a_table_without_a_box_and_an_unknown_split_are_refused(tmp_path, small_table):
-    path = tmp_path / "normal.csv"
+    path = tmp_path / "negative.csv"
     path.write_text("image_id,class_name,x_min,y_min,x_max,y_max\na,No finding,,,,\n")
-    with pytest.raises(ValueError, match="no film of this table has a usable box"):
+    with pytest.raises(ValueError, match="no image of this table has a usable box"):
         statistics.label_statistics(read_annotations(path))
     with pytest.raises(ValueError, match="'random' is neither"):
         statistics.label_statistics(read_annotations(small_table), "random")

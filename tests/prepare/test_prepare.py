@@ -15,8 +15,7 @@ import pydicom
 import pytest
 
 from d2_cxr import artifacts
-from d2_cxr.audit import near_duplicates
-from d2_cxr.datasets import image_array, manifest
+from d2_cxr.datasets import image_array, leakage, manifest
 from d2_cxr.dicom.preprocess import Preprocess
 from d2_cxr.prepare.prepare import prepare
 
@@ -26,20 +25,20 @@ CLASSES = ["Cardiomegaly", "Nodule/Mass"]
 
 @pytest.fixture
 def archive(tmp_path, make_dicom):
-    """Write 24 films, 14 with findings, 6 normal, 4 without any row, and their table; return both paths."""
+    """Write 24 images, 14 with findings, 6 negative, 4 without any row, and their table; return both paths."""
     rng = np.random.default_rng(0)
     rows = []
     for index in range(24):
-        film = f"film{index:02d}"
+        image = f"image{index:02d}"
         pixels = cv2.resize(rng.integers(0, 4000, (6, 5)).astype(np.uint16), (50, 100), interpolation=cv2.INTER_LINEAR)
-        make_dicom(pixels, name=f"films/{film}.dicom")
+        make_dicom(pixels, name=f"images/{image}.dicom")
         if index < 14:
             for reader, shift in (("R1", 0), ("R2", 2), ("R3", 40)):
                 box = [5 + shift, 10, 25 + shift, 50]
-                rows.append([film, CLASSES[index % 2], index % 2, reader, *(min(value, 50) for value in box)])
+                rows.append([image, CLASSES[index % 2], index % 2, reader, *(min(value, 50) for value in box)])
         elif index < 20:
-            rows += [[film, "No finding", 14, reader, "", "", "", ""] for reader in ("R1", "R2", "R3")]
-    return tmp_path / "films", write_table(tmp_path / "train.csv", rows)
+            rows += [[image, "No finding", 14, reader, "", "", "", ""] for reader in ("R1", "R2", "R3")]
+    return tmp_path / "images", write_table(tmp_path / "train.csv", rows)
 
 
 def write_table(path: Path, rows) -> Path:
@@ -51,9 +50,9 @@ def write_table(path: Path, rows) -> Path:
 
 
 def run(archive, output, **more) -> dict:
-    films, table = archive
+    images, table = archive
     settings = {"name": "own_cxr", "preprocess": RULES, "jobs": 1, "progress": False, **more}
-    return prepare(films, output, annotations=table, **settings)
+    return prepare(images, output, annotations=table, **settings)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -66,18 +65,18 @@ def images_of(folder: Path, part: str) -> list[str]:
     return [image["file_name"] for image in artifacts.read_json(folder / f"annotations/{part}.json")["images"]]
 
 
-def test_a_prepared_set_holds_every_film_once(archive, tmp_path):
+def test_a_prepared_set_holds_every_image_once(archive, tmp_path):
     counts = run(archive, tmp_path / "set", array=True)
     output = tmp_path / "set"
     assert counts["prepared"] == 24 and counts["problems"] == 0 and counts["unlabeled"] == 4
-    parts = [f"stratified/{prefix}{part}" for prefix in ("", "normal_") for part in ("train", "val", "test")]
+    parts = [f"stratified/{prefix}{part}" for prefix in ("", "negative_") for part in ("train", "val", "test")]
     listed = [name for part in [*parts, "unlabeled"] for name in images_of(output, part)]
     assert sorted(listed) == sorted(path.name for path in (output / "images").iterdir()) and len(listed) == 24
     assert not (output / "annotations/published").exists()  # an own set has none
     assert not (output / ".preparing").exists()
 
 
-def test_the_same_film_has_the_same_number_in_every_list(archive, tmp_path):
+def test_the_same_image_has_the_same_number_in_every_list(archive, tmp_path):
     run(archive, tmp_path / "set")
     numbers = {}
     for path in (tmp_path / "set/annotations").rglob("*.json"):
@@ -99,36 +98,36 @@ def test_boxes_are_fused_and_move_to_prepared_pixels(archive, tmp_path):
     assert len(readers["annotations"]) == 42 and {len(image["readers"]) for image in readers["images"]} == {3}
 
 
-def test_pngs_are_grey_and_carry_no_metadata(archive, tmp_path):
+def test_pngs_are_gray_and_carry_no_metadata(archive, tmp_path):
     run(archive, tmp_path / "set")
-    content = (tmp_path / "set/images/film00.png").read_bytes()
+    content = (tmp_path / "set/images/image00.png").read_bytes()
     kinds, position = [], 8
     while position < len(content):  # PNG: length, kind, data, checksum
         kinds.append(content[position + 4 : position + 8])
         position += 12 + int.from_bytes(content[position : position + 4], "big")
     assert set(kinds) == {b"IHDR", b"IDAT", b"IEND"}
-    assert cv2.imread(str(tmp_path / "set/images/film00.png"), cv2.IMREAD_UNCHANGED).shape == (32, 32)
+    assert cv2.imread(str(tmp_path / "set/images/image00.png"), cv2.IMREAD_UNCHANGED).shape == (32, 32)
 
 
 def test_the_array_holds_the_pngs(archive, tmp_path):
     run(archive, tmp_path / "set", array=True)
     array = np.load(tmp_path / "set/images.npy", mmap_mode="r")
-    films = [row["image_id"] for row in artifacts.read_csv(tmp_path / "set" / image_array.INDEX)]
-    assert array.shape == (24, 32, 32) and films == sorted(films)
-    picture = cv2.imread(str(tmp_path / f"set/images/{films[7]}.png"), cv2.IMREAD_GRAYSCALE)
+    images = [row["image_id"] for row in artifacts.read_csv(tmp_path / "set" / image_array.INDEX)]
+    assert array.shape == (24, 32, 32) and images == sorted(images)
+    picture = cv2.imread(str(tmp_path / f"set/images/{images[7]}.png"), cv2.IMREAD_GRAYSCALE)
     assert np.array_equal(array[7], picture)
 
 
 def test_the_manifest_tells_hashes_and_no_header_text(archive, tmp_path, make_dicom):
-    films, _ = archive
-    make_dicom([[0, 9], [4, 5]], name="films/named.dicom", PatientName="Doe^Jane", StudyDescription="Secret")
+    images, _ = archive
+    make_dicom([[0, 9], [4, 5]], name="images/named.dicom", PatientName="Doe^Jane", StudyDescription="Secret")
     run(archive, tmp_path / "set")
     rows = {row["image_id"]: row for row in manifest.read(tmp_path / "set/manifest.csv")}
-    row = rows["film03"]
-    assert row["source_sha256"] == artifacts.sha256_file(films / "film03.dicom")
-    pixels = cv2.imread(str(tmp_path / "set/images/film03.png"), cv2.IMREAD_GRAYSCALE)
+    row = rows["image03"]
+    assert row["source_sha256"] == artifacts.sha256_file(images / "image03.dicom")
+    pixels = cv2.imread(str(tmp_path / "set/images/image03.png"), cv2.IMREAD_GRAYSCALE)
     assert row["image_sha256"] == artifacts.sha256_bytes(pixels.tobytes())
-    assert (row["file"], row["rows"], row["columns"], row["bits_stored"]) == ("film03.dicom", "100", "50", "12")
+    assert (row["file"], row["rows"], row["columns"], row["bits_stored"]) == ("image03.dicom", "100", "50", "12")
     everything = b"".join(contents(tmp_path / "set").values())
     for text in (b"Doe", b"Secret", str(tmp_path).encode()):
         assert text not in everything
@@ -151,15 +150,15 @@ def test_number_of_processes_changes_no_byte(archive, tmp_path):
 def test_shards_and_a_last_run_equal_one_run(archive, tmp_path):
     run(archive, tmp_path / "whole")
     for index in (1, 2):
-        assert run(archive, tmp_path / "parts", shard=(index, 2)) == {"films": 12, "reused": 0, "problems": 0}
+        assert run(archive, tmp_path / "parts", shard=(index, 2)) == {"images": 12, "reused": 0, "problems": 0}
         assert not (tmp_path / "parts/dataset.json").exists()
     assert run(archive, tmp_path / "parts")["reused"] == 24
     assert contents(tmp_path / "whole") == contents(tmp_path / "parts")
 
 
-def test_films_added_later_are_prepared_and_the_lists_written_anew(archive, tmp_path, make_dicom):
+def test_images_added_later_are_prepared_and_the_lists_written_anew(archive, tmp_path, make_dicom):
     run(archive, tmp_path / "set")
-    make_dicom([[0, 9], [4, 5]], name="films/later.dicom")
+    make_dicom([[0, 9], [4, 5]], name="images/later.dicom")
     counts = run(archive, tmp_path / "set")
     assert counts["reused"] == 24 and counts["prepared"] == 25 and counts["unlabeled"] == 5
     run(archive, tmp_path / "at_once")
@@ -167,24 +166,24 @@ def test_films_added_later_are_prepared_and_the_lists_written_anew(archive, tmp_
 
 
 def test_a_file_that_was_replaced_by_another_of_its_length_is_prepared_again(archive, tmp_path):
-    films, _ = archive
+    images, _ = archive
     run(archive, tmp_path / "set")
     before = contents(tmp_path / "set")
-    content = bytearray((films / "film03.dicom").read_bytes())
+    content = bytearray((images / "image03.dicom").read_bytes())
     content[-2000:] = bytes(2000)  # the last rows are black
-    (films / "film03.dicom").write_bytes(content)
-    (films / "film04.dicom").touch()  # a later time alone is no other film
+    (images / "image03.dicom").write_bytes(content)
+    (images / "image04.dicom").touch()  # a later time alone is no other image
     assert run(archive, tmp_path / "set")["reused"] == 23
     changed = {name for name, data in contents(tmp_path / "set").items() if before.get(name) != data}
-    assert changed == {"images/film03.png", "manifest.csv", "dataset.json"}
+    assert changed == {"images/image03.png", "manifest.csv", "dataset.json"}
 
 
 def test_refused_files_are_shown_where_there_is_something_to_see(archive, tmp_path):
-    films, _ = archive
-    colours = np.zeros((400, 300, 3), np.uint8)
-    colours[:200, :, 2] = 255
-    cv2.imwrite(str(films / "red.png"), colours)
-    (films / "torn.png").write_bytes((films / "red.png").read_bytes()[:60])
+    images, _ = archive
+    colors = np.zeros((400, 300, 3), np.uint8)
+    colors[:200, :, 2] = 255
+    cv2.imwrite(str(images / "red.png"), colors)
+    (images / "torn.png").write_bytes((images / "red.png").read_bytes()[:60])
     counts = run(archive, tmp_path / "set")
     assert counts["refused"] == 2
     assert [path.name for path in (tmp_path / "set/refused").iterdir()] == ["red.png"]
@@ -192,20 +191,20 @@ def test_refused_files_are_shown_where_there_is_something_to_see(archive, tmp_pa
     assert seen.shape == (100, 75) and seen[:40].min() == 255 and seen[60:].max() == 0
     page = (tmp_path / "set/intake.html").read_text()
     assert page.count('class="refused"') == 1 and "refused, nothing to see" in page
-    (films / "red.png").unlink()
-    (films / "torn.png").unlink()
+    (images / "red.png").unlink()
+    (images / "torn.png").unlink()
     run(archive, tmp_path / "set")
     assert not (tmp_path / "set/refused").exists()
 
 
-def kill_and_go_on(archive, tmp_path, name: str, after_films: int) -> None:
-    """Kill a run, group and all, once so many films are there; run again and compare with a run that was left alone."""
-    films, table = archive
-    command = [sys.executable, "-c", _RUN, str(films), str(table), str(tmp_path / name)]
+def kill_and_go_on(archive, tmp_path, name: str, after_images: int) -> None:
+    """Kill a run, group and all, once so many images are there; run again and compare with a run that was left alone."""
+    images, table = archive
+    command = [sys.executable, "-c", _RUN, str(images), str(table), str(tmp_path / name)]
     process = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and process.poll() is None:
-        if len(list((tmp_path / name / "images").glob("film*.png"))) >= after_films:
+        if len(list((tmp_path / name / "images").glob("image*.png"))) >= after_images:
             break
         time.sleep(0.001)
     os.killpg(process.pid, signal.SIGKILL)
@@ -220,99 +219,99 @@ _RUN = """
 import sys
 from d2_cxr.prepare.prepare import prepare
 from d2_cxr.dicom.preprocess import Preprocess
-films, table, output = sys.argv[1:]
-prepare(films, output, annotations=table, name="own_cxr", preprocess=Preprocess(32), jobs=2, progress=False)
+images, table, output = sys.argv[1:]
+prepare(images, output, annotations=table, name="own_cxr", preprocess=Preprocess(32), jobs=2, progress=False)
 """
 
 
-@pytest.mark.parametrize("after_films", [5, 24])
-def test_a_killed_run_goes_on_to_the_same_bytes(archive, tmp_path, after_films):
-    kill_and_go_on(archive, tmp_path, "killed", after_films)
+@pytest.mark.parametrize("after_images", [5, 24])
+def test_a_killed_run_goes_on_to_the_same_bytes(archive, tmp_path, after_images):
+    kill_and_go_on(archive, tmp_path, "killed", after_images)
 
 
 @pytest.mark.slow
 def test_twenty_kills_end_in_the_same_bytes(archive, tmp_path):
     for moment in range(20):
-        kill_and_go_on(archive, tmp_path, f"killed{moment}", after_films=round(moment * 24 / 19))
+        kill_and_go_on(archive, tmp_path, f"killed{moment}", after_images=round(moment * 24 / 19))
 
 
 def test_what_is_wrong_is_told_and_the_rest_is_prepared(archive, tmp_path, make_dicom):
-    films, _ = archive
-    (films / "film02.dicom").unlink()
-    (films / "film03.dicom").write_bytes((films / "film03.dicom").read_bytes()[:900])
-    (films / "readme.txt").write_text("hello")
-    (films / "sub").mkdir()
-    (films / "sub/film05.dcm").write_bytes((films / "film04.dicom").read_bytes())
-    make_dicom([[0, 9], [4, 5]], name="films/odd.dicom", WindowCenter=5, WindowWidth=0)
+    images, _ = archive
+    (images / "image02.dicom").unlink()
+    (images / "image03.dicom").write_bytes((images / "image03.dicom").read_bytes()[:900])
+    (images / "readme.txt").write_text("hello")
+    (images / "sub").mkdir()
+    (images / "sub/image05.dcm").write_bytes((images / "image04.dicom").read_bytes())
+    make_dicom([[0, 9], [4, 5]], name="images/odd.dicom", WindowCenter=5, WindowWidth=0)
     counts = run(archive, tmp_path / "set", strict=True)
     rows = {(row["image_id"], row["file"]): row for row in manifest.read(tmp_path / "set/manifest.csv")}
-    assert rows["film02", ""]["outcome"] == "missing"
-    assert rows["film03", "film03.dicom"]["outcome"] == "refused"
-    assert "cut short" in rows["film03", "film03.dicom"]["reason"]
+    assert rows["image02", ""]["outcome"] == "missing"
+    assert rows["image03", "image03.dicom"]["outcome"] == "refused"
+    assert "cut short" in rows["image03", "image03.dicom"]["reason"]
     assert rows["readme.txt", "readme.txt"]["outcome"] == "ignored"
-    assert rows["film05", "sub/film05.dcm"]["reason"] == "the same film id as films/film05.dicom"
+    assert rows["image05", "sub/image05.dcm"]["reason"] == "the same image id as images/image05.dicom"
     assert "Window Width" in rows["odd", "odd.dicom"]["reason"] and counts["odd"] == 1
     assert counts["missing"] == 1 and counts["refused"] == 2 and counts["problems"] == 3
     page = (tmp_path / "set/intake.html").read_text()
-    assert "film02" in page and "Window Width (0028,1051) is 0" in page and "data:image/png" in page
+    assert "image02" in page and "Window Width (0028,1051) is 0" in page and "data:image/png" in page
 
 
-def test_missing_films_do_not_move_the_others_to_another_part(archive, tmp_path):
+def test_missing_images_do_not_move_the_others_to_another_part(archive, tmp_path):
     run(archive, tmp_path / "whole")
-    (archive[0] / "film02.dicom").unlink()
+    (archive[0] / "image02.dicom").unlink()
     run(archive, tmp_path / "less")
     for part in ("train", "val", "test"):
-        whole = [name for name in images_of(tmp_path / "whole", f"stratified/{part}") if name != "film02.png"]
+        whole = [name for name in images_of(tmp_path / "whole", f"stratified/{part}") if name != "image02.png"]
         assert images_of(tmp_path / "less", f"stratified/{part}") == whole
 
 
-def test_without_annotations_every_film_is_unlabeled(archive, tmp_path):
+def test_without_annotations_every_image_is_unlabeled(archive, tmp_path):
     prepare(archive[0], tmp_path / "set", name="own_cxr", preprocess=RULES, jobs=1, progress=False)
     assert len(images_of(tmp_path / "set", "unlabeled")) == 24
     assert [path.name for path in (tmp_path / "set/annotations").iterdir()] == ["unlabeled.json"]
 
 
-def test_findings_only_prepares_no_other_film(archive, tmp_path):
+def test_findings_only_prepares_no_other_image(archive, tmp_path):
     counts = run(archive, tmp_path / "set", findings_only=True)
     assert counts["prepared"] == 14 and counts["missing"] == 0 and counts["unlabeled"] == 0
 
 
 def test_patients_become_numbers_and_stay_in_one_part(archive, tmp_path):
     patients = tmp_path / "patients.csv"
-    lines = [f"film{index:02d},Person {index // 3}" for index in range(24)]
+    lines = [f"image{index:02d},Person {index // 3}" for index in range(24)]
     patients.write_text("image_id,patient_id\n" + "\n".join(lines) + "\n")
     run(archive, tmp_path / "set", patients=patients)
     homes = {}
     for part in ("train", "val", "test"):
-        for prefix in ("", "normal_"):
+        for prefix in ("", "negative_"):
             images = artifacts.read_json(tmp_path / f"set/annotations/stratified/{prefix}{part}.json")["images"]
             for image in images:
                 assert homes.setdefault(image["patient"], part) == part
     assert b"Person" not in b"".join(contents(tmp_path / "set").values())
 
 
-def test_unlabeled_films_that_give_test_films_away_are_left_out(archive, tmp_path):
-    films, _ = archive
+def test_unlabeled_images_that_give_test_images_away_are_left_out(archive, tmp_path):
+    images, _ = archive
     run(archive, tmp_path / "before")
-    test_film = images_of(tmp_path / "before", "stratified/test")[0].removesuffix(".png")
-    (films / "copy.dicom").write_bytes((films / f"{test_film}.dicom").read_bytes())
+    test_image = images_of(tmp_path / "before", "stratified/test")[0].removesuffix(".png")
+    (images / "copy.dicom").write_bytes((images / f"{test_image}.dicom").read_bytes())
     counts = run(archive, tmp_path / "set")
     assert counts["unlabeled_left_out"] == 1 and "copy.png" not in images_of(tmp_path / "set", "unlabeled")
-    assert f"the same pixels as {test_film}" in (tmp_path / "set/intake.html").read_text()
+    assert f"the same pixels as {test_image}" in (tmp_path / "set/intake.html").read_text()
 
 
-def test_a_cropped_copy_of_a_test_film_is_found_shown_and_left_out(archive, tmp_path, make_dicom):
-    films, _ = archive
+def test_a_cropped_copy_of_a_test_image_is_found_shown_and_left_out(archive, tmp_path, make_dicom):
+    images, _ = archive
     run(archive, tmp_path / "before", preprocess=Preprocess(96))
-    test_film = images_of(tmp_path / "before", "stratified/test")[0].removesuffix(".png")
-    pixels = pydicom.dcmread(films / f"{test_film}.dicom").pixel_array
-    make_dicom(np.ascontiguousarray(pixels[5:, 2:]), name="films/cut.dicom")
+    test_image = images_of(tmp_path / "before", "stratified/test")[0].removesuffix(".png")
+    pixels = pydicom.dcmread(images / f"{test_image}.dicom").pixel_array
+    make_dicom(np.ascontiguousarray(pixels[5:, 2:]), name="images/cut.dicom")
     counts = run(archive, tmp_path / "set", preprocess=Preprocess(96))
     assert counts["near_copies"] == 1 and counts["unlabeled_left_out"] == 1
-    (pair,) = near_duplicates.read(tmp_path / "set")
-    assert {pair["image_id"], pair["other_image_id"]} == {"cut", test_film} and pair["how"] == "cropped"
+    (pair,) = leakage.read_near_copies(tmp_path / "set")
+    assert {pair["image_id"], pair["other_image_id"]} == {"cut", test_image} and pair["how"] == "cropped"
     page = (tmp_path / "set/intake.html").read_text()
-    assert "Near copies (1 pair)" in page and f"the same film as {test_film} of val or test (cropped)" in page
+    assert "Near copies (1 pair)" in page and f"the same image as {test_image} of val or test (cropped)" in page
 
 
 def test_vindr_of_another_table_has_no_published_split_and_says_so(archive, tmp_path):
@@ -322,26 +321,26 @@ def test_vindr_of_another_table_has_no_published_split_and_says_so(archive, tmp_
     assert not (tmp_path / "vindr_cxr/annotations/published").exists()
 
 
-def test_official_test_films_are_not_fused(archive, tmp_path, make_dicom):
-    make_dicom(np.arange(5000).reshape(100, 50) % 4000, name="test_films/t1.dicom")
+def test_official_test_images_are_not_fused(archive, tmp_path, make_dicom):
+    make_dicom(np.arange(5000).reshape(100, 50) % 4000, name="test_images/t1.dicom")
     table = tmp_path / "annotations_test.csv"
     table.write_text("image_id,class_name,x_min,y_min,x_max,y_max\nt1,Cardiomegaly,5,10,25,50\nt1,Edema,1,1,9,9\n")
-    run(archive, tmp_path / "set", test_dicom_dir=tmp_path / "test_films", test_annotations=table)
+    run(archive, tmp_path / "set", test_dicom_dir=tmp_path / "test_images", test_annotations=table)
     test = artifacts.read_json(tmp_path / "set/annotations/official_test.json")
     assert [image["file_name"] for image in test["images"]] == ["t1.png"] and len(test["annotations"]) == 1
     assert test["annotations"][0]["bbox"] == [3.2, 3.2, 12.8, 12.8]
 
 
 def test_boxes_of_resized_copies_are_scaled_to_the_file(archive, tmp_path):
-    films, _ = archive
+    images, _ = archive
     table = tmp_path / "sized.csv"
     table.write_text(
         "image_id,class_name,class_id,rad_id,x_min,y_min,x_max,y_max,width,height\n"
-        "film00,Cardiomegaly,3,R1,100,200,500,1000,1000,2000\n"
-        "film01,Cardiomegaly,3,R1,100,200,500,1000,1000,2000\n"
-        "film02,Cardiomegaly,3,R1,100,200,500,1000,1000,2000\n"
+        "image00,Cardiomegaly,3,R1,100,200,500,1000,1000,2000\n"
+        "image01,Cardiomegaly,3,R1,100,200,500,1000,1000,2000\n"
+        "image02,Cardiomegaly,3,R1,100,200,500,1000,1000,2000\n"
     )  # the files are 50 x 100
-    run((films, table), tmp_path / "set")
+    run((images, table), tmp_path / "set")
     readers = artifacts.read_json(tmp_path / "set/annotations/readers.json")
     assert readers["annotations"][0]["bbox"] == [3.2, 3.2, 12.8, 12.8]  # 32 px of 1000 x 2000
     assert "another size" in artifacts.read_json(tmp_path / "set/dataset.json")["notes"][0]
@@ -372,24 +371,24 @@ def test_bad_input_is_one_line_and_writes_nothing(archive, tmp_path, settings, m
 
 
 def run_any(archive, output, settings) -> None:
-    films, table = archive
+    images, table = archive
     defaults = {"annotations": table, "name": "own_cxr", "preprocess": RULES, "jobs": 1, "progress": False}
-    prepare(films, output, **{**defaults, **settings})
+    prepare(images, output, **{**defaults, **settings})
 
 
-def test_a_folder_of_other_films_is_refused(archive, tmp_path, make_dicom):
+def test_a_folder_of_other_images_is_refused(archive, tmp_path, make_dicom):
     make_dicom([[0, 1]], name="others/x.dicom")
-    with pytest.raises(ValueError, match=r"no film of .*train.csv lies in .*others"):
+    with pytest.raises(ValueError, match=r"no image of .*train.csv lies in .*others"):
         run((tmp_path / "others", archive[1]), tmp_path / "set")
     with pytest.raises(FileNotFoundError, match="does not exist"):
         run((tmp_path / "nowhere", archive[1]), tmp_path / "set")
 
 
-def test_where_no_film_can_be_prepared_nothing_stays(tmp_path):
-    (tmp_path / "films").mkdir()
-    (tmp_path / "films/a.dcm").write_text("hello")
+def test_where_no_image_can_be_prepared_nothing_stays(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images/a.dcm").write_text("hello")
     with pytest.raises(ValueError, match=r"none of 1 files could be prepared; a.dcm: neither DICOM"):
-        prepare(tmp_path / "films", tmp_path / "set", name="own_cxr", preprocess=RULES, jobs=1, progress=False)
+        prepare(tmp_path / "images", tmp_path / "set", name="own_cxr", preprocess=RULES, jobs=1, progress=False)
     assert not (tmp_path / "set").exists()
 
 

@@ -1,4 +1,4 @@
-"""Which films VinDr-CXR's lists hold, from its real table and films that are only said to be prepared."""
+"""Which images VinDr-CXR's lists hold, from its real table and images that are only said to be prepared."""
 
 import pytest
 
@@ -7,12 +7,12 @@ from d2_cxr.labels.annotations import read_annotations
 from d2_cxr.prepare import prepared_set
 
 
-def pretend_prepared(image_ids) -> prepared_set.Films:
+def pretend_prepared(image_ids) -> prepared_set.Images:
     rows = [
-        {"image_id": film, "outcome": "prepared", "rows": "4000", "columns": "4000", "image_sha256": film}
-        for film in image_ids
+        {"image_id": image, "outcome": "prepared", "rows": "4000", "columns": "4000", "image_sha256": image}
+        for image in image_ids
     ]
-    return prepared_set.number_films(rows, 512, None)
+    return prepared_set.number_images(rows, 512, None)
 
 
 @pytest.fixture(scope="module")
@@ -20,22 +20,22 @@ def table(vinbigdata_csv):
     return read_annotations(vinbigdata_csv)
 
 
-def lists(table, films):
-    return prepared_set.assemble("vindr_cxr", table, films, Preprocess(), in_folder=list(films.rows))
+def lists(table, images):
+    return prepared_set.assemble("vindr_cxr", table, images, Preprocess(), in_folder=list(images.rows))
 
 
-def test_the_published_split_is_written_where_every_film_is_there(table):
+def test_the_published_split_is_written_where_every_image_is_there(table):
     made = lists(table, pretend_prepared(table.image_ids))
     counts = made.counts
     assert [counts[f"published_{part}"] for part in ("train", "val", "test")] == [3075, 440, 879]
     assert counts["fused_boxes"] == 21195 and counts["readers_boxes"] == 36096
-    assert sum(counts[f"published_normal_{part}"] for part in ("train", "val", "test")) == 10606
+    assert sum(counts[f"published_negative_{part}"] for part in ("train", "val", "test")) == 10606
     assert counts["unlabeled"] == 0 and made.notes == []
 
 
-def test_one_film_less_leaves_only_the_stratified_names(table):
-    films = pretend_prepared([film for film in table.image_ids if film != table.finding_ids[0]])
-    made = lists(table, films)
-    assert "1 of its 4394 films are not prepared" in made.notes[0]
+def test_one_image_less_leaves_only_the_stratified_names(table):
+    images = pretend_prepared([image for image in table.image_ids if image != table.finding_ids[0]])
+    made = lists(table, images)
+    assert "1 of its 4394 images are not prepared" in made.notes[0]
     assert not any(path.startswith("published/") for path in made.files)
     assert sum(made.counts[f"stratified_{part}"] for part in ("train", "val", "test")) == 4393

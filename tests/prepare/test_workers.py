@@ -1,4 +1,4 @@
-"""Worker processes: a film that hangs or kills its decoder is quarantined, and the others are prepared."""
+"""Worker processes: an image that hangs or kills its decoder is quarantined, and the others are prepared."""
 
 import json
 import os
@@ -16,7 +16,7 @@ def task(path, folder) -> dict:
     return {"path": str(path), "png": str(folder / f"{path.name}.png"), "rules": Preprocess(32).to_dict()}
 
 
-def test_a_film_that_hangs_is_quarantined_and_the_run_goes_on(tmp_path, make_dicom):
+def test_an_image_that_hangs_is_quarantined_and_the_run_goes_on(tmp_path, make_dicom):
     hanging = tmp_path / "hanging.dicom"
     os.mkfifo(hanging)  # reading it waits for a writer that never comes
     good = [make_dicom([[0, index + 1]], name=f"{index}.dicom") for index in range(4)]
@@ -27,7 +27,7 @@ def test_a_film_that_hangs_is_quarantined_and_the_run_goes_on(tmp_path, make_dic
     assert {result["outcome"] for result in results.values()} == {"prepared"}
 
 
-def test_a_decoder_that_dies_takes_one_film_with_it(tmp_path, make_dicom, monkeypatch):
+def test_a_decoder_that_dies_takes_one_image_with_it(tmp_path, make_dicom, monkeypatch):
     dying = tmp_path / "dying.dicom"
     os.mkfifo(dying)
     give = workers._Worker.give
@@ -44,10 +44,10 @@ def test_a_decoder_that_dies_takes_one_film_with_it(tmp_path, make_dicom, monkey
     assert results[1]["outcome"] == "prepared"
 
 
-def test_a_png_that_cannot_be_written_ends_the_run_and_is_no_bad_film(tmp_path, make_dicom):
+def test_a_png_that_cannot_be_written_ends_the_run_and_is_no_bad_image(tmp_path, make_dicom):
     (tmp_path / "full").write_bytes(b"")  # no folder: as on a full disk, writing below it fails
-    with pytest.raises(OSError, match=r"film.png cannot be written: File exists; make room") as error:
-        list(workers.run([{**task(make_dicom([[0, 1]]), tmp_path), "png": str(tmp_path / "full/film.png")}], jobs=2))
+    with pytest.raises(OSError, match=r"image.png cannot be written: File exists; make room") as error:
+        list(workers.run([{**task(make_dicom([[0, 1]]), tmp_path), "png": str(tmp_path / "full/image.png")}], jobs=2))
     assert "\n" not in str(error.value)
 
 
@@ -56,7 +56,7 @@ def test_nothing_to_do_starts_nothing(monkeypatch):
     assert list(workers.run([], jobs=4)) == []
 
 
-def test_a_worker_that_does_not_start_is_an_error_and_not_a_bad_film(tmp_path, make_dicom, monkeypatch):
+def test_a_worker_that_does_not_start_is_an_error_and_not_a_bad_image(tmp_path, make_dicom, monkeypatch):
     monkeypatch.setattr(workers.sys, "executable", "/bin/false")
     with pytest.raises(RuntimeError, match="did not start"):
         list(workers.run([task(make_dicom([[0, 1]]), tmp_path)], jobs=1))

@@ -55,18 +55,18 @@ def test_collapse_is_told():
 
 def test_a_run_that_ends_without_its_task_learned_is_told():
     (alarm,) = health.unlearned_alarms(0.075, batch_size=64)
-    assert alarm.startswith("hardly learned: 8 % of the views find their film's other view among 127 (chance 0.8 %)")
+    assert alarm.startswith("hardly learned: 8 % of the views find their image's other view among 127 (chance 0.8 %)")
     assert health.unlearned_alarms(0.3, batch_size=64) == []
     assert health.unlearned_alarms(None, batch_size=64) == []  # nothing is contrasted
 
 
-def test_contrasting_the_channels_of_one_film_is_refused():
-    with pytest.raises(health.NotPairs, match=r"1 films but projections of \[2048, 2048\] rows"):
+def test_contrasting_the_channels_of_one_image_is_refused():
+    with pytest.raises(health.NotPairsError, match=r"1 images but projections of \[2048, 2048\] rows"):
         health.check_pairs(torch.tensor([3]), [torch.zeros(2048, 8), torch.zeros(2048, 8)])
 
 
-def test_one_film_twice_in_a_batch_is_refused():
+def test_one_image_twice_in_a_batch_is_refused():
     views = [torch.zeros(2, 8), torch.zeros(2, 8)]
     health.check_pairs(torch.tensor([3, 4]), views)
-    with pytest.raises(health.NotPairs, match="twice"):
+    with pytest.raises(health.NotPairsError, match="twice"):
         health.check_pairs(torch.tensor([3, 3]), views)

@@ -29,7 +29,7 @@ def build(**changes):
     torch.manual_seed(0)
     method = adapter.build_method(complete({**SMALL, **changes}), epochs=3)
     method.log_dict = method.log = lambda *_, **__: None  # there is no trainer here
-    method.image_ids = [f"film{number}" for number in range(8)]
+    method.image_ids = [f"image{number}" for number in range(8)]
     return method
 
 
@@ -71,7 +71,7 @@ def test_gap_3_momentum_methods_demand_an_argument_that_lightning_does_not_pass(
     theirs = inspect.signature(solo.base.BaseMomentumMethod.on_train_batch_end).parameters
     assert theirs["dataloader_idx"].default is inspect.Parameter.empty
     assert "dataloader_idx" not in inspect.signature(pl.LightningModule.on_train_batch_end).parameters
-    assert "dataloader_idx" not in inspect.signature(adapter._OnFilms.on_train_batch_end).parameters
+    assert "dataloader_idx" not in inspect.signature(adapter._OnImages.on_train_batch_end).parameters
 
 
 def one_step(make_optimizer):
@@ -178,20 +178,20 @@ def test_options_of_another_method_are_refused():
         build(method_options={"queue_size": 16})
 
 
-def test_grey_becomes_three_normalised_channels():
+def test_gray_becomes_three_normalized_channels():
     method = build(pixel_mean=[0, 51, 102], pixel_std=[255, 51, 102])
-    grey = torch.full((1, 2, 2), 102, dtype=torch.uint8)
-    values = method.normalized(grey)
+    gray = torch.full((1, 2, 2), 102, dtype=torch.uint8)
+    values = method.normalized(gray)
     assert values.shape == (1, 3, 2, 2) and values.is_contiguous(memory_format=torch.channels_last)
     assert values[0, :, 0, 0].tolist() == pytest.approx([0.4, 1.0, 0.0])
 
 
-def test_a_loss_that_is_no_number_names_the_films():
+def test_a_loss_that_is_no_number_names_the_images():
     method = build()
     numbers, views, targets = batch(method)
     views[0][2] = torch.nan
     with pytest.raises(
-        adapter.NotFinite, match="the loss is nan at step 0; films of the batch: film0, film1, film2, film3"
+        adapter.NotFiniteError, match="the loss is nan at step 0; images of the batch: image0, image1, image2, image3"
     ):
         method.training_step((numbers, views, targets), 0)
 

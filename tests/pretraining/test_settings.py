@@ -5,7 +5,7 @@ import pytest
 from d2_cxr.pretraining.settings import complete, fingerprint, num_epochs, read_settings
 
 CONFIGS = sorted((Path(__file__).resolve().parents[2] / "configs/pretraining").glob("*.yaml"))
-FILMS = [{"image_id": "a", "image_sha256": "00"}]
+IMAGES = [{"image_id": "a", "image_sha256": "00"}]
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -18,10 +18,10 @@ def test_every_config_is_complete(path):
 
 def test_overrides_go_down_by_dots():
     settings = read_settings(
-        CONFIGS[0], ["optimizer.lr=0.25", "datasets=[a_train,b_normal_train]", "pixel_std=[1,2,3]"]
+        CONFIGS[0], ["optimizer.lr=0.25", "datasets=[a_train,b_negative_train]", "pixel_std=[1,2,3]"]
     )
     assert settings["optimizer"]["lr"] == 0.25
-    assert settings["datasets"] == ["a_train", "b_normal_train"] and settings["pixel_std"] == [1, 2, 3]
+    assert settings["datasets"] == ["a_train", "b_negative_train"] and settings["pixel_std"] == [1, 2, 3]
 
 
 @pytest.mark.parametrize(
@@ -69,6 +69,6 @@ def test_a_budget_of_views_is_rounded_up_to_epochs():
 
 def test_a_run_is_told_by_what_changes_its_result():
     run = complete({"epochs": 1, "datasets": ["a"]})
-    assert fingerprint(run, FILMS) == fingerprint({**run, "num_workers": 3, "sets": [["a", "/elsewhere"]]}, FILMS)
-    assert fingerprint(run, FILMS) != fingerprint({**run, "seed": 1}, FILMS)
-    assert fingerprint(run, FILMS) != fingerprint(run, [{"image_id": "a", "image_sha256": "01"}])
+    assert fingerprint(run, IMAGES) == fingerprint({**run, "num_workers": 3, "sets": [["a", "/elsewhere"]]}, IMAGES)
+    assert fingerprint(run, IMAGES) != fingerprint({**run, "seed": 1}, IMAGES)
+    assert fingerprint(run, IMAGES) != fingerprint(run, [{"image_id": "a", "image_sha256": "01"}])

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from d2_cxr import artifacts
-from d2_cxr.checkpoint.convert import ConversionRefused, convert_file
+from d2_cxr.checkpoint.convert import ConversionError, convert_file
 from d2_cxr.checkpoint.loading import load_weights_file
 from d2_cxr.checkpoint.weights_card import read_card
 from d2_cxr.datasets import leakage
@@ -36,12 +36,12 @@ def same(first, second):
 
 def test_a_run_leaves_a_checkpoint_with_its_card_and_a_record(finished, tiny_config, prepared):
     stored = load_weights_file(finished)  # with weights_only=True
-    assert stored["d2_cxr"]["films"].shape == (24, 16) and stored["d2_cxr"]["films"].dtype == torch.uint8
-    rows = [bytes(row.tolist()) for row in stored["d2_cxr"]["films"]]
+    assert stored["d2_cxr"]["images"].shape == (24, 16) and stored["d2_cxr"]["images"].dtype == torch.uint8
+    rows = [bytes(row.tolist()) for row in stored["d2_cxr"]["images"]]
     assert rows == sorted(rows)
     card = read_card(finished)
     assert (card.architecture, card.method, card.epochs, card.batch_size) == ("resnet18", "simclr", 2, 8)
-    assert card.num_films == 24 and card.data_names == ["tiny_train_unlabeled"]
+    assert card.num_images == 24 and card.data_names == ["tiny_train_unlabeled"]
     assert card.preprocess["size"] == 64 and card.data_fingerprints == {"tiny_train_unlabeled": "f" * 64}
     assert str(prepared) not in str(card)
     record = json.loads((finished.parent / "pretraining.json").read_text())
@@ -55,7 +55,7 @@ def test_its_weights_arrive_in_detectron2(finished, tmp_path):
     card = convert_file(finished, tmp_path / "w.pth")
     assert max(card.parity.values()) <= 1e-4
     stored = load_weights_file(tmp_path / "w.pth")
-    assert torch.equal(stored["films"], load_weights_file(finished)["d2_cxr"]["films"])
+    assert torch.equal(stored["images"], load_weights_file(finished)["d2_cxr"]["images"])
     assert stored["conversion"]["left_out"] == [
         "classifier.bias", "classifier.weight",
         "projector.0.bias", "projector.0.weight", "projector.2.bias", "projector.2.weight",
@@ -94,7 +94,7 @@ def test_a_finished_run_is_not_repeated(finished, tiny_config):
     before = finished.stat().st_mtime_ns
     assert pretrain({**tiny_config, "num_workers": 1}, finished.parent) == finished
     assert finished.stat().st_mtime_ns == before
-    with pytest.raises(ValueError, match="finished run of other settings or films"):
+    with pytest.raises(ValueError, match="finished run of other settings or images"):
         pretrain({**tiny_config, "seed": 1}, finished.parent)
 
 
@@ -146,12 +146,12 @@ def test_a_run_starts_from_given_weights_and_says_so(finished, tiny_config, tmp_
     assert read_card(ends[0]).initialized_from == "simclr (last.ckpt)"
     for end in ends:
         assert torch.equal(encoder(end)["encoder.conv1.weight"], encoder(finished)["encoder.conv1.weight"])
-    with pytest.raises(ConversionRefused, match="holds a resnet18, but the backbone is to be a resnet50"):
+    with pytest.raises(ConversionError, match="holds a resnet18, but the backbone is to be a resnet50"):
         pretrain({**still, "backbone": "resnet50", "init_from": str(finished)}, tmp_path / "c")
 
 
 def test_sets_that_were_prepared_differently_are_refused(tiny_config, write_set, tmp_path):
-    other = write_set(tmp_path / "other", num_films=4, size=48, seed=3)
+    other = write_set(tmp_path / "other", num_images=4, size=48, seed=3)
     both = {
         "datasets": ["tiny_train_unlabeled", "other_train_unlabeled"],
         "sets": [*tiny_config["sets"], ["other", str(other)]],
@@ -175,21 +175,21 @@ def test_the_tool_shows_views_and_refuses_in_one_line(prepared, tmp_path):
         pretrain_simclr.main([*config, *data, "method=dino"])
 
 
-def test_the_tool_lets_films_stay_that_are_allowed(write_set, tmp_path, monkeypatch):
+def test_the_tool_lets_images_stay_that_are_allowed(write_set, tmp_path, monkeypatch):
     sys.path.insert(0, str(ROOT / "tools"))
     import pretrain_simclr
 
-    leaky = write_set(tmp_path / "leaky", num_films=16, seed=7)
+    leaky = write_set(tmp_path / "leaky", num_images=16, seed=7)
     lists = leaky / "annotations/stratified"
     train = artifacts.read_json(lists / "train.json")
     artifacts.write_json(lists / "test.json", {**train, "images": train["images"][:1]})
     config = ["--config", str(ROOT / "configs/pretraining/simclr_R_18_test.yaml"), "--output", str(tmp_path / "out")]
     data = [f"sets=[[leaky,{leaky}]]", "datasets=[leaky_train_unlabeled]"]
-    with pytest.raises(ValueError, match=r"7film000 is the same file as 7film000 of leaky_test.*--allow FILE"):
+    with pytest.raises(ValueError, match=r"7image000 is the same file as 7image000 of leaky_test.*--allow FILE"):
         pretrain_simclr.main([*config, "--dry-run", *data])
     assert not (tmp_path / "out").exists()
     monkeypatch.setenv(leakage.ALLOW_VARIABLE, "")  # put back afterwards
-    (tmp_path / "allowed.txt").write_text("7film000\n")
+    (tmp_path / "allowed.txt").write_text("7image000\n")
     assert pretrain_simclr.main([*config, "--dry-run", "--allow", str(tmp_path / "allowed.txt"), *data]) == 0
 
 
@@ -210,7 +210,7 @@ def test_two_processes_train_together(prepared, tmp_path, around):
     assert done.returncode == 0, done.stderr
     record = json.loads((tmp_path / "pretraining.json").read_text())
     assert (record["devices"], record["steps_per_epoch"], record["num_views"]) == (2, 3, 48)
-    assert record["chance_top1"] == pytest.approx(1 / 15)  # 8 films a step: 4 in each process
+    assert record["chance_top1"] == pytest.approx(1 / 15)  # 8 images a step: 4 in each process
     assert record["history"][0]["loss"] > 2.4, "near log 15 = 2.7 in the first steps; log 7 = 1.9 if each is alone"
     assert read_card(tmp_path / "last.ckpt").batch_size == 8
 

@@ -59,7 +59,7 @@ def test_crops_are_distributed_as_torchvisions():
         assert abs(a.std() - b.std()) < 4 * standard_error
 
 
-def test_a_film_too_narrow_for_any_crop_is_cut_to_the_ratio():
+def test_an_image_too_narrow_for_any_crop_is_cut_to_the_ratio():
     rules = ViewRules(crop_scale=(1.0, 1.0))
     assert crop_box((100, 1000), rules, np.full(40, 0.5)) == (433, 0, 133, 100)
     assert crop_box((1000, 100), rules, np.full(40, 0.5)) == (0, 433, 100, 133)
@@ -67,10 +67,10 @@ def test_a_film_too_narrow_for_any_crop_is_cut_to_the_ratio():
 
 @pytest.mark.parametrize("side", [200, 230, 300, 400, 512])
 def test_resizing_is_area_averaging(side):
-    film = np.random.default_rng(0).integers(0, 256, (512, 512), dtype=np.uint8)
-    film = cv2.GaussianBlur(film, (5, 5), 1.0)
-    resized = crop_and_resize(film, (3, 5, side - 5, side - 5), 224).astype(float)
-    crop = film[5:side, 3 : side - 2].astype(np.float32)
+    image = np.random.default_rng(0).integers(0, 256, (512, 512), dtype=np.uint8)
+    image = cv2.GaussianBlur(image, (5, 5), 1.0)
+    resized = crop_and_resize(image, (3, 5, side - 5, side - 5), 224).astype(float)
+    crop = image[5:side, 3 : side - 2].astype(np.float32)
     way = cv2.INTER_AREA if side > 224 * 1.15 else cv2.INTER_LINEAR
     assert np.abs(resized - cv2.resize(crop, (224, 224), interpolation=way)).mean() < 2.0
 
@@ -83,9 +83,9 @@ def test_shrinking_does_not_alias():
 
 
 def test_half_of_the_views_are_flipped():
-    film = np.tile(np.arange(256, dtype=np.uint8), (256, 1))
+    image = np.tile(np.arange(256, dtype=np.uint8), (256, 1))
     rules = ViewRules(size=64, crop_scale=(1.0, 1.0), crop_ratio=(1.0, 1.0), blur=0.0, noise="none")
-    flipped = sum(bool(view[0, 0] > view[0, -1]) for view in (make_view(film, rules, u) for u in uniforms(400)))
+    flipped = sum(bool(view[0, 0] > view[0, -1]) for view in (make_view(image, rules, u) for u in uniforms(400)))
     assert abs(flipped - 200) < 4 * 10  # standard error of 400 coins: 10
 
 
@@ -100,15 +100,15 @@ def test_blur_has_its_sigma(sigma):
 
 
 def test_blur_of_almost_nothing_changes_nothing():
-    film = np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)
-    assert np.array_equal(blur(film, 0.1), film)
+    image = np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)
+    assert np.array_equal(blur(image, 0.1), image)
 
 
-def test_cutting_the_kernel_moves_no_grey_level():
-    film = np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)
+def test_cutting_the_kernel_moves_no_gray_level():
+    image = np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)
     weights = cv2.getGaussianKernel(21, 1.3)
-    whole = cv2.sepFilter2D(film, -1, weights, weights)
-    assert np.abs(blur(film, 1.3).astype(int) - whole.astype(int)).max() <= 1
+    whole = cv2.sepFilter2D(image, -1, weights, weights)
+    assert np.abs(blur(image, 1.3).astype(int) - whole.astype(int)).max() <= 1
 
 
 def test_noise_in_the_form_of_the_text_is_a_share_of_the_mean():
@@ -122,28 +122,28 @@ def test_noise_in_the_form_of_the_code_divides_the_mean():
 
 
 def test_noise_has_its_level_and_no_offset():
-    grey = np.full((200, 200), 120, np.uint8)
-    noisy = add_noise(grey, 20.0, 0.3).astype(float)
+    gray = np.full((200, 200), 120, np.uint8)
+    noisy = add_noise(gray, 20.0, 0.3).astype(float)
     assert noisy.std() == pytest.approx(20, rel=0.02) and noisy.mean() == pytest.approx(120, abs=0.5)
-    other = add_noise(grey, 20.0, 0.7).astype(float)
+    other = add_noise(gray, 20.0, 0.7).astype(float)
     assert abs(np.corrcoef(noisy.ravel(), other.ravel())[0, 1]) < 0.03
 
 
 @pytest.mark.parametrize("noise, low, high", [("text", 0.125, 0.25), ("code", 1 / 7, 1 / 4), ("none", 0, 0)])
 def test_whole_views_carry_the_noise_that_was_asked_for(noise, low, high):
-    grey = np.full((300, 300), 120, np.uint8)
-    levels = [make_view(grey, ViewRules(size=128, noise=noise), u).std() / 120 for u in uniforms(40)]
+    gray = np.full((300, 300), 120, np.uint8)
+    levels = [make_view(gray, ViewRules(size=128, noise=noise), u).std() / 120 for u in uniforms(40)]
     assert low - 0.005 <= min(levels) and max(levels) <= high + 0.005
     assert max(levels) - min(levels) >= 0.7 * (high - low)
 
 
 def test_two_views_differ_and_come_again():
-    film = np.random.default_rng(0).integers(0, 256, (100, 100), dtype=np.uint8)
-    views = two_views(film, ViewRules(size=64), 0, 3, "film")
+    image = np.random.default_rng(0).integers(0, 256, (100, 100), dtype=np.uint8)
+    views = two_views(image, ViewRules(size=64), 0, 3, "film")
     assert views.shape == (2, 64, 64) and views.dtype == np.uint8
     assert not np.array_equal(views[0], views[1])
-    assert np.array_equal(views, two_views(film, ViewRules(size=64), 0, 3, "film"))
-    assert not np.array_equal(views, two_views(film, ViewRules(size=64), 0, 4, "film"))
+    assert np.array_equal(views, two_views(image, ViewRules(size=64), 0, 3, "film"))
+    assert not np.array_equal(views, two_views(image, ViewRules(size=64), 0, 4, "film"))
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@ import pytest
 import torch
 from d2_cxr.projects.label_efficiency.permuted_weights import permute_weights
 
-from d2_cxr.checkpoint.convert import ConversionRefused, convert_file
+from d2_cxr.checkpoint.convert import ConversionError, convert_file
 from d2_cxr.checkpoint.loading import load_weights_file
 from d2_cxr.checkpoint.resnet_names import BOTTOM_UP
 
@@ -29,5 +29,5 @@ def test_the_seed_decides(solo_file, tmp_path):
 
 
 def test_what_is_not_converted_is_refused(solo_file, tmp_path):
-    with pytest.raises(ConversionRefused, match="convert it first"):
+    with pytest.raises(ConversionError, match="convert it first"):
         permute_weights(solo_file(), tmp_path / "permuted.pth")

@@ -13,7 +13,7 @@ CONFIG = "configs/quick_schedules/demo_R_18.yaml"
 STUDY = {
     "study": "small",
     "output": "output/small",
-    "data": {"name": "phantom_cxr", "phantoms": {"num_films": 10}, "prepare": {"size": 64}},
+    "data": {"name": "phantom_cxr", "phantoms": {"num_images": 10}, "prepare": {"size": 64}},
     "pretraining": {"simclr": {"config": CONFIG, "pool": "all"}},
     "arms": {
         "random": {"config": CONFIG},
@@ -65,7 +65,7 @@ def test_the_complement_as_pool_takes_a_pretraining_for_each_share(tmp_path):
     assert len(pools) == 4
 
 
-def test_tuning_gives_every_arm_the_same_trials_on_validation_films(tmp_path):
+def test_tuning_gives_every_arm_the_same_trials_on_validation_images(tmp_path):
     laid = study(tmp_path, tuning=TUNING)
     trials = [stage for stage in laid.stages if stage.kind == "tune"]
     assert len(trials) == 3 * 3  # values x arms, one seed
@@ -92,7 +92,7 @@ def test_names_follow_the_published_or_the_nested_rule():
     assert train_name(settings, 100, 1) == "phantom_cxr_train"
     settings = {**settings, "labels": {"fractions": "published"}, "data": {"name": "vindr_cxr"}}
     assert train_name(settings, 30, 1) == "vindr_cxr_train_labeled_30"
-    assert pool_names(settings, "all+normal", 30, 1) == ["vindr_cxr_train_unlabeled", "vindr_cxr_normal_train"]
+    assert pool_names(settings, "all+negative", 30, 1) == ["vindr_cxr_train_unlabeled", "vindr_cxr_negative_train"]
 
 
 def test_split_seeds_prepare_a_set_for_each_seed(tmp_path):
@@ -105,7 +105,7 @@ def test_split_seeds_prepare_a_set_for_each_seed(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"colour": "blue"}, "unknown key colour"),
+        ({"color": "blue"}, "unknown key color"),
         ({"arms": {"a": {"config": CONFIG, "weights": "moco"}}}, "arm a needs moco"),
         ({"arms": {"a": {"config": CONFIG, "options": {"SOLVER.MAX_ITER": 9}}}}, "arms differ only in"),
         ({"arms": {"a": {}}}, "names no config"),
@@ -145,8 +145,8 @@ def test_keys_of_a_study_are_set_from_the_command_line(tmp_path):
         ("seeds=0", "not a list of whole numbers"),
         ("seeds.first=0", "holds no keys"),
         ("seeds=[0", "no YAML"),
-        ("data.dicomdir=films", "data: unknown key dicomdir"),
-        ("colour=blue", "unknown key colour"),
+        ("data.dicomdir=images", "data: unknown key dicomdir"),
+        ("color=blue", "unknown key color"),
     ],
 )
 def test_a_wrong_override_is_refused_in_one_line(tmp_path, text, message):
@@ -157,13 +157,13 @@ def test_a_wrong_override_is_refused_in_one_line(tmp_path, text, message):
     assert "\n" not in str(error.value)
 
 
-def test_films_that_are_not_there_are_named_with_the_key(tmp_path):
+def test_images_that_are_not_there_are_named_with_the_key(tmp_path):
     found = read_study(PROJECT / "open_films.yaml", overrides=[f"data.dicom_dir={tmp_path}"])
     with pytest.raises(FileNotFoundError, match=r"data\.annotations: there is no .*data\.annotations=PATH"):
         check_inputs(found.settings)
 
 
-def test_open_films_pretrain_on_a_splits_training_films_and_on_those_without_annotations():
+def test_open_films_pretrain_on_a_splits_training_images_and_on_those_without_annotations():
     stages = {stage.id: stage for stage in read_study(PROJECT / "open_films.yaml").stages}
     pool = ["open_opacity_split1_train_unlabeled", "open_opacity_split1_unlabeled"]
     assert stages["pretrain/simclr/seed1"].settings["pool"] == pool

@@ -9,7 +9,7 @@ from d2_cxr.evaluation.evaluate import evaluate
 
 
 def evaluated(folder, offsets):
-    """Ten films with one box each; detections moved aside by `offsets` pixels of 20."""
+    """Ten images with one box each; detections moved aside by `offsets` pixels of 20."""
     images = [{"id": n, "file_name": f"{n}.png", "width": 64, "height": 64} for n in range(1, 11)]
     boxes = [
         {"id": n, "image_id": n, "category_id": 1, "bbox": [10, 10, 20, 20], "area": 400, "iscrowd": 0}
@@ -24,7 +24,7 @@ def evaluated(folder, offsets):
 
 
 def choose(folder, offsets: dict[float, list[float]]) -> dict:
-    """Choose among trials, given by value -> how far each of ten films' boxes lies aside; the first is the default."""
+    """Choose among trials, given by value -> how far each of ten images' boxes lies aside; the first is the default."""
     for value, aside in offsets.items():
         evaluated(folder / f"tuning/a/{value}", aside)
     settings = {"option": "SOLVER.BASE_LR", "trials": {f"tuning/a/{value}": value for value in offsets}}
@@ -32,7 +32,7 @@ def choose(folder, offsets: dict[float, list[float]]) -> dict:
     return stages.run_stage({"kind": "choose", "settings": settings, "output": "tuning/a.json"}, str(folder))
 
 
-def test_the_trial_that_beats_the_default_on_validation_films_is_chosen(tmp_path):
+def test_the_trial_that_beats_the_default_on_validation_images_is_chosen(tmp_path):
     assert choose(tmp_path, {0.1: [9.0] * 10, 0.2: [1.0] * 10, 0.3: [4.0] * 10}) == {"chosen": 0.2}
     written = artifacts.read_json(tmp_path / "tuning/a.json")
     assert written["value"] == 0.2 and written["test"] == "set_val"
@@ -41,7 +41,7 @@ def test_the_trial_that_beats_the_default_on_validation_films_is_chosen(tmp_path
     assert [trial["interval"][0] > 0 for trial in written["trials"]] == [False, True, False]
 
 
-def test_a_trial_that_is_better_by_what_one_film_may_change_is_not_chosen(tmp_path):
+def test_a_trial_that_is_better_by_what_one_image_may_change_is_not_chosen(tmp_path):
     """The best of near-equal trials is a draw of lots, and would part arms that are equal."""
     one_more = [[1.0] * 5 + [9.0] * 5, [1.0] * 6 + [9.0] * 4]
     assert choose(tmp_path, {0.1: one_more[0], 0.2: one_more[1]}) == {"chosen": 0.1}

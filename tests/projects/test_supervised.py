@@ -7,29 +7,29 @@ from d2_cxr import artifacts
 from d2_cxr.checkpoint.convert import convert_file
 from d2_cxr.checkpoint.weights_card import read_card
 from d2_cxr.pretraining import settings as setting_rules
-from d2_cxr.pretraining.data import load_films
+from d2_cxr.pretraining.data import load_images
 from d2_cxr.pretraining.views import two_views
 
 
 @pytest.fixture
 def truth(tmp_path, prepared):
-    films = load_films(["tiny_train"], [["tiny", str(prepared)]])
+    images = load_images(["tiny_train"], [["tiny", str(prepared)]])
     heart = {"class_name": "Cardiomegaly", "box_xyxy": [40, 60, 100, 110]}
-    shown = [[heart] if n % 3 == 0 else [] for n in range(len(films))]
+    shown = [[heart] if n % 3 == 0 else [] for n in range(len(images))]
     shown[1] = [{"class_name": "Atelectasis", "box_xyxy": [0, 0, 20, 10]}, heart]
-    frame = {"width": 128, "height": 128}  # the prepared films have 64 px
+    frame = {"width": 128, "height": 128}  # the prepared images have 64 px
     rows = [
-        {"image_id": film["image_id"], **frame, "findings": found} for film, found in zip(films, shown, strict=True)
+        {"image_id": image["image_id"], **frame, "findings": found} for image, found in zip(images, shown, strict=True)
     ]
-    artifacts.write_json(tmp_path / "truth.json", {"films": rows})
+    artifacts.write_json(tmp_path / "truth.json", {"images": rows})
     return tmp_path / "truth.json"
 
 
-def test_a_film_has_the_classes_that_the_renderer_drew_in_pixels_of_the_prepared_film(truth, prepared):
-    known = read_truth(truth, load_films(["tiny_train"], [["tiny", str(prepared)]]))
+def test_an_image_has_the_classes_that_the_renderer_drew_in_pixels_of_the_prepared_image(truth, prepared):
+    known = read_truth(truth, load_images(["tiny_train"], [["tiny", str(prepared)]]))
     assert known.classes == ("Atelectasis", "Cardiomegaly")
-    assert known.films().shape == (24, 2)
-    assert known.films()[:4].tolist() == [[0, 1], [1, 1], [0, 0], [0, 1]]
+    assert known.images().shape == (24, 2)
+    assert known.images()[:4].tolist() == [[0, 1], [1, 1], [0, 0], [0, 1]]
     assert known.size == 64 and known.boxes[1].tolist() == [[0, 0, 10, 5], [20, 30, 50, 55]]
 
 
@@ -42,26 +42,26 @@ def test_a_crop_has_the_classes_of_which_half_a_box_lies_in_it():
 
 
 def test_the_labels_are_those_of_the_crop_that_was_taken_for_the_view(tiny_config):
-    # One white pixel in a black film: a view shows it just where the crop's label says so.
+    # One white pixel in a black image: a view shows it just where the crop's label says so.
     rules = {"crop_scale": [0.2, 0.5], "noise": "none", "blur": 0.0}
     settings = setting_rules.complete({**tiny_config, "method": "supervised", "augmentation": rules, "image_size": 64})
-    film = np.zeros((64, 64), np.uint8)
-    film[20, 40] = 255
+    image = np.zeros((64, 64), np.uint8)
+    image[20, 40] = 255
     known = Truth(("dot",), (np.array([[40.0, 20, 41, 21]]),), (np.array([0]),), 64)
     model = Supervised(settings, known, epochs=1)
-    model.image_ids = ["film"]
+    model.image_ids = ["image"]
     seen = []
     for seed in range(30):
         settings["seed"] = seed
-        views = two_views(film, setting_rules.view_rules(settings), seed, 0, "film")
+        views = two_views(image, setting_rules.view_rules(settings), seed, 0, "image")
         for view in (0, 1):
             seen.append(bool(views[view].any()))
             assert model._view_labels(torch.tensor([0]), view).tolist() == [[float(seen[-1])]]
     assert 10 < sum(seen) < 50
 
 
-def test_a_film_that_the_renderer_does_not_know_is_named(truth):
-    with pytest.raises(ValueError, match="says nothing of 1 of 1 films, first: unknown"):
+def test_an_image_that_the_renderer_does_not_know_is_named(truth):
+    with pytest.raises(ValueError, match="says nothing of 1 of 1 images, first: unknown"):
         read_truth(truth, [{"image_id": "unknown"}])
 
 

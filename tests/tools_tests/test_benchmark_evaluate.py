@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 BENCHMARK = Path(__file__).resolve().parents[2] / "tools" / "benchmark.py"
-TINY = ["--films", "12", "--classes", "3", "--detections", "8", "--resamples", "5", "--rounds", "2"]
+TINY = ["--images", "12", "--classes", "3", "--detections", "8", "--resamples", "5", "--rounds", "2"]
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def test_every_way_is_timed_and_finds_the_same_map(numbers):
 
 
 def test_the_numbers_say_how_they_were_made(numbers):
-    assert numbers["command"].startswith("python tools/benchmark.py evaluate --films 12 --classes 3 ")
+    assert numbers["command"].startswith("python tools/benchmark.py evaluate --images 12 --classes 3 ")
     assert " cores, " in numbers["machine"] and "torch " in numbers["machine"]
-    assert (numbers["films"], numbers["resamples"]) == (12, 5)
-    assert numbers["truth_boxes"] >= 12 and numbers["detections"] >= 12 * 8  # one truth box and 8 detections a film
+    assert (numbers["images"], numbers["resamples"]) == (12, 5)
+    assert numbers["truth_boxes"] >= 12 and numbers["detections"] >= 12 * 8  # one truth box and 8 detections an image

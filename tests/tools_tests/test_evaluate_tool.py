@@ -17,8 +17,8 @@ _SPEC.loader.exec_module(evaluate_tool)
 CLASSES = [{"id": 1, "name": "Mass"}, {"id": 2, "name": "Effusion"}]
 
 
-def _films(numbers):
-    return [{"id": n, "file_name": f"film{n}.png", "width": 256, "height": 256, "patient": n // 2} for n in numbers]
+def _images(numbers):
+    return [{"id": n, "file_name": f"image{n}.png", "width": 256, "height": 256, "patient": n // 2} for n in numbers]
 
 
 def _write(path, value):
@@ -29,35 +29,35 @@ def _write(path, value):
 
 @pytest.fixture
 def prepared(tmp_path):
-    """Return the root of a set `toy_cxr` with 24 test films read by R1, R2, R3, and normal ones."""
+    """Return the root of a set `toy_cxr` with 24 test images read by R1, R2, R3, and negative ones."""
     rng = np.random.default_rng(0)
     folder = tmp_path / "sets" / "toy_cxr"
     splits = {"train": range(100, 120), "val": range(120, 130), "test": range(1, 25)}
     for part, numbers in splits.items():
         boxes = [_box(rng, n) for n in numbers for _ in range(rng.integers(1, 4))]
         boxes = [{**box, "id": i, "num_readers": 2} for i, box in enumerate(boxes, start=1)]
-        coco = {"images": _films(numbers), "annotations": boxes, "categories": CLASSES}
+        coco = {"images": _images(numbers), "annotations": boxes, "categories": CLASSES}
         _write(folder / f"annotations/stratified/{part}.json", coco)
-    normal = {"images": _films(range(40, 50)), "annotations": [], "categories": CLASSES}
-    _write(folder / "annotations/stratified/normal_test.json", normal)
+    negative = {"images": _images(range(40, 50)), "annotations": [], "categories": CLASSES}
+    _write(folder / "annotations/stratified/negative_test.json", negative)
     test = json.loads((folder / "annotations/stratified/test.json").read_text())
     drawn = [
         {**_moved(rng, box), "reader": f"R{r}"} for box in test["annotations"] for r in (1, 2, 3) if rng.random() < 0.8
     ]
-    films = [{**film, "readers": ["R1", "R2", "R3"]} for film in test["images"] + normal["images"]]
-    _write(folder / "annotations/readers.json", {"images": films, "annotations": drawn, "categories": CLASSES})
+    images = [{**image, "readers": ["R1", "R2", "R3"]} for image in test["images"] + negative["images"]]
+    _write(folder / "annotations/readers.json", {"images": images, "annotations": drawn, "categories": CLASSES})
     _write(
         folder / "dataset.json", {"class_names": ["Mass", "Effusion"], "fusion": {"rule": "mean", "iou_threshold": 0.2}}
     )
     return tmp_path / "sets"
 
 
-def _box(rng, film):
+def _box(rng, image):
     x, y = rng.uniform(0, 150, 2)
     width, height = rng.uniform(20, 100, 2)
     bbox = [float(v) for v in (x, y, width, height)]
     return {
-        "image_id": film,
+        "image_id": image,
         "category_id": int(rng.integers(1, 3)),
         "bbox": bbox,
         "area": bbox[2] * bbox[3],
@@ -92,23 +92,23 @@ def test_everything_is_written(prepared, results):
     names = {path.name for path in results.parent.iterdir()}
     assert names == {
         *("coco_instances_results.json", "evaluation.json", "matches.npz", "constant_box_matches.npz"),
-        *("thresholds.json", "worst_films.csv", "froc.png", "ap50_by_class.png"),
+        *("thresholds.json", "worst_images.csv", "froc.png", "ap50_by_class.png"),
     }
     document = json.loads((results.parent / "evaluation.json").read_text())
-    assert document["num_films"] == 24 and document["resampled_by"] == "patient"
+    assert document["num_images"] == 24 and document["resampled_by"] == "patient"
     assert set(document["readers"]["by_reader"]) == {"R1", "R2", "R3"}
     assert document["rows"]["constant_box"]["model_minus_row"]["AP50"]["difference"] > 0
     assert document["errors"]["missed"]["of"] == document["num_boxes"]
 
 
-def test_normal_films_count_when_there_are_results_on_them(prepared, results, tmp_path):
-    normal = [_result({**_box(np.random.default_rng(3), n), "score": 0.5}) for n in range(40, 44)]
-    given = _write(tmp_path / "elsewhere.json", normal)
+def test_negative_images_count_when_there_are_results_on_them(prepared, results, tmp_path):
+    negative = [_result({**_box(np.random.default_rng(3), n), "score": 0.5}) for n in range(40, 44)]
+    given = _write(tmp_path / "elsewhere.json", negative)
     output = tmp_path / "out"
-    assert run(prepared, results, "--normal-results", str(given), "--output", str(output)) == 0
+    assert run(prepared, results, "--negative-results", str(given), "--output", str(output)) == 0
     document = json.loads((output / "evaluation.json").read_text())
-    assert document["num_normal_films"] == 10
-    assert document["metrics"]["film_auroc"]["value"] > 0.5
+    assert document["num_negative_images"] == 10
+    assert document["metrics"]["image_auroc"]["value"] > 0.5
 
 
 def test_two_runs_are_compared(prepared, results, tmp_path):
@@ -125,7 +125,7 @@ def test_two_runs_are_compared(prepared, results, tmp_path):
 def test_thresholds_of_validation_are_reported(prepared, results, tmp_path):
     chosen = {
         "chosen_on": "toy_cxr_val",
-        "false_positives_per_film": 0.125,
+        "false_positives_per_image": 0.125,
         "thresholds": {"Mass": 0.5, "Effusion": None},
     }
     assert run(prepared, results, "--thresholds", str(_write(tmp_path / "t.json", chosen))) == 0
@@ -134,18 +134,18 @@ def test_thresholds_of_validation_are_reported(prepared, results, tmp_path):
     assert table["per_class"]["Mass"]["sensitivity"]["value"] > 0
 
 
-def test_metrics_within_groups_of_films(prepared, results, tmp_path, caplog):
+def test_metrics_within_groups_of_images(prepared, results, tmp_path, caplog):
     table = tmp_path / "images.csv"
-    table.write_text("image_id,view\n" + "".join(f"film{n},{'AP' if n < 7 else 'PA'}\n" for n in range(1, 60)))
+    table.write_text("image_id,view\n" + "".join(f"image{n},{'AP' if n < 7 else 'PA'}\n" for n in range(1, 60)))
     with caplog.at_level("INFO"):
         assert run(prepared, results, "--groups", f"{table}:view") == 0
     groups = json.loads((results.parent / "evaluation.json").read_text())["groups"]
     assert groups["column"] == "view"
-    assert {value: group["num_films"] for value, group in groups["groups"].items()} == {"AP": 6, "PA": 18}
-    assert "view = PA, 18 films: AP50 0." in caplog.text
-    table.write_text("image_id,view\nfilm1,AP\n")
+    assert {value: group["num_images"] for value, group in groups["groups"].items()} == {"AP": 6, "PA": 18}
+    assert "view = PA, 18 images: AP50 0." in caplog.text
+    table.write_text("image_id,view\nimage1,AP\n")
     (results.parent / "evaluation.json").unlink()
-    for column, message in (("vew", "has no column 'vew'"), ("view", "23 of 24 evaluated films are not in the table")):
+    for column, message in (("vew", "has no column 'vew'"), ("view", "23 of 24 evaluated images are not in the table")):
         with pytest.raises(ValueError, match=message) as raised:
             run(prepared, results, "--groups", f"{table}:{column}")
         assert "\n" not in str(raised.value)

@@ -13,8 +13,8 @@ def main(load_tool):
 @pytest.fixture
 def table(tmp_path):
     rows = ["image_id,class_name,class_id,rad_id,x_min,y_min,x_max,y_max"]
-    for film in range(12):
-        rows += [f"f{film},Cardiomegaly,3,R{reader},0,0,{10 + reader},10" for reader in (8, 10)]
+    for image in range(12):
+        rows += [f"f{image},Cardiomegaly,3,R{reader},0,0,{10 + reader},10" for reader in (8, 10)]
     rows += ["n,No finding,14,R8,,,,", "f0,ILD,5,R8,9,9,1,1"]
     path = tmp_path / "train.csv"
     path.write_text("\n".join(rows) + "\n")
@@ -28,7 +28,7 @@ def test_a_table_is_printed_and_json_and_page_are_written(main, table, tmp_path,
     assert f"Wrote {found} and {page}" in printed
     assert "R8–R10" in printed
     found = json.loads(found.read_text())
-    assert found["images"] == {"total": 13, "with_finding": 12, "train": 8, "val": 2, "test": 2, "normal": 1}
+    assert found["images"] == {"total": 13, "with_finding": 12, "train": 8, "val": 2, "test": 2, "negative": 1}
     assert found["boxes"] == {"read": 24, "fused": 12}
     assert found["problems"]["reversed"] == 1
     assert found["split"] == {"rule": "published", "seed": None, "is_the_papers": False}
@@ -77,7 +77,7 @@ def test_help_shows_an_example(main, capsys):
 
 
 def test_real_open_films_go_through_with_their_patients(main, open_films, tmp_path):
-    for name, classes, films, patients in (
+    for name, classes, images, patients in (
         ("annotations.csv", 12, 153, 184),
         ("annotations_opacity.csv", 1, 136, 234),
         ("annotations_lungs.csv", 2, 76, 39),
@@ -85,6 +85,6 @@ def test_real_open_films_go_through_with_their_patients(main, open_films, tmp_pa
         arguments = [str(open_films / name), "--classes", "from-csv", "--patients", str(open_films / "images.csv")]
         main([*arguments, "--split", "stratified", "--json", str(tmp_path / "out.json")])
         found = json.loads((tmp_path / "out.json").read_text())
-        assert (len(found["classes"]), found["images"]["with_finding"]) == (classes, films)
+        assert (len(found["classes"]), found["images"]["with_finding"]) == (classes, images)
         assert found["images"]["patients"] == patients
-        assert sum(found["images"][part] for part in ("train", "val", "test")) == films
+        assert sum(found["images"][part] for part in ("train", "val", "test")) == images

@@ -20,13 +20,13 @@ def test_help_shows_an_example(predict, capsys):
 def test_mistakes_are_refused_before_anything_is_written(predict, tmp_path):
     pytest.importorskip("detectron2", reason="Detectron2 is missing: python tools/install_detectron2.py")
     output = tmp_path / "findings"
-    film = tmp_path / "film.png"
-    film.write_bytes(b"\x89PNG\r\n\x1a\n")
+    image = tmp_path / "image.png"
+    image.write_bytes(b"\x89PNG\r\n\x1a\n")
     with pytest.raises(FileNotFoundError, match=r"absent\.dicom does not exist"):
         predict.main([str(tmp_path / "absent.dicom"), "--weights", "w.pth", "--output", str(output)])
     with pytest.raises(FileNotFoundError, match=r"nowhere\.pth does not exist"):
-        predict.main([str(film), "--weights", str(tmp_path / "nowhere.pth"), "--output", str(output)])
+        predict.main([str(image), "--weights", str(tmp_path / "nowhere.pth"), "--output", str(output)])
     (tmp_path / "broken.pth").write_bytes(b"no weights")
     with pytest.raises(ValueError, match=r"broken\.pth"):
-        predict.main([str(film), "--weights", str(tmp_path / "broken.pth"), "--output", str(output)])
+        predict.main([str(image), "--weights", str(tmp_path / "broken.pth"), "--output", str(output)])
     assert not output.exists()

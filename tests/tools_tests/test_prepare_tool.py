@@ -16,8 +16,8 @@ def main(load_tool):
 
 
 @pytest.fixture
-def films(tmp_path) -> Path:
-    folder = tmp_path / "films"
+def images(tmp_path) -> Path:
+    folder = tmp_path / "images"
     folder.mkdir()
     for index in range(10):
         pixels = np.random.default_rng(index).integers(0, 255, (40, 30)).astype(np.uint8)
@@ -31,49 +31,49 @@ def films(tmp_path) -> Path:
     return folder
 
 
-def arguments(films: Path, *more: str) -> list[str]:
-    root = films.parent
-    always = ["--dicom-dir", films, "--annotations", root / "boxes.csv", "--output", root / "set", "--name", "own_cxr"]
+def arguments(images: Path, *more: str) -> list[str]:
+    root = images.parent
+    always = ["--dicom-dir", images, "--annotations", root / "boxes.csv", "--output", root / "set", "--name", "own_cxr"]
     return [*map(str, always), "--size", "32", "--jobs", "1", "--classes", "from-csv", *more]
 
 
-def test_png_folders_are_prepared_with_the_tables_own_classes(main, films, capsys):
-    assert main(arguments(films, "--array", "--resize", "letterbox")) == 0
-    output = films.parent / "set"
+def test_png_folders_are_prepared_with_the_tables_own_classes(main, images, capsys):
+    assert main(arguments(images, "--array", "--resize", "letterbox")) == 0
+    output = images.parent / "set"
     assert artifacts.read_json(output / "dataset.json")["class_names"] == ["Mass"]
     assert np.load(output / "images.npy").shape == (10, 32, 32)
-    assert capsys.readouterr().out == f"10 films are prepared in {output}; see {output}/intake.html\n"
+    assert capsys.readouterr().out == f"10 images are prepared in {output}; see {output}/intake.html\n"
 
 
-def test_strict_ends_with_1_where_something_is_wrong(main, films):
-    (films / "f0.png").write_bytes((films / "f0.png").read_bytes()[:200])
-    assert main(arguments(films)) == 0
-    assert main(arguments(films, "--strict")) == 1
+def test_strict_ends_with_1_where_something_is_wrong(main, images):
+    (images / "f0.png").write_bytes((images / "f0.png").read_bytes()[:200])
+    assert main(arguments(images)) == 0
+    assert main(arguments(images, "--strict")) == 1
 
 
-def test_shards_say_how_to_finish(main, films, capsys):
-    assert main(arguments(films, "--shard", "1/2")) == 0
+def test_shards_say_how_to_finish(main, images, capsys):
+    assert main(arguments(images, "--shard", "1/2")) == 0
     assert "run without --shard to finish" in capsys.readouterr().out
     with pytest.raises(ValueError, match="--shard 1 is not i/n"):
-        main(arguments(films, "--shard", "1"))
+        main(arguments(images, "--shard", "1"))
 
 
-def test_a_file_with_class_names_is_obeyed(main, films):
-    (films.parent / "classes.txt").write_text("Nodule\nMass\n")
-    assert main([*arguments(films), "--classes", str(films.parent / "classes.txt")]) == 0
-    assert artifacts.read_json(films.parent / "set/dataset.json")["class_names"] == ["Nodule", "Mass"]
+def test_a_file_with_class_names_is_obeyed(main, images):
+    (images.parent / "classes.txt").write_text("Nodule\nMass\n")
+    assert main([*arguments(images), "--classes", str(images.parent / "classes.txt")]) == 0
+    assert artifacts.read_json(images.parent / "set/dataset.json")["class_names"] == ["Nodule", "Mass"]
 
 
 @pytest.mark.parametrize(
     "header, message",
     [("image,label\nf0,Mass\n", "missing image_id"), ("", "not a CSV table"), ("image_id,class_name\n", "no row")],
 )
-def test_a_wrong_table_is_one_line(main, films, header, message):
-    (films.parent / "boxes.csv").write_text(header)
+def test_a_wrong_table_is_one_line(main, images, header, message):
+    (images.parent / "boxes.csv").write_text(header)
     with pytest.raises(ValueError, match=message) as error:
-        main(arguments(films))
+        main(arguments(images))
     assert "boxes.csv" in str(error.value) and "\n" not in str(error.value)
-    assert not (films.parent / "set").exists()
+    assert not (images.parent / "set").exists()
 
 
 def test_help_shows_an_example(main, capsys):

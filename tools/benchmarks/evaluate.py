@@ -2,9 +2,9 @@
 
     python tools/benchmark.py evaluate
 
-Simulated results, 100 detections on each of 880 films in 14 classes. `core` is matching, the COCO mAP family, FROC and
+Simulated results, 100 detections on each of 880 images in 14 classes. `core` is matching, the COCO mAP family, FROC and
 AUROC, per class and over all, each with its resamples; `everything` is what `tools/evaluate.py` computes, with the
-constant-box row, strata, errors and the comparison with three readers a film.
+constant-box row, strata, errors and the comparison with three readers an image.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ import time
 
 from benchmarks import _record
 
-CORE = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large", "film_auroc")  # of each class, and their means
+CORE = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large", "image_auroc")  # of each class, and their means
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = _record.parser("evaluate", __doc__)
-    parser.add_argument("--films", type=int, default=880, help="(%(default)s)")
+    parser.add_argument("--images", type=int, default=880, help="(%(default)s)")
     parser.add_argument("--classes", type=int, default=14, help="(%(default)s)")
-    parser.add_argument("--detections", type=int, default=100, help="a film (%(default)s)")
+    parser.add_argument("--detections", type=int, default=100, help="an image (%(default)s)")
     parser.add_argument("--resamples", type=int, default=1000, help="(%(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds, the median counts (%(default)s)")
     return parser.parse_args(argv)
@@ -33,7 +33,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
-    truth, results, readers = simulate(args.films, args.classes, args.detections)
+    truth, results, readers = simulate(args.images, args.classes, args.detections)
     numbers = measure(truth, results, readers, args.resamples, args.rounds)
     return _record.finish("evaluate", numbers, argv, args.json)
 
@@ -59,7 +59,7 @@ def measure(truth: dict, results: list[dict], readers: dict, resamples: int, rou
         "seconds": medians,
         "core_over_pycocotools": round(medians["core"] / medians["pycocotools_once"], 3),
         "mAP": {name: values[name] for name in ("pycocotools_once", "faster_coco_eval_once", "core", "everything")},
-        "films": len(truth["images"]),
+        "images": len(truth["images"]),
         "truth_boxes": len(truth["annotations"]),
         "detections": len(results),
         "resamples": resamples,
@@ -105,7 +105,7 @@ def _core(truth: dict, results: list[dict], resamples: int) -> float:
     from d2_cxr.evaluation import bootstrap, froc, metrics
 
     matches = _match(truth, results)
-    weights = bootstrap.with_original(bootstrap.film_weights(matches, resamples, 0))
+    weights = bootstrap.with_original(bootstrap.image_weights(matches, resamples, 0))
     computation = metrics.Computation(matches, weights, range(len(matches.class_names)))
     for name in (*CORE, *(f"froc_sens_at_{rate}" for rate in froc.RATE_NAMES)):
         computation.per_class(name)
@@ -120,12 +120,12 @@ def _everything(truth: dict, results: list[dict], readers: dict, resamples: int)
     return evaluate(truth, results, resamples=resamples, train_truth=truth, readers=readers).value("mAP")
 
 
-def simulate(num_films: int, num_classes: int, per_film: int) -> tuple[dict, list[dict], dict]:
-    """Return COCO truth (about 4 boxes a film), results (jittered copies and background) and three readers' boxes."""
+def simulate(num_images: int, num_classes: int, per_image: int) -> tuple[dict, list[dict], dict]:
+    """Return COCO truth (about 4 boxes an image), results (jittered copies and background) and three readers' boxes."""
     import numpy as np
 
     rng = np.random.default_rng(0)
-    images = [{"id": n, "file_name": f"{n}.png", "width": 512, "height": 512} for n in range(1, num_films + 1)]
+    images = [{"id": n, "file_name": f"{n}.png", "width": 512, "height": 512} for n in range(1, num_images + 1)]
     boxes = [_box(rng, image["id"], num_classes) for image in images for _ in range(rng.poisson(3) + 1)]
     truth = {
         "images": images,
@@ -135,9 +135,9 @@ def simulate(num_films: int, num_classes: int, per_film: int) -> tuple[dict, lis
     results = []
     for box in boxes:
         results += [_scored(_moved(rng, box), rng.beta(2, 3)) for _ in range(rng.integers(0, 6))]
-    counts = np.bincount([row["image_id"] for row in results], minlength=num_films + 1)
+    counts = np.bincount([row["image_id"] for row in results], minlength=num_images + 1)
     for image in images:
-        missing = max(0, per_film - counts[image["id"]])
+        missing = max(0, per_image - counts[image["id"]])
         results += [_scored(_box(rng, image["id"], num_classes), rng.beta(1, 6)) for _ in range(missing)]
     rng.shuffle(results)
     names = ["R1", "R2", "R3"]
@@ -149,10 +149,10 @@ def simulate(num_films: int, num_classes: int, per_film: int) -> tuple[dict, lis
     return truth, results, readers
 
 
-def _box(rng, film: int, num_classes: int) -> dict:
+def _box(rng, image: int, num_classes: int) -> dict:
     width, height = (float(side) for side in 10 ** rng.uniform(1, 2.4, 2))
     bbox = [float(rng.uniform(0, 512 - width)), float(rng.uniform(0, 512 - height)), width, height]
-    return {"image_id": film, "category_id": int(rng.integers(num_classes)) + 1, "bbox": bbox, "area": width * height}
+    return {"image_id": image, "category_id": int(rng.integers(num_classes)) + 1, "bbox": bbox, "area": width * height}
 
 
 def _moved(rng, box: dict) -> dict:

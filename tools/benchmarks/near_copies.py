@@ -1,9 +1,9 @@
-"""Measure how far copies of films and other films lie apart (d2_cxr/audit/near_duplicates.py), on a prepared set.
+"""Measure how far copies of images and other images lie apart (d2_cxr/audit/near_duplicates.py), on a prepared set.
 
 python tools/benchmark.py near_copies --set data/vindr_cxr --copies 200
 
-Copies are made of the first films in a random order: encoded anew as JPEG of quality 50, resized to 40 %, cropped by up
-to 10 % a side, mirrored, and both. Films that are known to be copies (equal pixels) are taken once.
+Copies are made of the first images in a random order: encoded anew as JPEG of quality 50, resized to 40 %, cropped by up
+to 10 % a side, mirrored, and both. Images that are known to be copies (equal pixels) are taken once.
 """
 
 from __future__ import annotations
@@ -19,28 +19,28 @@ from benchmarks import _record
 def main(argv: list[str] | None = None) -> int:
     parser = _record.parser("near_copies", __doc__)
     parser.add_argument("--set", type=Path, required=True, help="folder of a prepared set")
-    parser.add_argument("--copies", type=int, default=200, help="films of which copies are made")
+    parser.add_argument("--copies", type=int, default=200, help="images of which copies are made")
     args = parser.parse_args(argv)
     from d2_cxr.audit import near_duplicates
     from d2_cxr.datasets import manifest
 
     rows = [row for row in manifest.read(args.set / "manifest.csv") if row["outcome"] == "prepared"]
-    films = list({row["image_sha256"]: row["image_id"] for row in rows}.values())
-    paths = [args.set / "images" / f"{film}.png" for film in films]
+    radiographs = list({row["image_sha256"]: row["image_id"] for row in rows}.values())
+    paths = [args.set / "images" / f"{name}.png" for name in radiographs]
     small = near_duplicates.read_small(paths)
     start = time.perf_counter()
     among = near_duplicates.near_copies(small)
     seconds = time.perf_counter() - start
     numbers = {
-        "films": len(films),
-        "pairs": len(films) * (len(films) - 1) // 2,
+        "images": len(radiographs),
+        "pairs": len(radiographs) * (len(radiographs) - 1) // 2,
         "seconds": round(seconds, 1),
-        "taken_for_one_film": [[films[c.first], films[c.second], c.how, c.correlation] for c in among],
+        "taken_for_one_image": [[radiographs[c.first], radiographs[c.second], c.how, c.correlation] for c in among],
         "most_alike_of_the_others": round(_most_alike(small, among), 3),
         "copies": {},
     }
     rng = np.random.default_rng(0)
-    chosen = rng.permutation(len(films))[: args.copies]
+    chosen = rng.permutation(len(radiographs))[: args.copies]
     images = [cv2.imread(str(paths[number]), cv2.IMREAD_GRAYSCALE) for number in chosen]
     for name, change in CHANGES.items():
         copies = np.stack([near_duplicates.small_copy(change(image, rng)) for image in images])
@@ -55,15 +55,15 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _most_alike(small: np.ndarray, among) -> float:
-    """Return the highest correlation of pairs that were not taken for one film."""
+    """Return the highest correlation of pairs that were not taken for one image."""
     from d2_cxr.audit import near_duplicates
 
-    kept, near_duplicates.SAME_FILM = near_duplicates.SAME_FILM, 0.0
+    kept, near_duplicates.SAME_IMAGE = near_duplicates.SAME_IMAGE, 0.0
     known = {(copy.first, copy.second) for copy in among} | {(copy.second, copy.first) for copy in among}
     try:
         others = [c.correlation for c in near_duplicates.near_copies(small) if (c.first, c.second) not in known]
     finally:
-        near_duplicates.SAME_FILM = kept
+        near_duplicates.SAME_IMAGE = kept
     return max(others, default=0.0)
 
 
@@ -78,7 +78,7 @@ def _resized(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _cropped(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Cut, resize and equalise again, as preparation would."""
+    """Cut, resize and equalize again, as preparation would."""
     from d2_cxr.dicom.preprocess import equalization_curve
 
     height, width = image.shape

@@ -1,4 +1,4 @@
-"""How long one film takes from DICOM file to PNG on one core, against the usual recipe.
+"""How long one image takes from DICOM file to PNG on one core, against the usual recipe.
 
     python tools/benchmark.py prepare
 
@@ -27,30 +27,30 @@ SIZE = 512
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = _record.parser("prepare", __doc__)
     parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds, the median counts (%(default)s)")
-    parser.add_argument("--films", type=int, default=2, help="phantoms a round (%(default)s)")
+    parser.add_argument("--images", type=int, default=2, help="phantoms a round (%(default)s)")
     return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
-        films = write_films(Path(folder), args.films)
-        numbers = {"milliseconds_per_film": measure(films, Path(folder), args.rounds)}
-        numbers["worker"] = measure_worker([path for paths in films.values() for path in paths], Path(folder))
-        numbers["jpeg2000_reduced_error"] = reduced_error(films["jpeg2000"])
+        images = write_images(Path(folder), args.images)
+        numbers = {"milliseconds_per_image": measure(images, Path(folder), args.rounds)}
+        numbers["worker"] = measure_worker([path for paths in images.values() for path in paths], Path(folder))
+        numbers["jpeg2000_reduced_error"] = reduced_error(images["jpeg2000"])
     return _record.finish("prepare", numbers, argv, args.json)
 
 
-def write_films(folder: Path, count: int) -> dict[str, list[Path]]:
+def write_images(folder: Path, count: int) -> dict[str, list[Path]]:
     """Write phantoms in every transfer syntax; return syntax -> files."""
     import cv2
     import numpy as np
     from d2_cxr.projects.phantom_cxr import dicom_writer
-    from d2_cxr.projects.phantom_cxr.film import render_film
+    from d2_cxr.projects.phantom_cxr.image import render_image
 
-    films: dict[str, list[Path]] = {syntax: [] for syntax in TARGETS}
+    images: dict[str, list[Path]] = {syntax: [] for syntax in TARGETS}
     for index in range(count):
-        pixels = cv2.resize(render_film(0, index, ROWS).pixels, (COLUMNS, ROWS), interpolation=cv2.INTER_AREA)
+        pixels = cv2.resize(render_image(0, index, ROWS).pixels, (COLUMNS, ROWS), interpolation=cv2.INTER_AREA)
         stored = np.rint(np.clip(pixels, 0, 1) * (0.9 * 2**BITS)).astype(np.uint16)
         for syntax in TARGETS:
             path = folder / f"{syntax}-{index}.dicom"
@@ -59,11 +59,11 @@ def write_films(folder: Path, count: int) -> dict[str, list[Path]]:
             dicom_writer.wrap(path, stored, syntax=writer_syntax, bits_stored=BITS, windows=window)
             if syntax == "jpeg_ls":
                 _to_jpeg_ls(path, stored)
-            films[syntax].append(path)
-    return films
+            images[syntax].append(path)
+    return images
 
 
-def measure(films: dict[str, list[Path]], folder: Path, rounds: int) -> dict:
+def measure(images: dict[str, list[Path]], folder: Path, rounds: int) -> dict:
     """Return for each syntax the median milliseconds of both ways, taken in turns, and their ratio."""
     import cv2
 
@@ -73,7 +73,7 @@ def measure(films: dict[str, list[Path]], folder: Path, rounds: int) -> dict:
     cv2.setNumThreads(1)
     rules, png = Preprocess(size=SIZE), str(folder / "out.png")
     rows = {}
-    for syntax, paths in films.items():
+    for syntax, paths in images.items():
         usual, ours = [], []
         for path in paths * rounds:
             usual.append(_timed(lambda path=path: usual_recipe(path, png)))
@@ -110,7 +110,7 @@ def usual_recipe(path: Path, png: str) -> bool:
 
 
 def measure_worker(paths: list[Path], folder: Path) -> dict:
-    """Return what a worker process holds of its own after twenty rounds of the films, in MB, and after the first."""
+    """Return what a worker process holds of its own after twenty rounds of the images, in MB, and after the first."""
     from d2_cxr.dicom.preprocess import Preprocess
     from d2_cxr.prepare import workers
 
@@ -123,19 +123,19 @@ def measure_worker(paths: list[Path], folder: Path) -> dict:
 
 
 def reduced_error(paths: list[Path]) -> dict:
-    """Return the mean error of reduced decodes against full ones after equalisation, in grey levels."""
+    """Return the mean error of reduced decodes against full ones after equalisation, in gray levels."""
     import numpy as np
 
     from d2_cxr.dicom import reading
-    from d2_cxr.dicom.preprocess import Preprocess, prepare_film
+    from d2_cxr.dicom.preprocess import Preprocess, prepare_image
 
     rules = Preprocess(size=SIZE)
     errors = []
     for path in paths:
-        full, _ = prepare_film(reading.read(path), rules)
-        reduced, _ = prepare_film(reading.read(path, min_size=SIZE), rules)
+        full, _ = prepare_image(reading.read(path), rules)
+        reduced, _ = prepare_image(reading.read(path, min_size=SIZE), rules)
         errors.append(float(np.abs(full.astype(float) - reduced).mean()))
-    return {"mean_grey_levels": [round(error, 3) for error in errors]}
+    return {"mean_gray_levels": [round(error, 3) for error in errors]}
 
 
 def _to_jpeg_ls(path: Path, stored) -> None:

@@ -1,10 +1,10 @@
-"""How fast the detector gets its films, and trains on them, against Detectron2's own way.
+"""How fast the detector gets its images, and trains on them, against Detectron2's own way.
 
     python tools/benchmark.py train
     python tools/benchmark.py train --steps 200 --config-file configs/VinDr-CXR/faster_rcnn_R_50_FPN_random.yaml
 
-The loader: our mapper from the memory-mapped array and from grey PNGs against Detectron2's DatasetMapper on the same
-512 px films with five boxes each, in turns, medians. The steps: stock DefaultTrainer and ours on the same films, same
+The loader: our mapper from the memory-mapped array and from gray PNGs against Detectron2's DatasetMapper on the same
+512 px images with five boxes each, in turns, medians. The steps: stock DefaultTrainer and ours on the same images, same
 config, in float32 and (ours) in the number format that pays here.
 """
 
@@ -24,7 +24,7 @@ GOAL = 10.0  # times DatasetMapper, from the array
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = _record.parser("train", __doc__)
-    parser.add_argument("--films", type=int, default=32, help="synthetic films (%(default)s)")
+    parser.add_argument("--images", type=int, default=32, help="synthetic images (%(default)s)")
     parser.add_argument("--rounds", type=int, default=7, help="interleaved rounds, the median counts (%(default)s)")
     parser.add_argument("--steps", type=int, default=0, help="also time training steps (%(default)s: none)")
     parser.add_argument("--config-file", default="configs/VinDr-CXR/faster_rcnn_R_50_FPN_random.yaml", help="for steps")
@@ -37,10 +37,10 @@ def main(argv: list[str] | None = None) -> int:
 
     torch.set_num_threads(1 if not torch.cuda.is_available() else torch.get_num_threads())
     with tempfile.TemporaryDirectory() as folder:
-        films = write_set(Path(folder), args.films)
-        numbers = {"milliseconds_per_sample": measure_loading(films, args.rounds)}
+        images = write_set(Path(folder), args.images)
+        numbers = {"milliseconds_per_sample": measure_loading(images, args.rounds)}
         if args.steps:
-            numbers["images_per_second"] = measure_steps(films, args.config_file, args.steps)
+            numbers["images_per_second"] = measure_steps(images, args.config_file, args.steps)
     usual = numbers["milliseconds_per_sample"]["DatasetMapper"]
     numbers["times_faster"] = {key: usual / value for key, value in numbers["milliseconds_per_sample"].items()}
     numbers["goal"] = {"array": GOAL, "met": numbers["times_faster"]["array"] >= GOAL}
@@ -48,7 +48,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def write_set(folder: Path, count: int) -> dict[str, list[dict]]:
-    """Write the same films with and without an array; return Detectron2's dicts of both."""
+    """Write the same images with and without an array; return Detectron2's dicts of both."""
     import cv2
     import numpy as np
 
@@ -64,10 +64,10 @@ def write_set(folder: Path, count: int) -> dict[str, list[dict]]:
     np.save(folder / "array" / "images.npy", images)
     rows = "".join(f"{index}\n" for index in range(count))
     (folder / "array" / "images.csv").write_text(f"image_id\n{rows}")
-    return {name: [film(folder / name, index, random) for index in range(count)] for name in ("array", "png")}
+    return {name: [image(folder / name, index, random) for index in range(count)] for name in ("array", "png")}
 
 
-def film(root: Path, index: int, random) -> dict:
+def image(root: Path, index: int, random) -> dict:
     from detectron2.structures import BoxMode
 
     corners = random.uniform(10, SIZE / 2, (BOXES, 2))
@@ -80,18 +80,18 @@ def film(root: Path, index: int, random) -> dict:
     return {"file_name": path, "height": SIZE, "width": SIZE, "image_id": index, "annotations": annotations}
 
 
-def measure_loading(films: dict[str, list[dict]], rounds: int) -> dict[str, float]:
+def measure_loading(images: dict[str, list[dict]], rounds: int) -> dict[str, float]:
     """Return the median milliseconds a training sample of each way."""
     from detectron2.data import DatasetMapper
 
-    from d2_cxr.datasets.mapper import CXRMapper, FilmDataset
+    from d2_cxr.datasets.mapper import CXRMapper, ImageDataset
     from d2_cxr.engine.setup import load_config
 
     cfg = load_config("configs/Base-Faster-RCNN-FPN.yaml")
     stock = DatasetMapper(cfg, is_train=True)
-    array, png = (FilmDataset(films[name], CXRMapper.from_config(cfg, is_train=True)) for name in ("array", "png"))
+    array, png = (ImageDataset(images[name], CXRMapper.from_config(cfg, is_train=True)) for name in ("array", "png"))
     ways = {
-        "DatasetMapper": lambda index: stock(films["png"][index]),
+        "DatasetMapper": lambda index: stock(images["png"][index]),
         "array": lambda index: array[index, index],
         "png": lambda index: png[index, index],
     }
@@ -99,43 +99,43 @@ def measure_loading(films: dict[str, list[dict]], rounds: int) -> dict[str, floa
     for _ in range(rounds + 1):
         for name, way in ways.items():
             start = time.perf_counter()
-            for index in range(len(films["png"])):
+            for index in range(len(images["png"])):
                 way(index)
-            seconds[name].append((time.perf_counter() - start) / len(films["png"]))
+            seconds[name].append((time.perf_counter() - start) / len(images["png"]))
     return {name: 1000 * statistics.median(values[1:]) for name, values in seconds.items()}  # the first warms up
 
 
-def measure_steps(films: dict[str, list[dict]], config_file: str, steps: int) -> dict[str, float]:
+def measure_steps(images: dict[str, list[dict]], config_file: str, steps: int) -> dict[str, float]:
     """Return images a second of training: Detectron2's loader and step, then ours, over `steps` steps each."""
     from d2_cxr.engine.setup import load_config
 
     cfg = load_config(config_file)
     cfg.MODEL.ROI_HEADS.NUM_CLASSES, cfg.MODEL.WEIGHTS = CLASSES, ""
     return {
-        "stock float32": steps_of(cfg, stock_loader(cfg, films["png"]), steps, "off"),
-        "ours float32": steps_of(cfg, our_loader(cfg, films["array"]), steps, "off"),
-        "ours, what pays here": steps_of(cfg, our_loader(cfg, films["array"]), steps, "auto", channels_last=True),
+        "stock float32": steps_of(cfg, stock_loader(cfg, images["png"]), steps, "off"),
+        "ours float32": steps_of(cfg, our_loader(cfg, images["array"]), steps, "off"),
+        "ours, what pays here": steps_of(cfg, our_loader(cfg, images["array"]), steps, "auto", channels_last=True),
     }
 
 
-def stock_loader(cfg, films: list[dict]):
+def stock_loader(cfg, images: list[dict]):
     from detectron2.data import DatasetMapper, build_detection_train_loader
 
     return build_detection_train_loader(
-        films,
+        images,
         mapper=DatasetMapper(cfg, is_train=True),
         total_batch_size=cfg.SOLVER.IMS_PER_BATCH,
         num_workers=cfg.DATALOADER.NUM_WORKERS,
     )
 
 
-def our_loader(cfg, films: list[dict]):
+def our_loader(cfg, images: list[dict]):
     import torch
 
-    from d2_cxr.engine.training_data import TrainingFilms, build_train_loader
+    from d2_cxr.engine.training_data import TrainingImages, build_train_loader
 
     names = tuple(str(index) for index in range(CLASSES))
-    return build_train_loader(cfg, TrainingFilms(films, [], torch.ones(len(films)), names), seed=0)[0]
+    return build_train_loader(cfg, TrainingImages(images, [], torch.ones(len(images)), names), seed=0)[0]
 
 
 def steps_of(cfg, loader, steps: int, precision: str, channels_last: bool = False) -> float:

@@ -21,7 +21,7 @@ from d2_cxr import artifacts
 logger = logging.getLogger(__name__)
 
 _SECONDS_A_PHANTOM = 0.12  # one core, 256 px, with its DICOM file
-_SECONDS_A_FILM = 0.03  # one core, prepared
+_SECONDS_A_IMAGE = 0.03  # one core, prepared
 _IMPORTS = 12.0  # seconds of a fresh process
 _ENOUGH = 10.0  # seconds of timing; a ResNet-50 at 512 px takes as long for one step on two cores
 
@@ -90,27 +90,27 @@ def _time_steps(train: dict | None, pretrain: dict | None) -> dict:
 
 
 def _seconds(stage: Stage, study: Study, timing: dict) -> float:
-    films = _num_films(study)
+    images = _num_images(study)
     if stage.kind == "phantoms":
-        return films * _SECONDS_A_PHANTOM
+        return images * _SECONDS_A_PHANTOM
     if stage.kind == "prepare":
-        return films * _SECONDS_A_FILM
+        return images * _SECONDS_A_IMAGE
     if stage.kind == "pretrain":
-        return _IMPORTS + num_views(stage.settings, films) * timing["pretrain_view"]
+        return _IMPORTS + num_views(stage.settings, images) * timing["pretrain_view"]
     if stage.kind in ("train", "tune"):
-        # Evaluation and loading take about a third more; a validation, a tenth of the films, forward only.
-        iterations = _iterations(stage.settings, films, timing)
+        # Evaluation and loading take about a third more; a validation, a tenth of the images, forward only.
+        iterations = _iterations(stage.settings, images, timing)
         validations = iterations // stage.settings["options"].get("TEST.EVAL_PERIOD", float("inf"))
-        steps = 1.3 * iterations + validations * 0.1 * films / timing["batch"] / 3
+        steps = 1.3 * iterations + validations * 0.1 * images / timing["batch"] / 3
         return _IMPORTS + steps * timing["detector_step"]
     return 3.0
 
 
-def _num_films(study: Study) -> int:
-    """Films of a study: as many as are rendered or lie in its folder, or as its prepared set says; 3000 without one."""
+def _num_images(study: Study) -> int:
+    """Images of a study: as many as are rendered or lie in its folder, or as its prepared set says; 3000 without one."""
     data = study.settings["data"]
     if "phantoms" in data:
-        return data["phantoms"]["num_films"]
+        return data["phantoms"]["num_images"]
     if "dicom_dir" in data:
         return max(1, sum(path.is_file() for path in Path(data["dicom_dir"]).rglob("*")))
     from d2_cxr.datasets import named_sets
@@ -118,22 +118,22 @@ def _num_films(study: Study) -> int:
     card = Path(data["root"]) if data.get("root") else named_sets.set_folder(data["name"])
     card = card / "dataset.json"
     counts = artifacts.read_json(card).get("counts", {}) if card.is_file() else {}
-    return counts.get("films") or counts.get("images") or 3000
+    return counts.get("images") or counts.get("images") or 3000
 
 
-def _iterations(settings: dict, films: int, timing: dict) -> float:
-    """Iterations of a run; where its config counts epochs, those of a resampled set half as long again as its films."""
+def _iterations(settings: dict, images: int, timing: dict) -> float:
+    """Iterations of a run; where its config counts epochs, those of a resampled set half as long again as its images."""
     if not timing["epochs"]:
         return timing["max_iter"] if not settings.get("longer") else 2 * timing["max_iter"]
-    return timing["epochs"] * 1.5 * films * settings["percent"] / 100 / timing["batch"]
+    return timing["epochs"] * 1.5 * images * settings["percent"] / 100 / timing["batch"]
 
 
-def num_views(settings: dict, films: int) -> int:
-    """Views that a pretraining on this many films sees."""
+def num_views(settings: dict, images: int) -> int:
+    """Views that a pretraining on this many images sees."""
     from d2_cxr.pretraining.settings import num_epochs
 
     config = pretraining_settings(settings)
-    return 2 * films * num_epochs(config, films)
+    return 2 * images * num_epochs(config, images)
 
 
 def pretraining_settings(settings: dict) -> dict:
@@ -145,7 +145,7 @@ def pretraining_settings(settings: dict) -> dict:
 
 
 def _time_detector(settings: dict) -> dict:
-    """Seconds of a training step of a run's detector on random films with three boxes each, and its schedule."""
+    """Seconds of a training step of a run's detector on random images with three boxes each, and its schedule."""
     import torch
     from detectron2.modeling import build_model
     from detectron2.structures import Boxes, Instances

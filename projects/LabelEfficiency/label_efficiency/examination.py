@@ -1,4 +1,4 @@
-"""What the report says of the data themselves: partition, class balance, reader agreement, density, example films.
+"""What the report says of the data themselves: partition, class balance, reader agreement, density, example images.
 
 Read from the prepared set alone; no image is decoded but those of Figure 1, and torch is not imported.
 """
@@ -23,7 +23,7 @@ _EXAMPLE_SIDE = 480  # pixels
 
 
 def examine(root: Path, settings: dict, output: Path) -> dict:
-    """Return what `data/statistics.json` holds, and write the example films beside it.
+    """Return what `data/statistics.json` holds, and write the example images beside it.
 
     Args:
         root: folder of a prepared set.
@@ -35,36 +35,36 @@ def examine(root: Path, settings: dict, output: Path) -> dict:
     readers_path = root / "annotations" / "readers.json"
     readers = artifacts.read_json(readers_path) if readers_path.is_file() else None
     return {
-        "partition": partition(_films(split["train"]), settings),
+        "partition": partition(_images(split["train"]), settings),
         "class_balance": class_balance(split["train"]),
-        "agreement": reader_agreement(readers, set(_films(split["test"]))),
+        "agreement": reader_agreement(readers, set(_images(split["test"]))),
         "density": {"split": _split_name(prefix), "boxes": {part: density(coco) for part, coco in split.items()}},
-        "films": {part: len(coco["images"]) for part, coco in split.items()},
-        "example_films": _example_films(root, split["train"], readers, output) if readers else [],
+        "images": {part: len(coco["images"]) for part, coco in split.items()},
+        "example_images": _example_images(root, split["train"], readers, output) if readers else [],
     }
 
 
 def partition(train: dict[str, str], settings: dict) -> list[dict]:
-    """Count labeled and unlabeled training films at every share (Figure 2); `run` marks those of this study."""
-    films, patients = list(train), {film: patient for film, patient in train.items() if patient}
+    """Count labeled and unlabeled training images at every share (Figure 2); `run` marks those of this study."""
+    images, patients = list(train), {image: patient for image, patient in train.items() if patient}
     rows = []
     for percent in (100, *range(90, 0, -10)):
         if percent == 100:
-            labeled, unlabeled = films, []
+            labeled, unlabeled = images, []
         elif settings["fractions"] == "published":
-            labeled, unlabeled = splits.published_fraction(films, percent, patients)
+            labeled, unlabeled = splits.published_fraction(images, percent, patients)
         else:
-            labeled, unlabeled = splits.nested_fraction(films, percent, settings["seed"], patients)
+            labeled, unlabeled = splits.nested_fraction(images, percent, settings["seed"], patients)
         counts = {"percent": percent, "labeled": len(labeled), "unlabeled": len(unlabeled)}
         rows.append(counts | {"run": percent in settings["percent"]})
     return rows
 
 
 def class_balance(train: dict) -> list[dict]:
-    """Training films with a class before and after repeat-factor resampling (Figure 3), the most frequent first."""
+    """Training images with a class before and after repeat-factor resampling (Figure 3), the most frequent first."""
     names = [category["name"] for category in sorted(train["categories"], key=lambda category: category["id"])]
-    films = list(_films(train))
-    labels = splits.label_matrix(films, from_coco(train), names)
+    images = list(_images(train))
+    labels = splits.label_matrix(images, from_coco(train), names)
     repeats = statistics.repeat_factors(labels)[1]
     rows = []
     for index in np.argsort(-labels.sum(axis=0), kind="stable"):
@@ -74,36 +74,36 @@ def class_balance(train: dict) -> list[dict]:
     return rows
 
 
-def reader_agreement(readers: dict | None, films: set[str]) -> list[dict]:
-    """IoU of readers' boxes on these films for each pair of readers (Table II), as `statistics.reader_agreement`."""
+def reader_agreement(readers: dict | None, images: set[str]) -> list[dict]:
+    """IoU of readers' boxes on these images for each pair of readers (Table II), as `statistics.reader_agreement`."""
     if readers is None:
         return []
     boxes = from_coco(readers)
     read = [(Path(image["file_name"]).stem, reader) for image in readers["images"] for reader in image["readers"]]
     readings = pd.DataFrame(read, columns=["image_id", "rad_id"])
     return statistics.reader_agreement(
-        boxes[boxes["image_id"].isin(films)].reset_index(drop=True), readings[readings["image_id"].isin(films)]
+        boxes[boxes["image_id"].isin(images)].reset_index(drop=True), readings[readings["image_id"].isin(images)]
     )
 
 
 def density(coco: dict) -> float:
-    """Fused boxes a film."""
+    """Fused boxes an image."""
     return len(coco["annotations"]) / max(1, len(coco["images"]))
 
 
-def _example_films(root: Path, train: dict, readers: dict, output: Path) -> list[dict]:
-    """Draw Figure 1: films on which fusion had something to do, single readers' boxes left, fused boxes right."""
+def _example_images(root: Path, train: dict, readers: dict, output: Path) -> list[dict]:
+    """Draw Figure 1: images on which fusion had something to do, single readers' boxes left, fused boxes right."""
     names = [category["name"] for category in sorted(train["categories"], key=lambda category: category["id"])]
     fused, single = _by_file(train), _by_file(readers)
     merged = {name: len(single.get(name, [])) - len(boxes) for name, boxes in fused.items() if 1 < len(boxes) < 6}
-    films = []
+    images = []
     for name in sorted(merged, key=lambda name: (-merged[name], name))[:_EXAMPLES]:
         sides = [_drawn(root / "images" / name, boxes[name], names) for boxes in (single, fused)]
         caption = f"left: {len(single[name])} boxes of {len({box['reader'] for box in single[name]})} readers; "
         file = f"fusion_{Path(name).stem}.jpg"
         artifacts.write_with(output / file, _jpeg_writer(np.hstack(sides)))
-        films.append({"file": file, "caption": caption + f"right: the {len(fused[name])} fused boxes"})
-    return films
+        images.append({"file": file, "caption": caption + f"right: the {len(fused[name])} fused boxes"})
+    return images
 
 
 def _jpeg_writer(image: np.ndarray):
@@ -123,15 +123,15 @@ def _drawn(path: Path, boxes: list[dict], names: list[str]) -> np.ndarray:
     scale = max(1.0, _EXAMPLE_SIDE / image.shape[0])
     image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR)
     classes = [box["category_id"] - 1 for box in boxes]
-    # Readers' boxes lie on top of each other: the fused ones beside them are labeled in the same colours.
+    # Readers' boxes lie on top of each other: the fused ones beside them are labeled in the same colors.
     labels = None if "reader" in boxes[0] else [names[c] for c in classes]
     return draw_boxes(
         image, xywh_to_xyxy([box["bbox"] for box in boxes]) * scale, labels, [class_color(c) for c in classes]
     )
 
 
-def _films(coco: dict) -> dict[str, str | None]:
-    """Film -> patient (None where unknown), in the JSON's order."""
+def _images(coco: dict) -> dict[str, str | None]:
+    """Image -> patient (None where unknown), in the JSON's order."""
     return {Path(image["file_name"]).stem: _patient(image) for image in coco["images"]}
 
 

@@ -19,7 +19,7 @@ def set_name(settings: dict, seed: int) -> str:
 
 
 def train_name(settings: dict, percent: int, seed: int) -> str:
-    """Registered name of the labeled training films, e.g. phantom_cxr_train_labeled_30_seed0."""
+    """Registered name of the labeled training images, e.g. phantom_cxr_train_labeled_30_seed0."""
     start = prefix(settings, seed)
     if percent == 100:
         return f"{start}_train"
@@ -31,23 +31,23 @@ def test_name(settings: dict, seed: int, split: str = "test") -> str:
 
 
 def pool_names(settings: dict, pool: str, percent: int, seed: int) -> list[str]:
-    """Registered names of the films that an arm pretrains on, never a labeled name.
+    """Registered names of the images that an arm pretrains on, never a labeled name.
 
-    complement: the training films without labels at this share, as in the paper; all: all training films, without
-    their labels; all+normal: these and the training films without findings.
+    complement: the training images without labels at this share, as in the paper; all: all training images, without
+    their labels; all+negative: these and the training images without findings.
     """
     start = prefix(settings, seed)
     pools = {
         "complement": [f"{start}_train_unlabeled_{100 - percent}{_fraction_suffix(settings, seed)}"],
         "all": [f"{start}_train_unlabeled"],
-        "all+normal": [f"{start}_train_unlabeled", f"{start}_normal_train"],
+        "all+negative": [f"{start}_train_unlabeled", f"{start}_negative_train"],
         "unlabeled": [f"{start}_unlabeled"],
         "all+unlabeled": [f"{start}_train_unlabeled", f"{start}_unlabeled"],
     }
     if pool not in pools:
         raise ValueError(f"pool: {pool} is not one of {', '.join(pools)}")
     if pool == "complement" and percent == 100:
-        raise ValueError("pool: complement leaves no film at 100 % labels; drop the share or take pool: all")
+        raise ValueError("pool: complement leaves no image at 100 % labels; drop the share or take pool: all")
     return pools[pool]
 
 

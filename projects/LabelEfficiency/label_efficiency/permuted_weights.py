@@ -11,7 +11,7 @@ from pathlib import Path
 
 from d2_cxr import artifacts
 from d2_cxr.checkpoint.config_file import detector_config, write_config
-from d2_cxr.checkpoint.convert import ConversionRefused
+from d2_cxr.checkpoint.convert import ConversionError
 from d2_cxr.checkpoint.loading import load_weights_file
 from d2_cxr.checkpoint.resnet_names import BOTTOM_UP
 from d2_cxr.checkpoint.weights_card import WeightsCard
@@ -25,14 +25,14 @@ def permute_weights(source: str | Path, output: str | Path, seed: int = 0) -> We
         seed: of the permutations; the same seed gives the same file.
 
     Raises:
-        ConversionRefused: the source is no converted file.
+        ConversionError: the source is no converted file.
     """
     import torch
 
     source, output = Path(source), Path(output)
     content = load_weights_file(source)
     if not isinstance(content.get("model"), dict) or not any(name.startswith(BOTTOM_UP) for name in content["model"]):
-        raise ConversionRefused(f"{source} holds no {BOTTOM_UP}* tensors; convert it first")
+        raise ConversionError(f"{source} holds no {BOTTOM_UP}* tensors; convert it first")
     card = WeightsCard.from_dict(content.get("card") or {})
     generator = torch.Generator().manual_seed(seed)
     model = {name: _permuted(name, content["model"][name], generator) for name in sorted(content["model"])}

@@ -65,7 +65,7 @@ def read_study(path: str | Path, output: str | Path | None = None, overrides: Se
     Args:
         path: the YAML file.
         output: folder of the study instead of the file's.
-        overrides: KEY=VALUE, the value in YAML, e.g. "data.dicom_dir=films" or "seeds=[0, 1]".
+        overrides: KEY=VALUE, the value in YAML, e.g. "data.dicom_dir=images" or "seeds=[0, 1]".
 
     Raises:
         FileNotFoundError: the file, or a config that it names, is missing.
@@ -160,7 +160,7 @@ def _run_results(folder: str, test: str) -> tuple[str, ...]:
 
 
 def _arm_stages(settings: dict, arm_name: str, percent: int, seed: int):
-    before, weights, needs = _initialisation(settings, arm_name, percent, seed)
+    before, weights, needs = _initialization(settings, arm_name, percent, seed)
     yield from before
     if settings.get("tuning"):
         yield from _tuning_stages(settings, arm_name)
@@ -168,7 +168,7 @@ def _arm_stages(settings: dict, arm_name: str, percent: int, seed: int):
     yield _train(settings, arm_name, percent, seed, weights, needs)
 
 
-def _initialisation(settings: dict, arm_name: str, percent: int, seed: int):
+def _initialization(settings: dict, arm_name: str, percent: int, seed: int):
     """Return the stages that make an arm's first weights, where these lie, and what its training needs."""
     arm = settings["arms"][arm_name]
     pretrained = source(arm)
@@ -186,12 +186,12 @@ def _initialisation(settings: dict, arm_name: str, percent: int, seed: int):
 
 
 def _tuning_stages(settings: dict, arm_name: str):
-    """Yield an arm's trials, trained on one share and tested on validation films, and the choice among them."""
+    """Yield an arm's trials, trained on one share and tested on validation images, and the choice among them."""
     plan, arm = settings["tuning"], settings["arms"][arm_name]
     seed = plan.get("seed", settings["seeds"][0])
     shares = arm.get("percent", settings["labels"]["percent"])
     percent = plan["percent"] if plan["percent"] in shares else shares[0]
-    before, weights, needs = _initialisation(settings, arm_name, percent, seed)
+    before, weights, needs = _initialization(settings, arm_name, percent, seed)
     yield from before
     trained = _train(settings, arm_name, percent, seed, weights, needs)
     val, outputs = test_name(settings, seed, "val"), {}

@@ -83,7 +83,7 @@ def _statistics(stage: dict, study_dir: Path) -> dict:
 
 
 def _pretrain(stage: dict, study_dir: Path) -> dict:
-    """SimCLR on the pool, or the positive control: the same films with the renderer's truth."""
+    """SimCLR on the pool, or the positive control: the same images with the renderer's truth."""
     from d2_cxr.projects.label_efficiency.supervised import train_supervised
 
     from d2_cxr.pretraining.settings import read_settings
@@ -128,23 +128,23 @@ def _constant_box(stage: dict, study_dir: Path) -> dict:
     settings = stage["settings"]
     root = _register(settings["dataset"], study_dir)
     train, test = (_truth(root, settings[part]) for part in ("train", "test"))
-    normal = _truth(root, settings["test"].removesuffix("test") + "normal_test")
-    every_film = {**test, "images": test["images"] + normal["images"]}
+    negative = _truth(root, settings["test"].removesuffix("test") + "negative_test")
+    every_image = {**test, "images": test["images"] + negative["images"]}
     found = evaluate(
         test,
-        constant_box_results(train, every_film),
-        normal if normal["images"] else None,
+        constant_box_results(train, every_image),
+        negative if negative["images"] else None,
         resamples=settings["evaluation"].get("resamples", 1000),
         dataset=settings["test"],
     )
     output = study_dir / stage["output"]
     found.write(output / "inference" / settings["test"])
-    card = {"method": "constant box: each class's median training box on every film, scored by prevalence"}
+    card = {"method": "constant box: each class's median training box on every image, scored by prevalence"}
     card |= {
         "command": sys.argv,
         "train": settings["train"],
         "test": settings["test"],
-        "num_train_films": len(train["images"]),
+        "num_train_images": len(train["images"]),
     }
     artifacts.write_json(output / "run.json", card | _fingerprints(root))
     return {}
@@ -166,7 +166,7 @@ def _train(stage: dict, study_dir: Path) -> dict:
 def _choose(stage: dict, study_dir: Path) -> dict:
     """Write which of an arm's trials counts: the default, or the best of those that beat it beyond their intervals.
 
-    Validation films are few. The best of near-equal trials is a draw of lots, and an arm that drew another value than
+    Validation images are few. The best of near-equal trials is a draw of lots, and an arm that drew another value than
     the arm beside it would carry its difference into every run.
     """
     from d2_cxr.evaluation import bootstrap
@@ -191,7 +191,7 @@ def _choose(stage: dict, study_dir: Path) -> dict:
 
 
 def _test_val_selected(cfg, run: Path) -> None:
-    """Evaluate the weights that were best on validation films, too, into `val_selected/` of the run's folder."""
+    """Evaluate the weights that were best on validation images, too, into `val_selected/` of the run's folder."""
     from d2_cxr.projects.label_efficiency.report.reading import VAL_SELECTED
 
     from d2_cxr.engine import trainer
@@ -241,7 +241,7 @@ def longer_iterations(settings: dict, study_dir: Path) -> int:
     from d2_cxr.datasets import loading
 
     timing = artifacts.read_json(study_dir / "timing.json")
-    views = num_views(longer, len(loading.prepared_films(longer["pool"])))
+    views = num_views(longer, len(loading.prepared_images(longer["pool"])))
     return base + round(views * timing["pretrain_view"] / timing["detector_step"])
 
 

@@ -20,8 +20,8 @@ _KEYS = {
     "evaluation": False,
     "endpoint": False,
     "criterion": False,
-    "groups": False,  # CSV:COLUMN, groups of films within which the report scores too
-    "tuning": False,  # one value an arm, chosen on validation films
+    "groups": False,  # CSV:COLUMN, groups of images within which the report scores too
+    "tuning": False,  # one value an arm, chosen on validation images
     "resources": False,
     "results": False,  # folder that gets a copy of all that the report needs, run by run
     "notes": False,
@@ -53,7 +53,7 @@ def override(settings: dict, text: str) -> None:
     """Set a key of a study. Below `same_ground` and `options` the rest is one key: `same_ground.SOLVER.MAX_ITER=5`."""
     dotted, equals, value = text.partition("=")
     if not equals or not dotted:
-        raise ValueError(f"{text} is no KEY=VALUE, e.g. seeds=[0,1] or data.dicom_dir=films")
+        raise ValueError(f"{text} is no KEY=VALUE, e.g. seeds=[0,1] or data.dicom_dir=images")
     key, _, rest = dotted.partition(".")
     target, walked = settings, []
     while rest:
@@ -72,7 +72,7 @@ _FLAT = ("same_ground", "options")  # their keys hold dots themselves
 
 
 def check_inputs(settings: dict) -> None:
-    """Check that the films and tables that a study prepares are there, before anything is timed or written.
+    """Check that the images and tables that a study prepares are there, before anything is timed or written.
 
     Raises:
         FileNotFoundError: one is missing.

@@ -1,8 +1,8 @@
-"""Positive control of studies on phantoms: the same backbone, films and views, trained on the renderer's own truth.
+"""Positive control of studies on phantoms: the same backbone, images and views, trained on the renderer's own truth.
 
-What the renderer knows (which findings a film shows, and where) is more than any reader could tell. If an arm that
+What the renderer knows (which findings an image shows, and where) is more than any reader could tell. If an arm that
 starts from these weights does not gain either, the study could not have seen a gain. For phantoms only: nothing real
-has a truth. A view is labelled with the findings that lie in its crop, not with the whole film's: so views can be small
+has a truth. A view is labeled with the findings that lie in its crop, not with the whole image's: so views can be small
 cuts at the detector's scale, where small findings are still to be seen.
 """
 
@@ -22,33 +22,33 @@ from torch import nn
 from d2_cxr import artifacts, boxes
 from d2_cxr.dicom.preprocess import Preprocess, box_map
 from d2_cxr.pretraining import settings as setting_rules
-from d2_cxr.pretraining.data import load_films
-from d2_cxr.pretraining.method import NotFinite, WarmupCosine
+from d2_cxr.pretraining.data import load_images
+from d2_cxr.pretraining.method import NotFiniteError, WarmupCosine
 from d2_cxr.pretraining.train import run_once
 from d2_cxr.pretraining.views import crop_box, keyed_uniforms
 
-_INSIDE = 0.5  # share of a finding's box that must lie in a crop for the view to be labelled with it
+_INSIDE = 0.5  # share of a finding's box that must lie in a crop for the view to be labeled with it
 
 
 @dataclass(frozen=True)
 class Truth:
-    """What the renderer drew: class names, and for each film its findings in pixels of the prepared film."""
+    """What the renderer drew: class names, and for each image its findings in pixels of the prepared image."""
 
     classes: tuple[str, ...]
-    boxes: tuple[np.ndarray, ...]  # float64 (n, 4) XYXY a film
-    numbers: tuple[np.ndarray, ...]  # int64 (n,) a film: indices into `classes`
-    size: int  # side of a prepared film
+    boxes: tuple[np.ndarray, ...]  # float64 (n, 4) XYXY an image
+    numbers: tuple[np.ndarray, ...]  # int64 (n,) an image: indices into `classes`
+    size: int  # side of a prepared image
 
-    def films(self) -> np.ndarray:
-        """Return float32 (N, C), 1 where a film shows a class."""
+    def images(self) -> np.ndarray:
+        """Return float32 (N, C), 1 where an image shows a class."""
         return np.stack([self._marked(numbers) for numbers in self.numbers])
 
-    def crop(self, film: int, crop: tuple[int, int, int, int]) -> np.ndarray:
+    def crop(self, image: int, crop: tuple[int, int, int, int]) -> np.ndarray:
         """Return float32 (C,), 1 for the classes of which half a box or more lies in a crop (x, y, width, height)."""
-        if not len(self.numbers[film]):
-            return self._marked(self.numbers[film])
-        inside = boxes.pairwise_iobb(self.boxes[film], boxes.xywh_to_xyxy(np.array([crop], dtype=np.float64)))[:, 0]
-        return self._marked(self.numbers[film][inside >= _INSIDE])
+        if not len(self.numbers[image]):
+            return self._marked(self.numbers[image])
+        inside = boxes.pairwise_iobb(self.boxes[image], boxes.xywh_to_xyxy(np.array([crop], dtype=np.float64)))[:, 0]
+        return self._marked(self.numbers[image][inside >= _INSIDE])
 
     def _marked(self, numbers: np.ndarray) -> np.ndarray:
         marks = np.zeros(len(self.classes), np.float32)
@@ -61,40 +61,42 @@ def train_supervised(config: Mapping, output: str | os.PathLike) -> Path:
 
     Args:
         config: settings of pretraining with `method: supervised`, and `truth`: the renderer's `truth.json`
-            ({"films": [{"image_id", "width", "height", "findings": [{"class_name", "box_xyxy"}]}]}, source pixels).
+            ({"images": [{"image_id", "width", "height", "findings": [{"class_name", "box_xyxy"}]}]}, source pixels).
         output: folder of the run.
 
     Raises:
-        ValueError: a film of the data sets is not in the truth, or a setting can not be used.
+        ValueError: an image of the data sets is not in the truth, or a setting can not be used.
     """
     config = dict(config)
     path = Path(config.pop("truth"))
     settings = setting_rules.complete({**config, "method": "supervised"})
-    films = load_films(settings["datasets"], settings["sets"])
-    truth = read_truth(path, films)
-    identity = artifacts.sha256_json([setting_rules.fingerprint(settings, films), artifacts.sha256_file(path), "crops"])
-    return run_once(settings, films, identity, Path(output), lambda epochs: Supervised(settings, truth, epochs))
+    images = load_images(settings["datasets"], settings["sets"])
+    truth = read_truth(path, images)
+    identity = artifacts.sha256_json(
+        [setting_rules.fingerprint(settings, images), artifacts.sha256_file(path), "crops"]
+    )
+    return run_once(settings, images, identity, Path(output), lambda epochs: Supervised(settings, truth, epochs))
 
 
-def read_truth(path: Path, films: Sequence[Mapping]) -> Truth:
-    """Read the renderer's truth of some films; classes are those that occur in them, in alphabetical order.
+def read_truth(path: Path, images: Sequence[Mapping]) -> Truth:
+    """Read the renderer's truth of some images; classes are those that occur in them, in alphabetical order.
 
     Args:
         path: `truth.json`, boxes in source pixels.
-        films: of one prepared set, from `load_films`; its dataset.json says how boxes go over into prepared pixels.
+        images: of one prepared set, from `load_images`; its dataset.json says how boxes go over into prepared pixels.
 
     Raises:
-        ValueError: a film is not in the truth, or none of them shows a finding.
+        ValueError: an image is not in the truth, or none of them shows a finding.
     """
-    drawn = {film["image_id"]: film for film in artifacts.read_json(path)["films"]}
-    missing = [film["image_id"] for film in films if film["image_id"] not in drawn]
+    drawn = {image["image_id"]: image for image in artifacts.read_json(path)["images"]}
+    missing = [image["image_id"] for image in images if image["image_id"] not in drawn]
     if missing:
-        raise ValueError(f"{path} says nothing of {len(missing)} of {len(films)} films, first: {missing[0]}")
-    rows = [drawn[film["image_id"]] for film in films]
+        raise ValueError(f"{path} says nothing of {len(missing)} of {len(images)} images, first: {missing[0]}")
+    rows = [drawn[image["image_id"]] for image in images]
     classes = sorted({finding["class_name"] for row in rows for finding in row["findings"]})
     if not classes:
-        raise ValueError(f"no film of the data sets shows a finding in {path}; there is nothing to learn")
-    root = Path(films[0]["file_name"]).parents[1]
+        raise ValueError(f"no image of the data sets shows a finding in {path}; there is nothing to learn")
+    root = Path(images[0]["file_name"]).parents[1]
     rules = Preprocess.from_dict(artifacts.read_json(root / "dataset.json")["preprocess"])
     places = [
         box_map(row["width"], row["height"], rules).forward(
@@ -109,7 +111,7 @@ def read_truth(path: Path, films: Sequence[Mapping]) -> Truth:
 
 
 class Supervised(pl.LightningModule):
-    """A ResNet under `encoder`, a linear layer, binary cross-entropy a class; both views of a film count."""
+    """A ResNet under `encoder`, a linear layer, binary cross-entropy a class; both views of an image count."""
 
     bfloat16 = False
     image_ids: Sequence[str] = ()
@@ -128,9 +130,9 @@ class Supervised(pl.LightningModule):
         self.encoder.fc = nn.Identity()
         self.encoder.to(memory_format=torch.channels_last)
         self.classifier = nn.Linear(width, len(truth.classes))
-        # Rare classes would otherwise be ignored; the square root keeps their few films from ruling.
+        # Rare classes would otherwise be ignored; the square root keeps their few images from ruling.
         count = len(truth.boxes)
-        rate = torch.from_numpy(truth.films()).mean(dim=0).clamp(min=1 / count, max=1 - 1 / count)
+        rate = torch.from_numpy(truth.images()).mean(dim=0).clamp(min=1 / count, max=1 - 1 / count)
         self.register_buffer("_weight", ((1 - rate) / rate).sqrt(), persistent=False)
         self.register_buffer("_mean", torch.tensor(settings["pixel_mean"], dtype=torch.float32), persistent=False)
         self.register_buffer("_std", torch.tensor(settings["pixel_std"], dtype=torch.float32), persistent=False)
@@ -138,19 +140,19 @@ class Supervised(pl.LightningModule):
     def training_step(self, batch, batch_idx: int):
         numbers, views, _ = batch
         self.numbers = numbers
-        grey = torch.cat([views[:, 0], views[:, 1]])
-        images = ((grey[..., None].float() - self._mean) / self._std).permute(0, 3, 1, 2)
+        gray = torch.cat([views[:, 0], views[:, 1]])
+        images = ((gray[..., None].float() - self._mean) / self._std).permute(0, 3, 1, 2)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
             features = self.encoder(images)
         wanted = torch.from_numpy(np.concatenate([self._view_labels(numbers, view) for view in (0, 1)])).to(self.device)
         loss = F.binary_cross_entropy_with_logits(self.classifier(features.float()), wanted, pos_weight=self._weight)
         if not torch.isfinite(loss):
-            films = ", ".join(self.image_ids[number] for number in numbers.tolist())
-            raise NotFinite(f"the loss is {float(loss.detach())} at step {self.global_step}; films: {films}")
+            names = ", ".join(self.image_ids[number] for number in numbers.tolist())
+            raise NotFiniteError(f"the loss is {float(loss.detach())} at step {self.global_step}; images: {names}")
         return loss
 
     def _view_labels(self, numbers: torch.Tensor, view: int) -> np.ndarray:
-        """Return float32 (B, C): what lies in each film's crop, which is a function of the same key as the view is."""
+        """Return float32 (B, C): what lies in each image's crop, which is a function of the same key as the view is."""
         labels = []
         for number in numbers.tolist():
             chance = keyed_uniforms(self.settings["seed"], self.current_epoch, self.image_ids[number], view)

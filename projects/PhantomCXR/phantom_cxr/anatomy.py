@@ -1,8 +1,8 @@
 """The body of a phantom: what varies from person to person, and its outlines in body units.
 
-Only geometry lives here: `draw_body` of `film.py` turns it into densities. Proportions follow an upright frontal film:
+Only geometry lives here: `draw_body` of `image.py` turns it into densities. Proportions follow an upright frontal image:
 the heart is about 45 % of the inner width of the chest (more than half is cardiomegaly), the left dome lies lower than
-the right, the aortic knob stands at the film's right of the spine, the stomach bubble under the left dome.
+the right, the aortic knob stands at the image's right of the spine, the stomach bubble under the left dome.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from d2_cxr.projects.phantom_cxr.canvas import closed_curve, open_curve
 
-SIDES = {"right": -1.0, "left": 1.0}  # of the patient; the patient's left lies at the film's right
+SIDES = {"right": -1.0, "left": 1.0}  # of the patient; the patient's left lies at the image's right
 SIDES_ORDER = ("right", "left")
 
 
@@ -25,11 +25,11 @@ class Body:
     dome: tuple[float, float]  # y of the right and left diaphragm
     angle_depth: float  # from dome to costophrenic angle
     heart_ratio: float  # cardiothoracic ratio
-    heart_turn: float  # share of the heart's width at the right of the spine (film's left)
+    heart_turn: float  # share of the heart's width at the right of the spine (image's left)
     heart_top: float
     knob_radius: float  # aortic arch
     knob_height: float
-    knob_lateral: float  # how far the arch stands out to the film's right
+    knob_lateral: float  # how far the arch stands out to the image's right
     unfolding: float  # how far the descending aorta bows out
     spine_bend: float
     rib_start: float
@@ -118,7 +118,7 @@ def heart(body: Body) -> np.ndarray:
 
 
 def knob(body: Body) -> np.ndarray:
-    """Return the outline of the aortic arch; most of it lies at the film's right of the spine."""
+    """Return the outline of the aortic arch; most of it lies at the image's right of the spine."""
     radius = body.knob_radius
     turn = np.linspace(0, 2 * np.pi, 40, endpoint=False)
     cos, sin = np.cos(turn), np.sin(turn)
@@ -128,7 +128,7 @@ def knob(body: Body) -> np.ndarray:
 
 
 def descending_aorta(body: Body) -> np.ndarray:
-    """Return the centre line of the descending aorta, from the arch to the diaphragm."""
+    """Return the center line of the descending aorta, from the arch to the diaphragm."""
     start = 0.04 + body.knob_radius * body.knob_lateral
     y = np.array([body.knob_height, -0.2, 0.1, 0.4, body.dome[1] + 0.3])
     x = [start, 0.13 + 0.5 * body.unfolding, 0.13 + body.unfolding, 0.10 + 0.6 * body.unfolding, 0.05]
@@ -147,7 +147,7 @@ def spine_x(body: Body, y) -> np.ndarray:
 
 
 def posterior_rib(body: Body, index: int, side: str) -> np.ndarray:
-    """Return the centre line of the back part of a rib (0 is the first), from the spine to the lateral wall."""
+    """Return the center line of the back part of a rib (0 is the first), from the spine to the lateral wall."""
     y = body.rib_start + index * body.rib_gap
     slope = body.rib_slope * min(1.0, 0.45 + 0.16 * index)
     end = y + slope
@@ -164,7 +164,7 @@ def posterior_rib(body: Body, index: int, side: str) -> np.ndarray:
 
 
 def anterior_rib(body: Body, index: int, side: str) -> np.ndarray:
-    """Return the centre line of the front part of a rib, from the lateral wall down to its cartilage."""
+    """Return the center line of the front part of a rib, from the lateral wall down to its cartilage."""
     y = body.rib_start + index * body.rib_gap + body.rib_slope * min(1.0, 0.45 + 0.16 * index)
     edge = float(cage_width(body, y)) * 0.985
     drop = 0.20 + 0.035 * index
@@ -186,7 +186,7 @@ def scapula(body: Body, side: str) -> np.ndarray:
 
 
 def torso(body: Body) -> np.ndarray:
-    """Return the outline of the skin: neck, shoulders (which leave the film), flanks."""
+    """Return the outline of the skin: neck, shoulders (which leave the image), flanks."""
     fat = body.fat
     half = [(0.36, -2.2), (0.36, -1.75), (0.42, -1.48), (0.70, -1.28), (1.10, -1.16), (1.50, -1.02), (1.80, -0.7)]
     half += [(1.86, -0.2), (1.80, 0.3), (1.48 + 0.5 * fat, 0.1), (1.22 + fat, -0.12), (1.14 + fat, 0.2)]

@@ -1,6 +1,6 @@
 """Drawing primitives of the phantom: curves in body units, soft masks and smooth fields in pixels.
 
-A body unit is half the inner width of the rib cage (about 14 cm); x grows to the film's right, y downwards, the origin
+A body unit is half the inner width of the rib cage (about 14 cm); x grows to the image's right, y downwards, the origin
 lies between the hila. `Frame` carries body units to pixels. Smooth things are drawn small and enlarged, because a
 Gaussian of many pixels at full size is where a naive renderer spends its time.
 """
@@ -74,8 +74,8 @@ def blob(rng: np.random.Generator, center, radii, roughness: float, lobes: int =
 
 
 def fixed_point(points: np.ndarray) -> np.ndarray:
-    """Return pixel points (continuous, 0 at the film's edge) as OpenCV's fixed-point int32, shape (N, 1, 2)."""
-    centers = np.asarray(points, dtype=np.float64) - 0.5  # OpenCV puts 0 at the first pixel's centre
+    """Return pixel points (continuous, 0 at the image's edge) as OpenCV's fixed-point int32, shape (N, 1, 2)."""
+    centers = np.asarray(points, dtype=np.float64) - 0.5  # OpenCV puts 0 at the first pixel's center
     return np.rint(centers * (1 << _SUBPIXEL_BITS)).astype(np.int32)[:, None]
 
 

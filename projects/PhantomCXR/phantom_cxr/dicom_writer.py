@@ -1,6 +1,6 @@
-"""Films written as DICOM in the ways that they are met: depth, polarity, windows, rescale, spacing, transfer syntax.
+"""Images written as DICOM in the ways that they are met: depth, polarity, windows, rescale, spacing, transfer syntax.
 
-`write_dicom` takes a film in display sense and a `Style`; `wrap` writes stored pixels as they are. Attributes are those
+`write_dicom` takes an image in display sense and a `Style`; `wrap` writes stored pixels as they are. Attributes are those
 that VinDr-CXR's de-identification leaves (no UIDs of study or series, no names); PS3.5 and PS3.3 C.7.6.3, C.11.
 """
 
@@ -32,7 +32,7 @@ _ROOT = "2.25."  # UIDs derived from UUIDs, PS3.5 B.2
 
 @dataclass(frozen=True)
 class Style:
-    """How a film is stored. Windows are (center, width) in modality units, which is stored * slope + intercept."""
+    """How an image is stored. Windows are (center, width) in modality units, which is stored * slope + intercept."""
 
     syntax: str = "explicit"
     photometric: str = "MONOCHROME2"
@@ -48,7 +48,7 @@ class Style:
 
 
 def draw_style(rng: np.random.Generator, size: int) -> Style:
-    """Draw how one film of a mixed archive is stored; RLE seldom, because pydicom's encoder takes long."""
+    """Draw how one image of a mixed archive is stored; RLE seldom, because pydicom's encoder takes long."""
     syntax = str(rng.choice(list(SYNTAXES), p=[0.12, 0.38, 0.22, 0.22, 0.06]))
     bits = int(rng.choice([12, 12, 12, 14, 15, 16, 10]))
     low = rng.uniform(0.0, 0.15)
@@ -71,7 +71,7 @@ def draw_style(rng: np.random.Generator, size: int) -> Style:
 
 
 def write_dicom(path: str | os.PathLike, pixels: np.ndarray, style: Style | None = None) -> None:
-    """Write a film as DICOM, atomically.
+    """Write an image as DICOM, atomically.
 
     Args:
         pixels: float32 (H, W) in [0, 1], display sense: 1 is white whatever the photometric interpretation.

@@ -1,4 +1,4 @@
-"""One finding on a film, and the drawing in local windows that all of them share."""
+"""One finding on an image, and the drawing in local windows that all of them share."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from d2_cxr.projects.phantom_cxr.scene import Scene
 
 @dataclass(frozen=True)
 class Finding:
-    """A class, its box (1, 4) XYXY in pixels of the film, and how easily a reader sees it (0 hardly, 1 at once)."""
+    """A class, its box (1, 4) XYXY in pixels of the image, and how easily a reader sees it (0 hardly, 1 at once)."""
 
     class_name: str
     box_xyxy: np.ndarray
@@ -37,14 +37,14 @@ def place(rng: np.random.Generator, scene: Scene, radius: float, side: str | Non
 
 
 def window(shape: tuple[int, int], box: np.ndarray, margin: float) -> tuple[slice, slice] | None:
-    """Return the rows and columns around a box (4,), cut to the film, or None outside it."""
+    """Return the rows and columns around a box (4,), cut to the image, or None outside it."""
     x0, y0 = (max(0, int(value - margin)) for value in box[:2])
     x1, y1 = min(shape[1], int(box[2] + margin) + 1), min(shape[0], int(box[3] + margin) + 1)
     return (slice(y0, y1), slice(x0, x1)) if x1 > x0 and y1 > y0 else None
 
 
 def local_mask(scene: Scene, polygons, blur: float):
-    """Return (rows and columns, float32 mask in [0, 1]) of pixel polygons, or (None, None) outside the film."""
+    """Return (rows and columns, float32 mask in [0, 1]) of pixel polygons, or (None, None) outside the image."""
     place_ = window(scene.shape, extent(np.vstack(polygons)), 3 * blur + 2)
     if place_ is None:
         return None, None

@@ -18,16 +18,16 @@ from d2_cxr.projects.phantom_cxr.scene import Scene
 from d2_cxr import boxes
 from d2_cxr.labels.vindr_cxr import CLASS_NAMES
 
-# Films of 3075 that show the class: what Fig. 3 of https://arxiv.org/abs/2206.00344 draws, in the order of CLASS_NAMES.
-_FILMS_WITH = (2178, 161, 355, 1616, 301, 314, 491, 1057, 640, 885, 843, 1560, 81, 1276)
-CLASS_SHARE = {name: films / 3075 for name, films in zip(CLASS_NAMES, _FILMS_WITH, strict=True)}
+# Images of 3075 that show the class: what Fig. 3 of https://arxiv.org/abs/2206.00344 draws, in the order of CLASS_NAMES.
+_IMAGES_WITH = (2178, 161, 355, 1616, 301, 314, 491, 1057, 640, 885, 843, 1560, 81, 1276)
+CLASS_SHARE = {name: images / 3075 for name, images in zip(CLASS_NAMES, _IMAGES_WITH, strict=True)}
 
-_MIN_SIDE = 0.008  # of the film's longer side; smaller remnants at a border are no finding
-_MIN_INSIDE = 0.5  # share of a box that must lie on the film
+_MIN_SIDE = 0.008  # of the image's longer side; smaller remnants at a border are no finding
+_MIN_INSIDE = 0.5  # share of a box that must lie on the image
 
 
 def draw_classes(rng: np.random.Generator, finding_share: float) -> tuple[str, ...]:
-    """Draw which classes a film shows, in CLASS_NAMES order; none with probability 1 - finding_share."""
+    """Draw which classes an image shows, in CLASS_NAMES order; none with probability 1 - finding_share."""
     has_findings = rng.random() < finding_share
     while has_findings:
         chosen = rng.random(len(CLASS_NAMES)) < np.array([CLASS_SHARE[name] for name in CLASS_NAMES])
@@ -37,15 +37,15 @@ def draw_classes(rng: np.random.Generator, finding_share: float) -> tuple[str, .
 
 
 def add_findings(stream: Callable[[str], np.random.Generator], scene: Scene, classes: tuple[str, ...]) -> list[Finding]:
-    """Draw these classes into the scene's layers and return what was drawn, boxes cut to the film.
+    """Draw these classes into the scene's layers and return what was drawn, boxes cut to the image.
 
     `stream` gives each class its own random stream.
     """
     drawn = [finding for name in _DRAW if name in classes for finding in _DRAW[name](stream(name), scene)]
-    return [finding for finding in (_on_film(scene, one) for one in drawn) if finding is not None]
+    return [finding for finding in (_on_image(scene, one) for one in drawn) if finding is not None]
 
 
-def _on_film(scene: Scene, finding: Finding) -> Finding | None:
+def _on_image(scene: Scene, finding: Finding) -> Finding | None:
     height, width = scene.shape
     cut = boxes.clip(finding.box_xyxy, width, height)
     sides = cut[0, 2:] - cut[0, :2]

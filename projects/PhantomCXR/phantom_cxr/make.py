@@ -1,14 +1,14 @@
 """Phantom sets on disk: DICOM files, the readers' CSV, patients, and the renderer's truth.
 
-    output/dicom/<image_id>.dicom   the films
+    output/dicom/<image_id>.dicom   the images
     output/train.csv                readers' boxes in source pixels, in the layout of Kaggle's VinBigData train.csv
     output/patients.csv             image_id,patient_id
-    output/truth.json               what was drawn, film by film
-    output/records/<image_id>.json  the same of one film, with its readers' rows: what a stopped run goes on from
+    output/truth.json               what was drawn, image by image
+    output/records/<image_id>.json  the same of one image, with its readers' rows: what a stopped run goes on from
     output/phantom.json             the parameters; a set is never continued with others
 
-A film depends on the seed, its index and these parameters alone, not on the number of processes; films that are
-already there are not rendered again, and a larger `num_films` adds to a set.
+An image depends on the seed, its index and these parameters alone, not on the number of processes; images that are
+already there are not rendered again, and a larger `num_images` adds to a set.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from functools import partial
 from pathlib import Path
 
 import cv2
-from d2_cxr.projects.phantom_cxr import dicom_writer, film
+from d2_cxr.projects.phantom_cxr import dicom_writer, image
 from d2_cxr.projects.phantom_cxr import readers as reading
 from tqdm import tqdm
 
 from d2_cxr import artifacts
 from d2_cxr.labels.vindr_cxr import CLASS_NAMES
 
-RENDERER = 1  # raise it when the same parameters give other films
+RENDERER = 1  # raise it when the same parameters give other images
 NO_FINDING = "No finding"
 _COLUMNS = ("image_id", "class_name", "class_id", "rad_id", "x_min", "y_min", "x_max", "y_max")
 
 
 def make_phantoms(
     output: str | os.PathLike,
-    num_films: int,
+    num_images: int,
     size: int = 512,
     seed: int = 0,
     jobs: int | None = None,
@@ -43,32 +43,32 @@ def make_phantoms(
     readers: int = 3,
     progress: bool = True,
 ) -> dict[str, int]:
-    """Render a set of phantom films into `output`, or what is missing of it.
+    """Render a set of phantom images into `output`, or what is missing of it.
 
     Args:
-        size: pixels of the films' longer side.
+        size: pixels of the images' longer side.
         jobs: processes; as many as there are cores when left out.
-        finding_share: share of films with findings; about 0.29 in VinDr-CXR.
-        readers: how many readers read each film.
+        finding_share: share of images with findings; about 0.29 in VinDr-CXR.
+        readers: how many readers read each image.
 
     Returns:
-        counts: films, rendered (now), with_findings, boxes (of readers), patients.
+        counts: images, rendered (now), with_findings, boxes (of readers), patients.
 
     Raises:
         ValueError: a parameter makes no sense, or `output` holds a set made with others.
     """
     output = Path(output)
-    if num_films < 1:
-        raise ValueError(f"a set needs at least one film, not {num_films}")
+    if num_images < 1:
+        raise ValueError(f"a set needs at least one image, not {num_images}")
     settings = {"size": size, "seed": seed, "finding_share": finding_share, "readers": readers}
     _check(settings)
     _claim(output, {**settings, "renderer": RENDERER})
-    missing = [index for index in range(num_films) if not _is_there(output, film.image_id(seed, index))]
+    missing = [index for index in range(num_images) if not _is_there(output, image.image_id(seed, index))]
     _render(output, missing, settings, jobs or os.cpu_count() or 1, progress)
-    records = [artifacts.read_json(_record_path(output, film.image_id(seed, index))) for index in range(num_films)]
+    records = [artifacts.read_json(_record_path(output, image.image_id(seed, index))) for index in range(num_images)]
     rows = _write_tables(output, records, settings)
     return {
-        "films": num_films,
+        "images": num_images,
         "rendered": len(missing),
         "with_findings": sum(bool(record["findings"]) for record in records),
         "boxes": sum(row["class_name"] != NO_FINDING for row in rows),
@@ -78,7 +78,7 @@ def make_phantoms(
 
 def _check(settings: dict) -> None:
     """Refuse wrong parameters before anything is written."""
-    film.check_settings(settings["size"], settings["finding_share"])
+    image.check_settings(settings["size"], settings["finding_share"])
     reading.check_count(settings["readers"])
     if settings["seed"] < 0:
         raise ValueError(f"a seed is not negative: {settings['seed']}")
@@ -103,21 +103,21 @@ def _record_path(output: Path, image_id: str) -> Path:
     return output / "records" / f"{image_id}.json"
 
 
-def _film_path(output: Path, image_id: str) -> Path:
+def _image_path(output: Path, image_id: str) -> Path:
     return output / "dicom" / f"{image_id}.dicom"
 
 
 def _is_there(output: Path, image_id: str) -> bool:
-    return _film_path(output, image_id).exists() and _record_path(output, image_id).exists()
+    return _image_path(output, image_id).exists() and _record_path(output, image_id).exists()
 
 
 def _render(output: Path, indices: list[int], settings: dict, jobs: int, progress: bool) -> None:
     if not indices:
         return
-    patients = film.patients(settings["seed"], max(indices) + 1)
+    patients = image.patients(settings["seed"], max(indices) + 1)
     tasks = [(index, patients[index]) for index in indices]
     render = partial(_render_one, str(output), settings)
-    with tqdm(total=len(tasks), desc="Rendering films", unit="film", disable=not progress) as bar:
+    with tqdm(total=len(tasks), desc="Rendering images", unit="image", disable=not progress) as bar:
         if min(jobs, len(tasks)) == 1:
             for task in tasks:
                 render(task)
@@ -136,16 +136,16 @@ def _begin_worker() -> None:
 
 
 def _render_one(output: str, settings: dict, task: tuple[int, str]) -> None:
-    """Write one film's record and DICOM file; the record first, so that a film that is there is complete."""
+    """Write one image's record and DICOM file; the record first, so that an image that is there is complete."""
     index, patient = task
     seed, size = settings["seed"], settings["size"]
-    name = film.image_id(seed, index)
-    rendered = film.render_film(seed, index, size, settings["finding_share"])
+    name = image.image_id(seed, index)
+    rendered = image.render_image(seed, index, size, settings["finding_share"])
     height, width = rendered.pixels.shape
-    rng = film.stream(seed, index, "readers")
+    rng = image.stream(seed, index, "readers")
     rad_ids = reading.choose_readers(rng, bool(rendered.drawn), settings["readers"])
-    rows = reading.read_film(rng, rad_ids, rendered.drawn, width, height)
-    style = dicom_writer.draw_style(film.stream(seed, index, "style"), size)
+    rows = reading.read_image(rng, rad_ids, rendered.drawn, width, height)
+    style = dicom_writer.draw_style(image.stream(seed, index, "style"), size)
     record = {
         "image_id": name,
         "patient_id": patient,
@@ -162,19 +162,19 @@ def _render_one(output: str, settings: dict, task: tuple[int, str]) -> None:
         "rows": rows,
     }
     artifacts.write_json(_record_path(Path(output), name), record)
-    dicom_writer.write_dicom(_film_path(Path(output), name), rendered.pixels, style)
+    dicom_writer.write_dicom(_image_path(Path(output), name), rendered.pixels, style)
 
 
 def _write_tables(output: Path, records: list[dict], settings: dict) -> list[dict]:
     """Write train.csv, patients.csv and truth.json; return the readers' rows."""
     rows = [_csv_row(record["image_id"], row) for record in records for row in record["rows"]]
-    order = film.stream(settings["seed"], len(records), "row order").permutation(len(rows))
+    order = image.stream(settings["seed"], len(records), "row order").permutation(len(rows))
     rows = [rows[i] for i in order]
     artifacts.write_csv(output / "train.csv", rows, _COLUMNS)
     patients = [{"image_id": record["image_id"], "patient_id": record["patient_id"]} for record in records]
     artifacts.write_csv(output / "patients.csv", patients, ("image_id", "patient_id"))
     truth = [{key: value for key, value in record.items() if key != "rows"} for record in records]
-    artifacts.write_json(output / "truth.json", {"settings": settings, "films": truth})
+    artifacts.write_json(output / "truth.json", {"settings": settings, "images": truth})
     return rows
 
 

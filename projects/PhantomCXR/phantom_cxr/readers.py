@@ -1,6 +1,6 @@
-"""Three simulated readers per film: who reads, what they miss, where they put their boxes.
+"""Three simulated readers per image: who reads, what they miss, where they put their boxes.
 
-The pool and its imbalance follow aggregates of VinDr-CXR: seventeen readers, of whom R8, R9 and R10 read most films,
+The pool and its imbalance follow aggregates of VinDr-CXR: seventeen readers, of whom R8, R9 and R10 read most images,
 and nearly all that show findings. Readers of phantoms differ in how much they see, how generously they frame, how
 steady their hand is, and which of two similar names they prefer.
 """
@@ -16,9 +16,9 @@ from d2_cxr import boxes
 
 READERS = tuple(f"R{number}" for number in range(1, 18))
 MAIN_TRIO = ("R8", "R9", "R10")
-_TRIO_SHARE = {True: 0.94, False: 0.13}  # films with and without findings that the three main readers read
+_TRIO_SHARE = {True: 0.94, False: 0.13}  # images with and without findings that the three main readers read
 
-# How often the others read, in per cent of all films.
+# How often the others read, in per cent of all images.
 _OTHERS = {"R1": 13, "R2": 21, "R3": 15, "R4": 10, "R5": 19, "R6": 14, "R7": 12, "R11": 10}
 _OTHERS |= {"R12": 11, "R13": 11, "R14": 10, "R15": 11, "R16": 11, "R17": 5}
 _RARE = {"R8": 4, "R9": 4, "R10": 4}
@@ -49,7 +49,7 @@ _MISTAKE = 0.10
 
 @dataclass(frozen=True)
 class Reader:
-    """One reader's habits; the same on every film of every set."""
+    """One reader's habits; the same on every image of every set."""
 
     rad_id: str
     sharpness: float  # added to the log odds of seeing
@@ -68,11 +68,11 @@ def reader(rad_id: str) -> Reader:
 def check_count(count: int) -> None:
     """Raise ValueError unless count is between 1 and 17."""
     if not 1 <= count <= len(READERS):
-        raise ValueError(f"a film has 1 to {len(READERS)} readers, not {count}")
+        raise ValueError(f"an image has 1 to {len(READERS)} readers, not {count}")
 
 
 def choose_readers(rng: np.random.Generator, has_findings: bool, count: int = 3) -> tuple[str, ...]:
-    """Return the ids of `count` different readers of a film.
+    """Return the ids of `count` different readers of an image.
 
     Raises:
         ValueError: count is not between 1 and 17.
@@ -84,16 +84,16 @@ def choose_readers(rng: np.random.Generator, has_findings: bool, count: int = 3)
     return tuple(READERS[i] for i in rng.choice(len(READERS), count, replace=False, p=weights / weights.sum()))
 
 
-def read_film(
+def read_image(
     rng: np.random.Generator, rad_ids: tuple[str, ...], drawn: list[Finding], width: int, height: int
 ) -> list[dict]:
-    """Return the rows that these readers write about a film.
+    """Return the rows that these readers write about an image.
 
-    A film without findings gets one "No finding" row a reader (class_name None, no box). On a film with findings every
+    An image without findings gets one "No finding" row a reader (class_name None, no box). On an image with findings every
     reader draws something, as on VinDr-CXR: who would miss all draws the most conspicuous.
 
     Returns:
-        dicts of rad_id, class_name and box (4 floats, whole pixels, inside the film) or None.
+        dicts of rad_id, class_name and box (4 floats, whole pixels, inside the image) or None.
     """
     if not drawn:
         return [{"rad_id": name, "class_name": None, "box": None} for name in rad_ids]
@@ -130,7 +130,7 @@ def _false_box(rng: np.random.Generator, width: int, height: int) -> list[float]
 
 
 def _whole_pixels(box: np.ndarray, width: int, height: int) -> list[float]:
-    """Round to whole pixels inside the film, at least 2 pixels a side."""
+    """Round to whole pixels inside the image, at least 2 pixels a side."""
     x0, y0, x1, y1 = boxes.clip(np.rint(box)[None], width, height)[0]
     x0, y0 = min(x0, width - 2), min(y0, height - 2)
     return [float(x0), float(y0), float(max(x1, x0 + 2)), float(max(y1, y0 + 2))]

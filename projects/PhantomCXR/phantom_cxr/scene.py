@@ -1,4 +1,4 @@
-"""A person on film: outlines become densities, kept in layers that findings can change before they are added up.
+"""A person on image: outlines become densities, kept in layers that findings can change before they are added up.
 
 The image is a sum along the beam, as in a real radiograph: soft tissue and bone add density, air in the lungs takes it
 away, vessels show only where there is air around them. So an effusion is drawn by removing air, a pneumothorax by
@@ -32,7 +32,7 @@ _AIR = 0.66  # share of the density that a full depth of air takes away
 
 @dataclass
 class Scene:
-    """The layers of one film, float32 (H, W); lengths in pixels, `unit` pixels are one body unit."""
+    """The layers of one image, float32 (H, W); lengths in pixels, `unit` pixels are one body unit."""
 
     body: Body
     frame: Frame
@@ -41,7 +41,7 @@ class Scene:
     markings: np.ndarray  # vessels, seen against air
     bone: np.ndarray
     water: np.ndarray  # what findings add
-    grain: np.random.Generator  # textures take more draws on larger films, so they have their own stream
+    grain: np.random.Generator  # textures take more draws on larger images, so they have their own stream
     lungs: dict[str, np.ndarray] = field(default_factory=dict)  # side -> outline in pixels
     visible: dict[str, np.ndarray] = field(default_factory=dict)  # side -> uint8 mask of lung beside heart and aorta
 

@@ -1,4 +1,4 @@
-"""A contact sheet of phantoms with their true boxes, to be looked at beside real films."""
+"""A contact sheet of phantoms with their true boxes, to be looked at beside real images."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 
 import cv2
 import numpy as np
-from d2_cxr.projects.phantom_cxr.film import render_film
+from d2_cxr.projects.phantom_cxr.image import render_image
 
 from d2_cxr import artifacts
 from d2_cxr.drawing import class_color, contact_sheet, draw_boxes
@@ -15,22 +15,22 @@ from d2_cxr.labels.vindr_cxr import CLASS_NAMES
 
 def write_contact_sheet(
     path: str | os.PathLike,
-    num_films: int,
+    num_images: int,
     size: int = 512,
     seed: int = 0,
     finding_share: float = 0.75,
     boxes: bool = True,
     most: int = 24,
 ) -> None:
-    """Write the first films of a set (at most `most`) as one PNG, with their true boxes unless `boxes` is False."""
+    """Write the first images of a set (at most `most`) as one PNG, with their true boxes unless `boxes` is False."""
     pictures = []
-    for index in range(min(num_films, most)):
-        film = render_film(seed, index, size, finding_share)
-        grey = np.rint(film.pixels * 255).astype(np.uint8)
-        names = [name for name, _ in film.findings]
+    for index in range(min(num_images, most)):
+        image = render_image(seed, index, size, finding_share)
+        gray = np.rint(image.pixels * 255).astype(np.uint8)
+        names = [name for name, _ in image.findings]
         colors = [class_color(CLASS_NAMES.index(name)) for name in names]
-        found = film.findings if boxes else []
+        found = image.findings if boxes else []
         labels = names if boxes else []
-        pictures.append(draw_boxes(grey, [box for _, box in found], labels, colors if boxes else []))
+        pictures.append(draw_boxes(gray, [box for _, box in found], labels, colors if boxes else []))
     sheet = cv2.cvtColor(contact_sheet(pictures, tile=384), cv2.COLOR_RGB2BGR)
     artifacts.write_with(path, lambda temporary: cv2.imwrite(temporary, sheet))

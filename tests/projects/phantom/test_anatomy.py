@@ -27,13 +27,13 @@ def test_more_than_half_the_chest_is_cardiomegaly_and_less_is_not():
     assert np.std(wide) > 0.03 and np.std(normal) > 0.02  # a decision, not two templates
 
 
-def test_an_enlarged_aorta_has_a_wider_arch_than_any_normal_one():
+def test_an_enlarged_aorta_has_a_wider_arch_than_any_negative_one():
     wide = [width(anatomy.knob(body)) for body in people(200, wide_heart=False, wide_aorta=True)]
     normal = [width(anatomy.knob(body)) for body in people(200, wide_heart=False, wide_aorta=False)]
     assert max(normal) < min(wide)
 
 
-def test_the_heart_and_the_arch_lie_towards_the_patients_left_which_is_the_films_right():
+def test_the_heart_and_the_arch_lie_towards_the_patients_left_which_is_the_images_right():
     for body in people(50, wide_heart=False, wide_aorta=False):
         assert anatomy.heart(body)[:, 0].mean() > 0
         assert anatomy.knob(body)[:, 0].mean() > 0
@@ -48,7 +48,7 @@ def test_lungs_mirror_each_other_but_for_the_lower_left_diaphragm():
 
 def test_a_frame_turns_scales_and_shifts():
     frame = Frame(height=100, width=100, scale=10.0, center=(50.0, 40.0), angle=np.pi / 2)
-    # a quarter turn takes x to y (downwards), then 10 pixels a unit from the centre
+    # a quarter turn takes x to y (downwards), then 10 pixels a unit from the center
     assert frame.to_pixels([(1.0, 0.0), (0.0, 2.0)]) == pytest.approx(np.array([[50.0, 50.0], [30.0, 40.0]]))
 
 

@@ -28,43 +28,43 @@ def stored(path):
 def test_pixels_come_back_as_they_were(tmp_path, syntax, bits):
     pixels = np.random.default_rng(bits).integers(0, 2**bits, (61, 47)).astype(np.uint8 if bits == 8 else np.uint16)
     pixels[0, :2] = 0, 2**bits - 1
-    wrap(tmp_path / "film.dicom", pixels, syntax=syntax, bits_stored=bits)
-    assert np.array_equal(stored(tmp_path / "film.dicom"), pixels)
-    dataset = pydicom.dcmread(tmp_path / "film.dicom")
+    wrap(tmp_path / "image.dicom", pixels, syntax=syntax, bits_stored=bits)
+    assert np.array_equal(stored(tmp_path / "image.dicom"), pixels)
+    dataset = pydicom.dcmread(tmp_path / "image.dicom")
     assert dataset.file_meta.TransferSyntaxUID == SYNTAXES[syntax]
     assert (dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation) == (bits, bits - 1, 0)
 
 
 def test_display_values_scale_to_the_bits_stored(tmp_path):
-    write_dicom(tmp_path / "film.dicom", np.array([[0.0, 1.0]], np.float32), Style(bits_stored=12))
-    assert stored(tmp_path / "film.dicom").tolist() == [[0, 4095]]
+    write_dicom(tmp_path / "image.dicom", np.array([[0.0, 1.0]], np.float32), Style(bits_stored=12))
+    assert stored(tmp_path / "image.dicom").tolist() == [[0, 4095]]
 
 
 def test_monochrome1_stores_bright_as_low(tmp_path):
     style = Style(bits_stored=12, photometric="MONOCHROME1")
-    write_dicom(tmp_path / "film.dicom", np.array([[0.0, 1.0]], np.float32), style)
-    assert stored(tmp_path / "film.dicom").tolist() == [[4095, 0]]
+    write_dicom(tmp_path / "image.dicom", np.array([[0.0, 1.0]], np.float32), style)
+    assert stored(tmp_path / "image.dicom").tolist() == [[4095, 0]]
 
 
 def test_a_window_stands_in_modality_units(tmp_path):
     style = Style(bits_stored=12, windows=("full", "hard"), rescale=(0.5, 100.0))
-    write_dicom(tmp_path / "film.dicom", np.zeros((4, 4), np.float32), style)
-    dataset = pydicom.dcmread(tmp_path / "film.dicom")
+    write_dicom(tmp_path / "image.dicom", np.zeros((4, 4), np.float32), style)
+    dataset = pydicom.dcmread(tmp_path / "image.dicom")
     # stored 0 to 4095 is 100 to 2147.5 after rescale; "hard" is 30 % to 80 % of it
     assert dataset.WindowCenter == [1123.8, 1226.1] and dataset.WindowWidth == [2047.5, 1023.8]
     assert (dataset.RescaleSlope, dataset.RescaleIntercept) == (0.5, 100)
 
 
 def test_tags_that_are_not_asked_for_are_absent(tmp_path):
-    wrap(tmp_path / "film.dicom", np.zeros((4, 4), np.uint16))
-    dataset = pydicom.dcmread(tmp_path / "film.dicom")
+    wrap(tmp_path / "image.dicom", np.zeros((4, 4), np.uint16))
+    dataset = pydicom.dcmread(tmp_path / "image.dicom")
     for keyword in ("WindowCenter", "RescaleSlope", "PixelSpacing", "PatientSex", "SOPClassUID", "PatientID"):
         assert keyword not in dataset
 
 
 def test_an_identified_file_has_its_uids(tmp_path):
-    wrap(tmp_path / "film.dicom", np.zeros((4, 4), np.uint16), identified=True, pixel_spacing=0.15)
-    dataset = pydicom.dcmread(tmp_path / "film.dicom")
+    wrap(tmp_path / "image.dicom", np.zeros((4, 4), np.uint16), identified=True, pixel_spacing=0.15)
+    dataset = pydicom.dcmread(tmp_path / "image.dicom")
     assert dataset.SOPInstanceUID == dataset.file_meta.MediaStorageSOPInstanceUID
     assert dataset.SOPInstanceUID.is_valid and dataset.PixelSpacing == [0.15, 0.15]
 
@@ -101,5 +101,5 @@ def test_styles_cover_what_archives_hold():
 )
 def test_pixels_that_cannot_be_stored_are_refused_and_nothing_is_written(tmp_path, pixels, options, message):
     with pytest.raises(ValueError, match=message):
-        wrap(tmp_path / "film.dicom", pixels, **options)
+        wrap(tmp_path / "image.dicom", pixels, **options)
     assert not list(tmp_path.iterdir())

@@ -17,34 +17,34 @@ def finding(name="Cardiomegaly", box=(100, 200, 300, 320), conspicuity=0.8):
 
 
 def read(number, drawn, trio=("R8", "R9", "R10")):
-    return readers.read_film(rng(number), trio, drawn, width=400, height=512)
+    return readers.read_image(rng(number), trio, drawn, width=400, height=512)
 
 
-def test_three_different_readers_of_the_pool_read_a_film():
+def test_three_different_readers_of_the_pool_read_an_image():
     for number in range(50):
         trio = readers.choose_readers(rng(number), has_findings=number % 2 == 0)
         assert len(set(trio)) == 3 and set(trio) <= {f"R{i}" for i in range(1, 18)}
 
 
 @pytest.mark.parametrize("has_findings, share", [(True, 0.94), (False, 0.13)])
-def test_the_main_trio_reads_most_films_with_findings(has_findings, share):
+def test_the_main_trio_reads_most_images_with_findings(has_findings, share):
     trios = [set(readers.choose_readers(rng(number), has_findings)) for number in range(1500)]
     assert np.mean([trio == {"R8", "R9", "R10"} for trio in trios]) == pytest.approx(share, abs=0.03)
 
 
-def test_a_film_without_findings_gets_one_row_without_box_from_every_reader():
+def test_an_image_without_findings_gets_one_row_without_box_from_every_reader():
     rows = read(0, [])
     assert [row["rad_id"] for row in rows] == ["R8", "R9", "R10"]
     assert all(row["class_name"] is None and row["box"] is None for row in rows)
 
 
-def test_every_reader_draws_something_on_a_film_with_findings():
+def test_every_reader_draws_something_on_an_image_with_findings():
     hardly_seen = [finding("Calcification", (10, 10, 22, 20), 0.0), finding("Other lesion", (50, 50, 90, 99), 0.1)]
     for number in range(40):
         assert {row["rad_id"] for row in read(number, hardly_seen)} == {"R8", "R9", "R10"}
 
 
-def test_boxes_are_whole_pixels_on_the_film():
+def test_boxes_are_whole_pixels_on_the_image():
     at_the_edge = [finding(box=(0, 0, 30, 12)), finding(box=(370, 490, 400, 512)), finding(box=(5, 5, 8, 8))]
     for number in range(30):
         for row in read(number, at_the_edge):
@@ -78,7 +78,7 @@ def test_similar_names_are_exchanged_now_and_then():
     assert 0.05 < swapped < 0.25
 
 
-def test_a_reader_has_the_same_habits_on_every_film():
+def test_a_reader_has_the_same_habits_on_every_image():
     assert readers.reader("R9") == readers.reader("R9") != readers.reader("R8")
 
 

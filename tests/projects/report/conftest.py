@@ -1,4 +1,4 @@
-"""A small study folder made by hand, after docs/formats.md: two arms, two shares, two seeds, 24 test films."""
+"""A small study folder made by hand, after docs/formats.md: two arms, two shares, two seeds, 24 test images."""
 
 from pathlib import Path
 
@@ -15,17 +15,18 @@ TEST = "phantom_cxr_test"
 ERROR = {("random", 10): 30, ("random", 100): 8, ("simclr", 10): 14, ("simclr", 100): 5}
 
 
-def truth(num_films: int = 24) -> dict:
-    """Every film shows a large box, every second one a small box, too."""
+def truth(num_images: int = 24) -> dict:
+    """Every image shows a large box, every second one a small box, too."""
     annotations = []
-    for film in range(1, num_films + 1):
-        boxes = [(1, [40, 60, 60, 50])] + [(2, [100, 30, 20, 20])] * (film % 2)
+    for image in range(1, num_images + 1):
+        boxes = [(1, [40, 60, 60, 50])] + [(2, [100, 30, 20, 20])] * (image % 2)
         for category, box in boxes:
-            row = {"id": len(annotations) + 1, "image_id": film, "category_id": category, "bbox": box, "iscrowd": 0}
+            row = {"id": len(annotations) + 1, "image_id": image, "category_id": category, "bbox": box, "iscrowd": 0}
             annotations.append(row | {"area": box[2] * box[3], "num_readers": 2})
     return {
         "images": [
-            {"id": film, "file_name": f"f{film}.png", "width": 160, "height": 160} for film in range(1, num_films + 1)
+            {"id": image, "file_name": f"f{image}.png", "width": 160, "height": 160}
+            for image in range(1, num_images + 1)
         ],
         "annotations": annotations,
         "categories": [{"id": 1 + index, "name": name} for index, name in enumerate(CLASSES)],
@@ -47,7 +48,7 @@ def detections(error: float, seed: int) -> list[dict]:
 def write_run(study: Path, output: str, results: list[dict]) -> None:
     folder = study / output
     evaluate(truth(), results, resamples=50, dataset=TEST).write(folder / "inference" / TEST)
-    write_json(folder / "run.json", {"command": "train_net.py", "seed": 0, "num_train_films": 48})
+    write_json(folder / "run.json", {"command": "train_net.py", "seed": 0, "num_train_images": 48})
     groups = [{"group": "backbone.stem", "origin": "weights/simclr.pth", "tensors": 5, "fingerprint": "ab" * 32}]
     write_json(folder / "weights.json", {"groups": groups})
 
@@ -61,8 +62,8 @@ def study_folder(tmp_path) -> Path:
     study = tmp_path / "study"
     plan, records = [planned("constant_box", "constant_box/seed0", "runs/constant_box/100/seed0")], {}
     constant = [
-        {"image_id": film, "category_id": category, "bbox": box, "score": 0.5}
-        for film in range(1, 25)
+        {"image_id": image, "category_id": category, "bbox": box, "score": 0.5}
+        for image in range(1, 25)
         for category, box in ((1, [60, 80, 60, 50]), (2, [20, 30, 20, 20]))
     ]
     write_run(study, plan[0]["output"], constant)
@@ -111,5 +112,5 @@ STATISTICS = {
         },
     ],
     "density": {"split": "stratified", "boxes": {"train": 1.5, "val": 1.5, "test": 1.5}},
-    "example_films": [],
+    "example_images": [],
 }

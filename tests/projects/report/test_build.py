@@ -40,7 +40,7 @@ def test_the_page_holds_the_papers_tables_and_figures_and_stands_alone(study_fol
 def test_table_1_has_a_row_for_each_arm_and_share_and_the_constant_box(study_folder):
     build_report(study_folder, resamples=50)
     rows = table(study_folder / "report" / "table_1.csv")
-    assert [(row["initialisation"], row["labels, %"]) for row in rows] == [
+    assert [(row["initialization"], row["labels, %"]) for row in rows] == [
         ("random", "100"),
         ("simclr", "100"),
         ("random", "10"),
@@ -49,7 +49,7 @@ def test_table_1_has_a_row_for_each_arm_and_share_and_the_constant_box(study_fol
     ]
     assert all(float(row["mAP50 low"]) <= float(row["mAP50 high"]) for row in rows)
     assert rows[0]["share of the baseline"] == "1.0"
-    assert rows[0]["training films"] == "48"
+    assert rows[0]["training images"] == "48"
 
 
 def test_val_selected_scores_stand_beside_the_last_ones_and_a_missing_one_is_a_gap(study_folder):
@@ -61,7 +61,7 @@ def test_val_selected_scores_stand_beside_the_last_ones_and_a_missing_one_is_a_g
         source = runs / "simclr" / "100" / f"seed{seed}" / "inference"
         shutil.copytree(source, runs / "simclr" / "10" / f"seed{seed}" / "val_selected" / "inference")
     page = build_report(study_folder, resamples=20).read_text(encoding="utf-8")
-    rows = {(row["initialisation"], row["labels, %"]): row for row in table(study_folder / "report" / "table_1.csv")}
+    rows = {(row["initialization"], row["labels, %"]): row for row in table(study_folder / "report" / "table_1.csv")}
     assert rows["simclr", "10"]["mAP50, val-selected"] == rows["simclr", "100"]["mAP50"]
     assert rows["simclr", "10"]["mAP, val-selected"] != rows["simclr", "10"]["mAP"]
     assert rows["simclr", "100"]["mAP50, val-selected"] == ""
@@ -73,11 +73,11 @@ def test_a_study_that_did_not_ask_for_val_selected_weights_has_no_such_column(st
     assert "val-selected" not in build_report(study_folder, resamples=20).read_text(encoding="utf-8")
 
 
-def test_readers_with_few_films_in_common_stand_in_the_csv_alone(study_folder):
+def test_readers_with_few_images_in_common_stand_in_the_csv_alone(study_folder):
     page = build_report(study_folder, resamples=20).read_text(encoding="utf-8")
     assert "readers: R1–R2" in page
     assert "readers: R1–R3" not in page
-    assert "1 pair of readers with fewer than 30 test films on which both drew is left out" in page
+    assert "1 pair of readers with fewer than 30 test images on which both drew is left out" in page
     who = [row["who"] for row in table(study_folder / "report" / "table_2.csv")]
     assert who.count("readers: R1–R2") == who.count("readers: R1–R3") == 2
 
@@ -125,22 +125,22 @@ def test_the_page_begins_with_what_its_controls_let_it_say(study_folder, referen
     assert said is None or said in page
 
 
-def test_scores_within_groups_of_films_stand_in_a_table_of_their_own(study_folder, tmp_path):
-    films = [f"f{number}" for number in range(1, 25)]
-    rows = [f"{film},{'AP' if number < 10 else 'PA'}" for number, film in enumerate(films)]
+def test_scores_within_groups_of_images_stand_in_a_table_of_their_own(study_folder, tmp_path):
+    images = [f"f{number}" for number in range(1, 25)]
+    rows = [f"{image},{'AP' if number < 10 else 'PA'}" for number, image in enumerate(images)]
     (tmp_path / "views.csv").write_text("\n".join(["image_id,view", *rows]))
     content = read_json(study_folder / "study.json")
     content["study"]["groups"] = f"{tmp_path / 'views.csv'}:view"
     write_json(study_folder / "study.json", content)
     page = build_report(study_folder, resamples=20).read_text(encoding="utf-8")
-    assert "Within groups of films: view" in page
+    assert "Within groups of images: view" in page
     rows = table(study_folder / "report" / "groups.csv")
-    assert list(dict.fromkeys(row["films"] for row in rows)) == ["all films", "AP", "PA"]
-    assert {(row["films"], row["with findings"]) for row in rows} == {("all films", "24"), ("AP", "10"), ("PA", "14")}
-    first = {(row["initialisation"], row["labels, %"]): row for row in table(study_folder / "report" / "table_1.csv")}
+    assert list(dict.fromkeys(row["images"] for row in rows)) == ["all images", "AP", "PA"]
+    assert {(row["images"], row["with findings"]) for row in rows} == {("all images", "24"), ("AP", "10"), ("PA", "14")}
+    first = {(row["initialization"], row["labels, %"]): row for row in table(study_folder / "report" / "table_1.csv")}
     for row in rows[:4]:
-        assert row["score"] == first[row["initialisation"], row["labels, %"]]["mAP50"]
-    assert {row["film AUROC"] for row in rows} == {""}  # no film without findings was tested
+        assert row["score"] == first[row["initialization"], row["labels, %"]]["mAP50"]
+    assert {row["image AUROC"] for row in rows} == {""}  # no image without findings was tested
     (tmp_path / "views.csv").unlink()  # a report made elsewhere does without
     assert "Within groups" not in build_report(study_folder, resamples=20).read_text(encoding="utf-8")
 

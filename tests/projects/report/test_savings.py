@@ -20,7 +20,7 @@ from d2_cxr.projects.label_efficiency.report.savings import (
 def curves(random, simclr, spread=0.0, seeds=2, resamples=200):
     """Two arms at 10 and 100 % of the labels; every run of an arm has the same score, resamples vary by `spread`."""
     points = np.array([random, simclr], dtype=float)[:, :, None].repeat(seeds, axis=2)
-    noise = np.random.default_rng(0).normal(0, spread, (1, 1, 1, resamples))  # the same films for every run
+    noise = np.random.default_rng(0).normal(0, spread, (1, 1, 1, resamples))  # the same images for every run
     return Curves(("random", "simclr"), (10, 100), tuple(range(seeds)), points, points[..., None] + noise)
 
 
@@ -64,7 +64,7 @@ def test_the_area_is_the_mean_difference_over_the_logarithm_of_the_share():
     assert three == pytest.approx(0.15 * 0.47712 + 0.3 * 0.52288, abs=1e-5)
 
 
-def test_noise_of_the_films_that_both_arms_share_cancels_out():
+def test_noise_of_the_images_that_both_arms_share_cancels_out():
     found = compare(curves((0.2, 0.4), (0.3, 0.5), spread=0.2), "simclr", "random")
     assert found["difference"] == pytest.approx(0.1)
     assert found["interval"] == pytest.approx([0.1, 0.1])
@@ -106,12 +106,12 @@ def test_p_is_never_below_what_the_resamples_can_tell():
 
 
 def test_the_next_labels_follow_a_power_law_exactly_where_it_holds():
-    films = np.array([10.0, 20, 40, 80, 160])
+    images = np.array([10.0, 20, 40, 80, 160])
     rate = np.geomspace(0.05, 2, 40)[20]
-    curve = 0.8 - 0.5 * (films / 160) ** -rate * 0.2
-    found = next_labels(films, curve, curve[:, None].repeat(3, axis=1), more=160)
+    curve = 0.8 - 0.5 * (images / 160) ** -rate * 0.2
+    found = next_labels(images, curve, curve[:, None].repeat(3, axis=1), more=160)
     assert found["gain"] == pytest.approx(0.1 * (1 - 2**-rate), abs=1e-6)
-    assert next_labels(films[:4], curve[:4], curve[:4, None], 10) is None
+    assert next_labels(images[:4], curve[:4], curve[:4, None], 10) is None
 
 
 def test_savings_are_said_in_words():

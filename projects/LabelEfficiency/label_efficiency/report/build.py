@@ -25,9 +25,9 @@ _TEMPLATES = Path(__file__).parent / "templates"
 _SCORES = [(name, name, "interval") for name in tables.TABLE_1_METRICS]
 _VAL_SELECTED = [(name, name, "interval") for name in tables.VAL_SELECTED_METRICS]
 TABLE_1_COLUMNS = [
-    ("arm", "initialisation", "text"),
+    ("arm", "initialization", "text"),
     ("labels", "labels, %", "whole"),
-    ("training films", "training films", "whole"),
+    ("training images", "training images", "whole"),
     *_SCORES,
     ("share of the baseline", "share of the baseline", "percent"),
     *[(name, name, "interval") for name in tables.MORE_METRICS],
@@ -37,7 +37,7 @@ TABLE_1_COLUMNS = [
 TABLE_1_PUBLISHED_COLUMNS = [
     ("arm", "row", "text"),
     ("labels", "labels, %", "whole"),
-    ("training films", "training films", "whole"),
+    ("training images", "training images", "whole"),
     *[(name, name, "score") for name in tables.TABLE_1_METRICS],
     ("share of the baseline", "share of the baseline", "percent"),
 ]
@@ -47,9 +47,9 @@ TABLE_2_COLUMNS = [
     ("mean", "mean IoU", "score"),
     ("std", "σ", "score"),
     ("n", "boxes or pairs", "whole"),
-    ("films", "films both drew on", "whole"),
+    ("images", "images both drew on", "whole"),
 ]
-MIN_COMMON_FILMS = 30  # readers who drew on fewer films together stand in the CSV alone
+MIN_COMMON_IMAGES = 30  # readers who drew on fewer images together stand in the CSV alone
 TABLE_2_PUBLISHED_COLUMNS = [*TABLE_2_COLUMNS[:-1], ("row", "row", "text")]
 
 
@@ -73,8 +73,8 @@ def build_report(study_dir: str | Path, output: str | Path | None = None, resamp
     context |= {"table_1": [_linked(row, output) for row in rows], "table_1_columns": _filled(columns, rows)}
     context |= {"table_1_published": tables.table_1_published(), "table_1_published_columns": TABLE_1_PUBLISHED_COLUMNS}
     second = tables.table_2(results, scores)
-    shown = [row for row in second if row["films"] is None or row["films"] >= MIN_COMMON_FILMS]
-    context |= {"table_2": shown, "table_2_columns": TABLE_2_COLUMNS, "min_common_films": MIN_COMMON_FILMS}
+    shown = [row for row in second if row["images"] is None or row["images"] >= MIN_COMMON_IMAGES]
+    context |= {"table_2": shown, "table_2_columns": TABLE_2_COLUMNS, "min_common_images": MIN_COMMON_IMAGES}
     context["pairs_left_out"] = len({row["who"] for row in second} - {row["who"] for row in shown})
     context |= {"table_2_published": _published_2(), "table_2_published_columns": TABLE_2_PUBLISHED_COLUMNS}
     context["figures"] = pictures.figures(results, scores)

@@ -1,6 +1,6 @@
 """The paper's Figures 1 to 4, learning curves and FROC as SVG text: plain values in, a picture out.
 
-Every figure says its units and n; colours are drawing.py's, which colour-blind readers tell apart.
+Every figure says its units and n; colors are drawing.py's, which color-blind readers tell apart.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _MARKERS = "osD^vPX*<>hpd8"
 
 
 def partition(rows: Sequence[Mapping]) -> str:
-    """Figure 2: the training set cut into labeled and unlabeled films, a bar for each share.
+    """Figure 2: the training set cut into labeled and unlabeled images, a bar for each share.
 
     Args:
         rows: {percent (with labels), labeled, unlabeled, run (bool: this study trained on it)}.
@@ -49,14 +49,14 @@ def partition(rows: Sequence[Mapping]) -> str:
                 middle = row["labeled"] + row["unlabeled"] / 2
                 axes.text(middle, place, row["unlabeled"], ha="center", va="center", fontsize=8)
         axes.invert_yaxis()
-        axes.set_xlabel("training films with findings (● = run in this study)")
+        axes.set_xlabel("training images with findings (● = run in this study)")
         axes.grid(False)
         figure.legend(loc="outside upper center", ncols=2)
         return _svg(figure)
 
 
 def class_balance(rows: Sequence[Mapping]) -> str:
-    """Figure 3: training films that show a class before and after repeat-factor resampling.
+    """Figure 3: training images that show a class before and after repeat-factor resampling.
 
     Args:
         rows: {class, original, expected (stochastic rounding), ceiling (what the paper drew)}.
@@ -68,7 +68,7 @@ def class_balance(rows: Sequence[Mapping]) -> str:
             places = [place + 0.27 * (shift - 1) for place in range(len(rows))]
             axes.bar(places, [row[key] for row in rows], 0.27, color=color, label=label)
         axes.set_xticks(range(len(rows)), [row["class"] for row in rows], rotation=40, ha="right")
-        axes.set_ylabel("training films an epoch")
+        axes.set_ylabel("training images an epoch")
         axes.grid(axis="x")
         axes.legend()
         return _svg(figure)
@@ -143,25 +143,25 @@ def learning_curves(arms: Mapping[str, Sequence[Mapping]], metric: str, level: t
 def froc(
     curves: Mapping[str, Mapping[str, Sequence[float]]], readers: Sequence[Mapping] = (), markers: bool = True
 ) -> str:
-    """Sensitivity against false positives a film, with single readers as points.
+    """Sensitivity against false positives per image, with single readers as points.
 
     Args:
-        curves: {run: {"fp_per_film": [...], "sensitivity": [...]}}.
-        readers: {reader, fp_per_film, sensitivity}.
+        curves: {run: {"fp_per_image": [...], "sensitivity": [...]}}.
+        readers: {reader, fp_per_image, sensitivity}.
     """
     with plt.rc_context(_STYLE):
         figure, axes = plt.subplots(figsize=(7.2, 3.8), layout="constrained")
         for index, (name, curve) in enumerate(curves.items()):
             style = {"color": _hex(index), "marker": _MARKERS[index % len(_MARKERS)] if markers else ""}
             style["markersize"] = 4
-            axes.plot(curve["fp_per_film"], curve["sensitivity"], label=name, **style)
+            axes.plot(curve["fp_per_image"], curve["sensitivity"], label=name, **style)
         for reader in readers:
-            axes.plot(reader["fp_per_film"], reader["sensitivity"], "k+", markersize=9)
-            axes.annotate(reader["reader"], (reader["fp_per_film"], reader["sensitivity"]), fontsize=8)
+            axes.plot(reader["fp_per_image"], reader["sensitivity"], "k+", markersize=9)
+            axes.annotate(reader["reader"], (reader["fp_per_image"], reader["sensitivity"]), fontsize=8)
         axes.set_xscale("log", base=2)
         axes.set_xticks(list(_FROC_TICKS), list(_FROC_TICKS.values()))
         axes.xaxis.set_minor_locator(NullLocator())
-        axes.set_xlabel("false positives a film (all classes)")
+        axes.set_xlabel("false positives per image (all classes)")
         axes.set_ylabel("sensitivity")
         axes.set_ylim(0, 1)
         axes.set_xlim(1 / 8, 8)
@@ -175,11 +175,11 @@ def _share_axis(axes, percents: Sequence[int]) -> None:
     axes.xaxis.set_major_formatter(ScalarFormatter())
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set_xlabel("labels, % of the training films")
+    axes.set_xlabel("labels, % of the training images")
 
 
 def _hex(index: int) -> str:
-    """Colour of a line: drawing.py's in an order that puts yellow, weak on white, last."""
+    """Color of a line: drawing.py's in an order that puts yellow, weak on white, last."""
     return "#{:02x}{:02x}{:02x}".format(*class_color(_ORDER[index % 7] + 7 * (index // 7 % 2)))
 
 

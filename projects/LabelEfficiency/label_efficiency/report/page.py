@@ -40,7 +40,7 @@ _SECTIONS = (
     ("classes", "Classes"),
     ("froc", "FROC"),
     ("controls", "Controls"),
-    ("groups", "Groups of films"),
+    ("groups", "Groups of images"),
     ("split", "Published split"),
     ("runs", "Runs"),
     ("made", "How this was made"),
@@ -137,7 +137,7 @@ def _is_truth(pretraining: dict) -> bool:
 
 _GAIN = "{pair} is {value:+.3f} [{low:+.3f}, {high:+.3f}]"
 _TOO_SHORT = (
-    "The runs are too short to tell initialisations or shares of labels apart: {found} by more steps alone. Raise "
+    "The runs are too short to tell initializations or shares of labels apart: {found} by more steps alone. Raise "
     "SOLVER.MAX_ITER before you read anything else here."
 )
 _INSENSITIVE = (
@@ -245,7 +245,7 @@ def _comparisons(results: StudyResults, scores: Scores, arms: list[str]) -> list
 
 
 _NEXT = (
-    "{arm}: {more} more labeled films would add {gain:+.3f} (95 %: {low:+.3f} to {high:+.3f}), if the fitted power law "
+    "{arm}: {more} more labeled images would add {gain:+.3f} (95 %: {low:+.3f} to {high:+.3f}), if the fitted power law "
     "holds."
 )
 
@@ -256,10 +256,10 @@ def _next_labels(results: StudyResults, scores: Scores) -> list[str]:
     table, lines = curves(results, scores, *primary_metric(results)), []
     drawn = resample(table)
     for arm in results.arms:
-        films = [tables.training_films(results.select(arm, percent)) for percent in table.percents]
-        if all(films):
-            more = films[-1] // 2
-            found = next_labels(np.asarray(films, dtype=float), table.mean(arm), drawn[table.arms.index(arm)], more)
+        images = [tables.training_images(results.select(arm, percent)) for percent in table.percents]
+        if all(images):
+            more = images[-1] // 2
+            found = next_labels(np.asarray(images, dtype=float), table.mean(arm), drawn[table.arms.index(arm)], more)
             if found:
                 low, high = found["interval"]
                 lines.append(_NEXT.format(arm=arm, more=more, gain=found["gain"], low=low, high=high))
@@ -282,7 +282,7 @@ _NOTHING = 0.02  # a score that is as good as none
 
 
 def _class_columns(rows: list[dict]) -> list[tuple]:
-    kinds = {"class": "text", "test films": "whole"}
+    kinds = {"class": "text", "test images": "whole"}
     keys = rows[0] if rows else {}
     return [(key, key, kinds.get(key, "text" if key.endswith(": labels") else "interval")) for key in keys]
 
@@ -292,10 +292,10 @@ def _facts(results: StudyResults) -> list[str]:
     facts = [f"{len(done)} runs", f"{len(results.seeds)} seed" + "s" * (len(results.seeds) > 1)]
     facts.append(f"labels: {', '.join(map(str, results.percents))} %")
     if done:
-        tests = {run.test: run.matches for run in done}.values()  # a split of its own for each seed has other films
-        findings = _range([matches.num_findings_films for matches in tests])
-        normal = _range([int(matches.film_normal.sum()) for matches in tests])
-        facts.append(f"{findings} test films with findings, {normal} without" + " a split" * (len(tests) > 1))
+        tests = {run.test: run.matches for run in done}.values()  # a split of its own for each seed has other images
+        findings = _range([matches.num_findings_images for matches in tests])
+        negative = _range([int(matches.image_negative.sum()) for matches in tests])
+        facts.append(f"{findings} test images with findings, {negative} without" + " a split" * (len(tests) > 1))
     commits = sorted({run.record.get("commit") for run in done if run.record.get("commit")})
     return [*facts, *(f"commit {commit}" for commit in commits)]
 

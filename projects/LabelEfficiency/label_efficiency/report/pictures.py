@@ -13,7 +13,7 @@ from d2_cxr.projects.label_efficiency.report.scores import Scores, curves
 
 from d2_cxr.evaluation import froc
 
-_RATES = tuple(2.0**power for power in np.arange(-3, 3.25, 0.25))  # false positives a film, 1/8 to 8
+_RATES = tuple(2.0**power for power in np.arange(-3, 3.25, 0.25))  # false positives per image, 1/8 to 8
 
 
 def figures(results: StudyResults, scores: Scores) -> dict:
@@ -21,7 +21,7 @@ def figures(results: StudyResults, scores: Scores) -> dict:
     done = [run for run in results.runs if run.done]
     statistics = results.statistics or {}
     return {
-        "films": _films(results),
+        "images": _images(results),
         "partition": _uri(draw.partition(statistics["partition"])) if statistics.get("partition") else None,
         "balance": _uri(draw.class_balance(statistics["class_balance"])) if statistics.get("class_balance") else None,
         "learning": _uri(_learning(results, scores)) if done else None,
@@ -82,9 +82,9 @@ def _froc(results: StudyResults) -> str:
     for run in results.runs:
         name = f"{run.arm}, {run.percent} %"
         if run.done and name not in shown:
-            weights = np.ones((run.matches.num_films, 1))
+            weights = np.ones((run.matches.num_images, 1))
             found = froc.sensitivities(run.matches, weights, rates=_RATES)[:, 0]
-            shown[name] = {"fp_per_film": _RATES, "sensitivity": found}
+            shown[name] = {"fp_per_image": _RATES, "sensitivity": found}
     return draw.froc(shown)
 
 
@@ -96,25 +96,25 @@ def _readers(results: StudyResults) -> str | None:
         name = f"{run.arm}, {run.percent} %"
         if found and name not in shown:
             curve = found["model_curve"]
-            shown[name] = {"fp_per_film": curve["false_positives_per_film"], "sensitivity": curve["sensitivity"]}
+            shown[name] = {"fp_per_image": curve["false_positives_per_image"], "sensitivity": curve["sensitivity"]}
             points = [_reader_point(reader, row["reader"]) for reader, row in found["by_reader"].items()]
-    known = [point for point in points if point["fp_per_film"] and point["sensitivity"] is not None]
+    known = [point for point in points if point["fp_per_image"] and point["sensitivity"] is not None]
     return _uri(draw.froc(shown, known, markers=False)) if shown else None
 
 
 def _reader_point(reader: str, row: dict) -> dict:
-    rates = {key: row[key]["value"] for key in ("false_positives_per_film", "sensitivity")}
-    return {"reader": reader, "fp_per_film": rates["false_positives_per_film"], "sensitivity": rates["sensitivity"]}
+    rates = {key: row[key]["value"] for key in ("false_positives_per_image", "sensitivity")}
+    return {"reader": reader, "fp_per_image": rates["false_positives_per_image"], "sensitivity": rates["sensitivity"]}
 
 
-def _films(results: StudyResults) -> list[dict]:
+def _images(results: StudyResults) -> list[dict]:
     """Figure 1's pictures, drawn when the data were examined."""
-    films = []
-    for film in (results.statistics or {}).get("example_films", []):
-        path = results.folder / "data" / film["file"]
+    images = []
+    for image in (results.statistics or {}).get("example_images", []):
+        path = results.folder / "data" / image["file"]
         if path.is_file():
-            films.append({"image": _image_uri(path), "caption": film["caption"]})
-    return films
+            images.append({"image": _image_uri(path), "caption": image["caption"]})
+    return images
 
 
 def _uri(svg: str) -> str:

@@ -6,11 +6,11 @@ Image Analysis", https://arxiv.org/abs/2206.00344. All scores are fractions of 1
 
 from __future__ import annotations
 
-PAPER = "Benčević et al., arXiv 2206.00344, VinDr-CXR, 879 test films"
+PAPER = "Benčević et al., arXiv 2206.00344, VinDr-CXR, 879 test images"
 
 # Table I. AR and AR small are class-agnostic there (COCO evaluation with useCats = 0), which is why AR is three times
 # mAP; "mean IoU" and its population deviation are the "Model" row of Table II, printed for each share of labels.
-TABLE_1_COLUMNS = ("mAP", "mAP50", "mAP small", "AR", "AR small", "mean IoU", "IoU σ", "training films")
+TABLE_1_COLUMNS = ("mAP", "mAP50", "mAP small", "AR", "AR small", "mean IoU", "IoU σ", "training images")
 TABLE_1 = (
     # per cent with labels, row name, then the columns above
     (100, "Baseline", (0.129, 0.278, 0.021, 0.412, 0.154, 0.565, 0.309, 3075)),
@@ -35,7 +35,7 @@ TABLE_2 = (
     ("R8–R10", 0.674, 0.149, 943, "pairs with IoU > 0.2", "one definition for both"),
 )
 
-# Figure 3: training films that contain a class, before and after balancing.
+# Figure 3: training images that contain a class, before and after balancing.
 FIGURE_3 = (
     # class, original, expected under stochastic rounding, drawn by the paper (ceiling of every repeat factor)
     ("Aortic enlargement", 2178, 3064, 3782),
@@ -54,6 +54,6 @@ FIGURE_3 = (
     ("Pneumothorax", 81, 316, 324),
 )
 
-# Fused boxes a film under the paper's "random" split of the public annotation file.
+# Fused boxes an image under the paper's "random" split of the public annotation file.
 PUBLISHED_DENSITY = {"train": 5.48, "val": 3.85, "test": 3.03}
 PUBLISHED_DENSITY_COMMAND = "python tools/label_statistics.py train.csv --split published"

@@ -85,7 +85,7 @@ class StudyResults:
         return replace(self, runs=tuple(run.val_selected() for run in self.runs))
 
     def constant_for(self, run: Run) -> Run | None:
-        """The constant box on the same test films."""
+        """The constant box on the same test images."""
         return next((other for other in self.constant if other.done and other.test == run.test), None)
 
 

@@ -1,8 +1,8 @@
-"""How many labels an initialisation saves: one arm's curve against another's full-label score, with intervals.
+"""How many labels an initialization saves: one arm's curve against another's full-label score, with intervals.
 
-Every run comes with its score and with the same score under R bootstrap weights of its test films. One hierarchical
+Every run comes with its score and with the same score under R bootstrap weights of its test images. One hierarchical
 resample draws seeds with replacement and takes, for all runs of a seed, the weights of the same resample: runs of one
-seed share subset and films, so arms are compared pair by pair. Arrays in, plain values out.
+seed share subset and images, so arms are compared pair by pair. Arrays in, plain values out.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Curves:
 
 
 def resample(curves: Curves, seed: int = 0) -> np.ndarray:
-    """Draw seeds and films; return the resampled mean curves (A, P, R)."""
+    """Draw seeds and images; return the resampled mean curves (A, P, R)."""
     num_seeds, num_resamples = len(curves.seeds), curves.replicates.shape[-1]
     drawn = np.random.default_rng(seed).integers(num_seeds, size=(num_resamples, num_seeds))
     rows = np.arange(num_resamples)[:, None]
@@ -174,7 +174,7 @@ def next_labels(num_labels: np.ndarray, curve: np.ndarray, replicates: np.ndarra
     score(n) = ceiling - loss * n ** -rate, fitted by least squares over a grid of rates.
 
     Args:
-        num_labels: labeled films (P,), ascending.
+        num_labels: labeled images (P,), ascending.
         curve, replicates: mean scores (P,) and their resamples (P, R).
     """
     if len(num_labels) < 5 or np.isnan(curve).any():

@@ -1,8 +1,8 @@
 """Scores of a study's runs with their resamples, from `matches.npz` alone, kept in a cache beside the report.
 
-The score of a run comes as a vector: first the score itself, then the score under each resample of the test films, for
-average precision freed of its bias as evaluation/bootstrap.py says. Runs on the same test films share the resamples, so
-that any two of them are compared film by film.
+The score of a run comes as a vector: first the score itself, then the score under each resample of the test images, for
+average precision freed of its bias as evaluation/bootstrap.py says. Runs on the same test images share the resamples, so
+that any two of them are compared image by image.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from d2_cxr.projects.label_efficiency.report.savings import Curves
 
 from d2_cxr import artifacts
 from d2_cxr.evaluation import metrics
-from d2_cxr.evaluation.bootstrap import corrected, film_weights, with_original
+from d2_cxr.evaluation.bootstrap import corrected, image_weights, with_original
 
 RESAMPLES = 1000
 
@@ -31,14 +31,14 @@ class Scores:
         self._known: dict[tuple, np.ndarray] = {}
 
     def of(
-        self, run: Run, metric: str, classes: Sequence[str] | None = None, films: np.ndarray | None = None
+        self, run: Run, metric: str, classes: Sequence[str] | None = None, images: np.ndarray | None = None
     ) -> np.ndarray:
         """Score and resamples (1 + R,) of a run for a name of `evaluation.metrics.OVERALL`, over these classes.
 
-        `films`, (F,) bool, are those of the run's test films that count; None: all.
+        `images`, (F,) bool, are those of the run's test images that count; None: all.
         """
         compute = lambda weights: metrics.value(run.matches, metric, weights, classes)  # noqa: E731
-        return _freed_of_bias(self._get(run, metric, classes, compute, films), metrics.is_interpolated(metric))
+        return _freed_of_bias(self._get(run, metric, classes, compute, images), metrics.is_interpolated(metric))
 
     def by_class(self, run: Run, metric: str) -> dict[str, np.ndarray]:
         """The same for every class: {class: (1 + R,)}, for a name of `evaluation.metrics.CLASS_METRICS`."""
@@ -47,29 +47,29 @@ class Scores:
         table = self._get(run, metric, "each", lambda weights: values(run.matches, weights, range(len(names))))
         return dict(zip(names, _freed_of_bias(table, metrics.CLASS_METRICS[metric].interpolated), strict=True))
 
-    def _get(self, run: Run, metric: str, classes, compute, films: np.ndarray | None = None) -> np.ndarray:
-        some = None if films is None else films.tobytes()
+    def _get(self, run: Run, metric: str, classes, compute, images: np.ndarray | None = None) -> np.ndarray:
+        some = None if images is None else images.tobytes()
         key = (str(run.folder), metric, tuple(classes) if classes else None, some)
         if key not in self._known:
-            self._known[key] = self._from_cache(run, metric, classes, compute, films)
+            self._known[key] = self._from_cache(run, metric, classes, compute, images)
         return self._known[key]
 
-    def _from_cache(self, run: Run, metric: str, classes, compute, films) -> np.ndarray:
+    def _from_cache(self, run: Run, metric: str, classes, compute, images) -> np.ndarray:
         matches = artifacts.sha256_file(run.folder / "inference" / run.test / "matches.npz")
         about = [matches, metric, list(classes) if classes else None, self.resamples, self.seed]
-        if films is not None:
-            about.append(artifacts.sha256_bytes(films.tobytes()))
+        if images is not None:
+            about.append(artifacts.sha256_bytes(images.tobytes()))
         path = self._folder / f"{artifacts.sha256_json(about)[:24]}.npy"
         if path.is_file():
             return np.load(path, allow_pickle=False)
-        weights = self._film_weights(run)
-        values = compute(weights if films is None else weights * films[:, None]).astype(np.float64)
+        weights = self._image_weights(run)
+        values = compute(weights if images is None else weights * images[:, None]).astype(np.float64)
         artifacts.write_with(path, lambda temporary: np.save(temporary, values))
         return values
 
-    def _film_weights(self, run: Run) -> np.ndarray:
+    def _image_weights(self, run: Run) -> np.ndarray:
         if run.test not in self._weights:
-            self._weights[run.test] = with_original(film_weights(run.matches, self.resamples, self.seed))
+            self._weights[run.test] = with_original(image_weights(run.matches, self.resamples, self.seed))
         return self._weights[run.test]
 
 

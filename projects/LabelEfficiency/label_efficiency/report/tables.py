@@ -21,9 +21,9 @@ TABLE_1_METRICS = {
     "mean IoU": "mean_best_iou",
     "IoU σ": "std_best_iou",
 }
-# What the paper does not print: AR averaged over classes, as COCO means it, and film level.
+# What the paper does not print: AR averaged over classes, as COCO means it, and image level.
 MORE_METRICS = {"AP75": "AP75", "AR, per class": "AR_100", "AP at IoU > .4 (VOC)": "AP40_vinbigdata"}
-# The same of the weights that were best on validation films, beside the last ones.
+# The same of the weights that were best on validation images, beside the last ones.
 VAL_SELECTED_METRICS = {"mAP, val-selected": "mAP", "mAP50, val-selected": "AP50"}
 
 
@@ -62,12 +62,12 @@ def _row(results: StudyResults, by_metric: dict[str, Curves], arm: str, percent:
         row[name] = cell(table, arm, percent)
     value = row["mAP"]["value"] if row["mAP"] else None
     row["share of the baseline"] = value / reference if value is not None and reference > 0 else None
-    return row | {"training films": training_films(done)}
+    return row | {"training images": training_images(done)}
 
 
-def training_films(runs: list[Run]) -> int | None:
-    """Labeled training films, from the runs' cards; the mean where splits differ by seed."""
-    counts = [run.card["num_train_films"] for run in runs if (run.card or {}).get("num_train_films")]
+def training_images(runs: list[Run]) -> int | None:
+    """Labeled training images, from the runs' cards; the mean where splits differ by seed."""
+    counts = [run.card["num_train_images"] for run in runs if (run.card or {}).get("num_train_images")]
     return round(sum(counts) / len(counts)) if counts else None
 
 
@@ -75,11 +75,11 @@ def _constant_row(results: StudyResults, scores: Scores, run: Run) -> dict:
     row = {"arm": "constant box", "labels": 100, "runs": 1, "planned": 1, "folders": [run.folder]}
     for name, metric in (TABLE_1_METRICS | MORE_METRICS).items():
         row[name] = _cell(scores.of(run, metric)[0], scores.of(run, metric)[1:])
-    return row | {"share of the baseline": None, "training films": training_films([run])}
+    return row | {"share of the baseline": None, "training images": training_images([run])}
 
 
 def cell(table: Curves, arm: str, percent: int) -> dict | None:
-    """Mean over seeds with its interval over seeds and films; None where there is no run."""
+    """Mean over seeds with its interval over seeds and images; None where there is no run."""
     first, second = table.arms.index(arm), table.percents.index(percent)
     return _cell(table.mean(arm)[second], resample(table)[first, second])
 
@@ -109,7 +109,7 @@ def table_2(results: StudyResults, scores: Scores) -> list[dict]:
             values = [[scores.of(run, metric)[0] for run in runs] for metric in ("mean_best_iou", "std_best_iou")]
             if runs:
                 boxes = sum(int((~run.matches.gt_crowd).sum()) for run in runs)
-                about = {"who": f"model: {arm}, {percent} % of the labels", "n": boxes, "films": None}
+                about = {"who": f"model: {arm}, {percent} % of the labels", "n": boxes, "images": None}
                 about |= {"definition": "best IoU with a box of the class, 0 without one"}
                 rows.append(about | {"mean": float(np.mean(values[0])), "std": float(np.mean(values[1]))})
     return rows + _reader_rows((results.statistics or {}).get("agreement", []))
@@ -120,7 +120,11 @@ def _reader_rows(agreement: list[dict]) -> list[dict]:
     for pair in agreement:
         for key, definition in (("pairs_all", "all pairs of boxes"), ("pairs_iou>0.2", "pairs with IoU > 0.2")):
             found = pair[key]
-            about = {"who": "readers: " + "–".join(pair["readers"]), "n": found["n"], "films": pair["images_both_drew"]}
+            about = {
+                "who": "readers: " + "–".join(pair["readers"]),
+                "n": found["n"],
+                "images": pair["images_both_drew"],
+            }
             rows.append(about | {"definition": definition, "mean": found["mean"], "std": found["std"]})
     return rows
 
@@ -129,9 +133,9 @@ def class_table(results: StudyResults, scores: Scores, baseline: str, metric: st
     """For every class: the score of each arm with all labels and with the fewest, and the labels it saves."""
     done = [run for run in results.runs if run.done]
     rows = []
-    for name in [name for name in (done[0].matches.class_names if done else ()) if _films_with(done[0], name)]:
+    for name in [name for name in (done[0].matches.class_names if done else ()) if _images_with(done[0], name)]:
         table = curves(results, scores, metric, one_class=name)
-        row = {"class": name, "test films": _films_with(done[0], name)}
+        row = {"class": name, "test images": _images_with(done[0], name)}
         for arm in results.arms:
             for percent in sorted({results.percents[0], results.percents[-1]}):
                 if planned(results, arm, percent):
@@ -142,15 +146,15 @@ def class_table(results: StudyResults, scores: Scores, baseline: str, metric: st
     return rows
 
 
-def _films_with(run: Run, name: str) -> int:
+def _images_with(run: Run, name: str) -> int:
     matches = run.matches
-    return len(np.unique(matches.gt_film[matches.gt_class == matches.class_index(name)]))
+    return len(np.unique(matches.gt_image[matches.gt_class == matches.class_index(name)]))
 
 
 def criterion(results: StudyResults, scores: Scores) -> dict | None:
     """Does the best run beat the constant box by the margin that the study file states? None without a criterion.
 
-    The difference is taken film by film (the same resamples for both).
+    The difference is taken image by image (the same resamples for both).
     """
     rule = results.settings.get("criterion")
     pairs = [(run, results.constant_for(run)) for run in results.runs if run.done]
@@ -173,6 +177,6 @@ def criterion(results: StudyResults, scores: Scores) -> dict | None:
         "difference": {"value": difference, "low": low, "high": high},
         "p": two_sided_p((model - box)[1:]),
         "met": difference >= rule["margin"] and low > 0,
-        "films": best.matches.num_findings_films,
+        "images": best.matches.num_findings_images,
         "chosen_from": len(pairs),
     }

@@ -1,6 +1,6 @@
-"""A study's scores within groups of films, e.g. within AP and within PA views.
+"""A study's scores within groups of images, e.g. within AP and within PA views.
 
-What a detector's film-level score tells about a finding may be what it tells about how the film was taken
+What a detector's image-level score tells about a finding may be what it tells about how the image was taken
 (evaluation/groups.py); within one projection that is worth nothing. The study file names the table by `groups:
 CSV:COLUMN`.
 """
@@ -18,26 +18,26 @@ from d2_cxr.projects.label_efficiency.report.tables import cell
 
 from d2_cxr.evaluation import groups
 
-ALL = "all films"
+ALL = "all images"
 COLUMNS = [
-    ("group", "films", "text"),
-    ("arm", "initialisation", "text"),
+    ("group", "images", "text"),
+    ("arm", "initialization", "text"),
     ("labels", "labels, %", "whole"),
     ("findings", "with findings", "whole"),
-    ("normal", "without", "whole"),
-    ("auroc", "film AUROC", "interval"),
+    ("negative", "without", "whole"),
+    ("auroc", "image AUROC", "interval"),
     ("score", "score", "interval"),
     ("runs", "runs", "whole"),
 ]
 
 
 def within_groups(results: StudyResults, scores: Scores) -> list[dict]:
-    """A row for each group, arm and share: means over seeds with 95 % intervals, film counts as means over test sets.
+    """A row for each group, arm and share: means over seeds with 95 % intervals, image counts as means over test sets.
 
     [] where the study names no groups, or their table is not here.
 
     Raises:
-        ValueError: the table lacks the column or test films.
+        ValueError: the table lacks the column or test images.
     """
     argument = results.settings.get("groups")
     done = [run for run in results.runs if run.done]
@@ -51,15 +51,15 @@ def within_groups(results: StudyResults, scores: Scores) -> list[dict]:
 
 def _rows(results: StudyResults, scores: Scores, done: list[Run], masks: dict, value: str) -> list[dict]:
     metric, classes = primary_metric(results)
-    films = {run.test: _films(run, masks, value) for run in done}
-    normal = {run.test: run.matches.film_normal for run in done}
+    images = {run.test: _images(run, masks, value) for run in done}
+    negative = {run.test: run.matches.image_negative for run in done}
     counts = {
-        "findings": round(float(np.mean([(mask & ~normal[test]).sum() for test, mask in films.items()]))),
-        "normal": round(float(np.mean([(mask & normal[test]).sum() for test, mask in films.items()]))),
+        "findings": round(float(np.mean([(mask & ~negative[test]).sum() for test, mask in images.items()]))),
+        "negative": round(float(np.mean([(mask & negative[test]).sum() for test, mask in images.items()]))),
     }
     tables = {
-        "auroc": _curves(results, scores, done, films, "film_auroc", None),
-        "score": _curves(results, scores, done, films, metric, classes),
+        "auroc": _curves(results, scores, done, images, "image_auroc", None),
+        "score": _curves(results, scores, done, images, metric, classes),
     }
     return [
         {"group": value, "arm": arm, "labels": percent, **counts, "runs": len(results.select(arm, percent))}
@@ -70,17 +70,17 @@ def _rows(results: StudyResults, scores: Scores, done: list[Run], masks: dict, v
     ]
 
 
-def _films(run: Run, masks: dict, value: str) -> np.ndarray:
-    """Return (F,) bool: which of a run's test films are of a group; none where its split has no such film."""
-    everyone = np.ones(len(run.matches.film_names), dtype=bool)
+def _images(run: Run, masks: dict, value: str) -> np.ndarray:
+    """Return (F,) bool: which of a run's test images are of a group; none where its split has no such image."""
+    everyone = np.ones(len(run.matches.image_names), dtype=bool)
     return everyone if value == ALL else masks[run.test].get(value, ~everyone)
 
 
-def _curves(results: StudyResults, scores: Scores, done, films: dict, metric: str, classes) -> Curves:
+def _curves(results: StudyResults, scores: Scores, done, images: dict, metric: str, classes) -> Curves:
     arms, percents, seeds = results.arms, results.percents, results.seeds
     table = np.full((len(arms), len(percents), len(seeds), 1 + scores.resamples), np.nan)
     for run in done:
-        if films[run.test].any() and (run.matches.has_normals or metric != "film_auroc"):
+        if images[run.test].any() and (run.matches.has_negatives or metric != "image_auroc"):
             place = arms.index(run.arm), percents.index(run.percent), seeds.index(run.seed)
-            table[place] = scores.of(run, metric, classes, films[run.test])
+            table[place] = scores.of(run, metric, classes, images[run.test])
     return Curves(arms, percents, seeds, table[..., 0], table[..., 1:])

@@ -1,10 +1,10 @@
-"""Rendered films: what a seed decides, what a finding changes, and that they look the right way round."""
+"""Rendered images: what a seed decides, what a finding changes, and that they look the right way round."""
 
 import copy
 
 import numpy as np
 import pytest
-from d2_cxr.projects.phantom_cxr import anatomy, film, findings, render_film
+from d2_cxr.projects.phantom_cxr import anatomy, findings, image, render_image
 from d2_cxr.projects.phantom_cxr.canvas import Frame, extent
 from d2_cxr.projects.phantom_cxr.scene import draw_scene
 
@@ -23,39 +23,39 @@ def scene_of(body_seed=0, size=256, **ill):
     return draw_scene(rng(1), rng(2), body, Frame(size, size, 0.4 * size, (size / 2, 0.47 * size)))
 
 
-def test_the_same_seed_and_index_give_the_same_film():
-    first, again = render_film(3, 5, 128), render_film(3, 5, 128)
+def test_the_same_seed_and_index_give_the_same_image():
+    first, again = render_image(3, 5, 128), render_image(3, 5, 128)
     assert np.array_equal(first.pixels, again.pixels)
     assert first.findings == again.findings
 
 
-def test_another_seed_or_index_gives_another_film():
-    pixels = render_film(3, 5, 128).pixels
-    for other in (render_film(3, 6, 128), render_film(4, 5, 128)):
+def test_another_seed_or_index_gives_another_image():
+    pixels = render_image(3, 5, 128).pixels
+    for other in (render_image(3, 6, 128), render_image(4, 5, 128)):
         assert other.pixels.shape != pixels.shape or not np.array_equal(other.pixels, pixels)
 
 
 def test_the_longer_side_is_the_size_and_values_are_display_values():
     for index in range(12):
-        pixels = render_film(0, index, 160).pixels
+        pixels = render_image(0, index, 160).pixels
         assert max(pixels.shape) == 160 and min(pixels.shape) >= 0.75 * 160
         assert pixels.dtype == np.float32 and pixels.min() >= 0 and pixels.max() <= 1
 
 
 def test_another_size_shows_the_same_person():
     for index in range(6):
-        small, large = render_film(0, index, 128), render_film(0, index, 256)
+        small, large = render_image(0, index, 128), render_image(0, index, 256)
         assert small.heart_ratio == large.heart_ratio
         hearts = [[box for name, box in one.findings if name == "Cardiomegaly"] for one in (small, large)]
         assert np.array(hearts[0]) * 2 == pytest.approx(np.array(hearts[1]), abs=4)
 
 
-def test_no_film_shows_findings_at_share_0_and_every_film_at_share_1():
+def test_no_image_shows_findings_at_share_0_and_every_image_at_share_1():
     assert not any(findings.draw_classes(rng(i), 0.0) for i in range(200))
     assert all(findings.draw_classes(rng(i), 1.0) for i in range(200))
 
 
-def test_classes_are_as_unbalanced_as_in_the_training_films_of_the_paper():
+def test_classes_are_as_unbalanced_as_in_the_training_images_of_the_paper():
     drawn = [findings.draw_classes(rng(i), 1.0) for i in range(3000)]
     for name, share in {"Aortic enlargement": 0.708, "Nodule/Mass": 0.208, "Pneumothorax": 0.026}.items():
         assert np.mean([name in classes for classes in drawn]) == pytest.approx(share, abs=0.03)
@@ -72,7 +72,7 @@ def test_lungs_are_darker_than_the_heart_and_air_is_darker_than_the_body():
 
 
 @pytest.mark.parametrize("name", LESIONS)
-def test_a_finding_changes_the_film_inside_its_box_and_nowhere_else(name):
+def test_a_finding_changes_the_image_inside_its_box_and_nowhere_else(name):
     for number in range(4):
         healthy, ill = scene_of(number), scene_of(number)
         found = findings.add_findings(lambda _, number=number: rng(100 + number), ill, (name,))
@@ -90,7 +90,7 @@ def test_a_finding_changes_the_film_inside_its_box_and_nowhere_else(name):
 
 
 @pytest.mark.parametrize("name", CLASS_NAMES)
-def test_boxes_lie_on_the_film_and_have_their_class(name):
+def test_boxes_lie_on_the_image_and_have_their_class(name):
     wide = {"wide_heart": name == "Cardiomegaly", "wide_aorta": name == "Aortic enlargement"}
     for number in range(5):
         scene = scene_of(number, **wide)
@@ -112,7 +112,7 @@ def test_masses_outnumber_nodules_and_are_visible_at_160_pixels():
 def test_no_fixed_box_fits_a_class():
     drawn: dict[str, list] = {"Cardiomegaly": [], "Aortic enlargement": [], "Pleural effusion": []}
     for index in range(40):
-        one = render_film(0, index, 64, finding_share=1.0)
+        one = render_image(0, index, 64, finding_share=1.0)
         height, width = one.pixels.shape
         for name, box in one.findings:
             if name in drawn:
@@ -124,12 +124,12 @@ def test_no_fixed_box_fits_a_class():
     assert max(good) < 0.9 and np.mean(good) < 0.6
 
 
-def test_patients_come_with_one_to_three_neighbouring_films_and_a_set_can_grow():
-    names = film.patients(7, 300)
+def test_patients_come_with_one_to_three_neighboring_images_and_a_set_can_grow():
+    names = image.patients(7, 300)
     counts = [names.count(name) for name in dict.fromkeys(names[:-1])]
     assert set(counts) == {1, 2, 3}
     assert sorted(names) == names
-    assert film.patients(7, 100) == names[:100]
+    assert image.patients(7, 100) == names[:100]
 
 
 @pytest.mark.parametrize(
@@ -137,4 +137,4 @@ def test_patients_come_with_one_to_three_neighbouring_films_and_a_set_can_grow()
 )
 def test_a_setting_that_makes_no_sense_is_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
-        render_film(0, 0, **{"size": 128, **wrong})
+        render_image(0, 0, **{"size": 128, **wrong})

@@ -1,7 +1,7 @@
-"""One phantom film: everything that (seed, index, size) decides, drawn from named random streams.
+"""One phantom image: everything that (seed, index, size) decides, drawn from named random streams.
 
 Each purpose has its own stream, so that a change in one (the noise, say) leaves the others (who is ill) as they were,
-and a film does not depend on which process rendered it or on the films before it.
+and an image does not depend on which process rendered it or on the images before it.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from d2_cxr.projects.phantom_cxr.canvas import Frame
 from d2_cxr.projects.phantom_cxr.finding import Finding
 from d2_cxr.projects.phantom_cxr.scene import draw_scene
 
-FILMS_PER_PATIENT = (1, 1, 1, 2, 2, 3)  # drawn from: most patients come once
+IMAGES_PER_PATIENT = (1, 1, 1, 2, 2, 3)  # drawn from: most patients come once
 
 
 @dataclass(frozen=True)
-class RenderedFilm:
-    """A film in display sense and what is on it.
+class RenderedImage:
+    """An image in display sense and what is on it.
 
     `pixels` is float32 (H, W) in [0, 1], 1 is white; boxes are in its pixels.
     """
@@ -38,45 +38,45 @@ class RenderedFilm:
 
 
 def stream(seed: int, index: int, purpose: str) -> np.random.Generator:
-    """Return the random stream of one purpose of one film."""
+    """Return the random stream of one purpose of one image."""
     words = np.frombuffer(hashlib.sha256(purpose.encode()).digest()[:8], dtype="<u4")
     return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, index, *words.tolist()])))
 
 
 def image_id(seed: int, index: int) -> str:
-    """Return a film's id: 32 hexadecimal digits, as VinDr-CXR's files are named."""
+    """Return an image's id: 32 hexadecimal digits, as VinDr-CXR's files are named."""
     return hashlib.sha256(f"phantom {seed} {index}".encode()).hexdigest()[:32]
 
 
-def patients(seed: int, num_films: int) -> list[str]:
-    """Return the patient of every film, in film order; a patient's films are neighbours (one to three).
+def patients(seed: int, num_images: int) -> list[str]:
+    """Return the patient of every image, in image order; a patient's images are neighbors (one to three).
 
     A longer list begins with the shorter one, so that a set can grow.
     """
     rng = stream(seed, 0, "patients")
     names: list[str] = []
     number = 0
-    while len(names) < num_films:
-        names += [f"P{number:05d}"] * int(rng.choice(FILMS_PER_PATIENT))
+    while len(names) < num_images:
+        names += [f"P{number:05d}"] * int(rng.choice(IMAGES_PER_PATIENT))
         number += 1
-    return names[:num_films]
+    return names[:num_images]
 
 
 def check_settings(size: int, finding_share: float) -> None:
     """Raise ValueError for a size under 64 pixels or a share outside [0, 1]."""
     if size < 64:
-        raise ValueError(f"size {size} is too small for a film; give at least 64 pixels")
+        raise ValueError(f"size {size} is too small for an image; give at least 64 pixels")
     if not 0 <= finding_share <= 1:
         raise ValueError(f"finding_share is a share between 0 and 1, not {finding_share}")
 
 
-def render_film(seed: int, index: int, size: int = 512, finding_share: float = 0.75) -> RenderedFilm:
-    """Render film `index` of set `seed`.
+def render_image(seed: int, index: int, size: int = 512, finding_share: float = 0.75) -> RenderedImage:
+    """Render image `index` of set `seed`.
 
     Args:
         size: pixels of the longer side. Another size shows the same person; few lesions, those drawn close to an
             organ's edge, may lie elsewhere.
-        finding_share: probability that the film shows findings.
+        finding_share: probability that the image shows findings.
 
     Raises:
         ValueError: size under 64, or finding_share outside [0, 1].
@@ -91,4 +91,4 @@ def render_film(seed: int, index: int, size: int = 512, finding_share: float = 0
     drawn = findings.add_findings(lambda name: stream(seed, index, name), scene, classes)
     rng = stream(seed, index, "exposure")
     pixels = exposure.finish(rng, exposure.expose(rng, scene.density(), scene.unit), scene.unit)
-    return RenderedFilm(pixels, drawn, frame, body.heart_ratio, body.knob_radius)
+    return RenderedImage(pixels, drawn, frame, body.heart_ratio, body.knob_radius)
