@@ -31,6 +31,12 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         help="card (the layout's own list), extended (VinDr-CXR's 22 local labels), from-csv (the names found), a "
         "file with a class a line, or names separated by commas",
     )
+    parser.add_argument(
+        "--negative-names",
+        default="",
+        metavar="NAMES",
+        help='class names that mean "No finding", separated by commas, for example Normal,Healthy',
+    )
     parser.add_argument("--patients", metavar="CSV", help="second table with image_id and patient_id")
     return parser.parse_args(argv)
 
@@ -38,7 +44,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     from d2_cxr.audit.label_report import report_labels
-    from d2_cxr.labels.class_names import read_classes
+    from d2_cxr.labels.class_names import read_classes, read_names
 
     text = report_labels(
         args.csv,
@@ -48,6 +54,7 @@ def main(argv: list[str] | None = None) -> int:
         iou_threshold=args.iou_threshold,
         class_names=read_classes(args.classes),
         patients_csv=args.patients,
+        negative_names=read_names(args.negative_names),
         json_path=args.json,
         html_path=args.html,
         command=shlex.join(["python", "tools/label_statistics.py", *(sys.argv[1:] if argv is None else argv)]),

@@ -22,6 +22,7 @@ def report_labels(
     iou_threshold: float = PAPER_IOU_THRESHOLD,
     class_names: str | Sequence[str] | None = None,
     patients_csv: str | os.PathLike | None = None,
+    negative_names: Sequence[str] = (),
     json_path: str | os.PathLike | None = None,
     html_path: str | os.PathLike | None = None,
     command: str = "",
@@ -29,7 +30,7 @@ def report_labels(
     """Return the statistics and audits of a table as text, and write what was asked for.
 
     Args:
-        csv_path: see `read_annotations`, as are class_names and patients_csv.
+        csv_path: see `read_annotations`, as are class_names, patients_csv and negative_names.
         split: see `label_statistics`, as are seed, fusion and iou_threshold.
         json_path: everything, with the audits under "audits".
         html_path: a page with charts.
@@ -38,7 +39,7 @@ def report_labels(
     Raises:
         ValueError: see `read_annotations` and `label_statistics`.
     """
-    annotations = read_annotations(csv_path, class_names, patients_csv)
+    annotations = read_annotations(csv_path, class_names, patients_csv, negative_names)
     found = label_statistics(annotations, split, seed, fusion, iou_threshold)
     fused = fuse_annotations(annotations.boxes, found["fusion"]["rule"], iou_threshold)
     audits = label_audits(annotations, fused, split, seed)

@@ -22,7 +22,7 @@ from d2_cxr.dicom.image_files import kind_of
 from d2_cxr.dicom.preprocess import Preprocess
 from d2_cxr.image_name import SUFFIXES as IMAGE_SUFFIXES
 from d2_cxr.image_name import image_name
-from d2_cxr.labels.annotations import PROBLEMS
+from d2_cxr.labels.annotations import LEFT_OUT, PROBLEMS
 from d2_cxr.prepare import prepared_set, workers
 from d2_cxr.prepare.plan import Plan, make_plan
 from d2_cxr.prepare.progress import Progress
@@ -30,7 +30,6 @@ from d2_cxr.prepare.progress import Progress
 logger = logging.getLogger(__name__)
 
 DEFAULT_RULES = Preprocess()
-_LEFT_OUT = ("no_reader", "not_a_number", "reversed", "no_area", "outside")  # boxes; kinds of PROBLEMS
 
 
 def prepare(
@@ -250,7 +249,7 @@ def _counts(plan: Plan, rows: Sequence[Mapping]) -> dict[str, int]:
     counts = {outcome: sum(row["outcome"] == outcome for row in rows) for outcome in manifest.OUTCOMES}
     tables = [table for table in (plan.annotations, plan.test_annotations) if table]
     counts["odd"] = sum(row["outcome"] == "prepared" and bool(row["reason"]) for row in rows)
-    counts["boxes_left_out"] = sum(table.problems.get(kind, 0) for table in tables for kind in _LEFT_OUT)
+    counts["boxes_left_out"] = sum(table.problems.get(kind, 0) for table in tables for kind in LEFT_OUT)
     wrong = ("refused", "quarantined", "missing", "boxes_left_out")
     counts["problems"] = sum(counts[kind] for kind in wrong)
     return counts
@@ -262,7 +261,7 @@ def _report(counts: Mapping[str, int], strict: bool) -> None:
         if counts[outcome]:
             logger.log(level, "%d images %s; manifest.csv and intake.html say which and why", counts[outcome], outcome)
     if counts["boxes_left_out"]:
-        rules = "; ".join(PROBLEMS[kind] for kind in _LEFT_OUT)
+        rules = "; ".join(PROBLEMS[kind] for kind in LEFT_OUT)
         logger.log(level, "%d boxes left out (%s)", counts["boxes_left_out"], rules)
 
 
