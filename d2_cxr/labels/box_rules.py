@@ -129,13 +129,11 @@ def _limits(image_names: pd.Series, sizes: Sizes | None) -> np.ndarray:
 
 
 def _refuse_large_share(findings: pd.DataFrame, blank: int, problems: Problems, path: str | Path) -> None:
-    """Raise where none, or not enough, of the boxes can be used; a finding without any corner counts on neither side."""
+    """Raise where none, or too few, of the boxes can be used; findings without any corner are not counted."""
     bad = {kind: problems[kind] - blank * (kind == "not_a_number") for kind in _BAD_KINDS}
     boxes, total = len(findings) - blank, sum(bad.values())
     if len(findings) and not boxes:
-        raise ValueError(
-            f"{path}: not one of {len(findings)} findings has a box; {place_of(findings.iloc[0])} has none"
-        )
+        raise ValueError(f"{path}: none of {len(findings)} findings has a box (first in {place_of(findings.iloc[0])})")
     if total and (total == boxes or (total >= LARGE_MIN and total > LARGE_SHARE * boxes)):
         kind = max(bad, key=bad.__getitem__)
         where = problems.first[kind]

@@ -39,6 +39,7 @@ def prepare(
     name: str = "vindr_cxr",
     classes: str | Sequence[str] = "card",
     patients: str | Path | None = None,
+    negative_names: Sequence[str] = (),
     fusion: str = "mean",
     preprocess: Preprocess = DEFAULT_RULES,
     findings_only: bool = False,
@@ -62,6 +63,7 @@ def prepare(
         name: of the set; only "vindr_cxr" has a published split.
         classes: "card", "extended", "from-csv", a file with a class a line, or the names.
         patients: table of image_name and patient_id.
+        negative_names: class names that mean "No finding".
         fusion: "mean", "majority:K" or "none".
         preprocess: how images become network input.
         findings_only: only images with findings (and the official test images).
@@ -95,6 +97,7 @@ def prepare(
         test_annotations,
         order_csv,
         seed,
+        negative_names,
     )
     sources = plan.sources if shard is None else _shard(plan.sources, *shard)
     state = Progress(plan.output, plan.settings)
