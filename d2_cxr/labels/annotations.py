@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from d2_cxr import artifacts
 from d2_cxr.image_name import image_name
 from d2_cxr.labels.box_rules import cut_to_images, usable_boxes
 from d2_cxr.labels.class_matching import classes_with_boxes, match_classes, own_names
 from d2_cxr.labels.class_names import NO_FINDING
-from d2_cxr.labels.csv_formats import read_csv
+from d2_cxr.labels.formats.documents import SizeOf
+from d2_cxr.labels.formats.read import hash_of, read_labels
 from d2_cxr.labels.label_table import CORNERS
 from d2_cxr.labels.patients import patients_of, read_patients
 from d2_cxr.labels.problems import LEFT_OUT, PROBLEMS, Problems
@@ -77,16 +77,20 @@ def read_annotations(
     patients_csv: str | Path | None = None,
     negative_names: Sequence[str] = (),
     name_of: Callable[[str], str] = image_name,
+    annotation_format: str | None = None,
+    size_of: SizeOf | None = None,
 ) -> Annotations:
-    """Read labels in any of the known formats; CSV tables may be `.gz` or `.zip`.
+    """Read labels in any of the known formats (d2_cxr/labels/formats); CSV tables may be `.gz` or `.zip`.
 
     Args:
-        path: file.
+        path: file, or folder of files of one format.
         class_names: None or "card": the names of the layout's card (VinDr-CXR's 14, RSNA's 1, NIH's 8); "extended":
             those and the card's extra ones; "from-csv": the names found; or a sequence of names.
         patients_csv: a second table with image_id (or image, Image Index) and patient_id (or Patient ID).
         negative_names: class names that mean "No finding" beside that one, for example ("Normal", "Healthy").
         name_of: an image's text in the labels -> its name; the last part of a path by default.
+        annotation_format: csv, coco, yolo, voc, cvat, label_studio or labelme; None: told by content.
+        size_of: image's text in the labels -> (width, height) in pixels; for formats that count in shares of the side.
 
     Raises:
         ValueError: the format, a class name or a size is not understood, or a large part of the boxes cannot be right;
@@ -94,7 +98,7 @@ def read_annotations(
         FileNotFoundError: no such file.
     """
     problems = Problems()
-    table = read_csv(path, problems)
+    table = read_labels(path, problems, annotation_format, size_of)
     rows, classes = match_classes(table, class_names, negative_names, problems, path)
     rows = _with_names(rows, name_of, path)
     rows = problems.refuse(rows, rows["reader_id"].isna(), "no_reader")
@@ -116,7 +120,7 @@ def read_annotations(
         consensus=table.consensus,
         problems=dict(problems),
         flavor=table.format_name,
-        sha256=artifacts.sha256_file(path),
+        sha256=hash_of(path),
     )
 
 

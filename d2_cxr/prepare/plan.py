@@ -9,6 +9,7 @@ from pathlib import Path
 
 from d2_cxr import artifacts
 from d2_cxr.datasets import builtin, manifest, named_sets
+from d2_cxr.datasets.image_sizes import sizes_of
 from d2_cxr.datasets.manifest import Source
 from d2_cxr.dicom.preprocess import Preprocess
 from d2_cxr.labels.annotations import Annotations, read_annotations, read_patients
@@ -67,6 +68,7 @@ def make_plan(
     order_csv,
     seed: int,
     negative_names: Sequence[str] = (),
+    annotation_format: str | None = None,
 ) -> Plan:
     """Read and check the inputs; the arguments are those of `prepare`.
 
@@ -78,12 +80,16 @@ def make_plan(
         builtin.register_prepared(name, output)  # raises for a name that cannot be one
     _check_combination(annotations, findings_only, test_dicom_dir, test_annotations)
     class_names = _class_names(classes)
-    table = read_annotations(annotations, class_names, patients, negative_names) if annotations else None
+    files = manifest.list_sources(dicom_dir, "images", without=output)
+    labels = {"negative_names": negative_names, "annotation_format": annotation_format, "size_of": sizes_of(files)}
+    table = read_annotations(annotations, class_names, patients, **labels) if annotations else None
     if table:
         fuse_annotations(table.boxes.iloc[:0], fusion)  # an unknown rule ends here
     test_names = table.class_names if table and classes == "from-csv" else class_names
-    test_table = read_annotations(test_annotations, test_names, None, negative_names) if test_annotations else None
-    sources = _images(dicom_dir, output, annotations, table, findings_only)
+    test_table = (
+        read_annotations(test_annotations, test_names, negative_names=negative_names) if test_annotations else None
+    )
+    sources = _images(files, dicom_dir, annotations, table, findings_only)
     if test_dicom_dir:
         sources += manifest.list_sources(test_dicom_dir, "official_test", without=output)
     known = table.patients if table else read_patients(patients) if patients else None
@@ -93,7 +99,9 @@ def make_plan(
         sources=sources,
         annotations=table,
         test_annotations=test_table,
-        order=read_annotations(order_csv, class_names, None, negative_names).finding_ids if order_csv else None,
+        order=read_annotations(order_csv, class_names, negative_names=negative_names).finding_ids
+        if order_csv
+        else None,
         patients=known,
         rules=rules,
         settings={
@@ -123,8 +131,9 @@ def _check_combination(annotations, findings_only: bool, test_dicom_dir, test_an
         raise ValueError("only images with findings: which they are, annotations must tell")
 
 
-def _images(dicom_dir, output: Path, annotations, table: Annotations | None, findings_only: bool) -> list[Source]:
-    sources = manifest.list_sources(dicom_dir, "images", without=output)
+def _images(
+    sources: list[Source], dicom_dir, annotations, table: Annotations | None, findings_only: bool
+) -> list[Source]:
     if not table:
         return sources
     _hint_at_spellings(table, sources)

@@ -40,6 +40,7 @@ def prepare(
     classes: str | Sequence[str] = "card",
     patients: str | Path | None = None,
     negative_names: Sequence[str] = (),
+    annotation_format: str | None = None,
     fusion: str = "mean",
     preprocess: Preprocess = DEFAULT_RULES,
     findings_only: bool = False,
@@ -64,6 +65,7 @@ def prepare(
         classes: "card", "extended", "from-csv", a file with a class a line, or the names.
         patients: table of image_name and patient_id.
         negative_names: class names that mean "No finding".
+        annotation_format: csv, coco, yolo, voc, cvat, label_studio or labelme; None: told by content.
         fusion: "mean", "majority:K" or "none".
         preprocess: how images become network input.
         findings_only: only images with findings (and the official test images).
@@ -98,6 +100,7 @@ def prepare(
         order_csv,
         seed,
         negative_names,
+        annotation_format,
     )
     sources = plan.sources if shard is None else _shard(plan.sources, *shard)
     state = Progress(plan.output, plan.settings)
