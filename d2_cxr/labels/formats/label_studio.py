@@ -29,7 +29,7 @@ def is_format(document: object) -> bool:
 
 
 def read(path: Path, size_of: SizeOf | None = None) -> tuple[list[dict], list[str]]:
-    """Return the rows of a file; the export has no list of classes.
+    """Return the rows of a file; the export has no list of classes, so that of classes.txt beside it is taken.
 
     Raises:
         ValueError: a task has no image, or a result no label.

@@ -47,9 +47,7 @@ def read_labels(
         return _read_folder(path.parent, yolo.NAME, size_of)
     parser = None if annotation_format == "csv" else _parser_of(path)
     if annotation_format not in (None, "csv", parser and parser.NAME):
-        raise ValueError(
-            f"{path} is no file of the format {annotation_format}, but {parser.NAME if parser else 'a table'}"
-        )
+        raise ValueError(f"{path} is {parser.NAME if parser else 'a table'}, not {annotation_format}")
     if parser is None:
         return read_csv(path, problems)
     return _joined([(path, parser)], path.parent, size_of)
@@ -74,7 +72,7 @@ def _read_folder(folder: Path, annotation_format: str | None, size_of: SizeOf | 
     if annotation_format != yolo.NAME:
         files = [file for file in sorted(folder.rglob("*")) if file.suffix in (".json", ".xml", ".zip")]
         for file in files:
-            parser = _parser_of(file)
+            parser = _parser_of(file, anything=True)
             if parser is not None and annotation_format in (None, parser.NAME):
                 found.setdefault(parser, []).append(file)
     if not found:
@@ -101,6 +99,8 @@ def _joined(files: Sequence[tuple[Path, ModuleType]], folder: Path, size_of: Siz
         source = str((file.parent if one_file_an_image else file.with_suffix("")).relative_to(folder))
         rows += [row | {"source": source} for row in found]
         names |= dict.fromkeys(listed)
+    if not names:
+        names = dict.fromkeys(yolo.class_list(folder) or ())  # classes.txt, which several tools keep beside their files
     return table_of(_with_readers(rows), files[0][1].NAME, list(names))
 
 
@@ -117,28 +117,23 @@ def _with_readers(rows: Sequence[Mapping]) -> list[dict]:
     ]
 
 
-def _parser_of(path: Path) -> ModuleType | None:
-    """Return the parser of a file by its content, None for a table.
+def _parser_of(path: Path, anything: bool = False) -> ModuleType | None:
+    """Return the parser of a file by its content, None for a table and, with `anything`, for any other JSON or XML.
 
     Raises:
-        ValueError: the content is JSON or XML, but no known format.
+        ValueError: the content is no JSON or XML that can be read, or of no known format.
     """
     if zipfile.is_zipfile(path):
         return cvat if cvat.is_archive(path) else None
     with open(path, "rb") as file:
         start = file.read(64).removeprefix(b"\xef\xbb\xbf").lstrip()
     if start[:1] in (b"{", b"["):
-        document = read_json(path)
-        for parser in _JSON:
-            if parser.is_format(document):
-                return parser
-        raise ValueError(
-            f"{path} is JSON, but neither COCO (images, annotations, categories), Label Studio nor labelme"
-        )
-    if start[:1] == b"<":
-        root = read_xml(path.read_bytes(), path)
-        for parser in _XML:
-            if parser.is_format(root):
-                return parser
-        raise ValueError(f"{path} is XML, but neither Pascal VOC nor CVAT for images (its root is {root.tag[:40]!r})")
-    return None
+        document, parsers, known = read_json(path), _JSON, "COCO (images, annotations, …), Label Studio nor labelme"
+    elif start[:1] == b"<":
+        document, parsers, known = read_xml(path.read_bytes(), path), _XML, "Pascal VOC nor CVAT for images"
+    else:
+        return None
+    found = next((parser for parser in parsers if parser.is_format(document)), None)
+    if found is None and not anything:
+        raise ValueError(f"{path} is neither {known}")
+    return found
