@@ -143,6 +143,30 @@ def read_source(path: str | Path, assume_uids: bool = False) -> Source:
     return Source(path, dataset, int(dataset.Columns), int(dataset.Rows), spacing, tag, bool(missing))
 
 
+def image_ids(folder: str | Path) -> dict[str, str]:
+    """Return SOP instance UID -> image id (file name without suffix) of a folder of images, searched through.
+
+    Images without UIDs are known by those that `assume_uids` derives.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+        DeliveryError: it holds no DICOM image, or two of the same UID and different names.
+    """
+    if not Path(folder).is_dir():
+        raise FileNotFoundError(f"folder {folder} does not exist")
+    ids: dict[str, str] = {}
+    for path in sorted(path for path in Path(folder).rglob("*") if path.is_file()):
+        try:
+            uid = read_source(path, assume_uids=True).dataset.SOPInstanceUID
+        except DeliveryError:
+            continue  # reports and pictures may lie beside the images
+        if ids.setdefault(uid, path.stem) != path.stem:
+            raise DeliveryError(f"{path} has the SOP Instance UID of another image, {ids[uid]}")
+    if not ids:
+        raise DeliveryError(f"{folder} holds no DICOM image")
+    return ids
+
+
 def identified_copy(source: Source) -> bytes:
     """Return the source file with the UIDs that were assumed for it, pixels and all else unchanged.
 

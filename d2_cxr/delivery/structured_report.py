@@ -82,7 +82,7 @@ def _finding(source: Source, box: ScoredBox, number: int, thresholds, algorithm:
         finding_type=own.finding_code(box.class_name),
         geometric_purpose=codes.cid219.BoundedBy,
         algorithm_id=_algorithm(algorithm, {box.class_name: thresholds[box.class_name]}),
-        measurements=[sr.Measurement(own.SCORE, round(float(box.score), 6), own.NO_UNITS), *_sides(source, box)],
+        measurements=[sr.Measurement(own.SCORE, round(float(box.score), 6), own.ZERO_TO_ONE), *_sides(source, box)],
     )
     score = next(item for item in group[0].ContentSequence if item.ValueType == "NUM")
     # highdicom does not take coordinates inside a measurement of a region; the standard does, TID 300 row 13
