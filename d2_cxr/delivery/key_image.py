@@ -13,14 +13,12 @@ import numpy as np
 from highdicom.sc import SCImage
 from pydicom.dataset import Dataset
 
+from d2_cxr.delivery.picture import draw_on_image
 from d2_cxr.delivery.source import Algorithm, ScoredBox, Source, with_identity, without_identity
 from d2_cxr.delivery.structured_report import new_object
-from d2_cxr.dicom.image_files import read_image
-from d2_cxr.dicom.preprocess import Preprocess, prepare_image
-from d2_cxr.drawing import class_color, draw_boxes
+from d2_cxr.drawing import class_color
 
 SERIES_NUMBER = 9003
-SIZE = 1024  # pixels of the longer side at most
 WARNING = "NOT FOR DIAGNOSIS - research only"
 _STRIP = 28  # pixels
 
@@ -35,7 +33,7 @@ def key_image(source: Source, boxes: Sequence[ScoredBox], algorithm: Algorithm) 
     source.check(boxes)
     capture = SCImage.from_ref_dataset(
         without_identity(source).dataset,
-        drawn(source, boxes, f"{WARNING} - {algorithm.name} {algorithm.version}"),
+        _picture(source, boxes, f"{WARNING} - {algorithm.name} {algorithm.version}"),
         photometric_interpretation="RGB",
         bits_allocated=8,
         coordinate_system=hd.CoordinateSystemNames.PATIENT,
@@ -51,17 +49,12 @@ def key_image(source: Source, boxes: Sequence[ScoredBox], algorithm: Algorithm) 
     return with_identity(capture, source)
 
 
-def drawn(source: Source, boxes: Sequence[ScoredBox], warning: str) -> np.ndarray:
-    """Return the image as it is meant to be seen, boxes drawn and a strip with the warning below, (h, w, 3) uint8."""
-    size = min(SIZE, max(source.width, source.height, 256))
-    image, to_image = prepare_image(
-        read_image(source.path, min_size=size), Preprocess(size=size, resize="letterbox", equalize="none")
-    )
-    left, top, right, bottom = to_image.forward([[0, 0, source.width, source.height]])[0].round().astype(int)
+def _picture(source: Source, boxes: Sequence[ScoredBox], warning: str) -> np.ndarray:
+    """Return the image with its boxes and, below, a strip with the warning: (h, w, 3) uint8."""
     names = sorted({box.class_name for box in boxes})
-    picture = draw_boxes(
-        np.ascontiguousarray(image[top:bottom, left:right]),
-        to_image.forward([box.box_xyxy for box in boxes]) - [left, top, left, top],
+    picture = draw_on_image(
+        source.path,
+        [box.box_xyxy for box in boxes],
         labels=[f"{box.class_name} {box.score:.2f}" for box in boxes],
         colors=[class_color(names.index(box.class_name)) for box in boxes],
     )

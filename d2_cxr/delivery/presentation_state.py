@@ -1,7 +1,7 @@
 """Findings as a grayscale softcopy presentation state: boxes and labels over the image, for viewers without SR.
 
-Coordinates are the source's pixels, (0, 0) the outer corner of the first one (PS3.3 C.10.5). The image is shown with its
-own window and polarity; no pixel is changed.
+Coordinates are the source's pixels, (0, 0) the outer corner of the first one (PS3.3 C.10.5). The image is shown with
+its own window and polarity; no pixel is changed.
 """
 
 from __future__ import annotations
@@ -125,7 +125,5 @@ def _only(item: Dataset, keywords: Sequence[str]) -> Dataset:
 
 def _is_inverted(source: Source) -> bool:
     """A presentation state replaces the image's own polarity, PS3.4 N.2.1.3: MONOCHROME1 is shown by INVERSE."""
-    dataset = source.dataset
-    return "MONOCHROME1" == header.code(dataset, "PhotometricInterpretation") or "INVERSE" == header.code(
-        dataset, "PresentationLUTShape"
-    )
+    shape = header.code(source.dataset, "PresentationLUTShape")
+    return header.code(source.dataset, "PhotometricInterpretation") == "MONOCHROME1" or shape == "INVERSE"

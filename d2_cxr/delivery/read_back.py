@@ -1,8 +1,8 @@
 """Structured reports -> rows of a label table: a corrected report, or a radiologist's own, is one more reader.
 
-Every rectangle of a TID 1500 report counts, whoever wrote it: polylines of four or five points, in the region of a group
-or inside one of its measurements. A report replaces older ones of the same reader on the same image, so that boxes that
-were deleted in it are gone. Nothing is left out without a word: PROBLEMS states what happens, and every kind is counted.
+Every rectangle of a TID 1500 report counts, whoever wrote it: polylines of four or five points, in the region of a
+group or inside one of its measurements. A report replaces older ones of the same reader on the same image, so that
+boxes deleted in it are gone. PROBLEMS states what is left out, and every kind is counted and logged.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import pydicom
@@ -47,14 +48,14 @@ class _Report:
 
 
 def read_reports(
-    folder: str | Path, reader: str | None = None, image_ids: Mapping[str, str] | None = None
+    folder: str | Path, reader: str | None = None, names: Mapping[str, str] | None = None
 ) -> tuple[list[dict], dict[str, int]]:
     """Read every report of a folder, or one file.
 
     Args:
         folder: searched through; or a file.
         reader: name of the reader of all of them; else each report's own observer.
-        image_ids: SOP instance UID -> image id; an image that is not there keeps its UID as its id.
+        names: SOP instance UID -> image name; an image that is not there keeps its UID as its name.
 
     Returns:
         rows with the keys of COLUMNS (corners in source pixels, None where the image was read without a finding), and
@@ -71,7 +72,7 @@ def read_reports(
     reports = [report for path in paths if (report := _read(path, reader, problems)) is not None]
     if not reports:
         raise DeliveryError(f"{folder} holds no structured report with TID 1500 ({len(paths)} files looked at)")
-    rows = [row for report, uid in _newest(reports, problems) for row in _rows(report, uid, image_ids or {})]
+    rows = [row for report, uid in _newest(reports, problems) for row in _rows(report, uid, names or {})]
     for kind, count in problems.items():
         if count:
             logger.warning("%s: %d x %s (%s)", folder, count, kind, PROBLEMS[kind])
@@ -129,8 +130,8 @@ def _newest(reports: list[_Report], problems: Counter) -> list[tuple[_Report, st
     return sorted(kept, key=lambda pair: (pair[0].path, pair[1]))
 
 
-def _rows(report: _Report, uid: str, image_ids: Mapping[str, str]) -> Iterator[dict]:
-    common = {"image_id": image_ids.get(uid, uid), "rad_id": report.reader}
+def _rows(report: _Report, uid: str, names: Mapping[str, str]) -> Iterator[dict]:
+    common = {"image_id": names.get(uid, uid), "rad_id": report.reader}
     common |= {"sop_instance_uid": uid, "report": report.path.name}
     for name, corners in report.boxes[uid] or [(NO_FINDING, (None,) * 4)]:
         yield {**common, "class_name": name, **dict(zip(COLUMNS[3:7], corners, strict=True))}
@@ -153,7 +154,9 @@ def _name(item: Dataset) -> tuple[str, str]:
 
 def _region(group: Dataset) -> Dataset | None:
     """Return the first region of a group: its own before one inside a measurement."""
-    regions = [item for item in _walk(group) if item.ValueType in ("SCOORD", "SCOORD3D") and item.GraphicType != "POINT"]
+    regions = [
+        item for item in _walk(group) if item.ValueType in ("SCOORD", "SCOORD3D") and item.GraphicType != "POINT"
+    ]
     direct = [item for item in _children(group) if item in regions]
     return (direct or regions or [None])[0]
 
@@ -174,10 +177,8 @@ def _corners(region: Dataset) -> tuple[float, ...] | None:
     xs, ys = values[:8:2], values[1:8:2]
     box = (min(xs), min(ys), max(xs), max(ys))
     wanted = [(box[i], box[j]) for i in (0, 2) for j in (1, 3)]
-    steps = all(
-        min(abs(a[0] - b[0]), abs(a[1] - b[1])) <= _TOLERANCE for a, b in zip(points, points[1:4], strict=False)
-    )
-    is_rectangle = steps and all(any(_near(corner, point) for point in points) for corner in wanted)
+    along_an_axis = all(min(abs(x - u), abs(y - v)) <= _TOLERANCE for (x, y), (u, v) in pairwise(points))
+    is_rectangle = along_an_axis and all(any(_near(corner, point) for point in points) for corner in wanted)
     return tuple(round(value, 3) for value in box) if is_rectangle and box[0] < box[2] and box[1] < box[3] else None
 
 

@@ -21,6 +21,7 @@ from d2_cxr import artifacts
 from d2_cxr.dicom import header
 from d2_cxr.dicom.image_files import ImageError
 from d2_cxr.dicom.reading import is_dicom
+from d2_cxr.image_name import image_name
 
 UIDS = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
 # Patient and General Study modules, PS3.3 C.7.1.1 and C.7.2.1: what an archive files a new object by. All of type 2 but
@@ -143,8 +144,8 @@ def read_source(path: str | Path, assume_uids: bool = False) -> Source:
     return Source(path, dataset, int(dataset.Columns), int(dataset.Rows), spacing, tag, bool(missing))
 
 
-def image_ids(folder: str | Path) -> dict[str, str]:
-    """Return SOP instance UID -> image id (file name without suffix) of a folder of images, searched through.
+def image_names(folder: str | Path) -> dict[str, str]:
+    """Return SOP instance UID -> image name of a folder of images, searched through.
 
     Images without UIDs are known by those that `assume_uids` derives.
 
@@ -154,17 +155,17 @@ def image_ids(folder: str | Path) -> dict[str, str]:
     """
     if not Path(folder).is_dir():
         raise FileNotFoundError(f"folder {folder} does not exist")
-    ids: dict[str, str] = {}
+    names: dict[str, str] = {}
     for path in sorted(path for path in Path(folder).rglob("*") if path.is_file()):
         try:
             uid = read_source(path, assume_uids=True).dataset.SOPInstanceUID
         except DeliveryError:
             continue  # reports and pictures may lie beside the images
-        if ids.setdefault(uid, path.stem) != path.stem:
-            raise DeliveryError(f"{path} has the SOP Instance UID of another image, {ids[uid]}")
-    if not ids:
+        if names.setdefault(uid, image_name(path)) != image_name(path):
+            raise DeliveryError(f"{path} has the SOP Instance UID of another image, {names[uid]}")
+    if not names:
         raise DeliveryError(f"{folder} holds no DICOM image")
-    return ids
+    return names
 
 
 def identified_copy(source: Source) -> bytes:

@@ -17,7 +17,7 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 
 from d2_cxr.delivery import codes as own
-from d2_cxr.delivery.source import Algorithm, DeliveryError, ScoredBox, Source, with_identity, without_identity
+from d2_cxr.delivery.source import Algorithm, ScoredBox, Source, with_identity, without_identity
 
 RESEARCH_ONLY = "Research only, not for diagnosis."
 SERIES_NUMBER = 9001
@@ -97,7 +97,7 @@ def _coordinates(source: Source, points: np.ndarray) -> sr.CoordinatesForMeasure
 
 
 def _sides(source: Source, box: ScoredBox) -> list[sr.Measurement]:
-    """Return width and height in mm, where the file has a spacing; by another tag than Pixel Spacing with its method."""
+    """Return width and height in mm, where the file has a spacing; with a method where that is not Pixel Spacing."""
     if source.spacing_mm is None:
         return []
     method = None if source.spacing_tag == "PixelSpacing" else own.AT_DETECTOR
