@@ -8,8 +8,9 @@ from pathlib import Path
 from d2_cxr import artifacts
 from d2_cxr.delivery.key_image import key_image
 from d2_cxr.delivery.presentation_state import presentation_state
-from d2_cxr.delivery.source import Algorithm, ScoredBox, identified_copy, read_source, to_bytes
+from d2_cxr.delivery.source import Algorithm, DeliveryError, ScoredBox, identified_copy, read_source, to_bytes
 from d2_cxr.delivery.structured_report import structured_report
+from d2_cxr.dicom.image_files import ImageError
 
 KINDS = ("sr", "gsps", "key_image")
 
@@ -45,7 +46,10 @@ def deliver_image(
         "gsps": lambda: presentation_state(source, boxes, algorithm),
         "key_image": lambda: key_image(source, boxes, algorithm),
     }
-    contents = {kind: to_bytes(make[kind]()) for kind in kinds}
+    try:
+        contents = {kind: to_bytes(make[kind]()) for kind in kinds}
+    except ImageError as error:
+        raise DeliveryError(f"{path}: {error}") from error
     if source.assumed:
         contents["images"] = identified_copy(source)
     paths = []

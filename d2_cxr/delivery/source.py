@@ -197,10 +197,9 @@ def with_identity(dataset: Dataset, source: Source) -> Dataset:
 def without_identity(source: Source) -> Source:
     """Return the source with empty names and dates: what highdicom builds from, so that it need not parse them."""
     dataset = Dataset()
-    dataset.update({element.tag: element for element in source.dataset})
+    dataset.update({element.tag: element for element in source.dataset if element.keyword not in IDENTITY})
     for keyword in IDENTITY[:-1]:
-        setattr(dataset, keyword, "" if keyword != "PatientSex" else None)
-    dataset.pop("IssuerOfPatientID", None)
+        setattr(dataset, keyword, None if keyword == "PatientSex" else "")
     return replace(source, dataset=dataset)
 
 
