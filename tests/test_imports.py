@@ -82,6 +82,7 @@ FENCES = {
     "lightning": "d2_cxr/pretraining/",
     "imagecodecs": "d2_cxr/dicom/reading.py",
     "highdicom": "d2_cxr/delivery/",
+    "pynetdicom": "d2_cxr/delivery/",
 }
 
 

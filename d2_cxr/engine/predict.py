@@ -8,8 +8,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from d2_cxr import __version__, artifacts
-from d2_cxr.delivery.source import Algorithm, DeliveryError, ScoredBox
+from d2_cxr import artifacts
 from d2_cxr.dicom.image_files import ImageError, kind_of
 from d2_cxr.engine import findings
 from d2_cxr.engine.findings import Findings
@@ -72,47 +71,11 @@ def predict(
     return images, refused
 
 
-def deliver(
-    images: Sequence[Findings], predictor, output: str | Path, kinds: Sequence[str], assume_uids: bool = False
-) -> dict[str, str]:
-    """Write the reported findings as DICOM objects, a folder a kind (docs/reading_room.md).
-
-    Args:
-        images: findings.
-        predictor: `Predictor`, for its thresholds and the fingerprint of its weights.
-        output: folder.
-        kinds: of delivery.deliver.KINDS: sr, gsps, key_image.
-        assume_uids: derive UIDs for files that have none, and write a copy of each image with them to `images/`.
-
-    Returns:
-        file -> reason, of the images that nothing could be delivered for; also in `not_delivered.csv`.
-    """
-    from d2_cxr.delivery.deliver import deliver_image  # needs highdicom
-
-    algorithm = Algorithm("d2_cxr", __version__, artifacts.sha256_file(predictor.weights))
-    limits = predictor.thresholds["thresholds"] if predictor.thresholds else {}
-    thresholds = {name: limits.get(name, findings.DEFAULT_THRESHOLD) for name in predictor.class_names}
-    failed, taken = {}, set()
-    for image in images:
-        shown = zip(image.class_names, image.scores, image.boxes_xyxy, image.reported, strict=True)
-        boxes = [ScoredBox(name, float(score), tuple(box)) for name, score, box, reported in shown if reported]
-        name = _free_name(image.image_name, taken)
-        try:
-            deliver_image(image.file, boxes, thresholds, algorithm, output, name, kinds, assume_uids)
-        except DeliveryError as error:
-            failed[image.file] = str(error)
-            logger.warning("not delivered: %s", error)
-    if failed:
-        rows = [{"file": path, "reason": reason} for path, reason in failed.items()]
-        artifacts.write_csv(Path(output) / "not_delivered.csv", rows, ["file", "reason"])
-    return failed
-
-
 def _write(output: Path, images: list[Findings], refused: dict[str, str], predictor, overlays: bool) -> None:
     if overlays:
         taken: set[str] = set()
         for image in images:
-            name = _free_name(image.image_name, taken)
+            name = free_name(image.image_name, taken)
             findings.write_overlay(output / "overlays" / f"{name}.png", image)
     detector = {"card": predictor.card.to_dict(), "thresholds": predictor.thresholds}
     artifacts.write_json(output / "detector.json", detector)
@@ -130,7 +93,7 @@ def _is_image(path: Path) -> bool:
         return kind_of(file.read(_HEADER_BYTES)) is not None
 
 
-def _free_name(name: str, taken: set[str]) -> str:
+def free_name(name: str, taken: set[str]) -> str:
     """Return the name, numbered when two images of different folders share it."""
     free, number = name, 1
     while free in taken:

@@ -7,6 +7,8 @@ pytest.importorskip("highdicom", reason="highdicom is missing: pip install -e '.
 from d2_cxr import artifacts
 from d2_cxr.delivery.read_back import read_reports
 from d2_cxr.delivery.source import read_source
+from d2_cxr.engine.deliver import answer_with_report
+from d2_cxr.engine.predictor import Predictor
 
 UIDS = {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.1", "SOPInstanceUID": "2.25.11"}
 UIDS |= {"SeriesInstanceUID": "2.25.12", "StudyInstanceUID": "2.25.13"}
@@ -59,3 +61,18 @@ def test_uids_may_be_assumed(predict, images, tmp_path):
     uid = read_source(out / "images/image.dcm").dataset.SOPInstanceUID
     assert {row["sop_instance_uid"] for row in read_reports(out / "sr")[0]} == {uid}
     assert not (out / "not_delivered.csv").exists()
+
+
+def test_the_node_answers_with_the_report_that_predict_writes(predict, finished, images, tmp_path):
+    predict(images / "image.dcm", "--output", tmp_path / "out", "--sr")
+    limits = artifacts.read_json(tmp_path / "limits.json")
+    answer = answer_with_report(Predictor(finished[2] / "model_final.pth", "cpu", limits))
+    artifacts.write_bytes(tmp_path / "answer/image.dcm", answer(images / "image.dcm"))
+    assert read_reports(tmp_path / "answer")[0] == read_reports(tmp_path / "out/sr")[0]
+    with pytest.raises(ValueError, match=r"image\.dicom lacks SOP Class UID"):
+        answer(images / "deeper" / "image.dicom")
+
+
+def test_a_wrong_destination_is_named_before_the_weights_are_loaded(load_tool):
+    with pytest.raises(ValueError, match="--send-to here:104 is not TITLE@HOST:PORT"):
+        load_tool("serve_dicom").main(["--weights", "absent.pth", "--folder", "node", "--send-to", "here:104"])
