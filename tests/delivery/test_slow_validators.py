@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -16,6 +17,8 @@ from d2_cxr.projects.phantom_cxr.dicom_writer import SYNTAXES, Style, write_dico
 
 from d2_cxr.delivery.deliver import KINDS, deliver_image
 from d2_cxr.delivery.source import DeliveryError, ScoredBox, read_source
+from d2_cxr.dicom.image_files import read_image
+from d2_cxr.dicom.stored_image import to_display
 
 pytestmark = pytest.mark.slow
 
@@ -140,3 +143,26 @@ def test_dcmtk_reads_the_report(reports):
     assert done.returncode == 0 and "Comprehensive 3D SR Document" in done.stdout
     assert 'Finding")=(8186001,SCT,"Cardiomegaly")' in done.stdout
     assert "(POLYLINE,40/20,60/20,60/30,40/30,40/20)" in done.stdout
+
+
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+@pytest.mark.parametrize(
+    "elements",
+    [
+        {"WindowCenter": [2048, 900], "WindowWidth": [2000, 300]},
+        {"WindowCenter": 3000, "WindowWidth": 3000, "RescaleSlope": 2, "RescaleIntercept": -100},
+    ],
+)
+def test_through_the_presentation_state_dcmtk_shows_the_image_as_we_do(
+    make_source, boxes, thresholds, algorithm, tmp_path, photometric, elements
+):
+    if shutil.which("dcmp2pgm") is None:
+        pytest.skip("no dcmp2pgm: apt-get install dcmtk")
+    source = make_source(PhotometricInterpretation=photometric, InstanceNumber=1, SeriesNumber=1, **elements)
+    (state,) = deliver_image(source.path, boxes, thresholds, algorithm, tmp_path, "state", ("gsps",))
+    assert "Test passed" in subprocess.run(["dcmpschk", state], capture_output=True, text=True).stderr
+    command = ["dcmp2pgm", "-p", state, source.path, tmp_path / "shown.pgm"]
+    subprocess.run(command, check=True, capture_output=True)
+    shown = cv2.imread(str(tmp_path / "shown.pgm"), cv2.IMREAD_GRAYSCALE)
+    ours = to_display(read_image(source.path)) * 255
+    assert np.abs(shown - ours).max() <= 1.5

@@ -65,7 +65,9 @@ def test_a_finding_is_a_closed_region_and_the_same_one_inside_its_score(report):
     assert region.ContentSequence[0].ReferencedSOPSequence[0].ReferencedSOPInstanceUID == "2.25.11"
     measurements = [item for item in group.ContentSequence if item.ValueType == "NUM"]
     assert name(measurements[0]) == ("score", "99D2CXR")
-    assert measurements[0].MeasuredValueSequence[0].NumericValue == 0.912346
+    value = measurements[0].MeasuredValueSequence[0]
+    assert value.NumericValue == 0.912346
+    assert value.MeasurementUnitsCodeSequence[0].CodeValue == "{0:1}"  # viewers print it: "0.91 1" reads as 0.911
     inside = measurements[0].ContentSequence[0]
     assert (inside.ValueType, list(inside.GraphicData)) == ("SCOORD", points)
     assert inside.ContentSequence[0].ReferencedSOPSequence[0].ReferencedSOPInstanceUID == "2.25.11"
