@@ -26,7 +26,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     dicom.add_argument("--gsps", action="append_const", const="gsps", dest="kinds", help="a presentation state")
     dicom.add_argument("--key-image", action="append_const", const="key_image", dest="kinds", help="boxes burned in")
     dicom.add_argument("--assume-uids", action="store_true", help="derive UIDs for files without, from their sha256")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.assume_uids and not args.kinds:
+        parser.error("--assume-uids is about DICOM objects: name --sr, --gsps or --key-image")
+    return args
 
 
 def main(argv: list[str] | None = None) -> int:

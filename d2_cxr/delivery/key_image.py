@@ -41,7 +41,8 @@ def key_image(source: Source, boxes: Sequence[ScoredBox], algorithm: Algorithm) 
         transfer_syntax_uid="1.2.840.10008.1.2.1",
         **new_object(source, algorithm, SERIES_NUMBER, f"{algorithm.name} findings (key image)"),
     )
-    capture.PatientOrientation = capture.Laterality = None  # not known; type 2
+    for keyword in ("PatientOrientation", "Laterality"):
+        setattr(capture, keyword, None)  # not known; type 2
     capture.ConversionType = "WSD"  # made on a workstation, PS3.3 C.8.6.1
     capture.ImageType = ["DERIVED", "SECONDARY"]
     capture.DerivationDescription = f"Boxes and labels burned in by {algorithm.name}; not for diagnosis"

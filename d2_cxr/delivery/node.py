@@ -15,30 +15,29 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pydicom
+from pydicom import uid as uids
 from pynetdicom import AE, evt
-from pynetdicom.sop_class import (
-    Comprehensive3DSRStorage,
-    ComputedRadiographyImageStorage,
-    DigitalXRayImageStorageForPresentation,
-    DigitalXRayImageStorageForProcessing,
-    SecondaryCaptureImageStorage,
-    Verification,
-)
+from pynetdicom.events import Event
 
 from d2_cxr import artifacts
 from d2_cxr.dicom import reading
 
 logger = logging.getLogger(__name__)
 
-IMAGES = (ComputedRadiographyImageStorage, DigitalXRayImageStorageForPresentation)
-IMAGES += (DigitalXRayImageStorageForProcessing, SecondaryCaptureImageStorage)
-SYNTAXES = sorted(reading.NATIVE | reading.JPEG | reading.JPEG_LS | reading.JPEG_2000 | {"1.2.840.10008.1.2.5"})
+IMAGES = (
+    uids.ComputedRadiographyImageStorage,
+    uids.DigitalXRayImageStorageForPresentation,
+    uids.DigitalXRayImageStorageForProcessing,
+    uids.SecondaryCaptureImageStorage,
+)
+SYNTAXES = sorted(reading.NATIVE | reading.JPEG | reading.JPEG_LS | reading.JPEG_2000 | {uids.RLELossless})
+_VERIFICATION = "1.2.840.10008.1.1"  # C-ECHO, PS3.4 A.4
 _SUCCESS, _OUT_OF_RESOURCES, _CANNOT_UNDERSTAND = 0x0000, 0xA700, 0xC000  # PS3.4 B.2.3
 _SETTLED = 1.0  # seconds since the last change: a file that someone copies into the inbox may still grow
 
@@ -78,7 +77,7 @@ class Node:
         self._lock = threading.Lock()
 
     @contextmanager
-    def listening(self, port: int, address: str = "127.0.0.1", callers: Sequence[str] = ()):
+    def listening(self, port: int, address: str = "127.0.0.1", callers: Sequence[str] = ()) -> Iterator[int]:
         """Accept images while inside; yields the port. An association that calls another AE title is rejected.
 
         Args:
@@ -94,10 +93,11 @@ class Node:
         entity = AE(ae_title=self._title)
         entity.require_called_aet = True
         entity.require_calling_aet = list(callers)
-        entity.add_supported_context(Verification)
+        entity.add_supported_context(_VERIFICATION)
         for sop_class in IMAGES:
             entity.add_supported_context(sop_class, SYNTAXES)
         server = entity.start_server((address, port), block=False, evt_handlers=[(evt.EVT_C_STORE, self._receive)])
+        assert server is not None and server.socket is not None  # with block=False it is there
         try:
             yield server.socket.getsockname()[1]
         finally:
@@ -116,8 +116,8 @@ class Node:
             counts[self._handle(path)] += 1
         return counts
 
-    def _receive(self, event) -> int:
-        uid = str(event.request.AffectedSOPInstanceUID)
+    def _receive(self, event: Event) -> int:
+        uid = str(getattr(event.request, "AffectedSOPInstanceUID", ""))
         if not re.fullmatch(r"[0-9.]{1,64}", uid):  # it becomes a file's name
             return _CANNOT_UNDERSTAND
         with self._lock:
@@ -150,7 +150,7 @@ class Node:
         """Send a report; return what went wrong, "" where the other node has confirmed it."""
         peer = self._peer
         entity = AE(ae_title=self._title)
-        entity.add_requested_context(Comprehensive3DSRStorage)
+        entity.add_requested_context(uids.Comprehensive3DSRStorage)
         association = entity.associate(peer.host, peer.port, ae_title=peer.title)
         if not association.is_established:
             return f"{peer.title} at {peer.host}:{peer.port} does not accept an association for SR"

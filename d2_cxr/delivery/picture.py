@@ -15,7 +15,7 @@ SIZE = 1024  # pixels of the longer side at most
 
 
 def draw_on_image(
-    path: str | Path, boxes_xyxy: np.ndarray, labels: Sequence[str], colors: Sequence[tuple[int, int, int]]
+    path: str | Path, boxes_xyxy: np.ndarray | Sequence, labels: Sequence[str], colors: Sequence[tuple[int, int, int]]
 ) -> np.ndarray:
     """Return an image file with boxes and labels drawn, (h, w, 3) uint8 RGB, no side above 1024 pixels.
 
@@ -31,6 +31,6 @@ def draw_on_image(
     width, height = stored.source_width, stored.source_height
     size = min(SIZE, max(width, height, 256))
     image, to_image = prepare_image(stored, Preprocess(size=size, resize="letterbox", equalize="none"))
-    left, top, right, bottom = to_image.forward([[0, 0, width, height]])[0].round().astype(int)
-    boxes = to_image.forward(boxes_xyxy) - [left, top, left, top]
+    left, top, right, bottom = to_image.forward(np.array([[0, 0, width, height]]))[0].round().astype(int)
+    boxes = to_image.forward(np.asarray(boxes_xyxy)) - [left, top, left, top]
     return draw_boxes(np.ascontiguousarray(image[top:bottom, left:right]), boxes, labels, colors)

@@ -133,7 +133,8 @@ def _newest(reports: list[_Report], problems: Counter) -> list[tuple[_Report, st
 def _rows(report: _Report, uid: str, names: Mapping[str, str]) -> Iterator[dict]:
     common = {"image_id": names.get(uid, uid), "rad_id": report.reader}
     common |= {"sop_instance_uid": uid, "report": report.path.name}
-    for name, corners in report.boxes[uid] or [(NO_FINDING, (None,) * 4)]:
+    found: list[tuple[str, tuple]] = [*report.boxes[uid]]
+    for name, corners in found or [(NO_FINDING, (None,) * 4)]:
         yield {**common, "class_name": name, **dict(zip(COLUMNS[3:7], corners, strict=True))}
 
 
@@ -158,7 +159,7 @@ def _region(group: Dataset) -> Dataset | None:
         item for item in _walk(group) if item.ValueType in ("SCOORD", "SCOORD3D") and item.GraphicType != "POINT"
     ]
     direct = [item for item in _children(group) if item in regions]
-    return (direct or regions or [None])[0]
+    return next(iter(direct or regions), None)
 
 
 def _image_of(region: Dataset) -> str:

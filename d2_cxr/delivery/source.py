@@ -26,13 +26,19 @@ from d2_cxr.image_name import image_name
 UIDS = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
 # Patient and General Study modules, PS3.3 C.7.1.1 and C.7.2.1: what an archive files a new object by. All of type 2 but
 # the last; these stay empty where the source has none.
-IDENTITY = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex")
-IDENTITY += ("StudyDate", "StudyTime", "StudyID", "AccessionNumber", "ReferringPhysicianName", "IssuerOfPatientID")
+IDENTITY = (
+    *("PatientName", "PatientID", "PatientBirthDate", "PatientSex"),
+    *("StudyDate", "StudyTime", "StudyID", "AccessionNumber", "ReferringPhysicianName", "IssuerOfPatientID"),
+)
 # How the image is shown, for a presentation state, PS3.3 C.11; numbers and tables only.
-_DISPLAY = ("ModalityLUTSequence", "RescaleSlope", "RescaleIntercept", "RescaleType")
-_DISPLAY += ("VOILUTSequence", "WindowCenter", "WindowWidth", "VOILUTFunction", "PresentationLUTShape")
-_PIXELS = ("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation")
-_PIXELS += ("BitsStored", "PixelRepresentation", "PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
+_DISPLAY = (
+    *("ModalityLUTSequence", "RescaleSlope", "RescaleIntercept", "RescaleType"),
+    *("VOILUTSequence", "WindowCenter", "WindowWidth", "VOILUTFunction", "PresentationLUTShape"),
+)
+_PIXELS = (
+    *("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation", "BitsStored"),
+    *("PixelRepresentation", "PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing"),
+)
 _ASSUMED_CLASS = "1.2.840.10008.5.1.4.1.1.1.1"  # Digital X-Ray Image Storage - For Presentation
 
 

@@ -73,7 +73,9 @@ def new_object(source: Source, algorithm: Algorithm, series_number: int, descrip
     }
 
 
-def _finding(source: Source, box: ScoredBox, number: int, thresholds, algorithm: Algorithm):
+def _finding(
+    source: Source, box: ScoredBox, number: int, thresholds: Mapping[str, float | None], algorithm: Algorithm
+) -> sr.PlanarROIMeasurementsAndQualitativeEvaluations:
     points = np.array(box.polyline())
     image = sr.SourceImageForRegion(source.dataset.SOPClassUID, source.dataset.SOPInstanceUID)
     group = sr.PlanarROIMeasurementsAndQualitativeEvaluations(
@@ -106,7 +108,9 @@ def _sides(source: Source, box: ScoredBox) -> list[sr.Measurement]:
     return [sr.Measurement(name, round(float(side), 2), own.MILLIMETER, method=method) for name, side in sides]
 
 
-def _nothing(source: Source, thresholds: Mapping[str, float | None], algorithm: Algorithm):
+def _nothing(
+    source: Source, thresholds: Mapping[str, float | None], algorithm: Algorithm
+) -> sr.MeasurementsAndQualitativeEvaluations:
     """Return the group of an image on which no finding reached its threshold; TID 1501."""
     return sr.MeasurementsAndQualitativeEvaluations(
         tracking_identifier=sr.TrackingIdentifier(hd.UID(), "outcome"),

@@ -37,7 +37,8 @@ def deliver(
     from d2_cxr.delivery.deliver import deliver_image  # needs highdicom
 
     algorithm, limits = algorithm_of(predictor), limits_of(predictor)
-    failed, taken = {}, set()
+    failed: dict[str, str] = {}
+    taken: set[str] = set()
     for image in images:
         name = free_name(image.image_name, taken)
         try:
@@ -54,7 +55,7 @@ def deliver(
 def reported(image: Findings) -> list[ScoredBox]:
     """Return the findings of an image that pass the threshold of their class, the most certain first."""
     found = zip(image.class_names, image.scores, image.boxes_xyxy, image.reported, strict=True)
-    return [ScoredBox(name, float(score), tuple(map(float, box))) for name, score, box, passes in found if passes]
+    return [ScoredBox(name, float(score), tuple(box.tolist())) for name, score, box, passes in found if passes]
 
 
 def algorithm_of(predictor: Predictor) -> Algorithm:

@@ -187,7 +187,11 @@ def _unfinished(folder: Path):
 
 
 def _npm(arguments: list[str], folder: Path) -> None:
-    done = subprocess.run(["npm", *arguments], cwd=folder, capture_output=True, text=True, timeout=180)
+    command = ["npm", *arguments, "--fetch-retries=1"]
+    try:
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+    except subprocess.TimeoutExpired as error:
+        raise RuntimeError(f"npm {arguments[0]} takes longer than two minutes") from error
     if done.returncode:
         raise RuntimeError(f"npm {arguments[0]} failed: {done.stderr.strip().splitlines()[-1:]}")
 
