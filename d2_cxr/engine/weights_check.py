@@ -112,7 +112,9 @@ def refuse_shared_images(cfg) -> None:
     pool = list(cfg.DATASETS.TRAIN)
     if cfg.CXR.NEGATIVE_RATIO:
         pool += dict.fromkeys(companion(name, "negative_train") for name in cfg.DATASETS.TRAIN)
-    leakage.refuse_leaks(pool, prepared_held_out(cfg))
+    pool += cfg.CXR.TEACHER.POOL
+    held_out = dict.fromkeys([*prepared_held_out(cfg), *leakage.held_out_names(cfg.CXR.TEACHER.POOL)])
+    leakage.refuse_leaks(pool, list(held_out))
 
 
 def images_of(weights: str):
