@@ -29,7 +29,8 @@ logger = logging.getLogger(__name__)
 REPORTS = 5  # over the part with a teacher
 CHECKED = 96  # images of the pool on which the teacher is measured, evenly spaced, the same each time
 SILENT = 0.05  # pseudo-boxes an image, of the labeled boxes an image, below which the teacher is silent
-ONE_CLASS = 0.9  # of all pseudo-boxes, above which one class has taken over, where it has not among the labels
+ONE_CLASS = 0.9  # of all pseudo-boxes, above which one class has taken over, ...
+CLEARLY = 0.1  # ... where that is this much more than its part of the labels
 PRECISION = 0.7  # on validation images, of the boxes above a threshold chosen there
 _BATCH = 8
 
@@ -136,7 +137,7 @@ def alarms(pseudo: np.ndarray, labeled: np.ndarray, names: Sequence[str]) -> lis
         ]
     top = int(pseudo.argmax())
     part, expected = pseudo[top] / pseudo.sum(), labeled[top] / labeled.sum()
-    if part > ONE_CLASS and expected < (1 + ONE_CLASS) / 2 - 0.1:
+    if part > ONE_CLASS and part - expected > CLEARLY:
         return [
             f"teacher collapsed to one class: {part:.0%} of its boxes are {names[top]}, {expected:.0%} of the labels "
             "are; lower the thresholds of the other classes"
