@@ -118,7 +118,7 @@ def trainer_images(name):
 @pytest.mark.parametrize("held_out", ["test", "val", "negative_test"])
 def test_a_test_image_planted_in_the_pool_is_refused(tiny_cfg, tiny_set, tmp_path, held_out):
     """As another image's copy: same pixels, another name."""
-    unlabeled = trainer_images("tiny_cxr_train_unlabeled_50_seed1")[0]["file_name"]
+    unlabeled = Path(trainer_images("tiny_cxr_train_unlabeled_50_seed1")[0]["file_name"]).stem
     planted = artifacts.read_json(tiny_set / "annotations" / "stratified" / f"{held_out}.json")["images"][0]
     planted = Path(planted["file_name"]).stem
 
