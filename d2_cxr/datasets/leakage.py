@@ -17,6 +17,7 @@ from pathlib import Path
 
 from d2_cxr import artifacts
 from d2_cxr.datasets import loading, named_sets
+from d2_cxr.image_name import image_name
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ class Leak:
 class _Image:
     """Keys are equal where images give each other away."""
 
-    image_id: str
+    image_name: str
     name: str
     keys: tuple[tuple, ...]
 
@@ -88,7 +89,7 @@ def find_leaks(pool: Sequence[str], held_out: Sequence[str] | None = None) -> li
         found = next(((key, by_key[key]) for key in image.keys if key in by_key), None)
         if found:
             (why, *_), other = found
-            leaks.append(Leak(image.image_id, other.image_id, image.name, other.name, why))
+            leaks.append(Leak(image.image_name, other.image_name, image.name, other.name, why))
     return leaks
 
 
@@ -143,27 +144,27 @@ def _json(name: str) -> Path:
 
 def _images(names: Iterable[str]) -> list[_Image]:
     """Return the images of names with what would give them away."""
-    radiographs = []
+    found = []
     for name in names:
         folder = named_sets.set_folder(name).resolve()
-        images = artifacts.read_json(_json(name))["images"] if _json(name).is_file() else []
+        listed = artifacts.read_json(_json(name))["images"] if _json(name).is_file() else []
         copies = _near_copies(folder)
-        patients = {Path(image["file_name"]).stem: image.get("patient") for image in images}
-        for radiograph in loading.prepared_images([name]) if images else []:
-            image_id = radiograph["image_id"]
-            keys = [("the same file", radiograph["source_sha256"]), ("the same pixels", radiograph["image_sha256"])]
-            if patients.get(image_id) is not None:
-                keys.append(("the same patient", str(folder), patients[image_id]))
-            keys += copies.get(image_id, [])
-            radiographs.append(_Image(image_id, name, tuple(keys)))
-    return radiographs
+        patients = {image_name(image["file_name"]): image.get("patient") for image in listed}
+        for image in loading.prepared_images([name]) if listed else []:
+            own = image["image_name"]
+            keys = [("the same file", image["source_sha256"]), ("the same pixels", image["image_sha256"])]
+            if patients.get(own) is not None:
+                keys.append(("the same patient", str(folder), patients[own]))
+            keys += copies.get(own, [])
+            found.append(_Image(own, name, tuple(keys)))
+    return found
 
 
 def _near_copies(folder: Path) -> dict[str, list[tuple]]:
     """Return image -> a key for each near copy that it has, which the copy has as well."""
     keys: dict[str, list[tuple]] = {}
     for copy in read_near_copies(folder):
-        images = (copy["image_id"], copy["other_image_id"])
+        images = (copy["image_name"], copy["other_image_name"])
         for image in images:
             keys.setdefault(image, []).append((f"the same image ({copy['how']})", str(folder), *images))
     return keys

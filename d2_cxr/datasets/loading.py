@@ -7,6 +7,7 @@ from pathlib import Path
 
 from d2_cxr import artifacts
 from d2_cxr.datasets import named_sets
+from d2_cxr.image_name import image_name
 from d2_cxr.labels import splits, vindr_cxr
 
 _EXTRA_KEYS = ["id", "num_readers", "reader_ious"]
@@ -15,8 +16,8 @@ _EXTRA_KEYS = ["id", "num_readers", "reader_ious"]
 def load(name: str) -> list[dict]:
     """Return Detectron2's dicts of a data-set name, in the order of its JSON.
 
-    Beside Detectron2's keys each dict has `image` (str, the image's id) and, where known, `patient`. Sets whose labels
-    must not be seen (`..._unlabeled...`) have no `annotations` key; images without findings have an empty list.
+    Beside Detectron2's keys each dict has `patient` where it is known. Unlabeled sets have no `annotations` key; images
+    without findings have an empty list.
 
     Raises:
         FileNotFoundError: the set is not prepared; one line with the file, the root and the command.
@@ -39,7 +40,7 @@ def prepared_images(names: Sequence[str]) -> list[dict]:
     """Return the images of data-set names for learning without labels; needs neither labels nor Detectron2.
 
     Returns:
-        dicts of image_id (str), file_name (absolute), source_sha256 and image_sha256, each image once, in the order of
+        dicts of image_name (str), file_name (absolute), source_sha256 and image_sha256, each image once, in the order of
         the names and of their JSON.
 
     Raises:
@@ -51,19 +52,19 @@ def prepared_images(names: Sequence[str]) -> list[dict]:
         folder = named_sets.set_folder(name).resolve()
         hashes = _hashes(folder)
         for image in images:
-            radiograph = _image_name(image)
+            radiograph = image_name(image["file_name"])
             if radiograph not in hashes:
                 raise ValueError(
                     f"{folder / 'manifest.csv'} has no row for image {radiograph} of {name}; prepare the set again"
                 )
             path = str(folder / "images" / image["file_name"])
-            radiographs.setdefault(path, {"image_id": radiograph, "file_name": path, **hashes[radiograph]})
+            radiographs.setdefault(path, {"image_name": radiograph, "file_name": path, **hashes[radiograph]})
     return list(radiographs.values())
 
 
 def image_names(name: str) -> list[str]:
     """Return the images that a data-set name stands for, in order; needs no Detectron2."""
-    return [_image_name(image) for image in _json_of(name)[1]]
+    return [image_name(image["file_name"]) for image in _json_of(name)[1]]
 
 
 def _json_of(name: str) -> tuple[Path, list[dict]]:
@@ -76,7 +77,7 @@ def _json_of(name: str) -> tuple[Path, list[dict]]:
     _check_published(name, path, images)
     if named.percent_labeled is None:
         return path, images
-    radiographs = [_image_name(image) for image in images]
+    radiographs = [image_name(image["file_name"]) for image in images]
     patients = {
         radiograph: str(image["patient"])
         for radiograph, image in zip(radiographs, images, strict=True)
@@ -95,7 +96,7 @@ def _check_published(name: str, path: Path, images: list[dict]) -> None:
     part = path.stem
     if path.parent.name != "published" or part not in vindr_cxr.FINGERPRINTS:
         return
-    if not vindr_cxr.matches_published(part, [_image_name(image) for image in images]):
+    if not vindr_cxr.matches_published(part, [image_name(image["file_name"]) for image in images]):
         raise ValueError(
             f"data set {name}: the {len(images)} images of {path} are not those of the published split (row order "
             "of the CSV?); prepare again with --order-csv train.csv, or use the stratified names"
@@ -118,13 +119,12 @@ def _check_classes(name: str, path: Path) -> None:
 
 def _record(image: dict, image_root: Path, more: dict) -> dict:
     """Return Detectron2's dict of a COCO image; the patient goes along where it is known."""
-    record = {"file_name": str(image_root / image["file_name"]), "image": _image_name(image), "image_id": image["id"]}
+    record = {
+        "file_name": str(image_root / image["file_name"]),
+        "image_id": image["id"],
+    }
     record |= {key: image[key] for key in ("height", "width", "patient") if key in image}
     return record | more
-
-
-def _image_name(image: dict) -> str:
-    return Path(image["file_name"]).stem
 
 
 def _hashes(folder: Path) -> dict[str, dict[str, str]]:
@@ -133,4 +133,4 @@ def _hashes(folder: Path) -> dict[str, dict[str, str]]:
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: {folder} is no finished prepared set")
     rows = [row for row in artifacts.read_csv(path) if row["image_sha256"]]
-    return {row["image_id"]: {key: row[key] for key in ("source_sha256", "image_sha256")} for row in rows}
+    return {row["image_name"]: {key: row[key] for key in ("source_sha256", "image_sha256")} for row in rows}

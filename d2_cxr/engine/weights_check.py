@@ -92,9 +92,9 @@ def seen_images(radiographs, cfg) -> list[str]:
     allowed = leakage.allowed_images()
     digits = 2 * _HASH_BYTES
     met = [
-        image["image_id"]
+        image["image_name"]
         for image in loading.prepared_images(names)
-        if image["image_id"] not in allowed
+        if image["image_name"] not in allowed
         and (image["source_sha256"][:digits] in sources or image["image_sha256"][:digits] in images)
     ]
     if not met:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from d2_cxr import artifacts
 from d2_cxr.datasets import builtin, loading, named_sets
+from d2_cxr.image_name import image_name
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def coco_of(name: str) -> dict:
     """Return the COCO dict of a data-set name, cut to the images that it stands for."""
     radiographs = set(loading.image_names(name))
     coco = artifacts.read_json(named_sets.set_folder(name) / named_sets.parse_name(name).json_path)
-    images = [image for image in coco["images"] if Path(image["file_name"]).stem in radiographs]
+    images = [image for image in coco["images"] if image_name(image["file_name"]) in radiographs]
     ids = {image["id"] for image in images}
     boxes = [box for box in coco.get("annotations", []) if box["image_id"] in ids]
     return {**coco, "images": images, "annotations": boxes}

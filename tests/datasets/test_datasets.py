@@ -16,7 +16,7 @@ from d2_cxr.datasets import builtin, loading, named_sets
 from d2_cxr.labels import class_names, coco, splits, vindr_cxr
 from d2_cxr.labels.fusion import fuse_annotations
 
-COLUMNS = ["image_id", "class_name", "rad_id", "x_min", "y_min", "x_max", "y_max"]
+COLUMNS = ["image_name", "class_name", "reader_id", "x_min", "y_min", "x_max", "y_max"]
 CLASSES = ("Left lung", "Right lung")
 
 
@@ -31,10 +31,10 @@ def image_rows(image_names, patients=None):
     size = {"width": 64, "height": 64, "source_width": 640, "source_height": 320}
     patients = patients or {}
     rows = [
-        {"id": n + 1, "image_id": image, "file_name": f"{image}.png", **size}
+        {"id": n + 1, "image_name": image, "file_name": f"{image}.png", **size}
         for n, image in enumerate(sorted(image_names))
     ]
-    return {row["image_id"]: {**row, "patient": patients.get(row["image_id"])} for row in rows}
+    return {row["image_name"]: {**row, "patient": patients.get(row["image_name"])} for row in rows}
 
 
 def write_prepared(folder: Path, split, rows, negative=None, unknown=(), classes=CLASSES, name="stratified") -> Path:
@@ -50,8 +50,8 @@ def write_prepared(folder: Path, split, rows, negative=None, unknown=(), classes
     unlabeled = coco.to_coco([rows[image] for image in unknown], fused.iloc[:0], classes)
     artifacts.write_json(folder / "annotations/unlabeled.json", unlabeled)
     artifacts.write_json(folder / "dataset.json", {"class_names": list(classes)})
-    hashes = [{"image_id": image, "source_sha256": f"s{image}", "image_sha256": f"i{image}"} for image in rows]
-    artifacts.write_csv(folder / "manifest.csv", hashes, ["image_id", "source_sha256", "image_sha256"])
+    hashes = [{"image_name": image, "source_sha256": f"s{image}", "image_sha256": f"i{image}"} for image in rows]
+    artifacts.write_csv(folder / "manifest.csv", hashes, ["image_name", "source_sha256", "image_sha256"])
     return folder
 
 
@@ -142,7 +142,7 @@ def test_images_for_pretraining_come_without_detectron2_and_without_labels(own_s
     images = loading.prepared_images(["lungs_unlabeled", "lungs_negative_train", "lungs_unlabeled"])
     assert images == [
         {
-            "image_id": image,
+            "image_name": image,
             "file_name": str(own_set / "images" / f"{image}.png"),
             "source_sha256": f"s{image}",
             "image_sha256": f"i{image}",
@@ -152,7 +152,7 @@ def test_images_for_pretraining_come_without_detectron2_and_without_labels(own_s
 
 
 def test_an_image_that_the_manifest_does_not_know_is_refused(own_set):
-    artifacts.write_csv(own_set / "manifest.csv", [], ["image_id", "source_sha256", "image_sha256"])
+    artifacts.write_csv(own_set / "manifest.csv", [], ["image_name", "source_sha256", "image_sha256"])
     with pytest.raises(ValueError, match="has no row for image u0 of lungs_unlabeled"):
         loading.prepared_images(["lungs_unlabeled"])
 
@@ -245,10 +245,15 @@ class TestDetectron2:
     def test_boxes_come_as_detectron2_dicts(self, own_set):
         builtin.register_prepared("lungs", own_set)
         records = self.datasets.get("lungs_train_labeled_30")
-        assert [record["image"] for record in records] == loading.image_names("lungs_train_labeled_30")
+        assert [Path(record["file_name"]).stem for record in records] == loading.image_names("lungs_train_labeled_30")
         record = records[0]
-        assert record["file_name"] == str(own_set / "images" / f"{record['image']}.png")
-        assert (record["height"], record["width"], record["patient"]) == (64, 64, int(record["image"][1:]) // 2 + 1)
+        assert Path(record["file_name"]).parent == own_set / "images"
+        assert "image" not in record and isinstance(record["image_id"], int)
+        assert (record["height"], record["width"], record["patient"]) == (
+            64,
+            64,
+            int(Path(record["file_name"]).stem[1:]) // 2 + 1,
+        )
         (annotation,) = record["annotations"]
         assert annotation["bbox"] == [1.0, 2.0, 10.0, 20.0]
         assert (annotation["category_id"], annotation["bbox_mode"].name, annotation["num_readers"]) == (
@@ -288,7 +293,7 @@ class TestDetectron2:
         held_out = loading.image_names("lungs_test")[0]
         rows = artifacts.read_csv(own_set / "manifest.csv")
         for row in rows:
-            row["image_sha256"] = "same" if row["image_id"] in ("u1", held_out) else row["image_sha256"]
+            row["image_sha256"] = "same" if row["image_name"] in ("u1", held_out) else row["image_sha256"]
         artifacts.write_csv(own_set / "manifest.csv", rows, list(rows[0]))
         with pytest.raises(ValueError, match=f"u1 is the same pixels as {held_out} of lungs_test"):
             self.datasets.get("lungs_unlabeled")
@@ -296,7 +301,7 @@ class TestDetectron2:
 
     def test_loaders_can_be_sent_to_another_process(self, own_set):
         loader = pickle.loads(pickle.dumps(builtin._Loader("lungs_test")))
-        assert [record["image"] for record in loader()] == loading.image_names("lungs_test")
+        assert [Path(record["file_name"]).stem for record in loader()] == loading.image_names("lungs_test")
 
     def test_detectron2s_own_visualize_data_draws_the_set(self, own_set, monkeypatch, tmp_path):
         tool = Path(__file__).resolve().parents[2] / "build/detectron2-tools/visualize_data.py"

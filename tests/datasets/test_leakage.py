@@ -27,7 +27,7 @@ def make_set(tmp_path, monkeypatch):
         rows = [
             {
                 **dict.fromkeys(manifest.COLUMNS, ""),
-                "image_id": image,
+                "image_name": image,
                 "part": "images",
                 "outcome": "prepared",
                 "source_sha256": source,

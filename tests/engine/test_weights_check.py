@@ -80,7 +80,7 @@ def test_a_copy_of_a_test_image_in_another_file_is_found_by_its_pixels(checked, 
 
 def test_images_that_are_allowed_may_have_been_seen(checked, tiny_set, tmp_path, monkeypatch):
     allowed = tmp_path / "allowed.txt"
-    allowed.write_text("\n".join(image["image_id"] for image in loading.prepared_images(["tiny_cxr_test"])))
+    allowed.write_text("\n".join(image["image_name"] for image in loading.prepared_images(["tiny_cxr_test"])))
     monkeypatch.setenv("D2_CXR_ALLOW_LEAKS", str(allowed))
     assert checked(images=image_hashes(["tiny_cxr_test"])) is not None
 

@@ -80,9 +80,9 @@ def reader_agreement(readers: dict | None, images: set[str]) -> list[dict]:
         return []
     boxes = from_coco(readers)
     read = [(Path(image["file_name"]).stem, reader) for image in readers["images"] for reader in image["readers"]]
-    readings = pd.DataFrame(read, columns=["image_id", "rad_id"])
+    readings = pd.DataFrame(read, columns=["image_name", "reader_id"])
     return statistics.reader_agreement(
-        boxes[boxes["image_id"].isin(images)].reset_index(drop=True), readings[readings["image_id"].isin(images)]
+        boxes[boxes["image_name"].isin(images)].reset_index(drop=True), readings[readings["image_name"].isin(images)]
     )
 
 
