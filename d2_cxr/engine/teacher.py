@@ -21,7 +21,7 @@ from detectron2.evaluation import inference_context
 from detectron2.structures import Boxes, Instances
 from torch import nn
 
-from d2_cxr.engine.setup import companion
+from d2_cxr.datasets.named_sets import named_set
 from d2_cxr.engine.teacher_health import TeacherHealth, validation_thresholds
 from d2_cxr.engine.teacher_pool import Pool
 from d2_cxr.engine.teacher_settings import burn_in
@@ -117,7 +117,7 @@ def build(cfg, model: nn.Module, labeled: TrainingImages, pool: Pool, evaluate: 
     Args:
         evaluate: evaluates the teacher on a data set, into OUTPUT_DIR/inference/NAME/.
     """
-    name = cfg.CXR.VAL_DATASET or companion(cfg.DATASETS.TRAIN[0], "val")
+    name = cfg.CXR.VAL_DATASET or named_set(cfg.DATASETS.TRAIN[0]).sibling("val").name
 
     def choose() -> list[float]:
         evaluate(name)
