@@ -12,6 +12,7 @@ from detectron2.config import CfgNode, get_cfg
 import d2_cxr
 from d2_cxr.datasets import builtin
 from d2_cxr.datasets.named_sets import named_set
+from d2_cxr.engine import teacher_settings
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +63,7 @@ def setup(config_file: str | Path = "", opts: Sequence[str] = (), output_dir: st
     set_num_classes(cfg)
     _check_device(cfg)
     _check_test_weights(cfg)
+    teacher_settings.check(cfg)
     return cfg
 
 
