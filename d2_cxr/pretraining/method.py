@@ -174,7 +174,7 @@ class _OnImages:
 
     def base_forward(self, X):
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
-            features = _pooled(self.encoder(X))
+            features = pooled(self.encoder(X))
         features = features.float()
         self.features.append(features.detach())
         return {"feats": features, "logits": self.classifier(features.detach())}
@@ -182,7 +182,7 @@ class _OnImages:
     @torch.no_grad()
     def base_momentum_forward(self, X):
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
-            features = _pooled(self.momentum_encoder(X))
+            features = pooled(self.momentum_encoder(X))
         return {"feats": features.float()}
 
     def training_step(self, batch, batch_idx: int):
@@ -222,7 +222,7 @@ class _OnImages:
         return projection
 
 
-def _pooled(features) -> torch.Tensor:
+def pooled(features: torch.Tensor | Sequence[torch.Tensor]) -> torch.Tensor:
     """Return (B, F): torchvision's networks end in a mean over positions, timm's feature extractors in maps."""
     return features if isinstance(features, torch.Tensor) else features[-1].mean(dim=(2, 3))
 
