@@ -2,9 +2,11 @@
 
 import functools
 import http.server
+import pickle
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -154,3 +156,31 @@ def test_the_job_on_vindr_cxr_offers_what_people_would_choose():
     plan = {stage.id: stage for stage in study("study.yaml").stages}
     assert plan["train/coco/10/seed0"].settings["weights"] == "weights/coco.json"
     assert plan["pretrain/imagenet_simclr/seed0"].settings["init_from"] == "weights/imagenet.json"
+
+
+def test_a_stand_in_of_the_zoos_coco_detector_starts_the_coco_arm(tmp_path):
+    """What lies at the zoo's place, as its pickles are: arrays, and a predictor of 81 outputs, which is made anew."""
+    from detectron2.modeling import build_model
+
+    from d2_cxr.checkpoint.weights_card import contradictions, zoo_card
+    from d2_cxr.engine.checkpointer import CXRCheckpointer
+    from d2_cxr.engine.setup import load_config
+    from d2_cxr.engine.weights_report import refusals
+
+    settings = study("study.yaml").settings
+    ground = [part for key, value in settings["same_ground"].items() for part in (key, value)]
+    cfg = load_config(PROJECT.parents[1] / settings["arms"]["coco"]["config"], ["MODEL.DEVICE", "cpu", *ground])
+    model = build_model(cfg)
+    arrays = {name: value.numpy() for name, value in model.state_dict().items() if "num_batches" not in name}
+    arrays["backbone.bottom_up.stem.conv1.weight"] = arrays["backbone.bottom_up.stem.conv1.weight"] * 0 + 0.5
+    arrays["roi_heads.box_predictor.cls_score.weight"] = np.zeros((82, 1024), np.float32)
+    path = tmp_path / "COCO-Detection/faster_rcnn_R_50_FPN_3x/137849458/model_final_280758.pkl"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(pickle.dumps({"model": arrays, "__author__": "Detectron2 Model Zoo"}))
+    weights, _ = make(tmp_path, **{**settings["weights"]["coco"], "file": str(path)})
+    assert weights == str(path) and contradictions(zoo_card(weights), cfg) == []
+    checkpointer = CXRCheckpointer(model)
+    checkpointer.load(weights)
+    assert refusals(model, checkpointer.loaded) == []
+    assert list(checkpointer.loaded.skipped) == ["roi_heads.box_predictor.cls_score.weight"]
+    assert float(model.backbone.bottom_up.stem.conv1.weight.detach().mean()) == 0.5
