@@ -49,6 +49,7 @@ setup(
             "timm>=0.9",
             "torchmetrics>=1.2",
         ],
+        "timm": ["timm>=0.9"],
         "slurm": ["submitit>=1.5"],
         "dev": [
             "faster-coco-eval>=1.6",
