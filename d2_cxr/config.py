@@ -20,7 +20,7 @@ def add_cxr_config(cfg) -> None:
     cfg.CXR.NEGATIVE_RATIO = 0.0
 
     # Evaluate on NAME_negative_test beside NAME_test: false positives on negative images, image-level AUROC.
-    cfg.CXR.TEST_NORMALS = True
+    cfg.CXR.TEST_NEGATIVES = True
 
     # Train with weights that carry no card and are no known zoo file; the weights report says so.
     cfg.CXR.WEIGHTS_UNCHECKED = False

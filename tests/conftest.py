@@ -12,6 +12,7 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from d2_cxr import artifacts
+from d2_cxr.datasets import named_sets
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -149,22 +150,24 @@ def write_prepared_set(root, num_images=NUM_IMAGES, size=64, seed=0, array=False
         coarse = chance.integers(0, 256, (6, 6), dtype=np.uint8)
         image = cv2.resize(coarse, (size, size), interpolation=cv2.INTER_CUBIC)
         pixels.append(image)
-        image_id = f"{seed}image{number:03d}"
-        path = root / "images" / f"{image_id}.png"
+        image_name = f"{seed}image{number:03d}"
+        path = root / "images" / f"{image_name}.png"
         artifacts.write_bytes(path, cv2.imencode(".png", image)[1].tobytes())
         images.append({"id": number + 1, "file_name": path.name, "width": size, "height": size})
         hashes = {"source_sha256": artifacts.sha256_file(path), "image_sha256": artifacts.sha256_bytes(image.tobytes())}
-        manifest.append({"image_id": image_id, "outcome": "prepared", **hashes})
+        manifest.append({"image_name": image_name, "outcome": "prepared", **hashes})
     artifacts.write_csv(root / "manifest.csv", manifest, list(manifest[0]))
     if array:
         artifacts.write_with(root / "images.npy", lambda path: np.save(path, np.stack(pixels)))
-        artifacts.write_csv(root / "images.csv", [{"image_id": row["image_id"]} for row in manifest], ["image_id"])
+        artifacts.write_csv(
+            root / "images.csv", [{"image_name": row["image_name"]} for row in manifest], ["image_name"]
+        )
     truth = {"images": images, "annotations": [], "categories": [{"id": 1, "name": "Cardiomegaly"}]}
     artifacts.write_json(root / "annotations/stratified/train.json", truth)
     artifacts.write_json(
         root / "dataset.json",
         {
-            "format_version": 1,
+            "format_version": named_sets.FORMAT_VERSION,
             "name": "tiny",
             "class_names": ["Cardiomegaly"],
             "images_fingerprint": "f" * 64,

@@ -161,9 +161,9 @@ def write_set(root):
         artifacts.write_bytes(path, cv2.imencode(".png", image)[1].tobytes())
         images.append({"id": number + 1, "file_name": path.name, "width": 32, "height": 32})
         hashes = {"source_sha256": artifacts.sha256_file(path), "image_sha256": artifacts.sha256_bytes(image.tobytes())}
-        rows.append({"image_id": path.stem, "outcome": "prepared", **hashes})
+        rows.append({"image_name": path.stem, "outcome": "prepared", **hashes})
     artifacts.write_csv(root / "manifest.csv", rows, list(rows[0]))
     coco = {"images": images, "annotations": [], "categories": [{"id": 1, "name": "Mass"}]}
     artifacts.write_text(root / "annotations/stratified/train.json", json.dumps(coco))
-    artifacts.write_json(root / "dataset.json", {"name": "own", "class_names": ["Mass"]})
+    artifacts.write_json(root / "dataset.json", {"format_version": 2, "name": "own", "class_names": ["Mass"]})
     return root

@@ -72,7 +72,7 @@ def test_the_detector_predicts_on_a_dicom_image_in_its_own_pixels(study, tmp_pat
     script("tools/predict.py").main(["--weights", str(weights), str(image), "--output", str(tmp_path / "out")])
     found = json.loads((tmp_path / "out" / "findings.json").read_text())
     images = found["images"] if isinstance(found, dict) else found
-    assert images[0]["image_id"] == image.stem
+    assert images[0]["image_name"] == image.stem
     for finding in images[0]["findings"]:
         x_min, y_min, x_max, y_max = finding["box_xyxy"]
         assert 0 <= x_min < x_max <= images[0]["width"]

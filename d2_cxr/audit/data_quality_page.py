@@ -93,7 +93,7 @@ def copies_section(output: Path, copies: Sequence[Mapping], homes: Mapping[str, 
         return ""
     figures = []
     for copy in copies[:_MOST_SHOWN]:
-        for image in (copy["image_id"], copy["other_image_id"]):
+        for image in (copy["image_name"], copy["other_image_name"]):
             text = f"{image} ({homes.get(image, 'no list')}); {copy['how']}, {copy['correlation']}"
             picture = thumbnail(output / "images" / f"{image}.png")
             figures.append(f"<figure>{picture}<figcaption>{escape(text)}</figcaption></figure>")
@@ -163,14 +163,14 @@ def _pictures(output: Path, rows: Sequence[Mapping]) -> str:
         return ""
     figures = [_figure(row, _preview(output, row)) for row in refused[:_MOST_SHOWN]]
     for row in odd[:_MOST_SHOWN]:
-        figures.append(_figure(row, thumbnail(output / "images" / f"{row['image_id']}.png")))
+        figures.append(_figure(row, thumbnail(output / "images" / f"{row['image_name']}.png")))
     return (
         f'<h2>Refused and odd images ({len(refused)} and {len(odd)})</h2><div class="images">{"".join(figures)}</div>'
     )
 
 
 def _preview(output: Path, row: Mapping) -> str:
-    path = output / "refused" / f"{row['image_id']}.png"
+    path = output / "refused" / f"{row['image_name']}.png"
     if not path.is_file():
         return f'<div class="none">{escape(row["outcome"])}, nothing to see</div>'
     return f'<img class="refused" alt="refused" src="{_data_url(path.read_bytes())}">'
@@ -190,12 +190,12 @@ def _data_url(png: bytes) -> str:
 
 
 def _figure(row: Mapping, picture: str) -> str:
-    caption = f"<b>{escape(row['image_id'])}</b><br>{escape(row['reason'])}"
+    caption = f"<b>{escape(row['image_name'])}</b><br>{escape(row['reason'])}"
     return f"<figure>{picture}<figcaption>{caption}</figcaption></figure>"
 
 
 def _list(title: str, column: str, value: str, rows: Sequence[Mapping]) -> str:
-    images = [row["image_id"] for row in rows if row[column] == value]
+    images = [row["image_name"] for row in rows if row[column] == value]
     if not images:
         return ""
     shown = ", ".join(escape(image) for image in images[:_LISTED]) + (" …" if len(images) > _LISTED else "")

@@ -57,7 +57,7 @@ def density_by_position(boxes: pd.DataFrame, fused: pd.DataFrame, parts: splits.
         train and test of this split, and the mean of the same under `published` after the rows were shuffled again.
     """
     images = [image for part in parts.values() for image in part]
-    per_image = fused["image_id"].value_counts().reindex(images, fill_value=0).to_numpy(np.float64)
+    per_image = fused["image_name"].value_counts().reindex(images, fill_value=0).to_numpy(np.float64)
     num_train, num_test = len(parts["train"]), len(parts["test"])
     if not num_train or not num_test:
         return {"images": len(images)}
@@ -92,9 +92,9 @@ def reader_shift(readings: pd.DataFrame, parts: splits.Split) -> dict:
         that none of it read (`others`): what a study "train on their images, test on the others'" would have.
     """
     of_image = {image: part for part, images in parts.items() for image in images}
-    rows = readings.assign(part=readings["image_id"].map(of_image)).dropna(subset="part")
+    rows = readings.assign(part=readings["image_name"].map(of_image)).dropna(subset="part")
     names = list(parts)
-    counts = rows.groupby(["rad_id", "part"]).size().unstack(fill_value=0).reindex(columns=names, fill_value=0)
+    counts = rows.groupby(["reader_id", "part"]).size().unstack(fill_value=0).reindex(columns=names, fill_value=0)
     by_set: dict[tuple[str, ...], Counter] = {}
     others: Counter = Counter()
     sets = {image: tuple(sorted(readers, key=reader_order)) for image, readers in _readers_of_images(rows).items()}
@@ -165,8 +165,8 @@ def box_f1(boxes: pd.DataFrame, readings: pd.DataFrame, iou_threshold: float = F
         iou_threshold, classes: name -> {f1, matches, boxes} pooled over all pairs of readers, all: the same over all
         classes. A box counts once for every other reader of its image; f1 is None where there is no box.
     """
-    num_readers = readings.drop_duplicates().groupby("image_id").size()
-    others = boxes["image_id"].map(num_readers).fillna(1).to_numpy() - 1
+    num_readers = readings.drop_duplicates().groupby("image_name").size()
+    others = boxes["image_name"].map(num_readers).fillna(1).to_numpy() - 1
     counted = pd.Series(others).groupby(boxes["class_name"].to_numpy()).sum()
     matches = match_boxes(box_pairs(boxes), iou_threshold)["class_name"].value_counts()
     classes = sorted(counted.index)
@@ -200,12 +200,12 @@ def _f1(matches: int, boxes: int) -> dict:
 
 
 def _raw_density(boxes: pd.DataFrame, parts: splits.Split) -> dict[str, float]:
-    per_image = boxes["image_id"].value_counts()
+    per_image = boxes["image_name"].value_counts()
     return {part: float(per_image.reindex(parts[part], fill_value=0).mean()) for part in ("train", "test")}
 
 
 def _raw_density_of_shuffled_rows(boxes: pd.DataFrame, seed: int) -> dict[str, float]:
-    rng, images = np.random.default_rng(seed), boxes["image_id"].to_numpy()
+    rng, images = np.random.default_rng(seed), boxes["image_name"].to_numpy()
     orders = [images[rng.permutation(len(images))].tolist() for _ in range(_SHUFFLES)]
     densities = [_raw_density(boxes, splits.published_split(order)) for order in orders]
     return {part: float(np.mean([density[part] for density in densities])) for part in ("train", "test")}
@@ -213,7 +213,7 @@ def _raw_density_of_shuffled_rows(boxes: pd.DataFrame, seed: int) -> dict[str, f
 
 def _readers_of_images(readings: pd.DataFrame) -> dict[str, set[str]]:
     readers: dict[str, set[str]] = {}
-    for image, reader in zip(readings["image_id"], readings["rad_id"], strict=True):
+    for image, reader in zip(readings["image_name"], readings["reader_id"], strict=True):
         readers.setdefault(image, set()).add(reader)
     return readers
 

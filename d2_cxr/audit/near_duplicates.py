@@ -28,7 +28,7 @@ import numpy as np
 from d2_cxr import artifacts
 
 FILE = "near_copies.csv"  # in a prepared set
-COLUMNS = ("image_id", "other_image_id", "how", "correlation")
+COLUMNS = ("image_name", "other_image_name", "how", "correlation")
 CANDIDATE = 0.97  # cosine of two images' frequencies; of crops up to 10 % a side, one in fifty lies below
 SAME_IMAGE = 0.80  # correlation of fine structure; from here on two images are one
 MOST_CROPPED = 40_000  # images; of larger sets only whole images are compared, since the time goes with the square
@@ -69,12 +69,12 @@ def find_in_set(folder: Path, rows: Sequence[Mapping[str, str]]) -> list[dict[st
         dicts of COLUMNS; `how` is "the same pixels" where that is so.
     """
     prepared = [row for row in rows if row["outcome"] == "prepared"]
-    small = read_small([folder / "images" / f"{row['image_id']}.png" for row in prepared])
+    small = read_small([folder / "images" / f"{row['image_name']}.png" for row in prepared])
     found = []
     for copy in near_copies(small):
         image, other = prepared[copy.first], prepared[copy.second]
         how = "the same pixels" if image["image_sha256"] == other["image_sha256"] else copy.how
-        found.append((image["image_id"], other["image_id"], how, f"{copy.correlation:.3f}"))
+        found.append((image["image_name"], other["image_name"], how, f"{copy.correlation:.3f}"))
     return [dict(zip(COLUMNS, values, strict=True)) for values in found]
 
 

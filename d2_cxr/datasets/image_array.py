@@ -12,6 +12,7 @@ import numpy as np
 
 from d2_cxr import artifacts
 from d2_cxr.datasets import manifest
+from d2_cxr.image_name import image_name
 
 ARRAY, INDEX = "images.npy", "images.csv"
 
@@ -27,10 +28,10 @@ def write(folder: Path) -> None:
     for leftover in folder.glob(".unfinished-*"):
         leftover.unlink()
     rows = manifest.read(folder / "manifest.csv")
-    images = sorted(row["image_id"] for row in rows if row["outcome"] == "prepared")
+    images = sorted(row["image_name"] for row in rows if row["outcome"] == "prepared")
     size = artifacts.read_json(folder / "dataset.json")["preprocess"]["size"]
     artifacts.write_with(folder / ARRAY, lambda path: _fill(path, folder, images, size))
-    artifacts.write_csv(folder / INDEX, [{"image_id": image} for image in images], ["image_id"])
+    artifacts.write_csv(folder / INDEX, [{"image_name": image} for image in images], ["image_name"])
 
 
 def read(file_name: str | Path) -> np.ndarray:
@@ -43,7 +44,7 @@ def read(file_name: str | Path) -> np.ndarray:
     Raises:
         FileNotFoundError: it is in neither.
     """
-    root, image = os.path.dirname(os.path.dirname(file_name)), Path(file_name).stem
+    root, image = os.path.dirname(os.path.dirname(file_name)), image_name(file_name)
     array, rows = open_array(root)
     if image in rows:
         return np.asarray(array[rows[image]])  # no copy: that takes longer than the cut that a view makes of it
@@ -88,7 +89,7 @@ def _open_array(root: Path, written: int) -> tuple[np.ndarray | None, dict[str, 
     """Open it once a process; `written` keeps an array that has been replaced from being taken for the new one."""
     if not (root / INDEX).is_file():
         return None, {}
-    rows = {row["image_id"]: index for index, row in enumerate(artifacts.read_csv(root / INDEX))}
+    rows = {row["image_name"]: index for index, row in enumerate(artifacts.read_csv(root / INDEX))}
     return np.load(root / ARRAY, mmap_mode="r"), rows
 
 

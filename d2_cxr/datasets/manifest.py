@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from d2_cxr import artifacts
+from d2_cxr.image_name import image_name
 
 COLUMNS = (
-    "image_id",
+    "image_name",
     "part",  # "images", or "official_test"
     "file",  # relative to its input folder
     "outcome",
@@ -40,8 +41,7 @@ OUTCOMES = {
     "missing": "the annotations name it and the folder does not hold it",
     "ignored": "no image by its content",
 }
-TIMING_COLUMNS = ("image_id", "decode_ms", "total_ms")
-IMAGE_SUFFIXES = (".dicom", ".dcm", ".dic", ".png", ".jpg", ".jpeg")
+TIMING_COLUMNS = ("image_name", "decode_ms", "total_ms")
 
 
 @dataclass(frozen=True)
@@ -49,14 +49,14 @@ class Source:
     """A file in an input folder.
 
     Attributes:
-        image_id: its name without the suffix of an image.
+        image_name: its name without the suffix of an image.
         part: "images", or "official_test".
         file: its path below the folder, with "/".
         path: where it lies.
         bytes: its length.
     """
 
-    image_id: str
+    image_name: str
     part: str
     file: str
     path: Path
@@ -92,28 +92,28 @@ def list_sources(folder: str | Path, part: str = "images", without: Path | None 
     return sources
 
 
-def image_name(file_name: str) -> str:
-    """Return an image's id: its file name without an image's suffix; other dots belong to the id (1.2.840.113)."""
-    suffix = next((suffix for suffix in IMAGE_SUFFIXES if file_name.casefold().endswith(suffix)), "")
-    return file_name[: len(file_name) - len(suffix)] or file_name
-
-
 def row_of(source: Source, result: Mapping) -> dict[str, str]:
     """Return the manifest's row of a source and a worker's result."""
-    values = {**result, "image_id": source.image_id, "part": source.part, "file": source.file, "bytes": source.bytes}
+    values = {
+        **result,
+        "image_name": source.image_name,
+        "part": source.part,
+        "file": source.file,
+        "bytes": source.bytes,
+    }
     spacing = result.get("pixel_spacing")
     values["pixel_spacing"] = "" if spacing is None else f"{spacing[0]:g} {spacing[1]:g}"
     values["signed"] = "" if "signed" not in result else str(int(result["signed"]))
     return {column: "" if values.get(column) is None else str(values[column]) for column in COLUMNS}
 
 
-def missing_row(image_id: str, part: str) -> dict[str, str]:
+def missing_row(image_name: str, part: str) -> dict[str, str]:
     """Return the row of an image that the annotations name and the folder does not hold."""
-    return {**dict.fromkeys(COLUMNS, ""), "image_id": image_id, "part": part, "outcome": "missing"}
+    return {**dict.fromkeys(COLUMNS, ""), "image_name": image_name, "part": part, "outcome": "missing"}
 
 
 def write(path: Path, rows: Iterable[Mapping]) -> None:
-    artifacts.write_csv(path, sorted(rows, key=lambda row: (row["part"], row["image_id"], row["file"])), COLUMNS)
+    artifacts.write_csv(path, sorted(rows, key=lambda row: (row["part"], row["image_name"], row["file"])), COLUMNS)
 
 
 def read(path: Path) -> list[dict[str, str]]:

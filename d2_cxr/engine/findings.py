@@ -19,7 +19,7 @@ from d2_cxr.dicom.preprocess import Preprocess, prepare_image
 from d2_cxr.drawing import class_color, draw_boxes
 
 DEFAULT_THRESHOLD = 0.3  # of the score, where a detector brings no thresholds of its own
-CSV_COLUMNS = ("file", "image_id", "class", "score", "x_min", "y_min", "x_max", "y_max", "reported", "image_score")
+CSV_COLUMNS = ("file", "image_name", "class", "score", "x_min", "y_min", "x_max", "y_max", "reported", "image_score")
 _OVERLAY_SIZE = 1024
 
 
@@ -29,7 +29,7 @@ class Findings:
 
     Attributes:
         file: as it was given.
-        image_id: the file's name without its suffix.
+        image_name: the file's name without its suffix.
         width, height: of the source image, pixels.
         pixel_spacing_mm: (row, column), None where the file does not tell.
         spacing_tag: the DICOM keyword that told it, "" where none did.
@@ -41,7 +41,7 @@ class Findings:
     """
 
     file: str
-    image_id: str
+    image_name: str
     width: int
     height: int
     pixel_spacing_mm: tuple[float, float] | None
@@ -65,7 +65,7 @@ class Findings:
         found = zip(self.class_names, self.scores, self.boxes_xyxy, self.reported, strict=True)
         return {
             "file": self.file,
-            "image_id": self.image_id,
+            "image_name": self.image_name,
             "width": self.width,
             "height": self.height,
             "pixel_spacing_mm": list(self.pixel_spacing_mm) if self.pixel_spacing_mm else None,
@@ -138,7 +138,7 @@ def write_overlay(path: str | Path, radiograph: Findings) -> None:
 
 
 def _rows(image: Findings) -> list[dict]:
-    common = {"file": image.file, "image_id": image.image_id, "image_score": round(image.image_score, 6)}
+    common = {"file": image.file, "image_name": image.image_name, "image_score": round(image.image_score, 6)}
     rows = []
     for entry in image.to_dict()["findings"]:
         corners = dict(zip(("x_min", "y_min", "x_max", "y_max"), entry["box_xyxy"], strict=True))

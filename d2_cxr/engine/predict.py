@@ -75,7 +75,7 @@ def _write(output: Path, images: list[Findings], refused: dict[str, str], predic
     if overlays:
         taken: set[str] = set()
         for image in images:
-            name = _free_name(image.image_id, taken)
+            name = _free_name(image.image_name, taken)
             findings.write_overlay(output / "overlays" / f"{name}.png", image)
     detector = {"card": predictor.card.to_dict(), "thresholds": predictor.thresholds}
     artifacts.write_json(output / "detector.json", detector)

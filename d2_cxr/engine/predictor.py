@@ -27,6 +27,7 @@ from d2_cxr.dicom.preprocess import Preprocess, prepare_image
 from d2_cxr.engine.card import config_of
 from d2_cxr.engine.findings import Findings, passes
 from d2_cxr.engine.weights_report import expected_tensors
+from d2_cxr.image_name import image_name
 
 
 class Predictor:
@@ -100,7 +101,7 @@ class Predictor:
         spacing = image.attributes.get("pixel_spacing")
         return Findings(
             file=str(path),
-            image_id=Path(path).stem,
+            image_name=image_name(path),
             width=image.source_width,
             height=image.source_height,
             pixel_spacing_mm=tuple(float(value) for value in spacing) if spacing else None,

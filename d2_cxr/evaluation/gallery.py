@@ -13,12 +13,14 @@ from tqdm import tqdm
 
 from d2_cxr import artifacts
 from d2_cxr import boxes as box_math
-from d2_cxr.datasets import named_sets
+from d2_cxr.datasets.builtin import register_below
+from d2_cxr.datasets.named_sets import named_set
 from d2_cxr.drawing import class_color, contact_sheet, draw_boxes
 from d2_cxr.evaluation import errors
 from d2_cxr.evaluation.files import read_results
 from d2_cxr.evaluation.matching import match
-from d2_cxr.evaluation.named_truth import NamedTruth, load_named_truth, register_below
+from d2_cxr.evaluation.named_truth import NamedTruth, load_named_truth
+from d2_cxr.image_name import image_name
 from d2_cxr.labels.coco import reader_order
 
 logger = logging.getLogger(__name__)
@@ -61,11 +63,11 @@ def write_gallery(
     if worst:
         image_names = [row["image"] for row in errors.worst_images(matches, number, score)]
     images = choose_images(named.truth, image_names, number, seed)
-    folder = named_sets.set_folder(dataset) / "images"
+    folder = named_set(dataset).image_root
     written = []
     for place, image in enumerate(tqdm(images, desc="images", unit="image")):
         sheet = image_sheet(read_image(folder / image["file_name"]), image, named, rows, score, tile)
-        name = f"{place:03d}_{Path(image['file_name']).stem}.png" if worst else f"{Path(image['file_name']).stem}.png"
+        name = f"{place:03d}_{image_name(image['file_name'])}.png" if worst else f"{image_name(image['file_name'])}.png"
         written.append(Path(output) / name)
         ok, content = cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
         assert ok, "OpenCV could not encode a PNG"
@@ -75,7 +77,7 @@ def write_gallery(
 
 def choose_images(truth: Mapping, image_names: Sequence[str], number: int, seed: int) -> list[Mapping]:
     """Return the named images in the order asked for, or `number` random ones in the set's order."""
-    by_name = {Path(image["file_name"]).stem: image for image in truth["images"]}
+    by_name = {image_name(image["file_name"]): image for image in truth["images"]}
     unknown = [name for name in image_names if name not in by_name]
     if unknown:
         raise ValueError(f"image {unknown[0]} is none of the {len(by_name)} images of the set")
@@ -112,7 +114,7 @@ def image_sheet(
     style = {c["id"]: (c["name"], class_color(index)) for index, c in enumerate(categories)}
     scale = max(1, round(tile / max(pixels.shape)))  # labels stay legible on small images
     pixels = cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR) if scale > 1 else pixels
-    panels, captions = [pixels], [Path(image["file_name"]).stem]
+    panels, captions = [pixels], [image_name(image["file_name"])]
     for reader, boxes in _by_reader(image, named.readers):
         panels.append(_panel(pixels, boxes, style, scale, lambda box: "", dashed=True))
         captions.append(f"{reader}: {_count(boxes)}")

@@ -15,7 +15,8 @@ import numpy as np
 
 from d2_cxr.evaluation import bootstrap, froc, ranking
 from d2_cxr.evaluation.matching import HIT_RULES, Matches, match
-from d2_cxr.labels.coco import from_coco, image_of, reader_order
+from d2_cxr.image_name import image_name
+from d2_cxr.labels.coco import from_coco, reader_order
 from d2_cxr.labels.fusion import fuse_annotations
 
 DEFINITION = (
@@ -128,14 +129,14 @@ def _others_fused(readers, read, case_of, categories, fusion: str, iou_threshold
     ids = {category["name"]: category["id"] for category in categories}
     kept = {image["id"] for image in read}
     table = from_coco({**readers, "annotations": [box for box in readers["annotations"] if box["image_id"] in kept]})
-    image_names = {image_of(image): image["id"] for image in read}
+    image_names = {image_name(image["file_name"]): image["id"] for image in read}
     annotations: list[dict] = []
     for name in sorted({reader for reader, _ in case_of}, key=reader_order):
         own_images = {radiograph for radiograph, number in image_names.items() if (name, number) in case_of}
-        others = table[table["image_id"].isin(own_images) & (table["rad_id"] != name)] if len(table) else table
+        others = table[table["image_name"].isin(own_images) & (table["reader_id"] != name)] if len(table) else table
         for row in fuse_annotations(others, fusion, iou_threshold).itertuples() if len(others) else ():
             bbox = [row.x_min, row.y_min, row.x_max - row.x_min, row.y_max - row.y_min]
-            case = case_of[name, image_names[row.image_id]]
+            case = case_of[name, image_names[row.image_name]]
             annotations.append({"image_id": case, "category_id": ids[row.class_name], "bbox": bbox})
     return [{**box, "id": number, "iscrowd": 0} for number, box in enumerate(annotations, start=1)]
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
 import numpy as np
 
 from d2_cxr import boxes as box_math
+from d2_cxr.image_name import image_name
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def tabulate(
         raise ValueError("two images of the truth share one image id; negative images need ids of their own")
     categories = sorted(truth["categories"], key=lambda category: category["id"])
     class_of = {category["id"]: index for index, category in enumerate(categories)}
-    names = [PurePosixPath(image.get("file_name", str(image["id"]))).stem for image in images]
+    names = [image_name(image.get("file_name", str(image["id"]))) for image in images]
     return Tables(
         class_names=tuple(category["name"] for category in categories),
         image_ids=np.array([image["id"] for image in images], dtype=np.int64),

@@ -18,13 +18,13 @@ import numpy as np
 import pandas as pd
 
 from d2_cxr import artifacts
+from d2_cxr.image_name import image_name
 from d2_cxr.labels.class_names import NO_FINDING, match_to_card, names_of_table
 from d2_cxr.labels.csv_formats import (
     CORNERS,
     Flavor,
     class_ids,
     find_flavor,
-    image_ids,
     pick_columns,
     read_table,
 )
@@ -53,15 +53,15 @@ class Annotations:
     """What a table of annotations says.
 
     Attributes:
-        boxes: image_id, class_name, rad_id (str), x_min, y_min, x_max, y_max (float64, source pixels), row (int, the
+        boxes: image_name, class_name, reader_id (str), x_min, y_min, x_max, y_max (float64, source pixels), row (int, the
             data row of the file from 0); findings with usable boxes only, in file order.
-        readings: image_id, rad_id; who read which image, also where nothing was found, in order of first appearance.
-        image_ids: every image that the table mentions, in order of first appearance.
+        readings: image_name, reader_id; who read which image, also where nothing was found, in order of first appearance.
+        image_names: every image that the table mentions, in order of first appearance.
         negative_ids: the images on which every row says "No finding", in that order. An image with neither a usable box
             nor only such rows is in neither list: something was found there, but where is not known.
         class_names: index = class id.
-        sizes: image_id -> (width, height) in pixels where the table gives them, else None.
-        patients: image_id -> patient where the table or the second table gives them, else None.
+        sizes: image_name -> (width, height) in pixels where the table gives them, else None.
+        patients: image_name -> patient where the table or the second table gives them, else None.
         consensus: the table has no reader column; its boxes are not to be fused.
         problems: kind of PROBLEMS -> number of rows (images for `without_patient`).
         flavor: name of the layout.
@@ -70,7 +70,7 @@ class Annotations:
 
     boxes: pd.DataFrame
     readings: pd.DataFrame
-    image_ids: list[str]
+    image_names: list[str]
     negative_ids: list[str]
     class_names: tuple[str, ...]
     sizes: dict[str, tuple[float, float]] | None
@@ -82,7 +82,7 @@ class Annotations:
     finding_ids: list[str] = field(init=False)
 
     def __post_init__(self):
-        object.__setattr__(self, "finding_ids", list(dict.fromkeys(self.boxes["image_id"])))
+        object.__setattr__(self, "finding_ids", list(dict.fromkeys(self.boxes["image_name"])))
 
 
 def read_annotations(
@@ -106,15 +106,15 @@ def read_annotations(
     problems = dict.fromkeys(PROBLEMS, 0)
     matched, classes = _match_classes(columns, flavor, class_names, csv_path)
     columns["class_name"] = matched
-    columns = _refuse(columns, columns["rad_id"].isna(), "no_reader", problems)
+    columns = _refuse(columns, columns["reader_id"].isna(), "no_reader", problems)
     sizes, patients = _sizes(columns), _patients(columns, patients_csv, problems, csv_path)
     boxes = _usable_boxes(columns, sizes, problems, csv_path)
     _count_contradictions(columns, boxes, problems)
     _log_problems(problems, csv_path)
     return Annotations(
         boxes=boxes,
-        readings=columns[["image_id", "rad_id"]].drop_duplicates(ignore_index=True),
-        image_ids=list(dict.fromkeys(columns["image_id"])),
+        readings=columns[["image_name", "reader_id"]].drop_duplicates(ignore_index=True),
+        image_names=list(dict.fromkeys(columns["image_name"])),
         negative_ids=_negative_ids(columns),
         class_names=classes,
         sizes=sizes,
@@ -132,13 +132,13 @@ def cut_to_images(
     """Leave out boxes wholly outside their image and cut those that reach beyond it; both are counted.
 
     Args:
-        boxes: with image_id and corners in the pixels that `sizes` counts.
-        sizes: image_id -> (width, height); an image without a size, or None, is bounded by 0 on two sides only.
+        boxes: with image_name and corners in the pixels that `sizes` counts.
+        sizes: image_name -> (width, height); an image without a size, or None, is bounded by 0 on two sides only.
 
     Returns:
         the boxes that remain, and {"outside": left out, "partly_outside": cut}.
     """
-    limits = _limits(boxes["image_id"], sizes)
+    limits = _limits(boxes["image_name"], sizes)
     corners = boxes[CORNERS].to_numpy(np.float64)
     cut = np.clip(corners, 0, limits)
     inside = (cut[:, 2] > cut[:, 0]) & (cut[:, 3] > cut[:, 1])
@@ -185,15 +185,15 @@ def _usable_boxes(columns: pd.DataFrame, sizes, problems: dict[str, int], csv_pa
     rows, counts = cut_to_images(rows, sizes)
     for kind, count in counts.items():
         problems[kind] += count
-    rows = _refuse(rows, rows.duplicated(["image_id", "class_name", "rad_id", *CORNERS]), "duplicate", problems)
-    return rows[["image_id", "class_name", "rad_id", *CORNERS, "row"]].reset_index(drop=True)
+    rows = _refuse(rows, rows.duplicated(["image_name", "class_name", "reader_id", *CORNERS]), "duplicate", problems)
+    return rows[["image_name", "class_name", "reader_id", *CORNERS, "row"]].reset_index(drop=True)
 
 
-def _limits(image_ids: pd.Series, sizes) -> np.ndarray:
+def _limits(image_names: pd.Series, sizes) -> np.ndarray:
     """Return the greatest x, y, x, y (N, 4) that a box of these images may reach; infinite where no size is known."""
     sizes = sizes or {}
     unbounded = (np.inf, np.inf)
-    pairs = np.array([sizes.get(image_id, unbounded) for image_id in image_ids], dtype=np.float64).reshape(-1, 2)
+    pairs = np.array([sizes.get(image_name, unbounded) for image_name in image_names], dtype=np.float64).reshape(-1, 2)
     return np.hstack([pairs, pairs])
 
 
@@ -204,7 +204,7 @@ def _refuse_swapped_sizes(rows: pd.DataFrame, sizes, csv_path: str | Path) -> No
     """
     if not sizes:
         return
-    limits, corners = _limits(rows["image_id"], sizes) * (1 + _SWAPPED_MARGIN), rows[CORNERS].to_numpy()
+    limits, corners = _limits(rows["image_name"], sizes) * (1 + _SWAPPED_MARGIN), rows[CORNERS].to_numpy()
     beyond = (corners > limits).any(axis=1)
     fit_swapped = beyond & (corners <= limits[:, [1, 0, 3, 2]]).all(axis=1)
     if beyond.sum() >= _SWAPPED_MIN and fit_swapped.sum() >= 0.9 * beyond.sum():
@@ -218,11 +218,11 @@ def _sizes(columns: pd.DataFrame) -> dict[str, tuple[float, float]] | None:
     pair = ("dim1", "dim0") if "dim0" in columns and "dim1" in columns else ("width", "height")
     if not all(name in columns for name in pair):
         return None
-    images = columns.drop_duplicates("image_id")
+    images = columns.drop_duplicates("image_name")
     numbers = images[list(pair)].apply(pd.to_numeric, errors="coerce")
     known = (numbers > 0).all(axis=1)
     pairs = numbers[known].to_numpy(np.float64).tolist()
-    return {image_id: (w, h) for image_id, (w, h) in zip(images["image_id"][known], pairs, strict=True)}
+    return {image_name: (w, h) for image_name, (w, h) in zip(images["image_name"][known], pairs, strict=True)}
 
 
 def _patients(columns, patients_csv, problems: dict[str, int], csv_path: str | Path) -> dict[str, str] | None:
@@ -232,42 +232,49 @@ def _patients(columns, patients_csv, problems: dict[str, int], csv_path: str | P
         patients = _one_patient_an_image(columns, csv_path)
     else:
         return None
-    problems["without_patient"] = sum(image_id not in patients for image_id in columns["image_id"].unique())
+    problems["without_patient"] = sum(image_name not in patients for image_name in columns["image_name"].unique())
     return patients
 
 
 def read_patients(csv_path: str | Path) -> dict[str, str]:
-    """Read image_id -> patient from a table with image_id (image, Image Index) and patient_id (Patient ID).
+    """Read image_name -> patient from a table with image_id (or image, Image Index) and patient_id (Patient ID).
 
     Raises:
         ValueError: the columns are missing, or an image has two patients.
     """
     table = read_table(csv_path).rename(
-        columns={"image index": "image_id", "image": "image_id", "patient id": "patient_id"}
+        columns={
+            "image_id": "image_name",
+            "image index": "image_name",
+            "image": "image_name",
+            "patient id": "patient_id",
+        }
     )
-    if "image_id" not in table or "patient_id" not in table:
+    if "image_name" not in table or "patient_id" not in table:
         raise ValueError(f"{csv_path} has the columns {', '.join(table.columns)}; image_id and patient_id are needed")
-    table = table.dropna(subset="image_id")
-    return _one_patient_an_image(table.assign(image_id=image_ids(table["image_id"])), csv_path)
+    table = table.dropna(subset="image_name")
+    return _one_patient_an_image(table.assign(image_name=table["image_name"].map(image_name)), csv_path)
 
 
 def _one_patient_an_image(table: pd.DataFrame, csv_path: str | Path) -> dict[str, str]:
-    pairs = table[["image_id", "patient_id"]].dropna().drop_duplicates()
-    twice = pairs["image_id"].duplicated()
+    pairs = table[["image_name", "patient_id"]].dropna().drop_duplicates()
+    twice = pairs["image_name"].duplicated()
     if twice.any():
-        raise ValueError(f"{csv_path}: image {pairs['image_id'][twice].iloc[0]} belongs to two patients")
-    return dict(zip(pairs["image_id"], pairs["patient_id"].str.strip(), strict=True))
+        raise ValueError(f"{csv_path}: image {pairs['image_name'][twice].iloc[0]} belongs to two patients")
+    return dict(zip(pairs["image_name"], pairs["patient_id"].str.strip(), strict=True))
 
 
 def _negative_ids(columns: pd.DataFrame) -> list[str]:
-    found = set(columns["image_id"][columns["class_name"] != NO_FINDING])
-    return [image_id for image_id in dict.fromkeys(columns["image_id"]) if image_id not in found]
+    found = set(columns["image_name"][columns["class_name"] != NO_FINDING])
+    return [image_name for image_name in dict.fromkeys(columns["image_name"]) if image_name not in found]
 
 
 def _count_contradictions(columns: pd.DataFrame, boxes: pd.DataFrame, problems: dict[str, int]) -> None:
     nothing = columns[columns["class_name"] == NO_FINDING]
-    drawn = set(zip(boxes["image_id"], boxes["rad_id"], strict=True))
-    problems["contradiction"] = sum(pair in drawn for pair in zip(nothing["image_id"], nothing["rad_id"], strict=True))
+    drawn = set(zip(boxes["image_name"], boxes["reader_id"], strict=True))
+    problems["contradiction"] = sum(
+        pair in drawn for pair in zip(nothing["image_name"], nothing["reader_id"], strict=True)
+    )
 
 
 def _log_problems(problems: dict[str, int], csv_path: str | Path) -> None:

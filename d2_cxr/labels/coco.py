@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from d2_cxr.boxes import xywh_to_xyxy, xyxy_to_xywh
+from d2_cxr.image_name import image_name
 from d2_cxr.labels.annotations import CORNERS
 
 IMAGE_KEYS = ("id", "file_name", "width", "height", "source_width", "source_height", "patient")
@@ -22,7 +23,7 @@ def to_coco(image_rows: Sequence[Mapping], fused: pd.DataFrame, class_names: Seq
     """Return COCO of images and their fused boxes.
 
     Args:
-        image_rows: id (int from 1), image_id (str; else the stem of file_name), file_name, width, height,
+        image_rows: id (int from 1), image_name (str; else the stem of file_name), file_name, width, height,
             source_width, source_height and, where known, patient (int); their order is the JSON's.
         fused: rows of `fuse_annotations` with corners in prepared pixels; rows of other images are passed over.
         class_names: index = class id.
@@ -51,44 +52,37 @@ def readers_to_coco(
         class_names: index = class id.
     """
     coco = _skeleton(image_rows, class_names)
-    readers = readings.groupby("image_id", sort=False)["rad_id"].agg(list).to_dict()
+    readers = readings.groupby("image_name", sort=False)["reader_id"].agg(list).to_dict()
     for image, row in zip(coco["images"], image_rows, strict=True):
-        image["readers"] = sorted(readers.get(image_of(row), []), key=reader_order)
+        image["readers"] = sorted(readers.get(image_name(row["file_name"]), []), key=reader_order)
     boxes = _sorted_boxes(boxes, image_rows, class_names)
     coco["annotations"] = [
         {**annotation, "reader": reader}
-        for annotation, reader in zip(_annotations(boxes), boxes["rad_id"], strict=True)
+        for annotation, reader in zip(_annotations(boxes), boxes["reader_id"], strict=True)
     ]
     return coco
 
 
 def from_coco(coco: Mapping) -> pd.DataFrame:
-    """Return the boxes of a COCO dict: image_id (str, the image), class_name, corners in its pixels, and `rad_id`,
+    """Return the boxes of a COCO dict: image_name (str), class_name, corners in its pixels, and `reader_id`,
     `num_readers`, `reader_ious` where the annotations carry them; inverse of `to_coco` and `readers_to_coco`.
     """
-    images = {image["id"]: image_of(image) for image in coco["images"]}
+    images = {image["id"]: image_name(image["file_name"]) for image in coco["images"]}
     classes = {category["id"]: category["name"] for category in coco["categories"]}
     annotations = coco["annotations"]
     table = pd.DataFrame(
         {
-            "image_id": [images[annotation["image_id"]] for annotation in annotations],
+            "image_name": [images[annotation["image_id"]] for annotation in annotations],
             "class_name": [classes[annotation["category_id"]] for annotation in annotations],
         },
         dtype=object,
     )
     corners = xywh_to_xyxy([annotation["bbox"] for annotation in annotations])
     table[CORNERS] = corners
-    for key, column in (("reader", "rad_id"), ("num_readers", "num_readers"), ("reader_ious", "reader_ious")):
+    for key, column in (("reader", "reader_id"), ("num_readers", "num_readers"), ("reader_ious", "reader_ious")):
         if annotations and key in annotations[0]:
             table[column] = [annotation[key] for annotation in annotations]
     return table
-
-
-def image_of(image: Mapping) -> str:
-    """Return a COCO image's image id: `image_id` where it is given, else its file's name without the suffix."""
-    return (
-        str(image["image_id"]) if "image_id" in image else str(image["file_name"]).rsplit("/", 1)[-1].rsplit(".", 1)[0]
-    )
 
 
 def reader_order(reader: str) -> tuple[str, int, str]:
@@ -108,16 +102,16 @@ def _skeleton(image_rows: Sequence[Mapping], class_names: Sequence[str]) -> dict
 
 def _sorted_boxes(boxes: pd.DataFrame, image_rows: Sequence[Mapping], class_names: Sequence[str]) -> pd.DataFrame:
     """Return the boxes of these images in the images' order, with `image` (int id) and `category` (int) beside them."""
-    ids = {image_of(row): row["id"] for row in image_rows}
+    ids = {image_name(row["file_name"]): row["id"] for row in image_rows}
     categories = {name: index + 1 for index, name in enumerate(class_names)}
-    boxes = boxes[boxes["image_id"].isin(ids.keys())]
+    boxes = boxes[boxes["image_name"].isin(ids.keys())]
     unknown = set(boxes["class_name"]) - categories.keys()
     if unknown:
         raise ValueError(f"boxes of classes {sorted(unknown)} which are not among {list(class_names)}")
     place = {image: position for position, image in enumerate(ids)}
-    order = np.argsort(boxes["image_id"].map(place).to_numpy(), kind="stable")
+    order = np.argsort(boxes["image_name"].map(place).to_numpy(), kind="stable")
     boxes = boxes.iloc[order].reset_index(drop=True)
-    return boxes.assign(image=boxes["image_id"].map(ids), category=boxes["class_name"].map(categories))
+    return boxes.assign(image=boxes["image_name"].map(ids), category=boxes["class_name"].map(categories))
 
 
 def _annotations(boxes: pd.DataFrame) -> list[dict]:

@@ -12,12 +12,11 @@ import numpy as np
 import pandas as pd
 
 from d2_cxr.boxes import xywh_to_xyxy
+from d2_cxr.image_name import image_name
 from d2_cxr.labels import class_names, nih_bbox, rsna_pneumonia, vindr_cxr
 
 CORNERS = ["x_min", "y_min", "x_max", "y_max"]
 CONSENSUS = "consensus"  # the reader of a table without a reader column
-
-_IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".dcm", ".dicom")
 
 
 @dataclass(frozen=True)
@@ -34,17 +33,24 @@ class Flavor:
 
     @property
     def is_consensus(self) -> bool:
-        return "rad_id" not in self.columns
+        return "reader_id" not in self.columns
 
 
-_VINDR = {name: name for name in ("image_id", "class_name", *CORNERS)}
-_RSNA = {"image_id": "patientid", "target": "target", "x": "x", "y": "y", "box_width": "width", "box_height": "height"}
-_NIH = {"image_id": "image index", "class_name": "finding label"}
+_VINDR = {"image_name": "image_id", **{name: name for name in ("class_name", *CORNERS)}}
+_RSNA = {
+    "image_name": "patientid",
+    "target": "target",
+    "x": "x",
+    "y": "y",
+    "box_width": "width",
+    "box_height": "height",
+}
+_NIH = {"image_name": "image index", "class_name": "finding label"}
 _NIH |= {"x": "bbox [x", "y": "y", "box_width": "w", "box_height": "h]"}  # the header's list splits at its commas
 
 FLAVOURS = (  # the first whose headers are all present
-    Flavor("kaggle", {**_VINDR, "class_id": "class_id", "rad_id": "rad_id"}, vindr_cxr),
-    Flavor("physionet_train", {**_VINDR, "rad_id": "rad_id"}, vindr_cxr),
+    Flavor("kaggle", {**_VINDR, "class_id": "class_id", "reader_id": "rad_id"}, vindr_cxr),
+    Flavor("physionet_train", {**_VINDR, "reader_id": "rad_id"}, vindr_cxr),
     Flavor("physionet_test", _VINDR, vindr_cxr),
     Flavor("rsna", _RSNA, rsna_pneumonia),
     Flavor("nih", _NIH, nih_bbox),
@@ -94,7 +100,7 @@ def find_flavor(table: pd.DataFrame, csv_path: str | Path) -> Flavor:
 
 
 def pick_columns(table: pd.DataFrame, flavor: Flavor, csv_path: str | Path) -> pd.DataFrame:
-    """Return image_id, class_name, rad_id, corners (NaN where no number), row, and class_id, patient_id and sizes where
+    """Return image_name, class_name, reader_id, corners (NaN where no number), row, and class_id, patient_id and sizes where
     the table has them.
 
     Raises:
@@ -106,24 +112,14 @@ def pick_columns(table: pd.DataFrame, flavor: Flavor, csv_path: str | Path) -> p
     columns = pd.DataFrame({ours: table[theirs] for ours, theirs in wanted.items() if theirs in table.columns})
     if "target" in columns:
         columns["class_name"] = _class_of_target(columns["target"], flavor.card.CLASS_NAMES[0])
-    for column, meaning in (("image_id", "image id"), ("class_name", "class name")):
+    for column, meaning in (("image_name", "image id"), ("class_name", "class name")):
         empty = columns[column].isna() | (columns[column].str.strip() == "")
         if empty.any():  # lines count from 1, and the first is the header
             raise ValueError(f"{csv_path}, line {int(empty.argmax()) + 2}: the {meaning} is empty or not understood")
-    columns["image_id"] = image_ids(columns["image_id"])
-    columns["rad_id"] = CONSENSUS if flavor.is_consensus else columns["rad_id"].str.strip()
+    columns["image_name"] = columns["image_name"].map(image_name)
+    columns["reader_id"] = CONSENSUS if flavor.is_consensus else columns["reader_id"].str.strip()
     columns["row"] = np.arange(len(columns))
     return _with_corners(columns, flavor)
-
-
-def image_ids(column: pd.Series) -> pd.Series:
-    """Take a file's suffix off its name: NIH writes 00013118_008.png where others write the id."""
-    ids = {}
-    for name in column.unique():
-        stem = name.strip()
-        cut = stem.rfind(".")
-        ids[name] = stem[:cut] if cut > 0 and stem[cut:].casefold() in _IMAGE_SUFFIXES else stem
-    return column.map(ids)
 
 
 def class_ids(columns: pd.DataFrame) -> dict[str, int] | None:

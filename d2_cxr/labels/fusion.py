@@ -27,13 +27,13 @@ def fuse_annotations(
     """Fuse readers' boxes image by image and class by class.
 
     Args:
-        boxes: image_id, class_name, rad_id, x_min, y_min, x_max, y_max in file order (`Annotations.boxes`).
+        boxes: image_name, class_name, rad_id, x_min, y_min, x_max, y_max in file order (`Annotations.boxes`).
         rule: "mean", the paper's; "majority:K", the same but only clusters to which at least K readers contributed;
             "none", every box as it was drawn (also right for a consensus).
         iou_threshold: in [0, 1); a box joins a cluster above it.
 
     Returns:
-        image_id, class_name, x_min, y_min, x_max, y_max, num_readers (int, distinct readers), reader_ious
+        image_name, class_name, x_min, y_min, x_max, y_max, num_readers (int, distinct readers), reader_ious
         ({rad_id: IoU of the fused box with that reader's box, the highest where there are several}), num_boxes (int)
         and row (int, position in `boxes` of the cluster's first box). Images in order of first appearance, boxes of a
         image by `row`.
@@ -55,7 +55,7 @@ def cluster_boxes(boxes: pd.DataFrame, iou_threshold: float = PAPER_IOU_THRESHOL
     All images and classes are walked at once: step k handles the k-th last box of every (image, class) that has one.
     """
     corners = boxes[CORNERS].to_numpy(np.float64)
-    group = boxes.groupby(["image_id", "class_name"], sort=False).ngroup().to_numpy()
+    group = boxes.groupby(["image_name", "class_name"], sort=False).ngroup().to_numpy()
     order = np.lexsort((-np.arange(len(boxes)), group))  # within a group, reverse file order
     first = np.r_[True, np.diff(group[order]) != 0] if len(order) else np.zeros(0, bool)
     step = np.arange(len(order)) - np.maximum.accumulate(np.where(first, np.arange(len(order)), 0))
@@ -129,11 +129,11 @@ def _means(boxes: pd.DataFrame, clusters: np.ndarray) -> pd.DataFrame:
     fused["row"] = pd.Series(np.arange(len(rows))).groupby(clusters).min()
     ious = aligned_iou(rows[CORNERS].to_numpy(), fused[CORNERS].loc[clusters].to_numpy())
     readers: dict[int, dict[str, float]] = {cluster: {} for cluster in fused.index}
-    for cluster, reader, iou in zip(clusters.tolist(), rows["rad_id"].tolist(), ious.tolist(), strict=True):
+    for cluster, reader, iou in zip(clusters.tolist(), rows["reader_id"].tolist(), ious.tolist(), strict=True):
         readers[cluster][reader] = max(iou, readers[cluster].get(reader, 0.0))
     fused["reader_ious"] = pd.Series(readers, dtype=object)
     fused["num_readers"] = [len(ious) for ious in fused["reader_ious"]]
-    fused = pd.concat([rows.loc[fused["row"], ["image_id", "class_name"]].set_axis(fused.index), fused], axis=1)
-    image = pd.Series(pd.factorize(rows["image_id"])[0])[fused["row"]].to_numpy()
+    fused = pd.concat([rows.loc[fused["row"], ["image_name", "class_name"]].set_axis(fused.index), fused], axis=1)
+    image = pd.Series(pd.factorize(rows["image_name"])[0])[fused["row"]].to_numpy()
     fused = fused.iloc[np.lexsort((fused["row"], image))].reset_index(drop=True)
-    return fused[["image_id", "class_name", *CORNERS, "num_readers", "reader_ious", "num_boxes", "row"]]
+    return fused[["image_name", "class_name", *CORNERS, "num_readers", "reader_ious", "num_boxes", "row"]]

@@ -25,12 +25,12 @@ def published_split(finding_image_ids: Sequence[str]) -> Split:
 
 
 def stratified_split(
-    image_ids: Sequence[str], labels: np.ndarray, seed: int, patients: Mapping[str, str] | None = None
+    image_names: Sequence[str], labels: np.ndarray, seed: int, patients: Mapping[str, str] | None = None
 ) -> Split:
     """Split 70/10/20 so that each class has about that share in each part (Sechidis et al. 2011).
 
     Args:
-        image_ids: N images.
+        image_names: N images.
         labels: (N, C) bool, the classes on each image.
         seed: of the split and of the order within each part.
         patients: image -> patient; a patient's images stay together, stratified on the union of their labels. Images
@@ -39,12 +39,12 @@ def stratified_split(
     Returns:
         the parts, each in a seeded random order with a patient's images adjacent; fractions are cut from that order.
     """
-    if not len(image_ids):
+    if not len(image_names):
         return {"train": [], "val": [], "test": []}
-    labels = np.asarray(labels, dtype=bool).reshape(len(image_ids), -1)
-    groups = _groups(image_ids, patients, seed)
-    row = {image_id: index for index, image_id in enumerate(image_ids)}
-    united = np.array([labels[[row[image_id] for image_id in images]].any(axis=0) for images in groups])
+    labels = np.asarray(labels, dtype=bool).reshape(len(image_names), -1)
+    groups = _groups(image_names, patients, seed)
+    row = {image_name: index for index, image_name in enumerate(image_names)}
+    united = np.array([labels[[row[image_name] for image_name in images]].any(axis=0) for images in groups])
     rest, test = _stratified_cut(np.arange(len(groups)), united, 0.2, seed)
     train, val = _stratified_cut(rest, united[rest], 0.125, seed)  # an eighth of the remaining 80 % is 10 %
     parts = {"train": train, "val": val, "test": test}
@@ -52,12 +52,12 @@ def stratified_split(
 
 
 def random_split(
-    image_ids: Sequence[str], seed: int, patients: Mapping[str, str] | None = None, follow: Split | None = None
+    image_names: Sequence[str], seed: int, patients: Mapping[str, str] | None = None, follow: Split | None = None
 ) -> Split:
     """Split images without labels 70/10/20 at random, a patient's images together, whatever the order they come in.
 
     Args:
-        image_ids: images, for example those without findings.
+        image_names: images, for example those without findings.
         seed: of the order.
         patients: image -> patient.
         follow: a split of other images of the same patients, whose part their images must share: a patient with a test
@@ -69,7 +69,7 @@ def random_split(
         for image in images
         if image in (patients or {})
     }
-    groups = _groups(image_ids, patients, seed)
+    groups = _groups(image_names, patients, seed)
     bound = [home.get((patients or {}).get(group[0], None)) for group in groups]
     free = [group for group, part in zip(groups, bound, strict=True) if part is None]
     images = [image for group in free for image in group]
@@ -123,20 +123,20 @@ def nested_fraction(
     return [image for image in train_ids if image in labeled], [image for image in train_ids if image not in labeled]
 
 
-def label_matrix(image_ids: Sequence[str], boxes, class_names: Sequence[str]) -> np.ndarray:
+def label_matrix(image_names: Sequence[str], boxes, class_names: Sequence[str]) -> np.ndarray:
     """Return (N, C) bool: which classes have a box on which image.
 
     Args:
-        image_ids: N images.
-        boxes: table with image_id and class_name; rows of other images are passed over.
+        image_names: N images.
+        boxes: table with image_name and class_name; rows of other images are passed over.
         class_names: C names.
     """
-    rows = {image_id: index for index, image_id in enumerate(image_ids)}
+    rows = {image_name: index for index, image_name in enumerate(image_names)}
     columns = {name: index for index, name in enumerate(class_names)}
-    labels = np.zeros((len(image_ids), len(class_names)), dtype=bool)
-    for image_id, name in zip(boxes["image_id"], boxes["class_name"], strict=True):
-        if image_id in rows:
-            labels[rows[image_id], columns[name]] = True
+    labels = np.zeros((len(image_names), len(class_names)), dtype=bool)
+    for image_name, name in zip(boxes["image_name"], boxes["class_name"], strict=True):
+        if image_name in rows:
+            labels[rows[image_name], columns[name]] = True
     return labels
 
 
@@ -152,14 +152,14 @@ def _cut(images: list[str]) -> Split:
     return {"train": images[:train], "val": images[train : train + val], "test": images[train + val :]}
 
 
-def _groups(image_ids: Sequence[str], patients: Mapping[str, str] | None, seed: int) -> list[list[str]]:
+def _groups(image_names: Sequence[str], patients: Mapping[str, str] | None, seed: int) -> list[list[str]]:
     """Return the images of each patient, patients in an order that only the seed and their first image's name decide.
 
     Not the patient's name: a prepared set gives patients other names (numbers), and the order must be the same.
     """
     patients = patients or {}
     groups: dict[tuple[str, str], list[str]] = {}
-    for image in sorted(image_ids):
+    for image in sorted(image_names):
         key = ("patient", patients[image]) if image in patients else ("image", image)
         groups.setdefault(key, []).append(image)
     return sorted(groups.values(), key=lambda images: hashlib.sha256(f"{seed}:{images[0]}".encode()).digest())

@@ -103,7 +103,7 @@ def class_balance(train_labels: np.ndarray, fused: pd.DataFrame, class_names: Se
     training images with the class. `repeat_factor` is None for a class without a training image.
     """
     by_class, by_image = repeat_factors(train_labels)
-    images = fused.drop_duplicates(["image_id", "class_name"])["class_name"].value_counts()
+    images = fused.drop_duplicates(["image_name", "class_name"])["class_name"].value_counts()
     boxes = fused["class_name"].value_counts()
     return {
         name: {
@@ -134,7 +134,7 @@ def box_density(fused: pd.DataFrame, parts: splits.Split) -> dict[str, float | N
     """Return fused boxes an image in train, val, test and in the last tenth of train (`last_307` of 3075 images)."""
     last = splits.published_fraction(parts["train"], 10)[0]
     images = {**parts, f"last_{len(last)}": last}
-    per_image = fused["image_id"].value_counts()
+    per_image = fused["image_name"].value_counts()
     return {name: float(per_image.reindex(ids, fill_value=0).mean()) if ids else None for name, ids in images.items()}
 
 
@@ -144,8 +144,8 @@ def reader_agreement(
     """Return the agreement of every pair of readers who read an image in common, in number order.
 
     Args:
-        boxes: image_id, class_name, rad_id and corners of the single readers' boxes.
-        readings: image_id, rad_id: who read what.
+        boxes: image_name, class_name, rad_id and corners of the single readers' boxes.
+        readings: image_name, rad_id: who read what.
         iou_threshold: of the second of the two definitions.
 
     Returns:
@@ -155,7 +155,7 @@ def reader_agreement(
         std are None where n is 0.
     """
     pairs = box_pairs(boxes)
-    two_boxes = boxes[boxes.groupby(["image_id", "class_name"])["rad_id"].transform("size") >= 2]
+    two_boxes = boxes[boxes.groupby(["image_name", "class_name"])["reader_id"].transform("size") >= 2]
     left, drew, read = _common(two_boxes), _common(boxes), _common(readings)
     ious = {key: group.to_numpy() for key, group in pairs.groupby(["reader", "other"], sort=False)["iou"]}
     return [
@@ -175,24 +175,24 @@ def box_pairs(boxes: pd.DataFrame) -> pd.DataFrame:
     """Return every pair of same-class boxes that two readers drew on one image.
 
     Returns:
-        image_id, class_name, reader, other (reader before other in number order), first, second (positions in
+        image_name, class_name, reader, other (reader before other in number order), first, second (positions in
         `boxes`), iou (float in [0, 1]).
     """
-    rank = {reader: place for place, reader in enumerate(sorted(boxes["rad_id"].unique(), key=reader_order))}
+    rank = {reader: place for place, reader in enumerate(sorted(boxes["reader_id"].unique(), key=reader_order))}
     rows = pd.DataFrame(
         {
-            "group": boxes.groupby(["image_id", "class_name"], sort=False).ngroup().to_numpy(),
-            "rank": boxes["rad_id"].map(rank).to_numpy(),
+            "group": boxes.groupby(["image_name", "class_name"], sort=False).ngroup().to_numpy(),
+            "rank": boxes["reader_id"].map(rank).to_numpy(),
             "place": np.arange(len(boxes)),
         }
     )
     pairs = rows.merge(rows, on="group", suffixes=("", "_other"))
     pairs = pairs[pairs["rank"] < pairs["rank_other"]]
     first, second = pairs["place"].to_numpy(), pairs["place_other"].to_numpy()
-    corners, readers = boxes[CORNERS].to_numpy(np.float64), boxes["rad_id"].to_numpy()
+    corners, readers = boxes[CORNERS].to_numpy(np.float64), boxes["reader_id"].to_numpy()
     return pd.DataFrame(
         {
-            "image_id": boxes["image_id"].to_numpy()[first],
+            "image_name": boxes["image_name"].to_numpy()[first],
             "class_name": boxes["class_name"].to_numpy()[first],
             "reader": readers[first],
             "other": readers[second],
@@ -204,11 +204,11 @@ def box_pairs(boxes: pd.DataFrame) -> pd.DataFrame:
 
 
 def _image_counts(annotations: Annotations, parts: splits.Split) -> dict[str, int]:
-    counts = {"total": len(annotations.image_ids), "with_finding": len(annotations.finding_ids)}
+    counts = {"total": len(annotations.image_names), "with_finding": len(annotations.finding_ids)}
     counts |= {name: len(images) for name, images in parts.items()}
     counts["negative"] = len(annotations.negative_ids)
     if annotations.patients is not None:
-        counts["patients"] = len({annotations.patients.get(image, image) for image in annotations.image_ids})
+        counts["patients"] = len({annotations.patients.get(image, image) for image in annotations.image_names})
     return counts
 
 
@@ -217,7 +217,7 @@ def _agreement(annotations: Annotations, test_ids: Sequence[str]) -> list[dict]:
     boxes, readings = annotations.boxes, annotations.readings
     test = set(test_ids)
     everywhere = reader_agreement(boxes, readings)
-    in_test = reader_agreement(boxes[boxes["image_id"].isin(test)], readings[readings["image_id"].isin(test)])
+    in_test = reader_agreement(boxes[boxes["image_name"].isin(test)], readings[readings["image_name"].isin(test)])
     tested = {tuple(entry["readers"]): entry for entry in in_test}
     entries = []
     for entry in everywhere:
@@ -230,7 +230,7 @@ def _agreement(annotations: Annotations, test_ids: Sequence[str]) -> list[dict]:
 def _common(rows: pd.DataFrame) -> dict[tuple[str, str], int]:
     """Count for each pair of readers, in number order, the images on which both have a row."""
     images: dict[str, set[str]] = {}
-    for image, reader in zip(rows["image_id"], rows["rad_id"], strict=True):
+    for image, reader in zip(rows["image_name"], rows["reader_id"], strict=True):
         images.setdefault(image, set()).add(reader)
     counts: dict[tuple[str, str], int] = {}
     for readers in images.values():

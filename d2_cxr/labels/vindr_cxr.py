@@ -67,6 +67,6 @@ def is_published(split: Mapping[str, Sequence[str]]) -> bool:
     return all(matches_published(part, split[part]) for part in FINGERPRINTS)
 
 
-def matches_published(part: str, image_ids: Sequence[str]) -> bool:
+def matches_published(part: str, image_names: Sequence[str]) -> bool:
     """Tell whether these image ids, in this order, are part `part` ("train", "val" or "test") of the published split."""
-    return artifacts.sha256_lines(image_ids) == FINGERPRINTS[part]
+    return artifacts.sha256_lines(image_names) == FINGERPRINTS[part]

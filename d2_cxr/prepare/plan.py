@@ -13,8 +13,6 @@ from d2_cxr.dicom.preprocess import Preprocess
 from d2_cxr.labels.annotations import Annotations, read_annotations, read_patients
 from d2_cxr.labels.fusion import PAPER_IOU_THRESHOLD, fuse_annotations
 
-FORMAT_VERSION = 1
-
 
 @dataclass(frozen=True)
 class Plan:
@@ -45,8 +43,8 @@ class Plan:
         images = []
         if self.annotations:
             only = self.settings["findings_only"]
-            images = self.annotations.finding_ids if only else self.annotations.image_ids
-        tests = self.test_annotations.image_ids if self.test_annotations else []
+            images = self.annotations.finding_ids if only else self.annotations.image_names
+        tests = self.test_annotations.image_names if self.test_annotations else []
         return [("images", image) for image in images] + [("official_test", image) for image in tests]
 
 
@@ -94,7 +92,7 @@ def make_plan(
         patients=known,
         rules=rules,
         settings={
-            "format_version": FORMAT_VERSION,
+            "format_version": named_sets.FORMAT_VERSION,
             "name": name,
             "source": {
                 "release": table.flavor if table else None,
@@ -123,13 +121,13 @@ def _images(dicom_dir, output: Path, annotations, table: Annotations | None, fin
     sources = manifest.list_sources(dicom_dir, "images", without=output)
     if not table:
         return sources
-    if not {source.image_id for source in sources} & set(table.image_ids):
+    if not {source.image_name for source in sources} & set(table.image_names):
         raise ValueError(
-            f"no image of {annotations} lies in {dicom_dir}: the table names {table.image_ids[0]}, the first file is "
+            f"no image of {annotations} lies in {dicom_dir}: the table names {table.image_names[0]}, the first file is "
             f"{sources[0].file}"
         )
     wanted = set(table.finding_ids)
-    return [source for source in sources if source.image_id in wanted] if findings_only else sources
+    return [source for source in sources if source.image_name in wanted] if findings_only else sources
 
 
 def _class_names(classes: str | Sequence[str]) -> str | list[str]:

@@ -17,11 +17,12 @@ from d2_cxr import artifacts
 from d2_cxr.audit import data_quality_page, near_duplicates
 from d2_cxr.audit.header_shortcuts import metadata_auroc
 from d2_cxr.datasets import image_array, manifest
-from d2_cxr.datasets.manifest import IMAGE_SUFFIXES, Source
+from d2_cxr.datasets.manifest import Source
 from d2_cxr.dicom.image_files import kind_of
 from d2_cxr.dicom.preprocess import Preprocess
+from d2_cxr.image_name import SUFFIXES as IMAGE_SUFFIXES
+from d2_cxr.image_name import image_name
 from d2_cxr.labels.annotations import PROBLEMS
-from d2_cxr.labels.coco import image_of
 from d2_cxr.prepare import prepared_set, workers
 from d2_cxr.prepare.plan import Plan, make_plan
 from d2_cxr.prepare.progress import Progress
@@ -61,7 +62,7 @@ def prepare(
         annotations: table of readers' boxes; without one every image is unlabeled.
         name: of the set; only "vindr_cxr" has a published split.
         classes: "card", "extended", "from-csv", a file with a class a line, or the names.
-        patients: table of image_id and patient_id.
+        patients: table of image_name and patient_id.
         fusion: "mean", "majority:K" or "none".
         preprocess: how images become network input.
         findings_only: only images with findings (and the official test images).
@@ -129,8 +130,8 @@ def _prepare_images(plan: Plan, state: Progress, sources, jobs: int, limit_s: fl
     for source in new:
         if not _is_image(source):
             state.add(source, {"outcome": "ignored", "reason": "no image by its first bytes"})
-        elif first_of[source.image_id] is not source:
-            first = first_of[source.image_id]
+        elif first_of[source.image_name] is not source:
+            first = first_of[source.image_name]
             state.add(source, {"outcome": "refused", "reason": f"the same image id as {first.part}/{first.file}"})
         else:
             by_path[str(source.path)] = source
@@ -138,8 +139,8 @@ def _prepare_images(plan: Plan, state: Progress, sources, jobs: int, limit_s: fl
     tasks = [
         {
             "path": path,
-            "png": str(plan.output / "images" / f"{source.image_id}.png"),
-            "refused_png": str(plan.output / "refused" / f"{source.image_id}.png"),
+            "png": str(plan.output / "images" / f"{source.image_name}.png"),
+            "refused_png": str(plan.output / "refused" / f"{source.image_name}.png"),
             "rules": rules,
         }
         for path, source in by_path.items()
@@ -155,8 +156,8 @@ def _prepare_images(plan: Plan, state: Progress, sources, jobs: int, limit_s: fl
 def _first_of_each_image(sources: Sequence[Source]) -> dict[str, Source]:
     first: dict[str, Source] = {}
     for source in sources:
-        if source.image_id not in first and _is_image(source):
-            first[source.image_id] = source
+        if source.image_name not in first and _is_image(source):
+            first[source.image_name] = source
     return first
 
 
@@ -170,7 +171,7 @@ def _is_image(source: Source) -> bool:
 def _finish(plan: Plan, state: Progress) -> dict[str, int]:
     """Write the lists, the manifest, the page, and dataset.json last."""
     rows = state.rows(plan.sources)
-    found = {(row["part"], row["image_id"]) for row in rows}
+    found = {(row["part"], row["image_name"]) for row in rows}
     rows += [manifest.missing_row(image, part) for part, image in plan.wanted() if (part, image) not in found]
     prepared = [row for row in rows if row["outcome"] == "prepared"]
     if not prepared:
@@ -199,7 +200,7 @@ def _finish(plan: Plan, state: Progress) -> dict[str, int]:
 
 def _lists(plan: Plan, rows: Sequence[Mapping], copies: Sequence[Mapping]) -> prepared_set.Assembly:
     images = prepared_set.number_images(rows, plan.rules.size, plan.patients)
-    in_folder = [row["image_id"] for row in rows if row["outcome"] == "prepared" and row["part"] == "images"]
+    in_folder = [row["image_name"] for row in rows if row["outcome"] == "prepared" and row["part"] == "images"]
     fusion, seed = plan.settings["fusion"]["rule"], plan.settings["split"]["seed"]
     lists = prepared_set.assemble(
         plan.name, plan.annotations, images, plan.rules, fusion, seed, plan.order, plan.patients, in_folder, copies
@@ -213,7 +214,7 @@ def _lists(plan: Plan, rows: Sequence[Mapping], copies: Sequence[Mapping]) -> pr
 
 
 def _description(plan: Plan, rows: Sequence[Mapping], lists: prepared_set.Assembly, counts: Mapping) -> dict:
-    prepared = sorted((row["image_id"], row["image_sha256"]) for row in rows if row["outcome"] == "prepared")
+    prepared = sorted((row["image_name"], row["image_sha256"]) for row in rows if row["outcome"] == "prepared")
     return {
         **plan.settings,
         "published": "published/train.json" in lists.files,
@@ -231,7 +232,7 @@ def _homes(files: Mapping[str, dict]) -> dict[str, str]:
     for path, content in sorted(files.items()):
         if path != "readers.json":
             for image in content["images"]:
-                homes.setdefault(image_of(image), []).append(path.removesuffix(".json"))
+                homes.setdefault(image_name(image["file_name"]), []).append(path.removesuffix(".json"))
     return {radiograph: ", ".join(parts) for radiograph, parts in homes.items()}
 
 
@@ -240,9 +241,9 @@ def _header_audit(plan: Plan, rows: Sequence[Mapping]) -> dict | None:
     if plan.annotations is None:
         return None
     found, negative = set(plan.annotations.finding_ids), set(plan.annotations.negative_ids)
-    read = [row for row in rows if row["outcome"] == "prepared" and row["image_id"] in found | negative]
-    patients = [(plan.patients or {}).get(row["image_id"], row["image_id"]) for row in read]
-    return metadata_auroc(read, [row["image_id"] in found for row in read], patients)
+    read = [row for row in rows if row["outcome"] == "prepared" and row["image_name"] in found | negative]
+    patients = [(plan.patients or {}).get(row["image_name"], row["image_name"]) for row in read]
+    return metadata_auroc(read, [row["image_name"] in found for row in read], patients)
 
 
 def _counts(plan: Plan, rows: Sequence[Mapping]) -> dict[str, int]:

@@ -14,6 +14,7 @@ import pandas as pd
 from d2_cxr.boxes import BoxMap
 from d2_cxr.datasets import named_sets
 from d2_cxr.dicom.preprocess import Preprocess, box_map
+from d2_cxr.image_name import image_name
 from d2_cxr.labels import coco, splits, vindr_cxr
 from d2_cxr.labels.annotations import CORNERS, Annotations, cut_to_images
 from d2_cxr.labels.fusion import PAPER_IOU_THRESHOLD, fuse_annotations
@@ -55,23 +56,25 @@ def number_images(rows: Sequence[Row], size: int, patients: Mapping[str, str] | 
 
     Patients get numbers too: their names in the table may be names.
     """
-    prepared = sorted((row for row in rows if row["outcome"] == "prepared"), key=lambda row: row["image_id"])
-    known = {row["image_id"]: patients[row["image_id"]] for row in prepared if row["image_id"] in (patients or {})}
+    prepared = sorted((row for row in rows if row["outcome"] == "prepared"), key=lambda row: row["image_name"])
+    known = {
+        row["image_name"]: patients[row["image_name"]] for row in prepared if row["image_name"] in (patients or {})
+    }
     groups = {patient: index + 1 for index, patient in enumerate(sorted(set(known.values())))}
     images = {
-        row["image_id"]: {
+        row["image_name"]: {
             "id": index + 1,
-            "image_id": row["image_id"],
-            "file_name": f"{row['image_id']}.png",
+            "image_name": row["image_name"],
+            "file_name": f"{row['image_name']}.png",
             "width": size,
             "height": size,
             "source_width": int(row["columns"]),
             "source_height": int(row["rows"]),
-            "patient": groups.get(known.get(row["image_id"])),
+            "patient": groups.get(known.get(row["image_name"])),
         }
         for index, row in enumerate(prepared)
     }
-    return Images(images, {row["image_id"]: row["image_sha256"] for row in prepared})
+    return Images(images, {row["image_name"]: row["image_sha256"] for row in prepared})
 
 
 def assemble(
@@ -113,7 +116,7 @@ def assemble(
     for folder, split, negative in _all_splits(name, annotations, images, seed, order, patients, result):
         _write_split(folder, split, negative, images, fused, annotations.class_names, result)
     readers = coco.readers_to_coco(
-        images.of(annotations.image_ids), boxes, annotations.readings, annotations.class_names
+        images.of(annotations.image_names), boxes, annotations.readings, annotations.class_names
     )
     result.files["readers.json"] = readers
     result.counts |= {"readers_boxes": len(readers["annotations"]), "fused_boxes": len(fused)}
@@ -126,7 +129,7 @@ def assemble_official_test(annotations: Annotations, images: Images, rules: Prep
     told = Assembly()
     boxes = map_boxes(annotations, images, rules, told)
     rule = "none" if annotations.consensus else "mean"
-    test = coco.to_coco(images.of(annotations.image_ids), _fuse(boxes, rule), annotations.class_names)
+    test = coco.to_coco(images.of(annotations.image_names), _fuse(boxes, rule), annotations.class_names)
     return test, told
 
 
@@ -136,7 +139,7 @@ def map_boxes(annotations: Annotations, images: Images, rules: Preprocess, told:
     Boxes count in the pixels of the sizes that the table gives; where an image's file has another size, as in sets of
     resized copies, they are scaled to it first.
     """
-    boxes = annotations.boxes[annotations.boxes["image_id"].isin(images.rows.keys())].reset_index(drop=True)
+    boxes = annotations.boxes[annotations.boxes["image_name"].isin(images.rows.keys())].reset_index(drop=True)
     sizes = {image: (row["source_width"], row["source_height"]) for image, row in images.rows.items()}
     given = {image: tuple(size) for image, size in (annotations.sizes or {}).items() if image in sizes}
     resized = {image for image, size in given.items() if size != sizes[image]}
@@ -145,12 +148,12 @@ def map_boxes(annotations: Annotations, images: Images, rules: Preprocess, told:
     maps = {image: BoxMap(sizes[image][0] / given[image][0], sizes[image][1] / given[image][1]) for image in resized}
     boxes, counts = cut_to_images(_mapped(boxes, maps), sizes)
     told.counts |= {f"boxes_{kind}": count for kind, count in counts.items()}
-    return _mapped(boxes, {image: box_map(*sizes[image], rules) for image in boxes["image_id"].unique()})
+    return _mapped(boxes, {image: box_map(*sizes[image], rules) for image in boxes["image_name"].unique()})
 
 
 def no_boxes() -> pd.DataFrame:
     """Return a table of fused boxes without a row."""
-    return pd.DataFrame(columns=["image_id", "class_name", *CORNERS, "num_readers", "reader_ious"])
+    return pd.DataFrame(columns=["image_name", "class_name", *CORNERS, "num_readers", "reader_ious"])
 
 
 def _mapped(boxes: pd.DataFrame, maps: Mapping[str, BoxMap]) -> pd.DataFrame:
@@ -158,7 +161,7 @@ def _mapped(boxes: pd.DataFrame, maps: Mapping[str, BoxMap]) -> pd.DataFrame:
     if not len(boxes) or not maps:
         return boxes
     corners = boxes[CORNERS].to_numpy(float).copy()
-    for image, rows in boxes.groupby("image_id", sort=False).indices.items():
+    for image, rows in boxes.groupby("image_name", sort=False).indices.items():
         if image in maps:
             corners[rows] = maps[image].forward(corners[rows])
     return boxes.assign(**dict(zip(CORNERS, corners.T, strict=True)))
@@ -239,7 +242,10 @@ def _copies_of(held_out: set[str], copies: Sequence[Mapping[str, str]]) -> dict[
     """Return image -> of which held-out image it is a copy, and how."""
     found = {}
     for copy in copies:
-        for image, other in ((copy["image_id"], copy["other_image_id"]), (copy["other_image_id"], copy["image_id"])):
+        for image, other in (
+            (copy["image_name"], copy["other_image_name"]),
+            (copy["other_image_name"], copy["image_name"]),
+        ):
             if other in held_out:
                 found.setdefault(image, f"the same image as {other} of val or test ({copy['how']})")
     return found
@@ -252,4 +258,6 @@ def _held_out(files: Mapping[str, dict]) -> list[str]:
         for prefix in ("", "negative_")
         for part in ("val", "test")
     ]
-    return sorted({coco.image_of(image) for name in names if name in files for image in files[name]["images"]})
+    return sorted(
+        {image_name(image["file_name"]) for name in names if name in files for image in files[name]["images"]}
+    )

@@ -66,14 +66,14 @@ class Progress:
         row = self._rows.get(source.key)
         if row is None or row["outcome"] in _RETRIED:
             return False
-        return row["outcome"] != "prepared" or (self._output / "images" / f"{source.image_id}.png").is_file()
+        return row["outcome"] != "prepared" or (self._output / "images" / f"{source.image_name}.png").is_file()
 
     def add(self, source: Source, result: Mapping) -> None:
         """Keep what became of a file."""
         row = manifest.row_of(source, result)
         timing = {column: f"{float(result.get(column, 0)):.1f}" for column in manifest.TIMING_COLUMNS[1:]}
         self._rows[source.key] = row
-        self._timings[source.image_id] = timing
+        self._timings[source.image_name] = timing
         self._new.append({"row": row, "timing": timing})
         if time.monotonic() - self._flushed > _FLUSH_S:
             self._flush()
@@ -82,7 +82,7 @@ class Progress:
         return [self._rows[source.key] for source in sources]
 
     def write_timings(self) -> None:
-        rows = [{"image_id": image, **timing} for image, timing in sorted(self._timings.items())]
+        rows = [{"image_name": image, **timing} for image, timing in sorted(self._timings.items())]
         artifacts.write_csv(self._output / "timings.csv", rows, manifest.TIMING_COLUMNS)
 
     def unfinish(self) -> None:
@@ -94,7 +94,7 @@ class Progress:
         """Write dataset.json, and remove what belongs to no image of this set."""
         images: dict[str, set[str]] = {"prepared": set(), "refused": set()}
         for row in rows:
-            images.setdefault(row["outcome"], set()).add(row["image_id"])
+            images.setdefault(row["outcome"], set()).add(row["image_name"])
         for folder, outcome in (("images", "prepared"), ("refused", "refused")):
             for png in (self._output / folder).glob("*"):
                 if png.name.startswith(".unfinished-") or (png.suffix == ".png" and png.stem not in images[outcome]):
@@ -163,11 +163,11 @@ class Progress:
                 self._keep(row, written)
         if (self._output / "timings.csv").is_file():
             for row in artifacts.read_csv(self._output / "timings.csv"):
-                self._timings[row.pop("image_id")] = row
+                self._timings[row.pop("image_name")] = row
         for path in sorted(self._folder.glob("rows-*.json")):
             for entry in artifacts.read_json(path):
                 self._keep(entry["row"], path.stat().st_mtime)
-                self._timings[entry["row"]["image_id"]] = entry["timing"]
+                self._timings[entry["row"]["image_name"]] = entry["timing"]
 
     def _keep(self, row: dict, written: float) -> None:
         key = (row["part"], row["file"], row["bytes"])

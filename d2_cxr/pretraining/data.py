@@ -30,7 +30,7 @@ def load_images(names: Sequence[str], sets: Sequence[Sequence[str]] = ()) -> lis
         sets: own prepared sets to register first, [[name, folder], ...].
 
     Returns:
-        [{image_id, file_name, source_sha256, image_sha256}, ...].
+        [{image_name, file_name, source_sha256, image_sha256}, ...].
 
     Raises:
         ValueError: no name, a name of a held-out split, no image, or images and patients shared with val or test.
@@ -51,23 +51,23 @@ def load_images(names: Sequence[str], sets: Sequence[Sequence[str]] = ()) -> lis
         raise ValueError(f"{', '.join(names)} hold no image")
     image_array.require_images(images)
     leakage.refuse_leaks(list(names))
-    return sorted(images.values(), key=lambda image: (image["image_id"], image["file_name"]))
+    return sorted(images.values(), key=lambda image: (image["image_name"], image["file_name"]))
 
 
 class TwoViews(Dataset):
     """(epoch, image number) -> (image number, uint8 (2, size, size), target 0)."""
 
     def __init__(self, images: Sequence[dict], rules: ViewRules, seed: int):
-        self.image_ids = [image["image_id"] for image in images]
+        self.image_names = [image["image_name"] for image in images]
         self.files = [image["file_name"] for image in images]
         self.rules, self.seed = rules, seed
 
     def __len__(self) -> int:
-        return len(self.image_ids)
+        return len(self.image_names)
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[int, torch.Tensor, int]:
         epoch, number = key
-        views = two_views(image_array.read(self.files[number]), self.rules, self.seed, epoch, self.image_ids[number])
+        views = two_views(image_array.read(self.files[number]), self.rules, self.seed, epoch, self.image_names[number])
         return number, torch.from_numpy(views), 0  # one class for all: solo-learn's online classifier needs a target
 
 
@@ -126,8 +126,8 @@ def write_view_sheet(settings: Mapping, output: str | os.PathLike, num_pairs: in
     rules = view_rules(settings)
     views, captions = [], []
     for image in images:
-        views += list(two_views(image_array.read(image["file_name"]), rules, settings["seed"], 0, image["image_id"]))
-        captions += [f"{image['image_id'][:16]} {view}" for view in "ab"]
+        views += list(two_views(image_array.read(image["file_name"]), rules, settings["seed"], 0, image["image_name"]))
+        captions += [f"{image['image_name'][:16]} {view}" for view in "ab"]
     sheet = contact_sheet(views, captions, columns=8, tile=160)
     path = Path(output) / "views.png"
     artifacts.write_bytes(path, cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))[1].tobytes())

@@ -152,7 +152,7 @@ class _OnImages:
     """
 
     bfloat16 = False
-    image_ids: Sequence[str] = ()
+    image_names: Sequence[str] = ()
     card: Mapping = {}
 
     def set_input(self, pixel_mean: Sequence[float], pixel_std: Sequence[float]) -> None:
@@ -190,7 +190,7 @@ class _OnImages:
         self.numbers = batch[0]
         loss = super().training_step(batch, batch_idx)
         if not torch.isfinite(loss):
-            images = ", ".join(self.image_ids[number] for number in batch[0].tolist())
+            images = ", ".join(self.image_names[number] for number in batch[0].tolist())
             raise NotFiniteError(
                 f"the loss is {float(loss.detach())} at step {self.global_step}; images of the batch: {images}"
             )

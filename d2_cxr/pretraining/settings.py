@@ -135,7 +135,7 @@ def fingerprint(settings: Mapping, images: Sequence[Mapping]) -> str:
     """Return what identifies a run: the settings that change its result, and the pixels of its images."""
     deciding = {key: value for key, value in settings.items() if key not in _NO_RESULT}
     deciding["init_from"] = _content_of(settings["init_from"])
-    deciding["images"] = artifacts.sha256_lines(f"{image['image_id']} {image['image_sha256']}" for image in images)
+    deciding["images"] = artifacts.sha256_lines(f"{image['image_name']} {image['image_sha256']}" for image in images)
     return artifacts.sha256_json(deciding)
 
 

@@ -74,7 +74,7 @@ def _train(settings: dict, images: Sequence[dict], identity: str, output: Path, 
     initialized_from = _initialize(method, settings)
     number_format, reason = precision.choose(settings["precision"], "cuda" if accelerator == "gpu" else "cpu")
     method.bfloat16 = number_format == "bf16"
-    method.image_ids = [image["image_id"] for image in images]
+    method.image_names = [image["image_name"] for image in images]
     method.card = make_card(settings, images, epochs, devices, initialized_from, identity)
     logger.info(
         "%s of %s on %d images: %d epochs of %d steps, %d views; %s (%s)",
@@ -172,9 +172,9 @@ def image_hashes(images: Sequence[Mapping], torch):
 
 
 def _dataset_json(name: str) -> dict:
-    from d2_cxr.datasets import named_sets
+    from d2_cxr.datasets.named_sets import named_set
 
-    return artifacts.read_json(named_sets.set_folder(name) / "dataset.json")
+    return named_set(name).dataset_json()
 
 
 def _one_preprocess(roots: Mapping[str, Mapping]) -> dict | None:

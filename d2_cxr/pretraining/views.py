@@ -48,9 +48,9 @@ class ViewRules:
             raise ValueError(f"image_size is {self.size}; a ResNet needs 32 pixels at least")
 
 
-def two_views(image: np.ndarray, rules: ViewRules, seed: int, epoch: int, image_id: str) -> np.ndarray:
+def two_views(image: np.ndarray, rules: ViewRules, seed: int, epoch: int, image_name: str) -> np.ndarray:
     """Return two views, uint8 (2, size, size), of a gray image, uint8 (H, W)."""
-    return np.stack([make_view(image, rules, keyed_uniforms(seed, epoch, image_id, view)) for view in (0, 1)])
+    return np.stack([make_view(image, rules, keyed_uniforms(seed, epoch, image_name, view)) for view in (0, 1)])
 
 
 def make_view(image: np.ndarray, rules: ViewRules, uniforms: np.ndarray) -> np.ndarray:
@@ -72,9 +72,9 @@ def make_view(image: np.ndarray, rules: ViewRules, uniforms: np.ndarray) -> np.n
     return view
 
 
-def keyed_uniforms(seed: int, epoch: int, image_id: str, view: int) -> np.ndarray:
+def keyed_uniforms(seed: int, epoch: int, image_name: str, view: int) -> np.ndarray:
     """Return float64 (46,) uniform in [0, 1), a function of the four arguments alone, on every machine."""
-    digest = hashlib.shake_128(f"{seed}/{epoch}/{image_id}/{view}".encode()).digest(8 * _NUMBERS)
+    digest = hashlib.shake_128(f"{seed}/{epoch}/{image_name}/{view}".encode()).digest(8 * _NUMBERS)
     return (np.frombuffer(digest, dtype="<u8") >> 11) * 2.0**-53  # 53 bits, as numpy's own `random`
 
 

@@ -9,7 +9,7 @@ from d2_cxr.labels import splits
 from d2_cxr.labels.annotations import read_annotations
 from d2_cxr.labels.fusion import fuse_annotations
 
-COLUMNS = ["image_id", "class_name", "rad_id", "x_min", "y_min", "x_max", "y_max"]
+COLUMNS = ["image_name", "class_name", "reader_id", "x_min", "y_min", "x_max", "y_max"]
 
 
 def boxes(*rows) -> pd.DataFrame:
@@ -29,7 +29,7 @@ def images_with(counts) -> pd.DataFrame:
 
 def test_a_slope_of_density_is_found():
     table = images_with([5] * 50 + [1] * 50)
-    found = label_audits.density_by_position(table, table, splits.published_split(table["image_id"]))
+    found = label_audits.density_by_position(table, table, splits.published_split(table["image_name"]))
     assert found["deciles"] == [5.0] * 5 + [1.0] * 5
     assert found["train_minus_test"] == pytest.approx(5 * 50 / 70 + 20 / 70 - 1)
     assert found["p"] == 1 / 2001  # no random order comes near
@@ -39,14 +39,14 @@ def test_a_slope_of_density_is_found():
 
 def test_an_even_density_is_not_called_a_slope():
     table = images_with([1, 3] * 50)
-    found = label_audits.density_by_position(table, table, splits.published_split(table["image_id"]))
+    found = label_audits.density_by_position(table, table, splits.published_split(table["image_name"]))
     assert found["p"] > 0.5
 
 
 def test_first_appearance_in_shuffled_rows_slopes_by_itself():
     counts = np.random.default_rng(0).integers(1, 9, 400)
     found = label_audits.density_by_position(
-        images_with(counts), images_with(counts), splits.published_split(images_with(counts)["image_id"])
+        images_with(counts), images_with(counts), splits.published_split(images_with(counts)["image_name"])
     )
     again = found["raw_boxes_rows_shuffled"]
     assert again["train"] - again["test"] > 2
@@ -59,7 +59,7 @@ def test_too_few_images_are_only_counted():
 def test_reader_shift_counts_images_by_reader_and_part():
     rows = [("a", "R2"), ("a", "R10"), ("b", "R2"), ("b", "R10"), ("c", "R3"), ("d", "R10"), ("z", "R2")]
     shift = label_audits.reader_shift(
-        pd.DataFrame(rows, columns=["image_id", "rad_id"]), {"train": ["a", "c"], "val": [], "test": ["b", "d"]}
+        pd.DataFrame(rows, columns=["image_name", "reader_id"]), {"train": ["a", "c"], "val": [], "test": ["b", "d"]}
     )
     assert shift["readers"] == {
         "R2": {"train": 1, "val": 0, "test": 1},
@@ -103,14 +103,14 @@ def test_box_f1_matches_one_to_one_and_counts_silence():
         ("c", "x", "R1", 0, 0, 10, 10),  # nobody else read c
     )
     readings = pd.DataFrame(
-        [("a", "R1"), ("a", "R2"), ("b", "R1"), ("b", "R2"), ("c", "R1")], columns=["image_id", "rad_id"]
+        [("a", "R1"), ("a", "R2"), ("b", "R1"), ("b", "R2"), ("c", "R1")], columns=["image_name", "reader_id"]
     )
     assert label_audits.box_f1(table, readings)["classes"] == {"x": {"f1": 2 / 4, "matches": 1, "boxes": 4}}
 
 
 def test_an_iou_of_exactly_the_threshold_is_no_match():
     table = boxes(("a", "x", "R1", 0, 0, 10, 10), ("a", "x", "R2", 0, 0, 10, 4))
-    readings = table[["image_id", "rad_id"]]
+    readings = table[["image_name", "reader_id"]]
     assert label_audits.box_f1(table, readings, 0.4)["all"]["matches"] == 0
     assert label_audits.box_f1(table, readings, 0.39)["all"] == {"f1": 1.0, "matches": 1, "boxes": 2}
 

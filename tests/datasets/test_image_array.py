@@ -21,7 +21,7 @@ def folder(tmp_path):
 def write_array(folder, gray):
     array = np.full((1, 2, 2), gray, np.uint8)
     artifacts.write_with(folder / image_array.ARRAY, lambda path: np.save(path, array))
-    artifacts.write_csv(folder / image_array.INDEX, [{"image_id": "b"}], ["image_id"])
+    artifacts.write_csv(folder / image_array.INDEX, [{"image_name": "b"}], ["image_name"])
 
 
 def gray_of(folder, image):

@@ -88,7 +88,7 @@ def test_the_memory_mapped_array_gives_the_same_image(image, tmp_path):
     from_png = CXRMapper([], is_train=False)(image)["image"].clone()
     array = np.stack([np.zeros((20, 30), np.uint8), image_array.read(image["file_name"])])
     np.save(tmp_path / "set" / "images.npy", array)
-    artifacts.write_csv(tmp_path / "set" / "images.csv", [{"image_id": "z"}, {"image_id": "a"}], ["image_id"])
+    artifacts.write_csv(tmp_path / "set" / "images.csv", [{"image_name": "z"}, {"image_name": "a"}], ["image_name"])
     (tmp_path / "set" / "images" / "a.png").unlink()
     assert torch.equal(CXRMapper([], is_train=False)(image)["image"], from_png)
 

@@ -35,8 +35,8 @@ def test_threshold_zero_repeats_nothing():
 def test_the_published_training_images_make_an_epoch_of_4657_88(vinbigdata_csv):
     boxes = fuse_annotations(read_annotations(vinbigdata_csv).boxes)
     names = sorted(boxes["class_name"].unique())
-    on_image = boxes.groupby("image_id")["class_name"].agg(lambda column: {names.index(name) for name in column})
-    rows = read_annotations(vinbigdata_csv).boxes["image_id"]
+    on_image = boxes.groupby("image_name")["class_name"].agg(lambda column: {names.index(name) for name in column})
+    rows = read_annotations(vinbigdata_csv).boxes["image_name"]
     train = published_split(list(dict.fromkeys(rows)))["train"]
     factors = image_repeat_factors([on_image[image] for image in train], threshold=0.4)
     assert len(factors) == 3075

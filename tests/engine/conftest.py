@@ -62,13 +62,13 @@ def write_tiny_set(root):
                 annotation |= {"bbox": box, "area": box[2] * box[3], "iscrowd": 0, "num_readers": 1, "reader_ious": {}}
                 coco["annotations"].append(annotation)
             hashes = {key: hashlib.sha256(key.encode() + image.tobytes()).hexdigest() for key in ("source", "image")}
-            rows.append({"image_id": radiograph, **{f"{key}_sha256": value for key, value in hashes.items()}})
+            rows.append({"image_name": radiograph, **{f"{key}_sha256": value for key, value in hashes.items()}})
             next_id += 1
         artifacts.write_json(root / "annotations" / "stratified" / f"{part}.json", coco)
-    artifacts.write_csv(root / "manifest.csv", rows, ["image_id", "source_sha256", "image_sha256"])
+    artifacts.write_csv(root / "manifest.csv", rows, ["image_name", "source_sha256", "image_sha256"])
     preprocess = {"size": SIZE, "resize": "squash", "equalize": "histogram", "window": "file"}
     values = {"name": "tiny_cxr", "class_names": list(CLASSES), "preprocess": preprocess}
-    artifacts.write_json(root / "dataset.json", {**values, "images_fingerprint": "0" * 64})
+    artifacts.write_json(root / "dataset.json", {"format_version": 2, **values, "images_fingerprint": "0" * 64})
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ def image(tmp_path):
     cv2.imwrite(str(tmp_path / "a.png"), image)
     return Findings(
         file=str(tmp_path / "a.png"),
-        image_id="a",
+        image_name="a",
         width=200,
         height=100,
         pixel_spacing_mm=(0.14, 0.15),

@@ -28,7 +28,7 @@ def image(tmp_path):
 
 def test_boxes_are_in_the_source_images_pixels(predictor, image):
     found = predictor(image)
-    assert (found.width, found.height, found.image_id) == (256, 128, "image")
+    assert (found.width, found.height, found.image_name) == (256, 128, "image")
     assert found.boxes_xyxy.shape == (len(found), 4) and len(found) > 0
     assert found.boxes_xyxy[:, 2].max() > 128  # beyond the network's 64 pixels, and the image's height
     assert (found.boxes_xyxy >= 0).all() and (found.boxes_xyxy[:, 2:] <= [256, 128]).all()

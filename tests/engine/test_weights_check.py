@@ -8,7 +8,7 @@ from d2_cxr.checkpoint.weights_card import WeightsCard
 from d2_cxr.datasets import loading
 from d2_cxr.engine import weights_check
 from d2_cxr.engine.card import image_hashes
-from d2_cxr.engine.weights_check import check_weights, held_out_names, preprocessing_contradictions
+from d2_cxr.engine.weights_check import check_weights, held_out_of, preprocessing_contradictions
 
 CARD = {
     "depth": 18,
@@ -80,7 +80,7 @@ def test_a_copy_of_a_test_image_in_another_file_is_found_by_its_pixels(checked, 
 
 def test_images_that_are_allowed_may_have_been_seen(checked, tiny_set, tmp_path, monkeypatch):
     allowed = tmp_path / "allowed.txt"
-    allowed.write_text("\n".join(image["image_id"] for image in loading.prepared_images(["tiny_cxr_test"])))
+    allowed.write_text("\n".join(image["image_name"] for image in loading.prepared_images(["tiny_cxr_test"])))
     monkeypatch.setenv("D2_CXR_ALLOW_LEAKS", str(allowed))
     assert checked(images=image_hashes(["tiny_cxr_test"])) is not None
 
@@ -101,7 +101,7 @@ def test_training_images_that_are_test_images_too_are_refused(tiny_cfg, tiny_set
 
 
 def test_what_is_held_out_of_a_fraction_is_the_split_s(tiny_cfg):
-    names = held_out_names(tiny_cfg("DATASETS.TRAIN", "('tiny_cxr_train_labeled_30_seed1',)"))
+    names = held_out_of(tiny_cfg("DATASETS.TRAIN", "('tiny_cxr_train_labeled_30_seed1',)"))
     assert names == [f"tiny_cxr_{part}" for part in ("val", "test", "negative_val", "negative_test")]
 
 

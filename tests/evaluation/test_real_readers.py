@@ -25,7 +25,7 @@ INTERVALS = {  # of sensitivity and of false positives per image
 def table(vinbigdata_csv):
     """Return the comparison in source pixels; IoU and mean fusion do not change when an image is squashed to 512x512."""
     annotations = read_annotations(vinbigdata_csv)
-    test = published_split(annotations.boxes["image_id"].tolist())["test"]
+    test = published_split(annotations.boxes["image_name"].tolist())["test"]
     images = [{"id": n, "file_name": f"{image}.png", "width": 1, "height": 1} for n, image in enumerate(test, start=1)]
     readers = readers_to_coco(images, annotations.boxes, annotations.readings, annotations.class_names)
     return compare_with_readers({**readers, "annotations": []}, [], readers)

@@ -38,9 +38,9 @@ def test_kaggle_rows_become_boxes_readings_and_negative_images(table):
     )
     assert read.flavor == "kaggle"
     assert read.boxes.to_dict("list") == {
-        "image_id": ["a", "a"],
+        "image_name": ["a", "a"],
         "class_name": ["Cardiomegaly", "Lung Opacity"],
-        "rad_id": ["R10", "R10"],
+        "reader_id": ["R10", "R10"],
         "x_min": [691.0, 1.0],
         "y_min": [1375.0, 2.0],
         "x_max": [1653.0, 3.0],
@@ -48,7 +48,7 @@ def test_kaggle_rows_become_boxes_readings_and_negative_images(table):
         "row": [1, 3],
     }
     assert read.readings.values.tolist() == [["b", "R1"], ["a", "R10"], ["a", "R2"]]
-    assert (read.image_ids, read.negative_ids, read.finding_ids) == (["b", "a"], ["b"], ["a"])
+    assert (read.image_names, read.negative_ids, read.finding_ids) == (["b", "a"], ["b"], ["a"])
     assert read.class_names == vindr_cxr.CLASS_NAMES
     assert (read.consensus, read.sizes, read.patients, counts(read)) == (False, None, None, {})
 
@@ -62,16 +62,16 @@ def test_columns_go_by_name_not_by_place(table):
 def test_a_table_without_readers_is_a_consensus(table):
     read = read_annotations(table("image_id,class_name,x_min,y_min,x_max,y_max", "a,ILD,1,2,3,4", "b,No finding,,,,"))
     assert (read.flavor, read.consensus) == ("physionet_test", True)
-    assert read.boxes["rad_id"].tolist() == ["consensus"]
+    assert read.boxes["reader_id"].tolist() == ["consensus"]
 
 
 def test_rsna_rows_are_width_and_height_with_a_target(table):
     read = read_annotations(table("patientId,x,y,width,height,Target", "p,,,,,0", "q,264,152,213,379,1"))
     assert (read.flavor, read.class_names) == ("rsna", rsna_pneumonia.CLASS_NAMES)
     assert read.boxes.iloc[0].to_dict() == {
-        "image_id": "q",
+        "image_name": "q",
         "class_name": "Lung Opacity",
-        "rad_id": "consensus",
+        "reader_id": "consensus",
         "x_min": 264.0,
         "y_min": 152.0,
         "x_max": 477.0,
@@ -91,14 +91,14 @@ def test_nih_header_has_more_cells_than_its_rows(table):
         table("Image Index,Finding Label,Bbox [x,y,w,h],,,", "00013118_008.png,Atelectasis,225,547,86,79")
     )
     assert (read.flavor, read.class_names) == ("nih", nih_bbox.CLASS_NAMES)
-    assert read.boxes["image_id"].tolist() == ["00013118_008"]
+    assert read.boxes["image_name"].tolist() == ["00013118_008"]
     assert read.boxes[["x_min", "y_min", "x_max", "y_max"]].values.tolist() == [[225, 547, 311, 626]]
 
 
 def test_compressed_tables_and_byte_order_marks_are_read(tmp_path):
     path = tmp_path / "train.csv.gz"
     path.write_bytes(gzip.compress(f"\ufeff{KAGGLE}\na,ILD,5,R1,1,2,3,4\n".encode()))
-    assert read_annotations(path).image_ids == ["a"]
+    assert read_annotations(path).image_names == ["a"]
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_a_list_of_own_classes_is_a_card(table):
 def test_a_bad_row_is_left_out_and_counted_once(table, kind, row):
     read = read_annotations(table(KAGGLE, row, "b,ILD,5,R1,1,2,3,4"))
     assert counts(read) == {kind: 1}
-    assert read.boxes["image_id"].tolist() == ["b"]
+    assert read.boxes["image_name"].tolist() == ["b"]
     assert read.negative_ids == []  # something was found on image a; it is not negative because the box is unusable
 
 
@@ -212,7 +212,7 @@ def test_sizes_known_later_cut_boxes_by_the_same_rule(table):
     boxes = read_annotations(table(KAGGLE, "a,ILD,5,R1,1,2,30,40", "b,ILD,5,R1,50,2,60,4")).boxes
     cut, found = cut_to_images(boxes, {"a": (20, 40), "b": (50, 50)})
     assert found == {"outside": 1, "partly_outside": 1}
-    assert cut[["image_id", "x_max"]].values.tolist() == [["a", 20.0]]
+    assert cut[["image_name", "x_max"]].values.tolist() == [["a", 20.0]]
 
 
 def test_patients_come_from_the_table_or_from_a_second_one(table):

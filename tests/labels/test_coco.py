@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from d2_cxr.labels.coco import from_coco, image_of, reader_order, readers_to_coco, to_coco
+from d2_cxr.labels.coco import from_coco, reader_order, readers_to_coco, to_coco
 from d2_cxr.labels.fusion import fuse_annotations
 
 CORNERS = ["x_min", "y_min", "x_max", "y_max"]
@@ -23,7 +23,7 @@ def image(number: int, name: str, **more) -> dict:
 
 
 def boxes(*rows) -> pd.DataFrame:
-    return pd.DataFrame(rows, columns=["image_id", "class_name", "rad_id", *CORNERS])
+    return pd.DataFrame(rows, columns=["image_name", "class_name", "reader_id", *CORNERS])
 
 
 def test_fused_boxes_become_coco_annotations():
@@ -69,7 +69,7 @@ def test_corners_keep_a_thousandth_of_a_pixel():
 
 
 def test_single_readers_boxes_name_their_reader_and_images_who_read_them():
-    readings = pd.DataFrame([("a", "R10"), ("a", "R8"), ("b", "R8")], columns=["image_id", "rad_id"])
+    readings = pd.DataFrame([("a", "R10"), ("a", "R8"), ("b", "R8")], columns=["image_name", "reader_id"])
     coco = readers_to_coco([image(1, "a"), image(2, "b")], boxes(("a", "ILD", "R10", 1, 2, 3, 4)), readings, NAMES)
     assert [image["readers"] for image in coco["images"]] == [["R8", "R10"], ["R8"]]
     assert [(box["reader"], box["bbox"]) for box in coco["annotations"]] == [("R10", [1.0, 2.0, 2.0, 2.0])]
@@ -78,7 +78,7 @@ def test_single_readers_boxes_name_their_reader_and_images_who_read_them():
 def test_the_way_back_gives_the_boxes_again():
     rows = boxes(("a", "ILD", "R1", 1, 2, 3, 4), ("b", "Edema", "R2", 5.5, 6, 7, 8.25))
     images = [image(1, "a"), image(2, "b")]
-    back = from_coco(readers_to_coco(images, rows, rows[["image_id", "rad_id"]], NAMES))
+    back = from_coco(readers_to_coco(images, rows, rows[["image_name", "reader_id"]], NAMES))
     pd.testing.assert_frame_equal(back[rows.columns].astype(object), rows.astype(object))
     fused = fuse_annotations(rows)
     again = from_coco(to_coco(images, fused, NAMES))
@@ -93,11 +93,6 @@ def test_a_class_without_a_category_and_a_repeated_id_are_refused():
         to_coco([image(1, "a")], fused, NAMES)
     with pytest.raises(ValueError, match="same id"):
         to_coco([image(1, "a"), image(1, "b")], fused.iloc[:0], NAMES)
-
-
-def test_an_image_is_named_by_its_file():
-    assert image_of({"file_name": "images/1.2.840.png"}) == "1.2.840"
-    assert image_of({"file_name": "x.png", "image_id": "y"}) == "y"
 
 
 def test_readers_sort_by_number():

@@ -13,7 +13,7 @@ CORNERS = ["x_min", "y_min", "x_max", "y_max"]
 
 
 def frame(*rows) -> pd.DataFrame:
-    return pd.DataFrame(rows, columns=["image_id", "class_name", "rad_id", *CORNERS])
+    return pd.DataFrame(rows, columns=["image_name", "class_name", "reader_id", *CORNERS])
 
 
 def test_two_readers_that_overlap_become_their_mean_and_a_third_stays():
@@ -62,7 +62,7 @@ def test_two_boxes_of_one_reader_count_one_reader_with_its_best_iou():
 
 def test_majority_keeps_clusters_of_enough_readers_and_none_keeps_every_box():
     boxes = frame(("a", "ILD", "R1", 0, 0, 10, 10), ("a", "ILD", "R2", 2, 0, 12, 10), ("b", "ILD", "R3", 0, 0, 10, 10))
-    assert fuse_annotations(boxes, "majority:2")["image_id"].tolist() == ["a"]
+    assert fuse_annotations(boxes, "majority:2")["image_name"].tolist() == ["a"]
     assert len(fuse_annotations(boxes, "majority:3")) == 0
     untouched = fuse_annotations(boxes, "none")
     assert untouched[CORNERS].values.tolist() == boxes[CORNERS].values.tolist()
@@ -118,8 +118,8 @@ row = st.tuples(st.sampled_from("ab"), st.sampled_from(["ILD", "Edema"]), st.sam
 def test_all_images_at_once_give_what_the_plain_rule_gives(rows, iou_threshold):
     boxes = frame(*((image, name, reader, *corners) for image, name, reader, corners in rows))
     fused = fuse_annotations(boxes, iou_threshold=iou_threshold)
-    for key, group in boxes.groupby(["image_id", "class_name"]):
-        mine = fused[(fused["image_id"] == key[0]) & (fused["class_name"] == key[1])]
+    for key, group in boxes.groupby(["image_name", "class_name"]):
+        mine = fused[(fused["image_name"] == key[0]) & (fused["class_name"] == key[1])]
         expected = plainly_fused(group[CORNERS].to_numpy(float), iou_threshold)
         np.testing.assert_allclose(sorted(mine[CORNERS].values.tolist()), expected, atol=1e-9)
     assert fused["num_boxes"].sum() == len(boxes)

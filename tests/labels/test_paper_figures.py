@@ -191,7 +191,7 @@ def test_the_stratified_split_has_no_slope_and_keeps_every_class_share(annotatio
 
 
 def test_shuffled_rows_give_another_split_and_are_noticed(annotations):
-    shuffled = annotations.boxes.sample(frac=1, random_state=0)["image_id"].tolist()
+    shuffled = annotations.boxes.sample(frac=1, random_state=0)["image_name"].tolist()
     assert not vindr_cxr.is_published(splits.published_split(shuffled))
 
 

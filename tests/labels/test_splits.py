@@ -160,7 +160,7 @@ def test_small_sets_lose_no_image_and_leave_no_part_empty(count, seed, grouped):
 
 
 def test_label_matrix_marks_each_class_on_each_image():
-    boxes = {"image_id": ["a", "a", "c", "z"], "class_name": ["x", "x", "y", "x"]}
+    boxes = {"image_name": ["a", "a", "c", "z"], "class_name": ["x", "x", "y", "x"]}
     assert splits.label_matrix(["a", "b", "c"], boxes, ["x", "y"]).tolist() == [
         [True, False],
         [False, False],

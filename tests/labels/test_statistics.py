@@ -10,7 +10,7 @@ import pytest
 from d2_cxr.labels import statistics
 from d2_cxr.labels.annotations import read_annotations
 
-COLUMNS = ["image_id", "class_name", "rad_id", "x_min", "y_min", "x_max", "y_max"]
+COLUMNS = ["image_name", "class_name", "reader_id", "x_min", "y_min", "x_max", "y_max"]
 
 
 def boxes(*rows) -> pd.DataFrame:
@@ -18,7 +18,7 @@ def boxes(*rows) -> pd.DataFrame:
 
 
 def readings(*rows) -> pd.DataFrame:
-    return pd.DataFrame(rows, columns=["image_id", "rad_id"])
+    return pd.DataFrame(rows, columns=["image_name", "reader_id"])
 
 
 def test_repeat_factors_take_the_rarest_class_of_an_image():

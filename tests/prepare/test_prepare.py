@@ -112,7 +112,7 @@ def test_pngs_are_gray_and_carry_no_metadata(archive, tmp_path):
 def test_the_array_holds_the_pngs(archive, tmp_path):
     run(archive, tmp_path / "set", array=True)
     array = np.load(tmp_path / "set/images.npy", mmap_mode="r")
-    images = [row["image_id"] for row in artifacts.read_csv(tmp_path / "set" / image_array.INDEX)]
+    images = [row["image_name"] for row in artifacts.read_csv(tmp_path / "set" / image_array.INDEX)]
     assert array.shape == (24, 32, 32) and images == sorted(images)
     picture = cv2.imread(str(tmp_path / f"set/images/{images[7]}.png"), cv2.IMREAD_GRAYSCALE)
     assert np.array_equal(array[7], picture)
@@ -122,7 +122,7 @@ def test_the_manifest_tells_hashes_and_no_header_text(archive, tmp_path, make_di
     images, _ = archive
     make_dicom([[0, 9], [4, 5]], name="images/named.dicom", PatientName="Doe^Jane", StudyDescription="Secret")
     run(archive, tmp_path / "set")
-    rows = {row["image_id"]: row for row in manifest.read(tmp_path / "set/manifest.csv")}
+    rows = {row["image_name"]: row for row in manifest.read(tmp_path / "set/manifest.csv")}
     row = rows["image03"]
     assert row["source_sha256"] == artifacts.sha256_file(images / "image03.dicom")
     pixels = cv2.imread(str(tmp_path / "set/images/image03.png"), cv2.IMREAD_GRAYSCALE)
@@ -244,7 +244,7 @@ def test_what_is_wrong_is_told_and_the_rest_is_prepared(archive, tmp_path, make_
     (images / "sub/image05.dcm").write_bytes((images / "image04.dicom").read_bytes())
     make_dicom([[0, 9], [4, 5]], name="images/odd.dicom", WindowCenter=5, WindowWidth=0)
     counts = run(archive, tmp_path / "set", strict=True)
-    rows = {(row["image_id"], row["file"]): row for row in manifest.read(tmp_path / "set/manifest.csv")}
+    rows = {(row["image_name"], row["file"]): row for row in manifest.read(tmp_path / "set/manifest.csv")}
     assert rows["image02", ""]["outcome"] == "missing"
     assert rows["image03", "image03.dicom"]["outcome"] == "refused"
     assert "cut short" in rows["image03", "image03.dicom"]["reason"]
@@ -309,7 +309,7 @@ def test_a_cropped_copy_of_a_test_image_is_found_shown_and_left_out(archive, tmp
     counts = run(archive, tmp_path / "set", preprocess=Preprocess(96))
     assert counts["near_copies"] == 1 and counts["unlabeled_left_out"] == 1
     (pair,) = leakage.read_near_copies(tmp_path / "set")
-    assert {pair["image_id"], pair["other_image_id"]} == {"cut", test_image} and pair["how"] == "cropped"
+    assert {pair["image_name"], pair["other_image_name"]} == {"cut", test_image} and pair["how"] == "cropped"
     page = (tmp_path / "set/intake.html").read_text()
     assert "Near copies (1 pair)" in page and f"the same image as {test_image} of val or test (cropped)" in page
 

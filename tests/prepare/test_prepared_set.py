@@ -7,10 +7,10 @@ from d2_cxr.labels.annotations import read_annotations
 from d2_cxr.prepare import prepared_set
 
 
-def pretend_prepared(image_ids) -> prepared_set.Images:
+def pretend_prepared(image_names) -> prepared_set.Images:
     rows = [
-        {"image_id": image, "outcome": "prepared", "rows": "4000", "columns": "4000", "image_sha256": image}
-        for image in image_ids
+        {"image_name": image, "outcome": "prepared", "rows": "4000", "columns": "4000", "image_sha256": image}
+        for image in image_names
     ]
     return prepared_set.number_images(rows, 512, None)
 
@@ -25,7 +25,7 @@ def lists(table, images):
 
 
 def test_the_published_split_is_written_where_every_image_is_there(table):
-    made = lists(table, pretend_prepared(table.image_ids))
+    made = lists(table, pretend_prepared(table.image_names))
     counts = made.counts
     assert [counts[f"published_{part}"] for part in ("train", "val", "test")] == [3075, 440, 879]
     assert counts["fused_boxes"] == 21195 and counts["readers_boxes"] == 36096
@@ -34,7 +34,7 @@ def test_the_published_split_is_written_where_every_image_is_there(table):
 
 
 def test_one_image_less_leaves_only_the_stratified_names(table):
-    images = pretend_prepared([image for image in table.image_ids if image != table.finding_ids[0]])
+    images = pretend_prepared([image for image in table.image_names if image != table.finding_ids[0]])
     made = lists(table, images)
     assert "1 of its 4394 images are not prepared" in made.notes[0]
     assert not any(path.startswith("published/") for path in made.files)

@@ -20,7 +20,7 @@ def test_names_are_joined_and_an_image_counts_once(prepared, write_set, tmp_path
     sets = [["tiny", str(prepared)], ["other", str(other)]]
     images = load_images(["tiny_train_unlabeled", "other_train_unlabeled", "tiny_train"], sets)
     assert len(images) == 24 + 5
-    assert [image["image_id"] for image in images] == sorted(image["image_id"] for image in images)
+    assert [image["image_name"] for image in images] == sorted(image["image_name"] for image in images)
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ def build(**changes):
     torch.manual_seed(0)
     method = adapter.build_method(complete({**SMALL, **changes}), epochs=3)
     method.log_dict = method.log = lambda *_, **__: None  # there is no trainer here
-    method.image_ids = [f"image{number}" for number in range(8)]
+    method.image_names = [f"image{number}" for number in range(8)]
     return method
 
 

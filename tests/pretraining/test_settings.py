@@ -5,7 +5,7 @@ import pytest
 from d2_cxr.pretraining.settings import complete, fingerprint, num_epochs, read_settings
 
 CONFIGS = sorted((Path(__file__).resolve().parents[2] / "configs/pretraining").glob("*.yaml"))
-IMAGES = [{"image_id": "a", "image_sha256": "00"}]
+IMAGES = [{"image_name": "a", "image_sha256": "00"}]
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -71,4 +71,4 @@ def test_a_run_is_told_by_what_changes_its_result():
     run = complete({"epochs": 1, "datasets": ["a"]})
     assert fingerprint(run, IMAGES) == fingerprint({**run, "num_workers": 3, "sets": [["a", "/elsewhere"]]}, IMAGES)
     assert fingerprint(run, IMAGES) != fingerprint({**run, "seed": 1}, IMAGES)
-    assert fingerprint(run, IMAGES) != fingerprint(run, [{"image_id": "a", "image_sha256": "01"}])
+    assert fingerprint(run, IMAGES) != fingerprint(run, [{"image_name": "a", "image_sha256": "01"}])

@@ -19,7 +19,8 @@ def truth(tmp_path, prepared):
     shown[1] = [{"class_name": "Atelectasis", "box_xyxy": [0, 0, 20, 10]}, heart]
     frame = {"width": 128, "height": 128}  # the prepared images have 64 px
     rows = [
-        {"image_id": image["image_id"], **frame, "findings": found} for image, found in zip(images, shown, strict=True)
+        {"image_name": image["image_name"], **frame, "findings": found}
+        for image, found in zip(images, shown, strict=True)
     ]
     artifacts.write_json(tmp_path / "truth.json", {"images": rows})
     return tmp_path / "truth.json"
@@ -49,7 +50,7 @@ def test_the_labels_are_those_of_the_crop_that_was_taken_for_the_view(tiny_confi
     image[20, 40] = 255
     known = Truth(("dot",), (np.array([[40.0, 20, 41, 21]]),), (np.array([0]),), 64)
     model = Supervised(settings, known, epochs=1)
-    model.image_ids = ["image"]
+    model.image_names = ["image"]
     seen = []
     for seed in range(30):
         settings["seed"] = seed
@@ -62,7 +63,7 @@ def test_the_labels_are_those_of_the_crop_that_was_taken_for_the_view(tiny_confi
 
 def test_an_image_that_the_renderer_does_not_know_is_named(truth):
     with pytest.raises(ValueError, match="says nothing of 1 of 1 images, first: unknown"):
-        read_truth(truth, [{"image_id": "unknown"}])
+        read_truth(truth, [{"image_name": "unknown"}])
 
 
 def test_it_trains_and_converts_like_the_others(truth, tiny_config, tmp_path):

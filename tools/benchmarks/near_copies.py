@@ -25,7 +25,7 @@ def main(argv: list[str] | None = None) -> int:
     from d2_cxr.datasets import manifest
 
     rows = [row for row in manifest.read(args.set / "manifest.csv") if row["outcome"] == "prepared"]
-    radiographs = list({row["image_sha256"]: row["image_id"] for row in rows}.values())
+    radiographs = list({row["image_sha256"]: row["image_name"] for row in rows}.values())
     paths = [args.set / "images" / f"{name}.png" for name in radiographs]
     small = near_duplicates.read_small(paths)
     start = time.perf_counter()

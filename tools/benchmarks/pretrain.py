@@ -60,9 +60,9 @@ def write_images(root: Path, count: int) -> list[dict]:
         stack.append(image)
         path = root / "images" / f"image{number:03d}.png"
         cv2.imwrite(str(path), image)
-        images.append({"image_id": path.stem, "file_name": str(path)})
+        images.append({"image_name": path.stem, "file_name": str(path)})
     np.save(root / "images.npy", np.stack(stack))
-    (root / "images.csv").write_text("image_id\n" + "".join(f"{image['image_id']}\n" for image in images))
+    (root / "images.csv").write_text("image_name\n" + "".join(f"{image['image_name']}\n" for image in images))
     return images
 
 
@@ -129,7 +129,7 @@ def our_views(radiographs: list[dict], size: int, noise: str, array: bool, norma
 
     if not array:
         images = Path(radiographs[0]["file_name"]).parents[1] / "png" / "images"
-        radiographs = [{**image, "file_name": str(images / f"{image['image_id']}.png")} for image in radiographs]
+        radiographs = [{**image, "file_name": str(images / f"{image['image_name']}.png")} for image in radiographs]
     dataset = TwoViews(radiographs, ViewRules(size=size, noise=noise), seed=0)
     mean, std = torch.tensor([123.675, 116.28, 103.53]), torch.tensor([58.395, 57.12, 57.375])
 

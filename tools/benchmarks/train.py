@@ -63,7 +63,7 @@ def write_set(folder: Path, count: int) -> dict[str, list[dict]]:
             cv2.imwrite(str(folder / name / "images" / f"{index}.png"), image)
     np.save(folder / "array" / "images.npy", images)
     rows = "".join(f"{index}\n" for index in range(count))
-    (folder / "array" / "images.csv").write_text(f"image_id\n{rows}")
+    (folder / "array" / "images.csv").write_text(f"image_name\n{rows}")
     return {name: [image(folder / name, index, random) for index in range(count)] for name in ("array", "png")}
 
 
@@ -77,7 +77,7 @@ def image(root: Path, index: int, random) -> dict:
         for box in boxes
     ]
     path = str(root / "images" / f"{index}.png")
-    return {"file_name": path, "height": SIZE, "width": SIZE, "image_id": index, "annotations": annotations}
+    return {"file_name": path, "height": SIZE, "width": SIZE, "image_name": index, "annotations": annotations}
 
 
 def measure_loading(images: dict[str, list[dict]], rounds: int) -> dict[str, float]:

@@ -80,9 +80,9 @@ def reader_agreement(readers: dict | None, images: set[str]) -> list[dict]:
         return []
     boxes = from_coco(readers)
     read = [(Path(image["file_name"]).stem, reader) for image in readers["images"] for reader in image["readers"]]
-    readings = pd.DataFrame(read, columns=["image_id", "rad_id"])
+    readings = pd.DataFrame(read, columns=["image_name", "reader_id"])
     return statistics.reader_agreement(
-        boxes[boxes["image_id"].isin(images)].reset_index(drop=True), readings[readings["image_id"].isin(images)]
+        boxes[boxes["image_name"].isin(images)].reset_index(drop=True), readings[readings["image_name"].isin(images)]
     )
 
 
@@ -144,4 +144,5 @@ def _split_name(prefix: str) -> str:
 
 
 def _read(root: Path, name: str) -> dict:
-    return artifacts.read_json(root / named_sets.parse_name(name).json_path)
+    named = named_sets.named_set(name)
+    return artifacts.read_json(root / "annotations" / named.split / f"{named.part}.json")

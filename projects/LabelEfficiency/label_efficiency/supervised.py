@@ -61,7 +61,7 @@ def train_supervised(config: Mapping, output: str | os.PathLike) -> Path:
 
     Args:
         config: settings of pretraining with `method: supervised`, and `truth`: the renderer's `truth.json`
-            ({"images": [{"image_id", "width", "height", "findings": [{"class_name", "box_xyxy"}]}]}, source pixels).
+            ({"images": [{"image_name", "width", "height", "findings": [{"class_name", "box_xyxy"}]}]}, source pixels).
         output: folder of the run.
 
     Raises:
@@ -88,11 +88,11 @@ def read_truth(path: Path, images: Sequence[Mapping]) -> Truth:
     Raises:
         ValueError: an image is not in the truth, or none of them shows a finding.
     """
-    drawn = {image["image_id"]: image for image in artifacts.read_json(path)["images"]}
-    missing = [image["image_id"] for image in images if image["image_id"] not in drawn]
+    drawn = {image["image_name"]: image for image in artifacts.read_json(path)["images"]}
+    missing = [image["image_name"] for image in images if image["image_name"] not in drawn]
     if missing:
         raise ValueError(f"{path} says nothing of {len(missing)} of {len(images)} images, first: {missing[0]}")
-    rows = [drawn[image["image_id"]] for image in images]
+    rows = [drawn[image["image_name"]] for image in images]
     classes = sorted({finding["class_name"] for row in rows for finding in row["findings"]})
     if not classes:
         raise ValueError(f"no image of the data sets shows a finding in {path}; there is nothing to learn")
@@ -114,7 +114,7 @@ class Supervised(pl.LightningModule):
     """A ResNet under `encoder`, a linear layer, binary cross-entropy a class; both views of an image count."""
 
     bfloat16 = False
-    image_ids: Sequence[str] = ()
+    image_names: Sequence[str] = ()
     card: Mapping = {}
     projected = None  # nothing is contrasted
 
@@ -147,7 +147,7 @@ class Supervised(pl.LightningModule):
         wanted = torch.from_numpy(np.concatenate([self._view_labels(numbers, view) for view in (0, 1)])).to(self.device)
         loss = F.binary_cross_entropy_with_logits(self.classifier(features.float()), wanted, pos_weight=self._weight)
         if not torch.isfinite(loss):
-            names = ", ".join(self.image_ids[number] for number in numbers.tolist())
+            names = ", ".join(self.image_names[number] for number in numbers.tolist())
             raise NotFiniteError(f"the loss is {float(loss.detach())} at step {self.global_step}; images: {names}")
         return loss
 
@@ -155,7 +155,7 @@ class Supervised(pl.LightningModule):
         """Return float32 (B, C): what lies in each image's crop, which is a function of the same key as the view is."""
         labels = []
         for number in numbers.tolist():
-            chance = keyed_uniforms(self.settings["seed"], self.current_epoch, self.image_ids[number], view)
+            chance = keyed_uniforms(self.settings["seed"], self.current_epoch, self.image_names[number], view)
             crop = crop_box((self.truth.size, self.truth.size), self.rules, chance[:-6])
             labels.append(self.truth.crop(number, crop))
         return np.stack(labels)

@@ -43,7 +43,7 @@ def stream(seed: int, index: int, purpose: str) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, index, *words.tolist()])))
 
 
-def image_id(seed: int, index: int) -> str:
+def image_name(seed: int, index: int) -> str:
     """Return an image's id: 32 hexadecimal digits, as VinDr-CXR's files are named."""
     return hashlib.sha256(f"phantom {seed} {index}".encode()).hexdigest()[:32]
 

@@ -1,10 +1,10 @@
 """Phantom sets on disk: DICOM files, the readers' CSV, patients, and the renderer's truth.
 
-    output/dicom/<image_id>.dicom   the images
+    output/dicom/<image_name>.dicom   the images
     output/train.csv                readers' boxes in source pixels, in the layout of Kaggle's VinBigData train.csv
     output/patients.csv             image_id,patient_id
     output/truth.json               what was drawn, image by image
-    output/records/<image_id>.json  the same of one image, with its readers' rows: what a stopped run goes on from
+    output/records/<image_name>.json  the same of one image, with its readers' rows: what a stopped run goes on from
     output/phantom.json             the parameters; a set is never continued with others
 
 An image depends on the seed, its index and these parameters alone, not on the number of processes; images that are
@@ -63,9 +63,9 @@ def make_phantoms(
     settings = {"size": size, "seed": seed, "finding_share": finding_share, "readers": readers}
     _check(settings)
     _claim(output, {**settings, "renderer": RENDERER})
-    missing = [index for index in range(num_images) if not _is_there(output, image.image_id(seed, index))]
+    missing = [index for index in range(num_images) if not _is_there(output, image.image_name(seed, index))]
     _render(output, missing, settings, jobs or os.cpu_count() or 1, progress)
-    records = [artifacts.read_json(_record_path(output, image.image_id(seed, index))) for index in range(num_images)]
+    records = [artifacts.read_json(_record_path(output, image.image_name(seed, index))) for index in range(num_images)]
     rows = _write_tables(output, records, settings)
     return {
         "images": num_images,
@@ -99,16 +99,16 @@ def _claim(output: Path, parameters: dict) -> None:
             )
 
 
-def _record_path(output: Path, image_id: str) -> Path:
-    return output / "records" / f"{image_id}.json"
+def _record_path(output: Path, image_name: str) -> Path:
+    return output / "records" / f"{image_name}.json"
 
 
-def _image_path(output: Path, image_id: str) -> Path:
-    return output / "dicom" / f"{image_id}.dicom"
+def _image_path(output: Path, image_name: str) -> Path:
+    return output / "dicom" / f"{image_name}.dicom"
 
 
-def _is_there(output: Path, image_id: str) -> bool:
-    return _image_path(output, image_id).exists() and _record_path(output, image_id).exists()
+def _is_there(output: Path, image_name: str) -> bool:
+    return _image_path(output, image_name).exists() and _record_path(output, image_name).exists()
 
 
 def _render(output: Path, indices: list[int], settings: dict, jobs: int, progress: bool) -> None:
@@ -139,7 +139,7 @@ def _render_one(output: str, settings: dict, task: tuple[int, str]) -> None:
     """Write one image's record and DICOM file; the record first, so that an image that is there is complete."""
     index, patient = task
     seed, size = settings["seed"], settings["size"]
-    name = image.image_id(seed, index)
+    name = image.image_name(seed, index)
     rendered = image.render_image(seed, index, size, settings["finding_share"])
     height, width = rendered.pixels.shape
     rng = image.stream(seed, index, "readers")
@@ -147,7 +147,7 @@ def _render_one(output: str, settings: dict, task: tuple[int, str]) -> None:
     rows = reading.read_image(rng, rad_ids, rendered.drawn, width, height)
     style = dicom_writer.draw_style(image.stream(seed, index, "style"), size)
     record = {
-        "image_id": name,
+        "image_name": name,
         "patient_id": patient,
         "width": width,
         "height": height,
@@ -167,20 +167,20 @@ def _render_one(output: str, settings: dict, task: tuple[int, str]) -> None:
 
 def _write_tables(output: Path, records: list[dict], settings: dict) -> list[dict]:
     """Write train.csv, patients.csv and truth.json; return the readers' rows."""
-    rows = [_csv_row(record["image_id"], row) for record in records for row in record["rows"]]
+    rows = [_csv_row(record["image_name"], row) for record in records for row in record["rows"]]
     order = image.stream(settings["seed"], len(records), "row order").permutation(len(rows))
     rows = [rows[i] for i in order]
     artifacts.write_csv(output / "train.csv", rows, _COLUMNS)
-    patients = [{"image_id": record["image_id"], "patient_id": record["patient_id"]} for record in records]
+    patients = [{"image_id": record["image_name"], "patient_id": record["patient_id"]} for record in records]
     artifacts.write_csv(output / "patients.csv", patients, ("image_id", "patient_id"))
     truth = [{key: value for key, value in record.items() if key != "rows"} for record in records]
     artifacts.write_json(output / "truth.json", {"settings": settings, "images": truth})
     return rows
 
 
-def _csv_row(image_id: str, row: dict) -> dict:
+def _csv_row(image_name: str, row: dict) -> dict:
     name = row["class_name"] or NO_FINDING
     class_id = len(CLASS_NAMES) if row["class_name"] is None else CLASS_NAMES.index(name)
     corners = row["box"] or (None,) * 4
     box = dict(zip(_COLUMNS[4:], corners, strict=True))
-    return {"image_id": image_id, "class_name": name, "class_id": class_id, "rad_id": row["rad_id"], **box}
+    return {"image_id": image_name, "class_name": name, "class_id": class_id, "rad_id": row["rad_id"], **box}

@@ -8,7 +8,7 @@ import numpy as np
 import pydicom
 import pytest
 from d2_cxr.projects.phantom_cxr import make_phantoms, render_image
-from d2_cxr.projects.phantom_cxr.image import image_id
+from d2_cxr.projects.phantom_cxr.image import image_name
 
 from d2_cxr.labels.vindr_cxr import CLASS_NAMES
 from tools.make_phantom import main
@@ -38,7 +38,7 @@ def test_a_set_holds_images_boxes_patients_and_truth(phantoms):
     assert len(images) == 12 and all(len(name) == 32 for name in images)
     assert counts["images"] == counts["rendered"] == 12
     truth = json.loads((folder / "truth.json").read_text())
-    assert sorted(one["image_id"] for one in truth["images"]) == images
+    assert sorted(one["image_name"] for one in truth["images"]) == images
     assert sorted(row["image_id"] for row in rows_of(folder / "patients.csv")) == images
 
 
@@ -46,7 +46,7 @@ def test_the_csv_has_the_layout_of_kaggle(phantoms):
     folder, _ = phantoms
     text = (folder / "train.csv").read_text()
     assert text.splitlines()[0] == "image_id,class_name,class_id,rad_id,x_min,y_min,x_max,y_max"
-    truth = {one["image_id"]: one for one in json.loads((folder / "truth.json").read_text())["images"]}
+    truth = {one["image_name"]: one for one in json.loads((folder / "truth.json").read_text())["images"]}
     rows = rows_of(folder / "train.csv")
     for row in rows:
         image = truth[row["image_id"]]
@@ -65,11 +65,13 @@ def test_the_csv_has_the_layout_of_kaggle(phantoms):
 def test_the_truth_is_the_renderers(phantoms):
     folder, _ = phantoms
     image = next(
-        one for one in json.loads((folder / "truth.json").read_text())["images"] if one["image_id"] == image_id(0, 3)
+        one
+        for one in json.loads((folder / "truth.json").read_text())["images"]
+        if one["image_name"] == image_name(0, 3)
     )
     again = render_image(0, 3, 96)
     assert [(one["class_name"], tuple(one["box_xyxy"])) for one in image["findings"]] == again.findings
-    dataset = pydicom.dcmread(folder / "dicom" / f"{image_id(0, 3)}.dicom")
+    dataset = pydicom.dcmread(folder / "dicom" / f"{image_name(0, 3)}.dicom")
     assert (dataset.Rows, dataset.Columns) == again.pixels.shape == (image["height"], image["width"])
 
 
@@ -83,7 +85,7 @@ def test_a_second_call_renders_nothing_and_a_lost_image_comes_back_the_same(phan
     folder, _ = phantoms
     before = contents(folder)
     assert make_phantoms(folder, 12, **SMALL)["rendered"] == 0
-    (folder / "dicom" / f"{image_id(0, 4)}.dicom").unlink()  # as after a kill between record and image
+    (folder / "dicom" / f"{image_name(0, 4)}.dicom").unlink()  # as after a kill between record and image
     assert make_phantoms(folder, 12, **SMALL)["rendered"] == 1
     assert contents(folder) == before
 
