@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import d2_cxr
+from d2_cxr.artifacts import project_commit as project_commit
 from d2_cxr.checkpoint.loading import load_weights_file
 
 FORMAT_VERSION = 1
@@ -116,18 +115,6 @@ def read_card(path: str | Path) -> WeightsCard | None:
     if values is None:
         return None
     return WeightsCard.from_dict({key: value for key, value in values.items() if key != "images"})
-
-
-def project_commit() -> str | None:
-    """Return the commit of this project's source tree, None where it is not a git checkout."""
-    root = Path(d2_cxr.__file__).resolve().parents[1]
-    if not (root / ".git").exists():
-        return None
-    try:
-        done = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() or None
 
 
 def _floats(values) -> list[float] | None:
