@@ -32,6 +32,7 @@ SCORE = Code("score", PRIVATE, "Detection score")
 OUTCOME = Code("outcome", PRIVATE, "Outcome of detection")
 NOTHING = Code("none", PRIVATE, "No finding at or above its threshold")
 AT_DETECTOR = Code("detector", PRIVATE, "At the detector, magnified against the patient")
+ON_FILM = Code("film", PRIVATE, "On the scanned film, magnified against the patient")
 ZERO_TO_ONE = Code("{0:1}", "UCUM", "range: 0:1")  # viewers print it behind the value, where "1" would be a digit
 MILLIMETER = Code("mm", "UCUM", "mm")
 

@@ -39,6 +39,7 @@ _PIXELS = (
     *("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation", "BitsStored"),
     *("PixelRepresentation", "PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing"),
 )
+_HEAD = 140  # bytes that tell a DICOM file from others
 _ASSUMED_CLASS = "1.2.840.10008.5.1.4.1.1.1.1"  # Digital X-Ray Image Storage - For Presentation
 
 
@@ -113,8 +114,10 @@ class Source:
     assumed: bool = False
 
     def check(self, boxes: Sequence[ScoredBox]) -> None:
-        """Raise where a box is no box of this image."""
+        """Raise DeliveryError where a box is no box of this image, or its score no number in [0, 1]."""
         for box in boxes:
+            if not 0 <= box.score <= 1:
+                raise DeliveryError(f"{self.path}: the score {box.score} of {box.class_name} is not in [0, 1]")
             x0, y0, x1, y1 = box.box_xyxy
             if not (0 <= x0 < x1 <= self.width and 0 <= y0 < y1 <= self.height):
                 raise DeliveryError(
@@ -134,8 +137,7 @@ def read_source(path: str | Path, assume_uids: bool = False) -> Source:
         DeliveryError: it is no DICOM file, has several frames, or lacks a UID.
     """
     path = Path(path)
-    content = path.read_bytes()
-    dataset = _read(path, content)
+    dataset = _read(path)
     _check_frames(path, dataset)
     missing = [keyword for keyword in UIDS if not _is_uid(dataset, keyword)]
     if missing and not assume_uids:
@@ -143,7 +145,8 @@ def read_source(path: str | Path, assume_uids: bool = False) -> Source:
             f"{path} lacks {', '.join(map(header.element_name, missing))}: a report would point nowhere; "
             "--assume-uids derives them from the file's sha256"
         )
-    _assume(dataset, missing, artifacts.sha256_bytes(content))
+    if missing:
+        _assume(dataset, missing, artifacts.sha256_file(path))
     if "Image Storage" not in UID(dataset.SOPClassUID).name:
         raise DeliveryError(f"{path}: SOP Class UID (0008,0016) {dataset.SOPClassUID} is no image class of DICOM")
     spacing, tag = header.pixel_spacing(dataset, [])
@@ -216,14 +219,16 @@ def to_bytes(dataset: Dataset) -> bytes:
     return buffer.getvalue()
 
 
-def _read(path: Path, content: bytes) -> Dataset:
-    if not is_dicom(content):
+def _read(path: Path) -> Dataset:
+    with open(path, "rb") as file:
+        head = file.read(_HEAD)
+    if not is_dicom(head):
         raise DeliveryError(f"{path} is no DICOM file: it has no patient and no study that a report could belong to")
     keywords = [*UIDS, *IDENTITY, *_DISPLAY, *_PIXELS, "SpecificCharacterSet", "Modality"]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            dataset = pydicom.dcmread(io.BytesIO(content), force=True, stop_before_pixels=True, specific_tags=keywords)
+            dataset = pydicom.dcmread(path, force=True, stop_before_pixels=True, specific_tags=keywords)
             dataset.decode()
             missing = [name for name in ("Rows", "Columns") if not int(header.number(dataset, name) or 0) > 0]
             header.check_modality(dataset)

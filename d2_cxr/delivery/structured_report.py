@@ -15,9 +15,11 @@ from highdicom import sr
 from highdicom.coding_schemes import CodingSchemeIdentificationItem
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
+from pydicom.sr.coding import Code
 
 from d2_cxr.delivery import codes as own
 from d2_cxr.delivery.source import Algorithm, ScoredBox, Source, with_identity, without_identity
+from d2_cxr.dicom import header
 
 RESEARCH_ONLY = "Research only, not for diagnosis."
 SERIES_NUMBER = 9001
@@ -99,13 +101,26 @@ def _coordinates(source: Source, points: np.ndarray) -> sr.CoordinatesForMeasure
 
 
 def _sides(source: Source, box: ScoredBox) -> list[sr.Measurement]:
-    """Return width and height in mm, where the file has a spacing; with a method where that is not Pixel Spacing."""
+    """Return width and height in mm, where the file has a spacing."""
     if source.spacing_mm is None:
         return []
-    method = None if source.spacing_tag == "PixelSpacing" else own.AT_DETECTOR
+    method = _method(source)
     x0, y0, x1, y1 = box.box_xyxy
     sides = ((codes.SCT.Width, (x1 - x0) * source.spacing_mm[1]), (codes.DCM.Height, (y1 - y0) * source.spacing_mm[0]))
     return [sr.Measurement(name, round(float(side), 2), own.MILLIMETER, method=method) for name, side in sides]
+
+
+def _method(source: Source) -> Code | None:
+    """Return where the millimeters were measured, None in the patient; PS3.3 10.7.1.3.
+
+    A Pixel Spacing that equals Imager Pixel Spacing was not corrected for magnification.
+    """
+    if source.spacing_tag == "NominalScannedPixelSpacing":
+        return own.ON_FILM
+    imager = Dataset()
+    if "ImagerPixelSpacing" in source.dataset:
+        imager.add(source.dataset["ImagerPixelSpacing"])
+    return own.AT_DETECTOR if header.pixel_spacing(imager, [])[0] == source.spacing_mm else None
 
 
 def _nothing(

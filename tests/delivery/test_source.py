@@ -87,6 +87,12 @@ def test_a_box_outside_the_image_or_without_area_is_refused(make_source, box):
         make_source().check([ScoredBox("Mass", 0.5, box)])
 
 
+@pytest.mark.parametrize("score", [-0.1, 1.1, float("nan")])
+def test_a_score_outside_its_range_is_refused(make_source, score):
+    with pytest.raises(DeliveryError, match=r"of Mass is not in \[0, 1\]"):
+        make_source().check([ScoredBox("Mass", score, (1, 2, 3, 4))])
+
+
 def test_image_names_are_found_by_uid_whether_written_or_assumed(make_source, make_dicom, tmp_path):
     make_source(name="films/one.dcm")
     bare = make_dicom(np.zeros((3, 4)), name="films/two.dicom")

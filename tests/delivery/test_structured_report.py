@@ -112,22 +112,25 @@ def test_assumed_uids_are_said_inside(make_dicom, boxes, thresholds, algorithm):
 
 
 @pytest.mark.parametrize(
-    "spacing, expected",
+    "spacing, expected, where",
     [
-        ({"PixelSpacing": [0.5, 0.2]}, [4.0, 5.0]),  # 20 columns of 0.2 mm, 10 rows of 0.5 mm
-        ({"ImagerPixelSpacing": [0.5, 0.2]}, [4.0, 5.0]),
-        ({}, []),
-        ({"PixelSpacing": [0, 0]}, []),
+        ({"PixelSpacing": [0.5, 0.2]}, [4.0, 5.0], None),  # 20 columns of 0.2 mm, 10 rows of 0.5 mm
+        ({"PixelSpacing": [0.5, 0.2], "ImagerPixelSpacing": [0.6, 0.3]}, [4.0, 5.0], None),
+        ({"PixelSpacing": [0.5, 0.2], "ImagerPixelSpacing": [0.5, 0.2]}, [4.0, 5.0], "At the detector"),
+        ({"ImagerPixelSpacing": [0.5, 0.2]}, [4.0, 5.0], "At the detector"),
+        ({"NominalScannedPixelSpacing": [0.5, 0.2]}, [4.0, 5.0], "On the scanned film"),
+        ({}, [], None),
+        ({"PixelSpacing": [0, 0]}, [], None),
     ],
 )
-def test_millimeters_only_where_there_is_a_spacing(make_source, boxes, thresholds, algorithm, spacing, expected):
+def test_millimeters_only_where_there_is_a_spacing_and_where_they_were_measured(
+    make_source, boxes, thresholds, algorithm, spacing, expected, where
+):
     report = structured_report(make_source(**spacing), boxes, thresholds, algorithm)
     sides = [item for item in groups(report)[0].ContentSequence if item.ValueType == "NUM"][1:]
     assert [float(item.MeasuredValueSequence[0].NumericValue) for item in sides] == expected
-    methods = [code.CodeMeaning for item in sides for one in item.get("ContentSequence", []) for code in
-               one.ConceptCodeSequence]  # fmt: skip
-    at_detector = "ImagerPixelSpacing" in spacing
-    assert methods == (["At the detector, magnified against the patient"] * 2 if at_detector else [])
+    methods = [one.ConceptCodeSequence[0].CodeMeaning for item in sides for one in item.get("ContentSequence", [])]
+    assert methods == ([f"{where}, magnified against the patient"] * 2 if where else [])
 
 
 def test_the_corners_enclose_the_centers_of_just_the_pixels_that_were_drawn(make_source, thresholds, algorithm):
