@@ -1,5 +1,8 @@
 """Sources that reports are written for: small DICOM images with an identity, some of it planted to be looked for."""
 
+import importlib.util
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -23,6 +26,16 @@ IDENTITY = {
     "AccessionNumber": "A-9",
     "ReferringPhysicianName": "Roe^Richard",
 }
+
+
+@pytest.fixture(scope="session")
+def room():
+    """tests/delivery/viewer/reading_room.py, which starts an archive and a viewer."""
+    path = Path(__file__).parent / "viewer" / "reading_room.py"
+    spec = importlib.util.spec_from_file_location("reading_room", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(scope="session")

@@ -186,14 +186,14 @@ def test_other_files_are_counted_and_a_folder_of_none_is_refused(write, make_sou
 
 
 def test_the_table_is_one_more_reader_for_everything_that_reads_annotations(write, load_tool, make_source, tmp_path):
-    make_source(name="films/img7.dcm")
-    make_source(name="films/img8.dicom", SOPInstanceUID="2.25.18")
+    make_source(name="images/img7.dcm")
+    make_source(name="images/img8.dicom", SOPInstanceUID="2.25.18")
     groups = [group(SQUARE, finding="Cardiomegaly"), group([(1, 2), (3, 2), (3, 4), (1, 4)], finding="ILD")]
     (tmp_path / "reports").mkdir()
     write(groups, "reports/a.dcm")
     write([], "reports/b.dcm", evidence="2.25.18")
     arguments = [str(tmp_path / "reports"), "--output", str(tmp_path / "boxes.csv")]
-    assert load_tool("read_sr").main([*arguments, "--images", str(tmp_path / "films"), "--reader", "R9"]) == 0
+    assert load_tool("read_sr").main([*arguments, "--images", str(tmp_path / "images"), "--reader", "R9"]) == 0
     rows = artifacts.read_csv(tmp_path / "boxes.csv")
     assert list(rows[0]) == list(COLUMNS)
     table = read_annotations(tmp_path / "boxes.csv")

@@ -3,12 +3,10 @@
 `D2_CXR_PICTURE=docs/pictures/viewer.jpg` keeps the picture of a phantom.
 """
 
-import importlib.util
 import io
 import json
 import os
 import subprocess
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -28,15 +26,6 @@ from d2_cxr.delivery.source import ScoredBox
 pytestmark = pytest.mark.slow
 
 BOXES = [ScoredBox("Cardiomegaly", 0.91, (100.25, 200, 300, 400.5)), ScoredBox("Nodule/Mass", 0.5, (10, 20, 60, 90))]
-
-
-@pytest.fixture(scope="module")
-def room():
-    path = Path(__file__).parent / "viewer" / "reading_room.py"
-    spec = importlib.util.spec_from_file_location("reading_room", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")

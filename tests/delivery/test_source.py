@@ -94,11 +94,11 @@ def test_a_score_outside_its_range_is_refused(make_source, score):
 
 
 def test_image_names_are_found_by_uid_whether_written_or_assumed(make_source, make_dicom, tmp_path):
-    make_source(name="films/one.dcm")
-    bare = make_dicom(np.zeros((3, 4)), name="films/two.dicom")
-    (tmp_path / "films" / "note.txt").write_text("no image")
-    names = image_names(tmp_path / "films")
+    make_source(name="images/one.dcm")
+    bare = make_dicom(np.zeros((3, 4)), name="images/two.dicom")
+    (tmp_path / "images" / "note.txt").write_text("no image")
+    names = image_names(tmp_path / "images")
     assert names == {"2.25.11": "one", read_source(bare, assume_uids=True).dataset.SOPInstanceUID: "two"}
-    make_source(name="films/three.dcm")
+    make_source(name="images/three.dcm")
     with pytest.raises(DeliveryError, match="has the SOP Instance UID of another image"):
-        image_names(tmp_path / "films")
+        image_names(tmp_path / "images")

@@ -73,8 +73,8 @@ def pages() -> Path:
 
 
 @contextlib.contextmanager
-def orthanc(folder: Path):
-    """Run Orthanc on a port of its own, files in `folder`; yield its address."""
+def orthanc(folder: Path, dicom_port: int | None = None):
+    """Run Orthanc on a port of its own, files in `folder`; yield its address. Its DICOM title is ORTHANC."""
     port = free_port()
     settings = {
         "StorageDirectory": str(folder),
@@ -83,7 +83,10 @@ def orthanc(folder: Path):
         "HttpPort": port,
         "RemoteAccessAllowed": False,
         "AuthenticationEnabled": False,
-        "DicomServerEnabled": False,
+        "DicomServerEnabled": dicom_port is not None,
+        "DicomPort": dicom_port or 4242,
+        "DicomAet": "ORTHANC",
+        "DicomCheckCalledAet": True,
         "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
     }
     (folder / "orthanc.json").write_text(json.dumps(settings))
