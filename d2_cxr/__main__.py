@@ -26,6 +26,8 @@ COMMANDS = {  # command: (module with main(argv), what it does)
     "read-sr": ("d2_cxr.tools.read_sr", "structured reports, corrected in a viewer -> a label table"),
     "study": ("d2_cxr.projects.LabelEfficiency.run_study", "how many labels does an initialization save?"),
     "report": ("d2_cxr.tools.report", "a study's report from its run folders"),
+    "read-sr": ("d2_cxr.tools.read_sr", "DICOM SR -> a table of readers' boxes"),
+    "serve-dicom": ("d2_cxr.tools.serve_dicom", "a DICOM node or watched folder: images in, SR out"),
     "phantoms": ("d2_cxr.tools.make_phantom", "render synthetic images with known truth"),
     "demo": ("d2_cxr.projects.LabelEfficiency.run_study", "the whole way on phantoms: minutes, no data needed"),
     "doctor": ("d2_cxr.doctor", "what is installed, what is missing, the remedy"),
