@@ -64,7 +64,7 @@ def examine() -> list[Finding]:
 
 def main(argv: list[str] | None = None) -> int:
     """Write the report to stdout; return 1 if something required is missing."""
-    argparse.ArgumentParser(prog="d2cxr doctor", description=__doc__.split("\n")[0]).parse_args(argv)
+    argparse.ArgumentParser(prog="d2cxr doctor", description=__doc__.split("\n")[0]).parse_args(argv or [])
     findings = examine()
     width = max(len(finding.subject) for finding in findings)
     lines = []
@@ -159,4 +159,4 @@ def _write_access(folder: Path) -> Finding:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(main(sys.argv[1:]))
