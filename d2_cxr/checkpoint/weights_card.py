@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import d2_cxr
+from d2_cxr.artifacts import project_commit as project_commit
 from d2_cxr.checkpoint.loading import load_weights_file
 
 FORMAT_VERSION = 1
@@ -30,7 +29,7 @@ class WeightsCard:
     max |a - b| / max |b| at res2 ... res5 between the converted and the original network.
     """
 
-    architecture: str | None = None  # resnet18, resnet34, resnet50, resnet101
+    architecture: str | None = None  # resnet18, resnet34, resnet50, resnet101, timm:NAME
     depth: int | None = None
     pixel_mean: list[float] | None = None
     pixel_std: list[float] | None = None
@@ -79,6 +78,9 @@ class WeightsCard:
             "MODEL.RESNETS.DEPTH": self.depth,
             "MODEL.RESNETS.STRIDE_IN_1X1": self.stride_in_1x1,
         }
+        if self.architecture and self.architecture.startswith("timm:"):
+            demands["MODEL.BACKBONE.NAME"] = "build_timm_fpn_backbone"
+            demands["MODEL.TIMM.NAME"] = self.architecture.removeprefix("timm:")
         if self.depth is not None:
             demands["MODEL.RESNETS.RES2_OUT_CHANNELS"] = 64 if self.depth in (18, 34) else 256  # basic: no expansion
         return {key: value for key, value in demands.items() if value is not None}
@@ -95,7 +97,7 @@ def contradictions(card: WeightsCard, cfg) -> list[str]:
     for key, demanded in card.config_demands().items():
         node = cfg
         for part in key.split("."):
-            node = getattr(node, part)
+            node = getattr(node, part, None)
         given = _floats(node) if isinstance(node, list | tuple) else node
         if not _same(given, demanded):
             found.append(f"{key} is {given}, but the weights were trained with {demanded}")
@@ -113,18 +115,6 @@ def read_card(path: str | Path) -> WeightsCard | None:
     if values is None:
         return None
     return WeightsCard.from_dict({key: value for key, value in values.items() if key != "images"})
-
-
-def project_commit() -> str | None:
-    """Return the commit of this project's source tree, None where it is not a git checkout."""
-    root = Path(d2_cxr.__file__).resolve().parents[1]
-    if not (root / ".git").exists():
-        return None
-    try:
-        done = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() or None
 
 
 def _floats(values) -> list[float] | None:

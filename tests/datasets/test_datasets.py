@@ -228,7 +228,7 @@ def test_classes_come_from_the_set_and_else_from_its_card(own_set, tmp_path):
     assert named_sets.named_set("vindr_cxr_test").class_names == vindr_cxr.CLASS_NAMES
     builtin.register_prepared("later", tmp_path / "nothing")
     with pytest.raises(FileNotFoundError, match=r"later_test: .*dataset\.json is missing"):
-        named_sets.named_set("later_test").class_names
+        _ = named_sets.named_set("later_test").class_names
 
 
 @pytest.mark.parametrize("name", ["", "train", "negative_val", "a b", "../x"])
