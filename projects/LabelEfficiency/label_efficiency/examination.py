@@ -46,32 +46,29 @@ def examine(root: Path, settings: dict, output: Path) -> dict:
 
 def partition(train: dict[str, str], settings: dict) -> list[dict]:
     """Count labeled and unlabeled training images at every share (Figure 2); `run` marks those of this study."""
-    images, patients = list(train), {image: patient for image, patient in train.items() if patient}
-    rows = []
-    for percent in (100, *range(90, 0, -10)):
-        if percent == 100:
-            labeled, unlabeled = images, []
-        elif settings["fractions"] == "published":
-            labeled, unlabeled = splits.published_fraction(images, percent, patients)
-        else:
-            labeled, unlabeled = splits.nested_fraction(images, percent, settings["seed"], patients)
-        counts = {"percent": percent, "labeled": len(labeled), "unlabeled": len(unlabeled)}
-        rows.append(counts | {"run": percent in settings["percent"]})
-    return rows
+    patients = {image: patient for image, patient in train.items() if patient}
+    seed = None if settings["fractions"] == "published" else settings["seed"]
+    return [
+        row | {"run": row["percent"] in settings["percent"]}
+        for row in statistics.partition(list(train), patients, seed)
+    ]
 
 
 def class_balance(train: dict) -> list[dict]:
     """Training images with a class before and after repeat-factor resampling (Figure 3), the most frequent first."""
     names = [category["name"] for category in sorted(train["categories"], key=lambda category: category["id"])]
-    images = list(_images(train))
-    labels = splits.label_matrix(images, from_coco(train), names)
-    repeats = statistics.repeat_factors(labels)[1]
-    rows = []
-    for index in np.argsort(-labels.sum(axis=0), kind="stable"):
-        mine = repeats[labels[:, index]]
-        counts = {"original": len(mine), "expected": round(float(mine.sum()), 1), "ceiling": int(np.ceil(mine).sum())}
-        rows.append({"class": names[index], **counts})
-    return rows
+    boxes = from_coco(train)
+    found = statistics.class_balance(splits.label_matrix(list(_images(train)), boxes, names), boxes, names)
+    rows = [
+        {
+            "class": name,
+            "original": entry["train_images"],
+            "expected": round(entry["expected_exposures"], 1),
+            "ceiling": entry["ceil_exposures"],
+        }
+        for name, entry in found.items()
+    ]
+    return sorted(rows, key=lambda row: -row["original"])
 
 
 def reader_agreement(readers: dict | None, images: set[str]) -> list[dict]:
