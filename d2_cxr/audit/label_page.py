@@ -77,8 +77,8 @@ def _position(found: dict, audit: dict) -> dict:
         "title": "Is the split random?",
         "lines": [
             f"{verdict} how many boxes an image has ({found['split']['rule']} split, training minus test images "
-            f"{audit['train_minus_test']:+.2f} fused boxes per image, permutation p = {audit['p']:.4f}). In order of first "
-            "appearance in shuffled rows, images with more rows come earlier: such a split has a slope by itself."
+            f"{audit['train_minus_test']:+.2f} fused boxes per image, permutation p = {audit['p']:.4f}). In order of "
+            "first appearance in shuffled rows, images with more rows come earlier: such a split has a slope by itself."
         ],
         "audit": "audits.density_by_position",
         "chart": label_charts.density(audit),
@@ -142,9 +142,9 @@ def _predict(audit: dict) -> dict:
         "title": "How far the readers' names alone predict findings",
         "lines": [
             f"The score is the share of positive images among those that the same readers read in the other "
-            f"{audit['folds'] - 1} of {audit['folds']} folds. {', '.join(top['readers'])} read {top['images']:,} images, "
-            f"{top['with_finding']:,} of them with a finding; {top['with_finding_elsewhere']:,} other images have a finding. "
-            "The readers of an image must never be an input."
+            f"{audit['folds'] - 1} of {audit['folds']} folds. {', '.join(top['readers'])} read {top['images']:,} "
+            f"images, {top['with_finding']:,} of them with a finding; {top['with_finding_elsewhere']:,} other images "
+            "have a finding. The readers of an image must never be an input."
         ],
         "audit": "audits.readers_predict_findings",
         "chart": label_charts.readers_predict(audit),
