@@ -21,7 +21,7 @@ class LabelTable:
 
     Attributes:
         rows: image_name, class_name, reader_id (None where the cell is empty), x_min, y_min, x_max, y_max (float64,
-            source pixels, NaN where the row has no such number), given (the corners as written where one of them is not a
+            source pixels, NaN where the row has no such number), given (the corners as written where one of them is no
             number, else ""), place ("line 5", "a.xml, object 2") and row (int from 0, their order); where the format
             has them, class_id, patient_id and width, height or dim0, dim1 (text or number, not checked).
         format_name: name of the format.

@@ -1,4 +1,4 @@
-"""Readers', fused or predicted boxes of a prepared set, a prediction or any labels -> what the writers of formats take."""
+"""Boxes of a prepared set, of a prediction or of labels -> what the writers of formats take."""
 
 from __future__ import annotations
 

@@ -32,7 +32,8 @@ def read(path: Path, size_of: SizeOf | None = None) -> tuple[list[dict], list[st
     annotations = list(_entries(document, "annotations", ("image_id", "category_id"), path))
     if not annotations:
         raise ValueError(f"{path} lists {len(images)} images and not one annotation")
-    rows, drawn = [], set()
+    rows: dict[int | str, list[dict]] = {key: [] for key in images}
+    drawn = set()
     for number, annotation in enumerate(annotations, start=1):
         place = f"{path.name}, annotation {annotation.get('id', number)}"
         image, category = annotation["image_id"], annotation["category_id"]
@@ -41,13 +42,14 @@ def read(path: Path, size_of: SizeOf | None = None) -> tuple[list[dict], list[st
         reader = annotation.get("reader")
         drawn |= {(image, reader), (image, None)}
         row = _image(images[image]) | {"class_name": categories[category], "reader_id": _text(reader), "place": place}
-        rows.append(row | _corners(annotation))
+        rows[image].append(row | _corners(annotation))
     for key, image in images.items():
         for reader in image.get("readers") or [None]:
             if (key, reader) not in drawn:
                 place = f"{path.name}, image {key}"
-                rows.append(_image(image) | {"class_name": NO_FINDING, "reader_id": _text(reader), "place": place})
-    return rows, [categories[key] for key in sorted(categories, key=lambda key: (isinstance(key, str), key))]
+                rows[key].append(_image(image) | {"class_name": NO_FINDING, "reader_id": _text(reader), "place": place})
+    in_order = [row for of_image in rows.values() for row in of_image]
+    return in_order, [categories[key] for key in sorted(categories, key=lambda key: (isinstance(key, str), key))]
 
 
 def _entries(document: Mapping, name: str, keys: tuple[str, ...], path: Path) -> Iterator[dict[str, Any]]:

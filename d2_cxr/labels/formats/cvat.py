@@ -1,8 +1,8 @@
 """CVAT for images 1.1 (https://docs.cvat.ai/docs/manual/advanced/formats/format-cvat/), XML or the ZIP around it.
 
 A box is xtl, ytl, xbr, ybr in pixels; polygons, ellipses and masks give the box around them. A tag is a class without
-a place: `<tag label="No finding"/>` marks an image without findings. CVAT lists every image of a task, annotated or not, so
-an image without shape and tag is unknown. An attribute `reader` names who drew.
+a place: `<tag label="No finding"/>` marks an image without findings. CVAT lists every image of a task, annotated or
+not, so an image without shape and tag is unknown. An attribute `reader` names who drew.
 """
 
 from __future__ import annotations

@@ -110,6 +110,8 @@ def _with_readers(rows: Sequence[Mapping]) -> list[dict]:
     for row in rows:
         sources.setdefault(image_name(row["image_name"]), set()).add(row["source"])
     several = any(len(found) > 1 for found in sources.values()) and not any(row.get("reader_id") for row in rows)
+    place = {image: number for number, image in enumerate(sorted(sources) if several else sources)}
+    rows = sorted(rows, key=lambda row: place[image_name(row["image_name"])])  # an image's readers one after another
     return [
         {key: value for key, value in row.items() if key != "source"}
         | ({"reader_id": row["source"]} if several else {})
