@@ -1,4 +1,4 @@
-"""intake.html: what became of every file of a set, in one page that opens anywhere.
+"""data_quality.html: what became of every file of a set, in one page that opens anywhere.
 
 It holds no header text and no time: two equal runs write the same page.
 """
@@ -16,6 +16,7 @@ import cv2
 from d2_cxr import artifacts
 from d2_cxr.datasets import manifest
 from d2_cxr.drawing import encode_png
+from d2_cxr.image_name import png_name
 
 _CENSUS = {
     "transfer_syntax": "Transfer syntax",
@@ -65,11 +66,11 @@ def write(output: Path, description: Mapping, rows: Sequence[Mapping], left_out:
     title = escape(f"Intake of {description['name']}")
     head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
     page = f'<!doctype html><html lang="en"><head>{head}<title>{title}</title><style>{_STYLE}</style></head><body>'
-    artifacts.write_text(output / "intake.html", page + f"<h1>{title}</h1>" + "".join(sections) + "</body></html>\n")
+    artifacts.write_text(output / "data_quality.html", page + f"<h1>{title}</h1>" + "".join(sections) + "</body></html>\n")
 
 
 def shortcut_section(audit: Mapping | None) -> str:
-    """Return the section about header fields that give findings away (`shortcuts.metadata_auroc`)."""
+    """Return the section about header fields that give findings away (`shortcuts.header_shortcut_audit`)."""
     if audit is None:
         return ""
     text = (
@@ -95,9 +96,9 @@ def copies_section(output: Path, copies: Sequence[Mapping], homes: Mapping[str, 
     for copy in copies[:_MOST_SHOWN]:
         for image in (copy["image_name"], copy["other_image_name"]):
             text = f"{image} ({homes.get(image, 'no list')}); {copy['how']}, {copy['correlation']}"
-            picture = thumbnail(output / "images" / f"{image}.png")
+            picture = thumbnail(output / "images" / png_name(image))
             figures.append(f"<figure>{picture}<figcaption>{escape(text)}</figcaption></figure>")
-    shown = f" The first {_MOST_SHOWN}; near_copies.csv lists them all." if len(copies) > _MOST_SHOWN else ""
+    shown = f" The first {_MOST_SHOWN}; near_duplicates.csv lists them all." if len(copies) > _MOST_SHOWN else ""
     text = (
         "Pairs that are one image, as it seems, side by side: encoded or resized anew, cropped, or mirrored; with the "
         "correlation of their fine structure. Where one is learned from, the other is no test: learning from it is "
@@ -163,14 +164,14 @@ def _pictures(output: Path, rows: Sequence[Mapping]) -> str:
         return ""
     figures = [_figure(row, _preview(output, row)) for row in refused[:_MOST_SHOWN]]
     for row in odd[:_MOST_SHOWN]:
-        figures.append(_figure(row, thumbnail(output / "images" / f"{row['image_name']}.png")))
+        figures.append(_figure(row, thumbnail(output / "images" / png_name(row["image_name"]))))
     return (
         f'<h2>Refused and odd images ({len(refused)} and {len(odd)})</h2><div class="images">{"".join(figures)}</div>'
     )
 
 
 def _preview(output: Path, row: Mapping) -> str:
-    path = output / "refused" / f"{row['image_name']}.png"
+    path = output / "refused" / png_name(row["image_name"])
     if not path.is_file():
         return f'<div class="none">{escape(row["outcome"])}, nothing to see</div>'
     return f'<img class="refused" alt="refused" src="{_data_url(path.read_bytes())}">'

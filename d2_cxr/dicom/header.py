@@ -23,8 +23,7 @@ RADIOGRAPHS = ("CR", "DX", "RG", "RF", "OT", "SC")
 # Codes that may be quoted. Anything else in these elements may be a name or a number of a patient.
 _KNOWN_CODES = {
     "Modality": frozenset(
-        "AR AU BDUS BI BMD CD CR CT DG DX ECG EPS ES GM HD IO IVOCT IVUS KO LS MG MR NM OCT OP OT PT PX RF RG RTDOSE "
-        "RTIMAGE RTPLAN RTSTRUCT SC SEG SM SR TG US VA XA XC".split()
+        ["AR", "AU", "BDUS", "BI", "BMD", "CD", "CR", "CT", "DG", "DX", "ECG", "EPS", "ES", "GM", "HD", "IO", "IVOCT", "IVUS", "KO", "LS", "MG", "MR", "NM", "OCT", "OP", "OT", "PT", "PX", "RF", "RG", "RTDOSE", "RTIMAGE", "RTPLAN", "RTSTRUCT", "SC", "SEG", "SM", "SR", "TG", "US", "VA", "XA", "XC"]
     ),
     "PhotometricInterpretation": frozenset(
         ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR", "RGB", "ARGB", "CMYK", "HSV", "XYB", "YBR_FULL")
@@ -32,10 +31,9 @@ _KNOWN_CODES = {
     ),
     "VOILUTFunction": frozenset(("LINEAR", "LINEAR_EXACT", "SIGMOID")),
     "PresentationLUTShape": frozenset(("IDENTITY", "INVERSE", "LIN OD")),
-    "ViewPosition": frozenset("PA AP LL RL LLD RLD LLO RLO RAO LAO RPO LPO LAT LATERAL".split()),
+    "ViewPosition": frozenset(["PA", "AP", "LL", "RL", "LLD", "RLD", "LLO", "RLO", "RAO", "LAO", "RPO", "LPO", "LAT", "LATERAL"]),
     "BodyPartExamined": frozenset(
-        "ABDOMEN ANKLE ARM BREAST CHEST CLAVICLE CSPINE ELBOW FEMUR FINGER FOOT FOREARM HAND HEAD HIP HUMERUS JAW KNEE "
-        "LEG LSPINE LUNG NECK PELVIS RIB SHOULDER SKULL SPINE SSPINE TIBIA TSPINE WHOLEBODY WRIST".split()
+        ["ABDOMEN", "ANKLE", "ARM", "BREAST", "CHEST", "CLAVICLE", "CSPINE", "ELBOW", "FEMUR", "FINGER", "FOOT", "FOREARM", "HAND", "HEAD", "HIP", "HUMERUS", "JAW", "KNEE", "LEG", "LSPINE", "LUNG", "NECK", "PELVIS", "RIB", "SHOULDER", "SKULL", "SPINE", "SSPINE", "TIBIA", "TSPINE", "WHOLEBODY", "WRIST"]
     )
     | {"THORAX", "PORT CHEST"},
 }

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 import cv2
 import numpy as np
 
-
 GRAY_TOLERANCE = 3.0  # mean levels of 256 between channels; JPEG's color transform moves grays by less
 _LOOKED_AT = 1 << 18  # pixels
 _FEWEST_GRAYS, _MOST_CUT = 8, 0.95

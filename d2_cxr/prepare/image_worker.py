@@ -16,7 +16,6 @@ import cv2
 import numpy as np
 
 from d2_cxr import artifacts
-from d2_cxr.audit.near_duplicates import perceptual_hash
 from d2_cxr.dicom import image_files
 from d2_cxr.dicom.preprocess import Preprocess, prepare_image
 from d2_cxr.dicom.stored_image import ImageError
@@ -31,8 +30,8 @@ def prepare_file(path: str, png: str, rules: Preprocess, refused_png: str | None
 
     Returns:
         outcome ("prepared" or "refused"), reason (what was unusual, or why it was refused), bytes, source_sha256,
-        decode_ms and total_ms; of a prepared image also rows, columns, its attributes, image_sha256 (of the pixel
-        array) and perceptual_hash.
+        decode_ms and total_ms; of a prepared image also rows, columns, its attributes, and image_sha256 (of the pixel
+        array).
 
     Raises:
         OSError: the PNG cannot be written; a full disk is not the image's fault.
@@ -74,7 +73,6 @@ def _prepare(content: bytes, rules: Preprocess, result: dict) -> np.ndarray | No
         "rows": image.source_height,
         "columns": image.source_width,
         "image_sha256": artifacts.sha256_bytes(pixels.tobytes()),
-        "perceptual_hash": perceptual_hash(pixels),
     }
     return pixels
 

@@ -17,6 +17,7 @@ import pytest
 from d2_cxr import artifacts
 from d2_cxr.datasets import image_array, leakage, manifest
 from d2_cxr.dicom.preprocess import Preprocess
+from d2_cxr.prepare.options import PrepareOptions
 from d2_cxr.prepare.prepare import prepare
 
 RULES = Preprocess(32)
@@ -52,7 +53,7 @@ def write_table(path: Path, rows) -> Path:
 def run(archive, output, **more) -> dict:
     images, table = archive
     settings = {"name": "own_cxr", "preprocess": RULES, "jobs": 1, "progress": False, **more}
-    return prepare(images, output, annotations=table, **settings)
+    return prepare(PrepareOptions(images, output, annotations=table, **settings))
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -189,7 +190,7 @@ def test_refused_files_are_shown_where_there_is_something_to_see(archive, tmp_pa
     assert [path.name for path in (tmp_path / "set/refused").iterdir()] == ["red.png"]
     seen = cv2.imread(str(tmp_path / "set/refused/red.png"), cv2.IMREAD_UNCHANGED)
     assert seen.shape == (100, 75) and seen[:40].min() == 255 and seen[60:].max() == 0
-    page = (tmp_path / "set/intake.html").read_text()
+    page = (tmp_path / "set/data_quality.html").read_text()
     assert page.count('class="refused"') == 1 and "refused, nothing to see" in page
     (images / "red.png").unlink()
     (images / "torn.png").unlink()
@@ -217,10 +218,14 @@ def kill_and_go_on(archive, tmp_path, name: str, after_images: int) -> None:
 
 _RUN = """
 import sys
+from d2_cxr.prepare.options import PrepareOptions
 from d2_cxr.prepare.prepare import prepare
 from d2_cxr.dicom.preprocess import Preprocess
 images, table, output = sys.argv[1:]
-prepare(images, output, annotations=table, name="own_cxr", preprocess=Preprocess(32), jobs=2, progress=False)
+options = PrepareOptions(
+    images, output, annotations=table, name="own_cxr", preprocess=Preprocess(32), jobs=2, progress=False
+)
+prepare(options)
 """
 
 
@@ -249,10 +254,10 @@ def test_what_is_wrong_is_told_and_the_rest_is_prepared(archive, tmp_path, make_
     assert rows["image03", "image03.dicom"]["outcome"] == "refused"
     assert "cut short" in rows["image03", "image03.dicom"]["reason"]
     assert rows["readme.txt", "readme.txt"]["outcome"] == "ignored"
-    assert rows["image05", "sub/image05.dcm"]["reason"] == "the same image id as images/image05.dicom"
+    assert rows["image05", "sub/image05.dcm"]["reason"] == "the same image name as images/image05.dicom"
     assert "Window Width" in rows["odd", "odd.dicom"]["reason"] and counts["odd"] == 1
     assert counts["missing"] == 1 and counts["refused"] == 2 and counts["problems"] == 3
-    page = (tmp_path / "set/intake.html").read_text()
+    page = (tmp_path / "set/data_quality.html").read_text()
     assert "image02" in page and "Window Width (0028,1051) is 0" in page and "data:image/png" in page
 
 
@@ -266,7 +271,7 @@ def test_missing_images_do_not_move_the_others_to_another_part(archive, tmp_path
 
 
 def test_without_annotations_every_image_is_unlabeled(archive, tmp_path):
-    prepare(archive[0], tmp_path / "set", name="own_cxr", preprocess=RULES, jobs=1, progress=False)
+    prepare(PrepareOptions(archive[0], tmp_path / "set", name="own_cxr", preprocess=RULES, jobs=1, progress=False))
     assert len(images_of(tmp_path / "set", "unlabeled")) == 24
     assert [path.name for path in (tmp_path / "set/annotations").iterdir()] == ["unlabeled.json"]
 
@@ -297,7 +302,7 @@ def test_unlabeled_images_that_give_test_images_away_are_left_out(archive, tmp_p
     (images / "copy.dicom").write_bytes((images / f"{test_image}.dicom").read_bytes())
     counts = run(archive, tmp_path / "set")
     assert counts["unlabeled_left_out"] == 1 and "copy.png" not in images_of(tmp_path / "set", "unlabeled")
-    assert f"the same pixels as {test_image}" in (tmp_path / "set/intake.html").read_text()
+    assert f"the same pixels as {test_image}" in (tmp_path / "set/data_quality.html").read_text()
 
 
 def test_a_cropped_copy_of_a_test_image_is_found_shown_and_left_out(archive, tmp_path, make_dicom):
@@ -307,10 +312,10 @@ def test_a_cropped_copy_of_a_test_image_is_found_shown_and_left_out(archive, tmp
     pixels = pydicom.dcmread(images / f"{test_image}.dicom").pixel_array
     make_dicom(np.ascontiguousarray(pixels[5:, 2:]), name="images/cut.dicom")
     counts = run(archive, tmp_path / "set", preprocess=Preprocess(96))
-    assert counts["near_copies"] == 1 and counts["unlabeled_left_out"] == 1
-    (pair,) = leakage.read_near_copies(tmp_path / "set")
+    assert counts["near_duplicates"] == 1 and counts["unlabeled_left_out"] == 1
+    (pair,) = leakage.read_near_duplicates(tmp_path / "set")
     assert {pair["image_name"], pair["other_image_name"]} == {"cut", test_image} and pair["how"] == "cropped"
-    page = (tmp_path / "set/intake.html").read_text()
+    page = (tmp_path / "set/data_quality.html").read_text()
     assert "Near copies (1 pair)" in page and f"the same image as {test_image} of val or test (cropped)" in page
 
 
@@ -373,12 +378,12 @@ def test_bad_input_is_one_line_and_writes_nothing(archive, tmp_path, settings, m
 def run_any(archive, output, settings) -> None:
     images, table = archive
     defaults = {"annotations": table, "name": "own_cxr", "preprocess": RULES, "jobs": 1, "progress": False}
-    prepare(images, output, **{**defaults, **settings})
+    prepare(PrepareOptions(images, output, **{**defaults, **settings}))
 
 
 def test_a_folder_of_other_images_is_refused(archive, tmp_path, make_dicom):
     make_dicom([[0, 1]], name="others/x.dicom")
-    with pytest.raises(ValueError, match=r"no image of .*train.csv lies in .*others"):
+    with pytest.raises(ValueError, match=r"no image of .*train.csv is in .*others"):
         run((tmp_path / "others", archive[1]), tmp_path / "set")
     with pytest.raises(FileNotFoundError, match="does not exist"):
         run((tmp_path / "nowhere", archive[1]), tmp_path / "set")
@@ -388,7 +393,8 @@ def test_where_no_image_can_be_prepared_nothing_stays(tmp_path):
     (tmp_path / "images").mkdir()
     (tmp_path / "images/a.dcm").write_text("hello")
     with pytest.raises(ValueError, match=r"none of 1 files could be prepared; a.dcm: neither DICOM"):
-        prepare(tmp_path / "images", tmp_path / "set", name="own_cxr", preprocess=RULES, jobs=1, progress=False)
+        options = PrepareOptions(tmp_path / "images", tmp_path / "set", name="own_cxr", preprocess=RULES, jobs=1)
+        prepare(options)
     assert not (tmp_path / "set").exists()
 
 

@@ -42,7 +42,7 @@ def test_png_folders_are_prepared_with_the_tables_own_classes(main, images, caps
     output = images.parent / "set"
     assert artifacts.read_json(output / "dataset.json")["class_names"] == ["Mass"]
     assert np.load(output / "images.npy").shape == (10, 32, 32)
-    assert capsys.readouterr().out == f"10 images are prepared in {output}; see {output}/intake.html\n"
+    assert capsys.readouterr().out == f"10 images are prepared in {output}; see {output}/data_quality.html\n"
 
 
 def test_strict_ends_with_1_where_something_is_wrong(main, images):
