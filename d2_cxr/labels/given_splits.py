@@ -1,4 +1,4 @@
-"""A split of one's own: a column that says train, val or test, a site or year held out as the test set, or all in train.
+"""A split of one's own: by a column that says train, val or test, by a held-out site or year, or all in train.
 
 The rules of every split hold: a patient is in one part, and a part is an order from which label fractions are cut.
 """
@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from d2_cxr.image_name import image_name
+from d2_cxr.labels.annotations import Annotations
 from d2_cxr.labels.csv_formats import read_table
-from d2_cxr.labels.splits import Split, in_order, stratified_cut
+from d2_cxr.labels.splits import Split, in_order, label_matrix, stratified_cut
 
 logger = logging.getLogger(__name__)
 
@@ -21,6 +22,52 @@ COLUMN = "split"
 _PARTS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val"}
 _PARTS |= {"test": "test", "testing": "test"}
 _IMAGE_HEADERS = ("image_id", "image_name", "image index", "image", "patientid")  # the last is RSNA's name of an image
+
+
+def choose_parts(
+    labels: Annotations,
+    csv_paths: Sequence[str | Path],
+    rule: str | None,
+    split_by: str | None,
+    patients: Mapping[str, str] | None,
+    seed: int,
+    name_of: Callable[[str], str] = image_name,
+) -> tuple[dict[str, str], str] | None:
+    """Return image -> train, val or test for every labeled image, and the rule; None: the stratified split.
+
+    Args:
+        labels: whose images with and without findings are split.
+        csv_paths: tables whose columns count, the first that has the column.
+        rule: "given" (a column `split`), "all-train", "stratified", or None: given where a column `split` says train,
+            val and test, else stratified.
+        split_by: "COLUMN=VALUE,VALUE": images with one of these values are test; or "COLUMN", which says train, val,
+            test.
+        patients: image -> patient.
+        seed: of what is left to chance.
+        name_of: an image's text in a table -> its name.
+
+    Raises:
+        ValueError: no such column, an image without a value, or a patient in two parts.
+    """
+    images = [*labels.finding_ids, *labels.negative_ids]
+    if rule == "all-train":
+        return dict.fromkeys(images, "train"), rule
+    column, _, test_values = (split_by or COLUMN).partition("=")
+    found = [read_column(path, column, name_of) for path in csv_paths if rule != "stratified" or split_by]
+    values = next((column_values for column_values in found if column_values is not None), None)
+    if values is None:
+        if split_by or rule == "given":
+            looked = f"looked in {', '.join(map(str, csv_paths))}" if csv_paths else "there is no CSV table"
+            raise ValueError(f"no column {column} beside a column of image names: {looked}")
+        return None
+    if test_values:
+        matrix = label_matrix(images, labels.boxes, labels.class_names)
+        chosen = test_values.split(",")
+        return parts_by_value(images, matrix, values, column, chosen, patients, seed), f"by {split_by}"
+    if not (split_by or rule) and not has_parts(values):
+        logger.warning("the column %s says more than train, val and test: it is not used", column)
+        return None
+    return parts_of_images(images, values, column, patients), f"column {column}"
 
 
 def read_column(csv_path: str | Path, column: str, name_of: Callable[[str], str] = image_name) -> dict[str, str] | None:
@@ -99,8 +146,10 @@ def parts_by_value(
     return {image: "val" if image in val else part.replace("rest", "train") for image, part in parts.items()}
 
 
-def given_split(images: Iterable[str], parts: Mapping[str, str], seed: int, patients: Mapping[str, str] | None) -> Split:
-    """Return train, val and test of the images, each in a seeded order with a patient's images adjacent."""
+def given_split(
+    images: Iterable[str], parts: Mapping[str, str], seed: int, patients: Mapping[str, str] | None
+) -> Split:
+    """Return train, val and test, each in a seeded order with a patient's images adjacent."""
     images = list(images)
     return {
         part: in_order([image for image in images if parts[image] == part], patients, seed)
@@ -116,8 +165,8 @@ def refuse_divided_patients(parts: Mapping[str, str], patients: Mapping[str, str
         if patient is not None and parts[first.setdefault(patient, image)] != part:
             other = first[patient]
             raise ValueError(
-                f"patient {patient} has images in {parts[other]} ({other}) and in {part} ({image}); a patient belongs to "
-                "one part"
+                f"patient {patient} has images in {parts[other]} ({other}) and in {part} ({image}); a patient belongs "
+                "to one part"
             )
 
 
