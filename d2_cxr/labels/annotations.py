@@ -98,7 +98,7 @@ def read_annotations(
         FileNotFoundError: no such file.
     """
     problems = Problems()
-    table = read_labels(path, problems, annotation_format, size_of)
+    table = read_labels(path, problems, annotation_format, size_of, name_of)
     rows, classes = match_classes(table, class_names, negative_names, problems, path)
     rows = _with_names(rows, name_of, path)
     rows = problems.refuse(rows, rows["reader_id"].isna(), "no_reader")
