@@ -317,7 +317,7 @@ def test_a_cropped_copy_of_a_test_image_is_found_shown_and_left_out(archive, tmp
     (pair,) = leakage.read_near_duplicates(tmp_path / "set")
     assert {pair["image_name"], pair["other_image_name"]} == {"cut", test_image} and pair["how"] == "cropped"
     page = (tmp_path / "set/data_quality.html").read_text()
-    assert "Near copies (1 pair)" in page and f"the same image as {test_image} of val or test (cropped)" in page
+    assert "Near duplicates (1 pair)" in page and f"the same image as {test_image} of val or test (cropped)" in page
 
 
 def test_vindr_of_another_table_has_no_published_split_and_says_so(archive, tmp_path):
