@@ -11,7 +11,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-CATEGORIES = ("transfer_syntax", "photometric", "bits_stored", "signed", "rescale", "spacing_tag", "pixel_spacing")
+CATEGORIES = (
+    *("transfer_syntax", "photometric", "bits_stored", "signed", "rescale", "spacing_tag", "pixel_spacing"),
+    *("view_position", "body_part"),
+)
 NUMBERS = ("rows", "columns")
 _FOLDS = 5
 _FEWEST = 20  # images of either kind: below that an AUROC says nothing

@@ -7,10 +7,12 @@ matched to the file with which it shares the longest tail.
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 
 from d2_cxr.datasets.manifest import Source
 from d2_cxr.dicom.image_files import kind_of
@@ -37,6 +39,7 @@ class ImageNames:
 
     are_paths: bool
     _by_last_part: dict[str, tuple[str, ...]]
+    _common_folders: int  # leading folders in which all files lie: labels may write others in their place
 
     @classmethod
     def of(cls, sources: Sequence[Source]) -> ImageNames:
@@ -53,7 +56,12 @@ class ImageNames:
         by_last: dict[str, list[str]] = defaultdict(list)
         for source in sources if are_paths else ():
             by_last[image_name(source.file)].append(path_name(source.file))
-        return cls(are_paths, {last: tuple(dict.fromkeys(paths)) for last, paths in by_last.items()})
+        common = os.path.commonpath([os.path.dirname(source.file) for source in sources]) if sources else ""
+        return cls(
+            are_paths,
+            {last: tuple(dict.fromkeys(paths)) for last, paths in by_last.items()},
+            len(common.split("/")) if common else 0,
+        )
 
     def name_files(self, sources: Iterable[Source]) -> list[Source]:
         """Return the sources with their names."""
@@ -62,7 +70,10 @@ class ImageNames:
         return [replace(source, image_name=path_name(source.file)) for source in sources]
 
     def of_text(self, text: str) -> str:
-        """Return the name of the image that labels write as `text`.
+        """Return the name of the image that labels write as `text`; of several files that fit, the longest common tail.
+
+        A file fits where one path ends with the other, folders in which all files lie left aside: the image of another
+        patient, whose path ends alike, does not.
 
         Raises:
             ValueError: several files fit equally well.
@@ -70,9 +81,11 @@ class ImageNames:
         if not self.are_paths:
             return image_name(text)
         name = path_name(text)
-        candidates = self._by_last_part.get(image_name(text), ())
-        tails = {candidate: _common_tail(name, candidate) for candidate in candidates}
-        best = [candidate for candidate, tail in tails.items() if tail == max(tails.values())]
+        parts = name.split("/")
+        tails = {path: _common_tail(parts, path.split("/")) for path in self._by_last_part.get(parts[-1], ())}
+        needed = {path: min(len(parts), path.count("/") + 1 - self._common_folders) for path in tails}
+        fitting = {path: tail for path, tail in tails.items() if tail >= needed[path]}
+        best = [path for path, tail in fitting.items() if tail == max(fitting.values())]
         if len(best) > 1:
             raise ValueError(
                 f"the labels' image {text} fits {len(best)} files, such as {best[0]} and {best[1]}; write ids with "
@@ -97,11 +110,7 @@ def personal_looking(names: Iterable[str]) -> dict[str, int]:
     return dict(counts)
 
 
-def _common_tail(name: str, other: str) -> int:
+def _common_tail(parts: Sequence[str], others: Sequence[str]) -> int:
     """Return how many last parts two paths have in common."""
-    count = 0
-    for part, same in zip(reversed(name.split("/")), reversed(other.split("/")), strict=False):
-        if part != same:
-            break
-        count += 1
-    return count
+    same = (part == other for part, other in zip(reversed(parts), reversed(others), strict=False))
+    return sum(takewhile(bool, same))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -87,6 +88,8 @@ def main() -> None:
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever a codec prints must not look like an answer
     cv2.setNumThreads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends its workers
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     answers.write(READY + "\n")
     answers.flush()
     for line in sys.stdin:
@@ -96,8 +99,11 @@ def main() -> None:
             result = prepare_file(task["path"], task["png"], rules, task.get("refused_png"))
         except OSError as error:
             result = {"outcome": CANNOT_WRITE, "reason": error.strerror or type(error).__name__}
-        answers.write(json.dumps(result) + "\n")
-        answers.flush()
+        try:
+            answers.write(json.dumps(result) + "\n")
+            answers.flush()
+        except BrokenPipeError:  # the parent has ended
+            os._exit(0)
 
 
 if __name__ == "__main__":

@@ -125,9 +125,9 @@ def _finish(plan: Plan, state: Progress) -> dict[str, int]:
     near_duplicates.write(plan.output, copies)
     state.write_timings()
     description = _description(plan, rows, lists, counts)
-    more = data_quality_page.copies_section(plan.output, copies, _homes(lists.files))
-    more += data_quality_page.shortcut_section(_header_audit(plan, rows))
-    data_quality_page.write(plan.output, description, rows, lists.left_out, more)
+    data_quality_page.write(
+        plan.output, description, rows, lists.left_out, copies, _homes(lists.files), _header_audit(plan, rows)
+    )
     state.finish(description, rows)
     for note in lists.notes:
         logger.warning("%s: %s", plan.name, note)

@@ -89,7 +89,7 @@ class Pseudonyms:
         if Path(path).resolve().is_relative_to(Path(output).resolve()):
             raise ValueError(f"the map {path} lies in the set's folder {output}; keep it apart from the set")
         rows = [{"image_name": name, "pseudonym": code} for name, code in sorted(self._names.items())]
-        artifacts.write_csv(path, rows, ("image_name", "pseudonym"))
+        artifacts.write_csv(path, rows, ("image_name", "pseudonym"), for_people=True)
 
     def _code(self, text: str) -> str:
         return hmac.new(self._key, text.encode("utf-8"), hashlib.sha256).hexdigest()[:_LENGTH]

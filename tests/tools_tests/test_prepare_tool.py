@@ -24,7 +24,7 @@ def images(tmp_path) -> Path:
         buffer = io.BytesIO()
         Image.fromarray(pixels).save(buffer, "PNG")
         (folder / f"f{index}.png").write_bytes(buffer.getvalue())
-    rows = [f"f{index},Mass,{index % 2},R1,1,2,{10 + index},20" for index in range(6)]
+    rows = [f"f{index},Mass,0,R1,1,2,{10 + index},20" for index in range(6)]
     rows += [f"f{index},No finding,1,R1,,,," for index in range(6, 10)]
     header = "image_id,class_name,class_id,rad_id,x_min,y_min,x_max,y_max"
     (tmp_path / "boxes.csv").write_text("\n".join([header, *rows]) + "\n")
