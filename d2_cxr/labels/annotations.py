@@ -50,7 +50,7 @@ class Annotations:
         patients: image_name -> patient where the labels or the second table give them, else None.
         consensus: the labels name no reader; their boxes are not to be fused.
         problems: kind of PROBLEMS -> number of rows (images for `without_patient`).
-        flavor: name of the format.
+        format_name: name of the format.
         sha256: of the file as it lies on disk.
     """
 
@@ -63,7 +63,7 @@ class Annotations:
     patients: dict[str, str] | None
     consensus: bool
     problems: dict[str, int]
-    flavor: str
+    format_name: str
     sha256: str
     finding_ids: list[str] = field(init=False)
 
@@ -119,7 +119,7 @@ def read_annotations(
         patients=patients,
         consensus=table.consensus,
         problems=dict(problems),
-        flavor=table.format_name,
+        format_name=table.format_name,
         sha256=hash_of(path),
     )
 

@@ -16,7 +16,9 @@ from d2_cxr.labels.label_table import FORMATS, LabelTable, table_of
 from d2_cxr.labels.problems import Problems
 from d2_cxr.labels.spelling import natural_order
 
-_JSON, _XML, _FILE_AN_IMAGE = (coco, label_studio, labelme), (voc, cvat), (voc, labelme)
+_JSON: tuple[ModuleType, ...] = (coco, label_studio, labelme)
+_XML: tuple[ModuleType, ...] = (voc, cvat)
+_FILE_AN_IMAGE = (voc, labelme)
 
 
 def read_labels(
