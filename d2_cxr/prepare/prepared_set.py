@@ -200,8 +200,8 @@ def _published(name: str, annotations: Annotations, images: Images, order, told:
     missing = [image for images_of_part in split.values() for image in images_of_part if image not in images.rows]
     if missing:
         told.notes.append(
-            f"the published split was not written: {len(missing)} of its {sum(map(len, split.values()))} images are not "
-            "prepared, and its names mean all of them"
+            f"the published split was not written: {len(missing)} of its {sum(map(len, split.values()))} images are "
+            "not prepared, and its names mean all of them"
         )
         return None
     return split
