@@ -102,7 +102,7 @@ def assemble(
         order: finding images in the published order, from another table; None: the table's own.
         patients: image -> patient.
         in_folder: the images of the input folder, prepared or not; of them, those without annotations are unlabeled.
-        copies: near copies (similarity.py); those of val or test images are not among the unlabeled.
+        copies: near duplicates; those of val or test images are not among the unlabeled.
     """
     result = Assembly()
     if annotations is None:
@@ -148,7 +148,7 @@ def map_boxes(annotations: Annotations, images: Images, rules: Preprocess, told:
         told.notes.append(f"{len(resized)} images have another size than the table says: their boxes were scaled to it")
     maps = {image: BoxMap(sizes[image][0] / given[image][0], sizes[image][1] / given[image][1]) for image in resized}
     boxes = _mapped(boxes, maps)
-    check_extent(boxes, sizes, annotations.flavor)
+    check_extent(boxes, sizes, f"the labels ({annotations.flavor})")
     boxes, counts = cut_to_images(boxes, sizes)
     told.counts |= {f"boxes_{kind}": count for kind, count in counts.items()}
     return _mapped(boxes, {image: box_map(*sizes[image], rules) for image in boxes["image_name"].unique()})
