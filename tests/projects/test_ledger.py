@@ -83,15 +83,3 @@ def test_the_command_of_a_study_is_recorded_and_decides_nothing(tmp_path):
     assert read_json(tmp_path / "study.json")["stages"]["pretrain"]["command"] == ["run_study.py", "--jobs", "1"]
     ledger = Ledger(Study(study.path, tmp_path, study.settings, study.stages, ("run_study.py", "--jobs", "2")))
     assert ledger.state(ledger.stages["pretrain"]) == FINISHED
-
-
-def test_results_are_copied_as_they_come(tmp_path):
-    study = study_of(tmp_path / "out")
-    study = Study(study.path, study.output, {"study": "s", "results": str(tmp_path / "kept")}, study.stages)
-    (study.output / "pre").mkdir(parents=True)
-    (study.output / "pre" / "pretraining.json").write_text("{}")
-    do(Ledger(study), "pretrain", "convert", "train")
-    assert [path.name for path in (tmp_path / "kept" / "pre").iterdir()] == ["pretraining.json"]
-    assert (tmp_path / "kept" / "run" / "evaluation.json").read_text() == "train"
-    assert (tmp_path / "kept" / "study.json").is_file()
-    assert not (tmp_path / "kept" / "w.pth").exists()

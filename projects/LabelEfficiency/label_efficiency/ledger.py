@@ -15,7 +15,7 @@ from pathlib import Path
 from d2_cxr.projects.label_efficiency.names import REPOSITORY, file_fingerprint
 from d2_cxr.projects.label_efficiency.plan import Stage, Study
 
-from d2_cxr.artifacts import read_json, sha256_json, write_bytes, write_json
+from d2_cxr.artifacts import read_json, sha256_json, write_json
 
 FORMAT_VERSION = 1
 FINISHED, LOST, STALE, UNFINISHED, ABSENT = "finished", "lost", "stale", "unfinished", "absent"
@@ -78,7 +78,6 @@ class Ledger:
         record = self._records[stage.id]
         record |= {"state": FINISHED, "outputs": outputs, "seconds": round(seconds, 1)}
         self.write()
-        self._keep(stage)
 
     def seconds(self, stage_id: str) -> float | None:
         return self._records.get(stage_id, {}).get("seconds")
@@ -93,23 +92,6 @@ class Ledger:
             },
         }
         write_json(self.path, content)
-
-    def _keep(self, stage: Stage) -> None:
-        """Copy what the report needs of a finished stage to the study file's `results`, so that nothing can lose it."""
-        if not self.study.settings.get("results") or stage.kind not in (*_KEPT, "pretrain"):
-            return
-        target = Path(self.study.settings["results"])
-        if stage.kind == "pretrain":  # its record, which tells whether the task was learned; not its checkpoint
-            path = Path(stage.output) / "pretraining.json"
-            if (self.study.output / path).is_file():
-                write_bytes(target / path, (self.study.output / path).read_bytes())
-            return
-        places = [self.path, *(self.study.output / path for path in stage.results)]
-        places += [path for path in (self.study.output / stage.output).glob("*.j*") if path.name in _CARDS]
-        for name in ("evaluation.json", "matches.npz"):  # of weights that were tested beside the last ones
-            places += (self.study.output / stage.output).glob(f"*/inference/*/{name}")
-        for path in places:
-            write_bytes(target / path.relative_to(self.study.output), path.read_bytes())
 
     def _set_aside(self, stage: Stage) -> None:
         old = self.study.output / stage.output
@@ -127,7 +109,6 @@ def _planned(stage: Stage) -> dict:
 
 # Results that the report reads; pretraining checkpoints and weights may be thrown away once the runs are done.
 _KEPT = {"statistics", "constant_box", "train", "choose"}
-_CARDS = {"run.json", "weights.json"}
 
 
 @functools.cache

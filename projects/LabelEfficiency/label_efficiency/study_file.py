@@ -23,7 +23,6 @@ _KEYS = {
     "groups": False,  # CSV:COLUMN, groups of images within which the report scores too
     "tuning": False,  # one value an arm, chosen on validation images
     "resources": False,
-    "results": False,  # folder that gets a copy of all that the report needs, run by run
     "notes": False,
 }
 _DATA_KEYS = ("name", "prefix", "root", "phantoms", "dicom_dir", "annotations", "patients", "prepare", "split_seeds")
