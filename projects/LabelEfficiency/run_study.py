@@ -16,10 +16,11 @@ import sys
 import time
 from pathlib import Path
 
-from d2_cxr.projects.label_efficiency import cost, schedule
-from d2_cxr.projects.label_efficiency.ledger import Ledger
+from d2_cxr.projects.label_efficiency import cost, schedule, slurm
+from d2_cxr.projects.label_efficiency.option_check import check_options
 from d2_cxr.projects.label_efficiency.plan import Study, read_study
 from d2_cxr.projects.label_efficiency.study_file import check_inputs
+from d2_cxr.projects.label_efficiency.study_state import StudyState
 
 from d2_cxr.artifacts import read_json
 from d2_cxr.cli import run_tool
@@ -46,11 +47,11 @@ def main(argv: list[str] | None = None) -> int:
     study = read_study(args.config_file, args.output, args.overrides)
     check_inputs(study.settings)
     study = dataclasses.replace(study, command=("projects/LabelEfficiency/run_study.py", *(argv or sys.argv[1:])))
-    ledger = Ledger(study)
-    to_do = ledger.to_do()
+    state = StudyState(study)
+    to_do = state.to_do()
     if not to_do and not args.dry_run:
         logger.info("All %d stages of study %s are finished.", len(study.stages), study.settings["study"])
-        ledger.write()  # titles, endpoint and groups may have changed, which no stage depends on
+        state.write()  # titles, endpoint and groups may have changed, which no stage depends on
         return report(study)
     resources = study.settings.get("resources") or {}
     jobs = args.jobs or resources.get("jobs") or os.cpu_count() or 1
@@ -59,11 +60,13 @@ def main(argv: list[str] | None = None) -> int:
     workers = _workers(args.cluster, study, jobs, threads, resources)
     try:
         with schedule.only_process(study.output):
-            costs = cost.estimate(study, ledger, workers, threads)
-            logger.info("%s", cost.describe(study, ledger, costs, jobs, threads))
+            asked = [stage.to_dict() for stage in study.stages if stage.kind in ("train", "pretrain")]
+            workers.submit(check_options, asked, str(study.output / "logs" / "timing.log")).result()
+            costs = cost.estimate(study, state, workers)
+            logger.info("%s", cost.describe(study, costs, jobs, threads))
             if args.dry_run:
                 return 0
-            schedule.run(study, ledger, workers, costs, jobs)
+            schedule.run(study, state, workers, costs, jobs)
     finally:
         workers.shutdown(wait=False, cancel_futures=True)
     logger.info("Finished %d stages in %.0f s.", len(to_do), time.time() - began)
@@ -89,7 +92,7 @@ def _workers(cluster: str, study: Study, jobs: int, threads: int, resources: dic
         return schedule.local_workers(jobs, threads)
     folder = Path(study.output) / "logs" / "submitit"
     executor, options = cluster.removeprefix("submitit-"), resources.get("slurm") or {}
-    return schedule.SubmititWorkers(executor, folder, jobs, threads, options)
+    return slurm.SubmititWorkers(executor, folder, jobs, threads, options)
 
 
 if __name__ == "__main__":

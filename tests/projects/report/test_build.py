@@ -45,7 +45,7 @@ def test_table_1_has_a_row_for_each_arm_and_share_and_the_constant_box(study_fol
         ("simclr", "100"),
         ("random", "10"),
         ("simclr", "10"),
-        ("constant box", "100"),
+        ("prior-box baseline", "100"),
     ]
     assert all(float(row["mAP50 low"]) <= float(row["mAP50 high"]) for row in rows)
     assert rows[0]["share of the baseline"] == "1.0"
@@ -96,7 +96,7 @@ def test_what_pretraining_said_of_itself_and_what_was_tuned_stand_on_the_page(st
 def test_a_study_whose_longer_runs_gain_by_their_length_alone_says_that_it_is_too_short(study_folder):
     content = read_json(study_folder / "study.json")
     content["study"] |= {"arms": {"random": {}, "simclr": {"longer": "pretraining"}}}
-    content["study"]["endpoint"]["controls"] = ["simclr"]  # the better one by far
+    content["study"]["primary_endpoint"]["controls"] = ["simclr"]  # the better one by far
     write_json(study_folder / "study.json", content)
     assert "The runs are too short" in build_report(study_folder, resamples=50).read_text(encoding="utf-8")
     content["study"]["arms"]["simclr"] = {}
@@ -117,7 +117,7 @@ def test_the_page_begins_with_what_its_controls_let_it_say(study_folder, referen
     content = read_json(study_folder / "study.json")  # simclr is the better one by far
     content["study"] |= {"arms": {reference: {}, control: {"weights": weights}}}
     content["study"] |= {"pretraining": {"truth": {"method": "supervised"}, "other": {}}}
-    content["study"]["endpoint"] |= {"reference": reference, "controls": [control]}
+    content["study"]["primary_endpoint"] |= {"reference": reference, "controls": [control]}
     write_json(study_folder / "study.json", content)
     page = build_report(study_folder, resamples=50).read_text(encoding="utf-8")
     sentences = ("This study sees", "This study is insensitive", "The negative control gains")
@@ -130,7 +130,7 @@ def test_scores_within_groups_of_images_stand_in_a_table_of_their_own(study_fold
     rows = [f"{image},{'AP' if number < 10 else 'PA'}" for number, image in enumerate(images)]
     (tmp_path / "views.csv").write_text("\n".join(["image_id,view", *rows]))
     content = read_json(study_folder / "study.json")
-    content["study"]["groups"] = f"{tmp_path / 'views.csv'}:view"
+    content["study"]["subgroups"] = f"{tmp_path / 'views.csv'}:view"
     write_json(study_folder / "study.json", content)
     page = build_report(study_folder, resamples=20).read_text(encoding="utf-8")
     assert "Within groups of images: view" in page

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jinja2
-from d2_cxr.projects.label_efficiency.report import page, pictures, published, tables
-from d2_cxr.projects.label_efficiency.report.reading import read_results
+from d2_cxr.projects.label_efficiency.report import paper_results, report_context, report_figures, tables
 from d2_cxr.projects.label_efficiency.report.scores import RESAMPLES, Scores
+from d2_cxr.projects.label_efficiency.report.study_results import read_results
 from markupsafe import Markup
 
 from d2_cxr import artifacts
@@ -29,7 +29,7 @@ TABLE_1_COLUMNS = [
     ("labels", "labels, %", "whole"),
     ("training images", "training images", "whole"),
     *_SCORES,
-    ("share of the baseline", "share of the baseline", "percent"),
+    ("share of the baseline", "share of the baseline", "label_fraction"),
     *[(name, name, "interval") for name in tables.MORE_METRICS],
     ("runs", "runs", "whole"),
     ("links", "run folders", "links"),
@@ -39,7 +39,7 @@ TABLE_1_PUBLISHED_COLUMNS = [
     ("labels", "labels, %", "whole"),
     ("training images", "training images", "whole"),
     *[(name, name, "score") for name in tables.TABLE_1_METRICS],
-    ("share of the baseline", "share of the baseline", "percent"),
+    ("share of the baseline", "share of the baseline", "label_fraction"),
 ]
 TABLE_2_COLUMNS = [
     ("who", "who", "text"),
@@ -66,8 +66,8 @@ def build_report(study_dir: str | Path, output: str | Path | None = None, resamp
     results = read_results(study_dir)
     output = Path(output or study_dir)
     scores = Scores(output / "report" / "scores", resamples)
-    baseline = page.baseline(results)
-    context = page.context(results, scores, output)
+    baseline = report_context.baseline(results)
+    context = report_context.context(results, scores, output)
     rows = tables.table_1(results, scores, baseline)
     columns = _table_1_columns(context["val_selected"])
     context |= {"table_1": [_linked(row, output) for row in rows], "table_1_columns": _filled(columns, rows)}
@@ -77,7 +77,7 @@ def build_report(study_dir: str | Path, output: str | Path | None = None, resamp
     context |= {"table_2": shown, "table_2_columns": TABLE_2_COLUMNS, "min_common_images": MIN_COMMON_IMAGES}
     context["pairs_left_out"] = len({row["who"] for row in second} - {row["who"] for row in shown})
     context |= {"table_2_published": _published_2(), "table_2_published_columns": TABLE_2_PUBLISHED_COLUMNS}
-    context["figures"] = pictures.figures(results, scores)
+    context["figures"] = report_figures.figures(results, scores)
     _write_csv(output / "report" / "table_1.csv", columns[:-1], rows)
     _write_csv(output / "report" / "table_2.csv", TABLE_2_COLUMNS, second)
     _write_csv(output / "report" / "classes.csv", context["class_columns"], context["classes"])
@@ -114,7 +114,7 @@ def _table_1_columns(val_selected: bool) -> list[tuple]:
 def _linked(row: dict, output: Path) -> dict:
     """Add links from the page to the row's run folders."""
     links = [{"href": os.path.relpath(folder, output) + "/", "text": folder.name} for folder in row["folders"]]
-    return row | {"links": links, "quiet": row["arm"] == "constant box"}
+    return row | {"links": links, "quiet": row["arm"] == "prior-box baseline"}
 
 
 def _filled(columns: Sequence[tuple], rows: Sequence[Mapping]) -> list[tuple]:
@@ -124,7 +124,7 @@ def _filled(columns: Sequence[tuple], rows: Sequence[Mapping]) -> list[tuple]:
 
 def _published_2() -> list[dict]:
     keys = ("who", "mean", "std", "n", "definition", "row")
-    return [dict(zip(keys, row, strict=True)) for row in published.TABLE_2]
+    return [dict(zip(keys, row, strict=True)) for row in paper_results.TABLE_2]
 
 
 def _write_csv(path: Path, columns: Sequence[tuple], rows: Sequence[Mapping]) -> None:

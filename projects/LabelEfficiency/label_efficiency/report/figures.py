@@ -35,11 +35,11 @@ def partition(rows: Sequence[Mapping]) -> str:
     """Figure 2: the training set cut into labeled and unlabeled images, a bar for each share.
 
     Args:
-        rows: {percent (with labels), labeled, unlabeled, run (bool: this study trained on it)}.
+        rows: {label_fraction (with labels), labeled, unlabeled, run (bool: this study trained on it)}.
     """
     with plt.rc_context(_STYLE):
         figure, axes = plt.subplots(figsize=(7.2, 0.5 + 0.33 * len(rows)), layout="constrained")
-        names = [f"{row['percent']} % labeled{' ●' if row['run'] else ''}" for row in rows]
+        names = [f"{row['label_fraction']} % labeled{' ●' if row['run'] else ''}" for row in rows]
         labeled, unlabeled = [row["labeled"] for row in rows], [row["unlabeled"] for row in rows]
         axes.barh(names, labeled, color=_hex(0), label="labeled: fine-tuning")
         axes.barh(names, unlabeled, left=labeled, color=_hex(4), alpha=0.55, label="unlabeled")
@@ -85,7 +85,7 @@ def class_curves(arms: Mapping[str, Mapping[str, Sequence[tuple[int, float]]]], 
     """Figure 4: AP of every class against the share of labels, a panel for each arm, mAP50 dashed.
 
     Args:
-        arms: {arm: {class or "mAP50": [(percent, score), ...]}}.
+        arms: {arm: {class or "mAP50": [(label_fraction, score), ...]}}.
     """
     with plt.rc_context(_STYLE):
         columns = min(2, len(arms)) or 1
@@ -118,23 +118,23 @@ def learning_curves(arms: Mapping[str, Sequence[Mapping]], metric: str, level: t
     """A score against the share of labels, a line with its 95 % band for each arm.
 
     Args:
-        arms: {arm: [{percent, mean, low, high}]}; low and high may be None.
-        level: name and height of a horizontal line, e.g. the constant box.
+        arms: {arm: [{label_fraction, mean, low, high}]}; low and high may be None.
+        level: name and height of a horizontal line, e.g. the prior-box baseline.
     """
     with plt.rc_context(_STYLE):
         figure, axes = plt.subplots(figsize=(7.2, 3.8), layout="constrained")
         for index, (arm, points) in enumerate(arms.items()):
-            shares = [point["percent"] for point in points]
+            shares = [point["label_fraction"] for point in points]
             style = {"color": _hex(index), "marker": _MARKERS[index], "markersize": 5}
             axes.plot(shares, [point["mean"] for point in points], label=arm, **style)
             banded = [point for point in points if point["low"] is not None]
-            edges = [[point[key] for point in banded] for key in ("percent", "low", "high")]
+            edges = [[point[key] for point in banded] for key in ("label_fraction", "low", "high")]
             axes.fill_between(*edges, color=_hex(index), alpha=0.15, linewidth=0)
             if len(banded) == 1:
                 axes.vlines(*edges, color=_hex(index), alpha=0.5)
         if level:
             axes.axhline(level[1], color="black", linestyle=":", label=level[0])
-        _share_axis(axes, sorted({point["percent"] for points in arms.values() for point in points}))
+        _share_axis(axes, sorted({point["label_fraction"] for points in arms.values() for point in points}))
         axes.set_ylabel(f"{metric} (band: 95 %)")
         axes.legend()
         return _svg(figure)
@@ -169,9 +169,9 @@ def froc(
         return _svg(figure)
 
 
-def _share_axis(axes, percents: Sequence[int]) -> None:
+def _share_axis(axes, label_fractions: Sequence[int]) -> None:
     axes.set_xscale("log")
-    axes.xaxis.set_major_locator(FixedLocator(percents))
+    axes.xaxis.set_major_locator(FixedLocator(label_fractions))
     axes.xaxis.set_major_formatter(ScalarFormatter())
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_minor_formatter(NullFormatter())

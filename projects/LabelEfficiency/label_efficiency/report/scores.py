@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from d2_cxr.projects.label_efficiency.report.reading import Run, StudyResults
-from d2_cxr.projects.label_efficiency.report.savings import Curves
+from d2_cxr.projects.label_efficiency.report.label_savings import Curves
+from d2_cxr.projects.label_efficiency.report.study_results import Run, StudyResults
 
 from d2_cxr import artifacts
 from d2_cxr.evaluation import metrics
@@ -85,10 +85,10 @@ def curves(
     one_class: str | None = None,
 ) -> Curves:
     """Scores of every arm, share and seed; NaN where a run is missing. `one_class` takes a class metric instead."""
-    arms, percents, seeds = results.arms, results.percents, results.seeds
-    table = np.full((len(arms), len(percents), len(seeds), 1 + scores.resamples), np.nan)
+    arms, label_fractions, seeds = results.arms, results.label_fractions, results.seeds
+    table = np.full((len(arms), len(label_fractions), len(seeds), 1 + scores.resamples), np.nan)
     for run in results.runs:
         if run.done:
-            place = arms.index(run.arm), percents.index(run.percent), seeds.index(run.seed)
+            place = arms.index(run.arm), label_fractions.index(run.label_fraction), seeds.index(run.seed)
             table[place] = scores.by_class(run, metric)[one_class] if one_class else scores.of(run, metric, classes)
-    return Curves(arms, percents, seeds, table[..., 0], table[..., 1:])
+    return Curves(arms, label_fractions, seeds, table[..., 0], table[..., 1:])

@@ -6,10 +6,10 @@ A cell with an interval is {"value", "low", "high"}; None is "not there". All sc
 from __future__ import annotations
 
 import numpy as np
-from d2_cxr.projects.label_efficiency.report.published import TABLE_1, TABLE_1_COLUMNS
-from d2_cxr.projects.label_efficiency.report.reading import Run, StudyResults
-from d2_cxr.projects.label_efficiency.report.savings import Curves, interval, label_savings, resample, two_sided_p
+from d2_cxr.projects.label_efficiency.report.label_savings import Curves, interval, label_savings, resample, two_sided_p
+from d2_cxr.projects.label_efficiency.report.paper_results import TABLE_1, TABLE_1_COLUMNS
 from d2_cxr.projects.label_efficiency.report.scores import Scores, curves
+from d2_cxr.projects.label_efficiency.report.study_results import Run, StudyResults
 
 # Table I's columns by the names of evaluation/metrics.py; the paper's AR is class-agnostic.
 TABLE_1_METRICS = {
@@ -38,28 +38,30 @@ def table_1(results: StudyResults, scores: Scores, baseline: str) -> list[dict]:
         by_metric |= {name: curves(selected, scores, metric) for name, metric in VAL_SELECTED_METRICS.items()}
     reference = by_metric["mAP"].mean(baseline)[-1] if baseline in results.arms else np.nan
     rows = []
-    for percent in reversed(results.percents):
+    for label_fraction in reversed(results.label_fractions):
         rows += [
-            _row(results, by_metric, arm, percent, reference) for arm in results.arms if planned(results, arm, percent)
+            _row(results, by_metric, arm, label_fraction, reference)
+            for arm in results.arms
+            if planned(results, arm, label_fraction)
         ]
-    return rows + [_constant_row(results, scores, run) for run in results.constant[:1] if run.done]
+    return rows + [_constant_row(results, scores, run) for run in results.prior_box[:1] if run.done]
 
 
-def planned(results: StudyResults, arm: str, percent: int) -> list[Run]:
-    return [run for run in results.runs if (run.arm, run.percent) == (arm, percent)]
+def planned(results: StudyResults, arm: str, label_fraction: int) -> list[Run]:
+    return [run for run in results.runs if (run.arm, run.label_fraction) == (arm, label_fraction)]
 
 
-def _row(results: StudyResults, by_metric: dict[str, Curves], arm: str, percent: int, reference: float) -> dict:
-    wanted, done = planned(results, arm, percent), results.select(arm, percent)
+def _row(results: StudyResults, by_metric: dict[str, Curves], arm: str, label_fraction: int, reference: float) -> dict:
+    wanted, done = planned(results, arm, label_fraction), results.select(arm, label_fraction)
     row = {
         "arm": arm,
-        "labels": percent,
+        "labels": label_fraction,
         "runs": len(done),
         "planned": len(wanted),
         "folders": [r.folder for r in wanted],
     }
     for name, table in by_metric.items():
-        row[name] = cell(table, arm, percent)
+        row[name] = cell(table, arm, label_fraction)
     value = row["mAP"]["value"] if row["mAP"] else None
     row["share of the baseline"] = value / reference if value is not None and reference > 0 else None
     return row | {"training images": training_images(done)}
@@ -72,15 +74,15 @@ def training_images(runs: list[Run]) -> int | None:
 
 
 def _constant_row(results: StudyResults, scores: Scores, run: Run) -> dict:
-    row = {"arm": "constant box", "labels": 100, "runs": 1, "planned": 1, "folders": [run.folder]}
+    row = {"arm": "prior-box baseline", "labels": 100, "runs": 1, "planned": 1, "folders": [run.folder]}
     for name, metric in (TABLE_1_METRICS | MORE_METRICS).items():
         row[name] = _cell(scores.of(run, metric)[0], scores.of(run, metric)[1:])
     return row | {"share of the baseline": None, "training images": training_images([run])}
 
 
-def cell(table: Curves, arm: str, percent: int) -> dict | None:
+def cell(table: Curves, arm: str, label_fraction: int) -> dict | None:
     """Mean over seeds with its interval over seeds and images; None where there is no run."""
-    first, second = table.arms.index(arm), table.percents.index(percent)
+    first, second = table.arms.index(arm), table.label_fractions.index(label_fraction)
     return _cell(table.mean(arm)[second], resample(table)[first, second])
 
 
@@ -94,8 +96,8 @@ def _cell(value: float, resamples: np.ndarray) -> dict | None:
 def table_1_published() -> list[dict]:
     """The paper's Table I, with its mAP as a share of its baseline's."""
     rows = []
-    for percent, name, values in TABLE_1:
-        row = {"arm": name, "labels": percent, **dict(zip(TABLE_1_COLUMNS, values, strict=True))}
+    for label_fraction, name, values in TABLE_1:
+        row = {"arm": name, "labels": label_fraction, **dict(zip(TABLE_1_COLUMNS, values, strict=True))}
         rows.append(row | {"share of the baseline": row["mAP"] / TABLE_1[0][2][0]})
     return rows
 
@@ -104,12 +106,12 @@ def table_2(results: StudyResults, scores: Scores) -> list[dict]:
     """Mean IoU of models (best box of the class for every fused box) and of readers (pairs of their boxes)."""
     rows = []
     for arm in results.arms:
-        for percent in results.percents:
-            runs = results.select(arm, percent)
+        for label_fraction in results.label_fractions:
+            runs = results.select(arm, label_fraction)
             values = [[scores.of(run, metric)[0] for run in runs] for metric in ("mean_best_iou", "std_best_iou")]
             if runs:
                 boxes = sum(int((~run.matches.gt_crowd).sum()) for run in runs)
-                about = {"who": f"model: {arm}, {percent} % of the labels", "n": boxes, "images": None}
+                about = {"who": f"model: {arm}, {label_fraction} % of the labels", "n": boxes, "images": None}
                 about |= {"definition": "best IoU with a box of the class, 0 without one"}
                 rows.append(about | {"mean": float(np.mean(values[0])), "std": float(np.mean(values[1]))})
     return rows + _reader_rows((results.statistics or {}).get("agreement", []))
@@ -137,9 +139,9 @@ def class_table(results: StudyResults, scores: Scores, baseline: str, metric: st
         table = curves(results, scores, metric, one_class=name)
         row = {"class": name, "test images": _images_with(done[0], name)}
         for arm in results.arms:
-            for percent in sorted({results.percents[0], results.percents[-1]}):
-                if planned(results, arm, percent):
-                    row[f"{arm}, {percent} %"] = cell(table, arm, percent)
+            for label_fraction in sorted({results.label_fractions[0], results.label_fractions[-1]}):
+                if planned(results, arm, label_fraction):
+                    row[f"{arm}, {label_fraction} %"] = cell(table, arm, label_fraction)
             if arm != baseline and baseline in results.arms:
                 row[f"{arm}: labels"] = label_savings(table, arm, baseline)
         rows.append(row)
@@ -152,12 +154,12 @@ def _images_with(run: Run, name: str) -> int:
 
 
 def criterion(results: StudyResults, scores: Scores) -> dict | None:
-    """Does the best run beat the constant box by the margin that the study file states? None without a criterion.
+    """Does the best run beat the prior-box baseline by the margin that the study file states? None without a criterion.
 
     The difference is taken image by image (the same resamples for both).
     """
     rule = results.settings.get("criterion")
-    pairs = [(run, results.constant_for(run)) for run in results.runs if run.done]
+    pairs = [(run, results.prior_box_for(run)) for run in results.runs if run.done]
     pairs = [(run, constant) for run, constant in pairs if constant]
     if not rule or not pairs:
         return None

@@ -2,8 +2,7 @@
 
 import numpy as np
 import pytest
-from d2_cxr.projects.label_efficiency.report.page import savings_sentence
-from d2_cxr.projects.label_efficiency.report.savings import (
+from d2_cxr.projects.label_efficiency.report.label_savings import (
     Curves,
     area_between,
     compare,
@@ -15,6 +14,7 @@ from d2_cxr.projects.label_efficiency.report.savings import (
     share_reaching,
     two_sided_p,
 )
+from d2_cxr.projects.label_efficiency.report.report_context import savings_sentence
 
 
 def curves(random, simclr, spread=0.0, seeds=2, resamples=200):

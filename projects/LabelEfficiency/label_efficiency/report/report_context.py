@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import yaml
-from d2_cxr.projects.label_efficiency.report import published, tables
-from d2_cxr.projects.label_efficiency.report.pictures import primary_metric, primary_name
-from d2_cxr.projects.label_efficiency.report.reading import Run, StudyResults
-from d2_cxr.projects.label_efficiency.report.savings import compare, label_savings, next_labels, resample
+from d2_cxr.projects.label_efficiency.report import paper_results, tables
+from d2_cxr.projects.label_efficiency.report.label_savings import compare, label_savings, next_labels, resample
+from d2_cxr.projects.label_efficiency.report.report_figures import primary_metric, primary_name
 from d2_cxr.projects.label_efficiency.report.scores import Scores, curves
-from d2_cxr.projects.label_efficiency.report.within import COLUMNS as GROUPS_COLUMNS
-from d2_cxr.projects.label_efficiency.report.within import within_groups
+from d2_cxr.projects.label_efficiency.report.study_results import Run, StudyResults
+from d2_cxr.projects.label_efficiency.report.subgroups import COLUMNS as GROUPS_COLUMNS
+from d2_cxr.projects.label_efficiency.report.subgroups import within_groups
 
 from d2_cxr.evaluation import metrics
 
@@ -89,11 +89,11 @@ def context(results: StudyResults, scores: Scores, output: Path) -> dict:
         "groups": within,
         "groups_columns": GROUPS_COLUMNS,
         "groups_name": (results.settings.get("groups") or "").rpartition(":")[2],
-        "paper": published.PAPER,
-        "density": {name: f"{value:.2f}" for name, value in published.PUBLISHED_DENSITY.items()},
-        "density_command": published.PUBLISHED_DENSITY_COMMAND,
+        "paper": paper_results.PAPER,
+        "density": {name: f"{value:.2f}" for name, value in paper_results.PUBLISHED_DENSITY.items()},
+        "density_command": paper_results.PUBLISHED_DENSITY_COMMAND,
         "own_density": (results.statistics or {}).get("density"),
-        "runs": [_run(run, output) for run in (*results.runs, *results.constant) if run.done],
+        "runs": [_run(run, output) for run in (*results.runs, *results.prior_box) if run.done],
         "val_selected": bool((results.settings.get("evaluation") or {}).get("val_selected")),
         "stages": [_stage(results, stage) for stage in results.plan],
         "stage_columns": STAGE_COLUMNS,
@@ -177,23 +177,23 @@ def _score(value: float | None) -> str:
 
 
 def criterion_line(found: dict) -> str:
-    """One sentence: best run, constant box, difference with interval, and whether the margin was met."""
+    """One sentence: best run, prior-box baseline, difference with interval, and whether the margin was met."""
     model, box, difference = found["model"], found["constant"], found["difference"]
     over = f" over {', '.join(found['classes'])}" if found["classes"] else ""
     return (
         f"Mean {found['metric']}{over}: best run {found['best']} {model['value']:.3f}, "
-        f"constant box {box['value']:.3f}; "
+        f"prior-box baseline {box['value']:.3f}; "
         f"difference {difference['value']:+.3f} [95 %: {difference['low']:+.3f}, {difference['high']:+.3f}]. "
         f"{'Met' if found['met'] else 'NOT met'}: at least {found['margin']} with the lower bound above 0."
     )
 
 
-def savings_sentence(found: dict, percent: int = 100) -> str:
+def savings_sentence(found: dict, label_fraction: int = 100) -> str:
     """E.g. "simclr reaches random's score at 100 % of the labels (0.41) with 46 % of the labels (95 %: 30 to 90 %)"."""
     arm, reference = found["arm"], found["reference"]
     if not found["known"]:
         return f"{arm} against {reference}: not known yet, runs are missing"
-    goal = f"{reference}'s score at {percent} % of the labels ({found['reference_score']:.3f})"
+    goal = f"{reference}'s score at {label_fraction} % of the labels ({found['reference_score']:.3f})"
     edges = _edges(found["interval"])
     if found["share"] is None and not found["reached"]:
         return f"{arm} does not reach {goal} with any share that was run, nor in any of the resamples"
@@ -220,10 +220,12 @@ def _savings(results: StudyResults, scores: Scores) -> list[dict]:
     if not any(run.done for run in results.runs):
         return []
     table = curves(results, scores, *primary_metric(results))
-    shares = {arm: {run.percent for run in results.runs if run.arm == arm} for arm in results.arms}  # planned ones, too
+    shares = {
+        arm: {run.label_fraction for run in results.runs if run.arm == arm} for arm in results.arms
+    }  # planned ones, too
     others = [arm for arm in results.arms if arm != baseline(results) and results.select(arm) and len(shares[arm]) > 1]
     found = [label_savings(table, arm, baseline(results)) for arm in others]
-    return [row | {"sentence": savings_sentence(row, results.percents[-1])} for row in found]
+    return [row | {"sentence": savings_sentence(row, results.label_fractions[-1])} for row in found]
 
 
 def _comparisons(results: StudyResults, scores: Scores, arms: list[str]) -> list[dict]:
@@ -239,7 +241,8 @@ def _comparisons(results: StudyResults, scores: Scores, arms: list[str]) -> list
                 "cell": {"value": found["difference"], "low": low, "high": high},
             }
             rows.append(
-                row | {"p": found["p"], "seeds": found["seeds"], "shares": ", ".join(map(str, found["percents"]))}
+                row
+                | {"p": found["p"], "seeds": found["seeds"], "shares": ", ".join(map(str, found["label_fractions"]))}
             )
     return rows
 
@@ -251,12 +254,14 @@ _NEXT = (
 
 
 def _next_labels(results: StudyResults, scores: Scores) -> list[str]:
-    if len(results.percents) < 5:
-        return [f"{len(results.percents)} shares of labels were run; extrapolating a curve takes at least 5."]
+    if len(results.label_fractions) < 5:
+        return [f"{len(results.label_fractions)} shares of labels were run; extrapolating a curve takes at least 5."]
     table, lines = curves(results, scores, *primary_metric(results)), []
     drawn = resample(table)
     for arm in results.arms:
-        images = [tables.training_images(results.select(arm, percent)) for percent in table.percents]
+        images = [
+            tables.training_images(results.select(arm, label_fraction)) for label_fraction in table.label_fractions
+        ]
         if all(images):
             more = images[-1] // 2
             found = next_labels(np.asarray(images, dtype=float), table.mean(arm), drawn[table.arms.index(arm)], more)
@@ -290,7 +295,7 @@ def _class_columns(rows: list[dict]) -> list[tuple]:
 def _facts(results: StudyResults) -> list[str]:
     done = [run for run in results.runs if run.done]
     facts = [f"{len(done)} runs", f"{len(results.seeds)} seed" + "s" * (len(results.seeds) > 1)]
-    facts.append(f"labels: {', '.join(map(str, results.percents))} %")
+    facts.append(f"labels: {', '.join(map(str, results.label_fractions))} %")
     if done:
         tests = {run.test: run.matches for run in done}.values()  # a split of its own for each seed has other images
         findings = _range([matches.num_findings_images for matches in tests])
@@ -308,7 +313,7 @@ def _range(numbers: list[int]) -> str:
 def _run(run: Run, output: Path) -> dict:
     groups, columns = weights_rows(run.weights)
     return {
-        "name": run.name if run.arm != "constant_box" else f"constant box, {run.test}",
+        "name": run.name if run.arm != "prior_box" else f"prior-box baseline, {run.test}",
         "link": os.path.relpath(run.folder, output) + "/",
         "card": sorted((key, _text(value)) for key, value in (run.card or {}).items()),
         "weights": groups,

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 from d2_cxr.projects.label_efficiency.report import figures as draw
-from d2_cxr.projects.label_efficiency.report.reading import StudyResults
-from d2_cxr.projects.label_efficiency.report.savings import Curves, interval, resample
+from d2_cxr.projects.label_efficiency.report.label_savings import Curves, interval, resample
 from d2_cxr.projects.label_efficiency.report.scores import Scores, curves
+from d2_cxr.projects.label_efficiency.report.study_results import StudyResults
 
 from d2_cxr.evaluation import froc
 
@@ -46,18 +46,18 @@ def _learning(results: StudyResults, scores: Scores) -> str:
     metric, classes = primary_metric(results)
     table = curves(results, scores, metric, classes)
     drawn = resample(table)
-    constant = next((run for run in results.constant if run.done), None)
-    level = ("constant box", float(scores.of(constant, metric, classes)[0])) if constant else None
+    constant = next((run for run in results.prior_box if run.done), None)
+    level = ("prior-box baseline", float(scores.of(constant, metric, classes)[0])) if constant else None
     return draw.learning_curves({arm: _band(table, drawn, arm) for arm in table.arms}, primary_name(results), level)
 
 
 def _band(table: Curves, drawn: np.ndarray, arm: str) -> list[dict]:
     points = []
-    for place, percent in enumerate(table.percents):
+    for place, label_fraction in enumerate(table.label_fractions):
         mean = table.mean(arm)[place]
         if np.isfinite(mean):
             low, high = interval(drawn[table.arms.index(arm), place]) or (None, None)
-            points.append({"percent": percent, "mean": float(mean), "low": low, "high": high})
+            points.append({"label_fraction": label_fraction, "mean": float(mean), "low": low, "high": high})
     return points
 
 
@@ -73,14 +73,14 @@ def _class_curves(results: StudyResults, scores: Scores) -> str:
 
 
 def _points(table: Curves, arm: str) -> list[tuple[int, float]]:
-    known = zip(table.percents, table.mean(arm), strict=True)
-    return [(percent, float(mean)) for percent, mean in known if np.isfinite(mean)]
+    known = zip(table.label_fractions, table.mean(arm), strict=True)
+    return [(label_fraction, float(mean)) for label_fraction, mean in known if np.isfinite(mean)]
 
 
 def _froc(results: StudyResults) -> str:
     shown = {}
     for run in results.runs:
-        name = f"{run.arm}, {run.percent} %"
+        name = f"{run.arm}, {run.label_fraction} %"
         if run.done and name not in shown:
             weights = np.ones((run.matches.num_images, 1))
             found = froc.sensitivities(run.matches, weights, rates=_RATES)[:, 0]
@@ -93,7 +93,7 @@ def _readers(results: StudyResults) -> str | None:
     shown, points = {}, []
     for run in results.runs:
         found = (run.evaluation or {}).get("readers")
-        name = f"{run.arm}, {run.percent} %"
+        name = f"{run.arm}, {run.label_fraction} %"
         if found and name not in shown:
             curve = found["model_curve"]
             shown[name] = {"fp_per_image": curve["false_positives_per_image"], "sensitivity": curve["sensitivity"]}

@@ -9,6 +9,8 @@ import functools
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from d2_cxr.projects.label_efficiency.study_state import read_study_json
+
 from d2_cxr.artifacts import read_json
 from d2_cxr.evaluation.matching import Matches
 
@@ -20,7 +22,7 @@ class Run:
     """One planned run folder; `evaluation` and the cards are None where it is not there yet."""
 
     arm: str
-    percent: int
+    label_fraction: int
     seed: int
     folder: Path
     test: str
@@ -35,7 +37,7 @@ class Run:
 
     @property
     def name(self) -> str:
-        return f"{self.arm} {self.percent} % seed {self.seed}"
+        return f"{self.arm} {self.label_fraction} % seed {self.seed}"
 
     def val_selected(self) -> Run:
         """The same run by its weights of the best validation; a gap where they were not tested."""
@@ -57,7 +59,7 @@ class StudyResults:
     plan: list[dict]
     records: dict[str, dict]
     runs: tuple[Run, ...]  # trained arms
-    constant: tuple[Run, ...]  # constant box, one for each split
+    prior_box: tuple[Run, ...]  # prior-box baseline, one for each split
     statistics: dict | None  # data/statistics.json
     pretraining: dict[str, dict] = field(default_factory=dict)  # "simclr/seed0" -> its pretraining.json
     tuned: dict[str, dict] = field(default_factory=dict)  # arm -> tuning/<arm>.json, where a value was tuned for it
@@ -67,16 +69,18 @@ class StudyResults:
         return tuple(dict.fromkeys(run.arm for run in self.runs))
 
     @property
-    def percents(self) -> tuple[int, ...]:
-        return tuple(sorted({run.percent for run in self.runs}))
+    def label_fractions(self) -> tuple[int, ...]:
+        return tuple(sorted({run.label_fraction for run in self.runs}))
 
     @property
     def seeds(self) -> tuple[int, ...]:
         return tuple(sorted({run.seed for run in self.runs}))
 
-    def select(self, arm: str, percent: int | None = None) -> list[Run]:
+    def select(self, arm: str, label_fraction: int | None = None) -> list[Run]:
         """Finished runs of an arm, at one share of labels or at all."""
-        return [run for run in self.runs if run.done and run.arm == arm and percent in (None, run.percent)]
+        return [
+            run for run in self.runs if run.done and run.arm == arm and label_fraction in (None, run.label_fraction)
+        ]
 
     def val_selected(self) -> StudyResults | None:
         """The study by its runs' weights of the best validation; None where the study file does not ask for it."""
@@ -84,9 +88,9 @@ class StudyResults:
             return None
         return replace(self, runs=tuple(run.val_selected() for run in self.runs))
 
-    def constant_for(self, run: Run) -> Run | None:
-        """The constant box on the same test images."""
-        return next((other for other in self.constant if other.done and other.test == run.test), None)
+    def prior_box_for(self, run: Run) -> Run | None:
+        """The prior-box baseline on the same test images."""
+        return next((other for other in self.prior_box if other.done and other.test == run.test), None)
 
 
 def read_results(study_dir: str | Path) -> StudyResults:
@@ -100,9 +104,7 @@ def read_results(study_dir: str | Path) -> StudyResults:
     path = folder / "study.json"
     if not path.is_file():
         raise FileNotFoundError(f"{folder} holds no study.json; give the folder that a study was run in")
-    content = read_json(path)
-    if not {"study", "plan", "stages"} <= set(content):
-        raise ValueError(f"{path} is no plan of a study: study, plan or stages is missing")
+    content = read_study_json(path)
     runs = [_read_run(folder, stage, content["stages"].get(stage["id"], {})) for stage in content["plan"]]
     runs = [run for run in runs if run]
     statistics = folder / "data" / "statistics.json"
@@ -111,8 +113,8 @@ def read_results(study_dir: str | Path) -> StudyResults:
         settings=content["study"],
         plan=content["plan"],
         records=content["stages"],
-        runs=tuple(run for run in runs if run.arm != "constant_box"),
-        constant=tuple(run for run in runs if run.arm == "constant_box"),
+        runs=tuple(run for run in runs if run.arm != "prior_box"),
+        prior_box=tuple(run for run in runs if run.arm == "prior_box"),
         statistics=read_json(statistics) if statistics.is_file() else None,
         pretraining={
             path.parent.relative_to(folder / "pretraining").as_posix(): read_json(path)
@@ -124,15 +126,15 @@ def read_results(study_dir: str | Path) -> StudyResults:
 
 def _read_run(folder: Path, stage: dict, record: dict) -> Run | None:
     """Read the run folder of a stage of the plan; None for stages that are no runs."""
-    if stage["kind"] not in ("train", "constant_box"):
+    if stage["kind"] not in ("train", "prior_box"):
         return None
-    _, arm, percent, seed = stage["output"].split("/")
+    _, arm, label_fraction, seed = stage["output"].split("/")
     run = folder / stage["output"]
     test = stage["test"]
     finished = record.get("state") == "finished"
     return Run(
         arm=arm,
-        percent=int(percent),
+        label_fraction=int(label_fraction),
         seed=int(seed.removeprefix("seed")),
         folder=run,
         test=test,

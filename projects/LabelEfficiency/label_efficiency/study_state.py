@@ -14,21 +14,22 @@ from pathlib import Path
 
 from d2_cxr.projects.label_efficiency.names import REPOSITORY, file_fingerprint
 from d2_cxr.projects.label_efficiency.plan import Stage, Study
+from d2_cxr.projects.label_efficiency.stage_kinds import KINDS
 
 from d2_cxr.artifacts import read_json, sha256_json, write_json
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 FINISHED, LOST, STALE, UNFINISHED, ABSENT = "finished", "lost", "stale", "unfinished", "absent"
 
 
-class Ledger:
+class StudyState:
     """The state of a study's stages, read from and written to `study.json`; one process writes it."""
 
     def __init__(self, study: Study):
         self.study = study
         self.path = study.output / "study.json"
         self.stages = {stage.id: stage for stage in study.stages}
-        self._records: dict[str, dict] = read_json(self.path)["stages"] if self.path.is_file() else {}
+        self._records: dict[str, dict] = read_study_json(self.path)["stages"] if self.path.is_file() else {}
 
     def state(self, stage: Stage) -> str:
         """One of: finished; lost (made from these inputs, but its results were thrown away); stale (made, or begun,
@@ -59,7 +60,7 @@ class Ledger:
         for stage in reversed(self.study.stages):
             state = self.state(stage)
             wanted = any(stage.id in self.stages[other].needs for other in needed)
-            if state not in (FINISHED, LOST) or (state == LOST and (wanted or stage.kind in _KEPT)):
+            if state not in (FINISHED, LOST) or (state == LOST and (wanted or KINDS[stage.kind].kept)):
                 needed.add(stage.id)
         return needed
 
@@ -102,13 +103,26 @@ class Ledger:
             old.rename(target)
 
 
+def read_study_json(path: Path) -> dict:
+    """Read a study's `study.json`.
+
+    Raises:
+        ValueError: it is no plan of a study, or of an earlier format.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict) or not {"study", "plan", "stages"} <= set(content):
+        raise ValueError(f"{path} is no plan of a study: study, plan or stages is missing")
+    if content.get("format_version") != FORMAT_VERSION:
+        raise ValueError(
+            f"{path} has format_version {content.get('format_version')}, not {FORMAT_VERSION}; read it with the commit "
+            "that it names, or run the study again in another folder"
+        )
+    return content
+
+
 def _planned(stage: Stage) -> dict:
     planned = {"id": stage.id, "kind": stage.kind, "needs": list(stage.needs), "output": stage.output}
     return planned | ({"test": stage.settings["test"]} if "test" in stage.settings else {})
-
-
-# Results that the report reads; pretraining checkpoints and weights may be thrown away once the runs are done.
-_KEPT = {"statistics", "constant_box", "train", "choose"}
 
 
 @functools.cache

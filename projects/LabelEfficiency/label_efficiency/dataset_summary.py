@@ -22,12 +22,12 @@ _EXAMPLES = 3
 _EXAMPLE_SIDE = 480  # pixels
 
 
-def examine(root: Path, settings: dict, output: Path) -> dict:
+def summarize(root: Path, settings: dict, output: Path) -> dict:
     """Return what `data/statistics.json` holds, and write the example images beside it.
 
     Args:
         root: folder of a prepared set.
-        settings: prefix (of the names), percent (shares that are run), fractions, seed.
+        settings: prefix (of the names), label_fractions (that are run), subsets, seed.
         output: folder for pictures.
     """
     prefix = settings["prefix"]
@@ -48,15 +48,15 @@ def partition(train: dict[str, str], settings: dict) -> list[dict]:
     """Count labeled and unlabeled training images at every share (Figure 2); `run` marks those of this study."""
     images, patients = list(train), {image: patient for image, patient in train.items() if patient}
     rows = []
-    for percent in (100, *range(90, 0, -10)):
-        if percent == 100:
+    for label_fraction in (100, *range(90, 0, -10)):
+        if label_fraction == 100:
             labeled, unlabeled = images, []
-        elif settings["fractions"] == "published":
-            labeled, unlabeled = splits.published_fraction(images, percent, patients)
+        elif settings["subsets"] == "published":
+            labeled, unlabeled = splits.published_fraction(images, label_fraction, patients)
         else:
-            labeled, unlabeled = splits.nested_fraction(images, percent, settings["seed"], patients)
-        counts = {"percent": percent, "labeled": len(labeled), "unlabeled": len(unlabeled)}
-        rows.append(counts | {"run": percent in settings["percent"]})
+            labeled, unlabeled = splits.nested_fraction(images, label_fraction, settings["seed"], patients)
+        counts = {"label_fraction": label_fraction, "labeled": len(labeled), "unlabeled": len(unlabeled)}
+        rows.append(counts | {"run": label_fraction in settings["label_fraction"]})
     return rows
 
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from d2_cxr.projects.label_efficiency.report.pictures import primary_metric
-from d2_cxr.projects.label_efficiency.report.reading import Run, StudyResults
-from d2_cxr.projects.label_efficiency.report.savings import Curves
+from d2_cxr.projects.label_efficiency.report.label_savings import Curves
+from d2_cxr.projects.label_efficiency.report.report_figures import primary_metric
 from d2_cxr.projects.label_efficiency.report.scores import Scores
+from d2_cxr.projects.label_efficiency.report.study_results import Run, StudyResults
 from d2_cxr.projects.label_efficiency.report.tables import cell
 
 from d2_cxr.evaluation import groups
@@ -62,11 +62,17 @@ def _rows(results: StudyResults, scores: Scores, done: list[Run], masks: dict, v
         "score": _curves(results, scores, done, images, metric, classes),
     }
     return [
-        {"group": value, "arm": arm, "labels": percent, **counts, "runs": len(results.select(arm, percent))}
-        | {name: cell(table, arm, percent) for name, table in tables.items()}
-        for percent in reversed(results.percents)
+        {
+            "group": value,
+            "arm": arm,
+            "labels": label_fraction,
+            **counts,
+            "runs": len(results.select(arm, label_fraction)),
+        }
+        | {name: cell(table, arm, label_fraction) for name, table in tables.items()}
+        for label_fraction in reversed(results.label_fractions)
         for arm in results.arms
-        if results.select(arm, percent)
+        if results.select(arm, label_fraction)
     ]
 
 
@@ -77,10 +83,10 @@ def _images(run: Run, masks: dict, value: str) -> np.ndarray:
 
 
 def _curves(results: StudyResults, scores: Scores, done, images: dict, metric: str, classes) -> Curves:
-    arms, percents, seeds = results.arms, results.percents, results.seeds
-    table = np.full((len(arms), len(percents), len(seeds), 1 + scores.resamples), np.nan)
+    arms, label_fractions, seeds = results.arms, results.label_fractions, results.seeds
+    table = np.full((len(arms), len(label_fractions), len(seeds), 1 + scores.resamples), np.nan)
     for run in done:
         if images[run.test].any() and (run.matches.has_negatives or metric != "image_auroc"):
-            place = arms.index(run.arm), percents.index(run.percent), seeds.index(run.seed)
+            place = arms.index(run.arm), label_fractions.index(run.label_fraction), seeds.index(run.seed)
             table[place] = scores.of(run, metric, classes, images[run.test])
-    return Curves(arms, percents, seeds, table[..., 0], table[..., 1:])
+    return Curves(arms, label_fractions, seeds, table[..., 0], table[..., 1:])

@@ -18,7 +18,7 @@ class Curves:
     """Scores of a study; A arms, P shares of labels (ascending), S seeds, R resamples. NaN is a missing run."""
 
     arms: tuple[str, ...]
-    percents: tuple[int, ...]
+    label_fractions: tuple[int, ...]
     seeds: tuple[int, ...]
     points: np.ndarray  # (A, P, S)
     replicates: np.ndarray  # (A, P, S, R)
@@ -72,13 +72,13 @@ def rising(curve: np.ndarray) -> np.ndarray:
     return result
 
 
-def share_reaching(percents: np.ndarray, curve: np.ndarray, target: np.ndarray) -> np.ndarray:
+def share_reaching(label_fractions: np.ndarray, curve: np.ndarray, target: np.ndarray) -> np.ndarray:
     """Return the least share of labels (per cent, (R,)) at which the rising curve (P, R) reaches the target (R,).
 
     Linear over the logarithm of the share; infinity where it is not reached, the smallest share that was run where it
     is reached there already, NaN where a run is missing.
     """
-    log_share, curve = np.log(np.asarray(percents, dtype=float)), rising(np.atleast_2d(curve))
+    log_share, curve = np.log(np.asarray(label_fractions, dtype=float)), rising(np.atleast_2d(curve))
     share = np.full(curve.shape[1], np.inf)
     for i in reversed(range(len(curve))):
         reached = curve[i] >= target
@@ -101,12 +101,12 @@ def label_savings(curves: Curves, arm: str, reference: str, seed: int = 0) -> di
     """
     drawn = resample(curves, seed)
     own = np.isfinite(curves.mean(arm))  # an arm may have been run at some shares only
-    percents, target = np.array(curves.percents)[own], curves.mean(reference)[-1:]
+    label_fractions, target = np.array(curves.label_fractions)[own], curves.mean(reference)[-1:]
     share, known, shares = np.nan, None, np.empty(0)
     if own.any():
-        share = share_reaching(percents, curves.mean(arm)[own, None], target)[0]
+        share = share_reaching(label_fractions, curves.mean(arm)[own, None], target)[0]
         full = drawn[curves.arms.index(reference), -1]
-        shares = share_reaching(percents, drawn[curves.arms.index(arm)][own], full)
+        shares = share_reaching(label_fractions, drawn[curves.arms.index(arm)][own], full)
         known = interval(shares)
     return {
         "arm": arm,
@@ -120,14 +120,14 @@ def label_savings(curves: Curves, arm: str, reference: str, seed: int = 0) -> di
     }
 
 
-def area_between(percents: np.ndarray, difference: np.ndarray) -> np.ndarray:
+def area_between(label_fractions: np.ndarray, difference: np.ndarray) -> np.ndarray:
     """Mean difference of two curves (P, ...) over the logarithm of the share: trapezoids, divided by the range.
 
     With a single share it is the difference there.
     """
     if len(difference) == 1:
         return difference[0]
-    log_share = np.log(np.asarray(percents, dtype=float))
+    log_share = np.log(np.asarray(label_fractions, dtype=float))
     width = np.diff(log_share).reshape(-1, *[1] * (difference.ndim - 1))
     return ((difference[1:] + difference[:-1]) / 2 * width).sum(axis=0) / (log_share[-1] - log_share[0])
 
@@ -142,19 +142,26 @@ def compare(curves: Curves, arm: str, reference: str, seed: int = 0) -> dict:
     """The endpoint: area between two arms' curves over the shares that both have, with interval and two-sided p."""
     first, second = curves.arms.index(arm), curves.arms.index(reference)
     both = np.isfinite(curves.mean(arm)) & np.isfinite(curves.mean(reference))
-    percents = np.array(curves.percents)[both]
-    if not len(percents):
-        return {"arm": arm, "reference": reference, "difference": None, "interval": None, "p": None, "percents": []}
+    label_fractions = np.array(curves.label_fractions)[both]
+    if not len(label_fractions):
+        return {
+            "arm": arm,
+            "reference": reference,
+            "difference": None,
+            "interval": None,
+            "p": None,
+            "label_fractions": [],
+        }
     drawn = resample(curves, seed)
-    point = area_between(percents, (curves.mean(arm) - curves.mean(reference))[both])
-    areas = area_between(percents, (drawn[first] - drawn[second])[both])
+    point = area_between(label_fractions, (curves.mean(arm) - curves.mean(reference))[both])
+    areas = area_between(label_fractions, (drawn[first] - drawn[second])[both])
     return {
         "arm": arm,
         "reference": reference,
         "difference": _plain(point),
         "interval": list(interval(areas) or ()) or None,
         "p": two_sided_p(areas),
-        "percents": [int(p) for p in percents],
+        "label_fractions": [int(p) for p in label_fractions],
         "seeds": _common_seeds(curves, arm, reference),
     }
 
