@@ -90,7 +90,7 @@ def test_names_follow_the_published_or_the_nested_rule():
     settings = {**STUDY, "labels": {"label_fractions": [30], "subsets": "nested"}}
     assert train_name(settings, 30, 1) == "phantom_cxr_train_labeled_30_seed1"
     assert train_name(settings, 100, 1) == "phantom_cxr_train"
-    settings = {**settings, "labels": {"fractions": "published"}, "data": {"name": "vindr_cxr"}}
+    settings = {**settings, "labels": {"subsets": "published"}, "data": {"name": "vindr_cxr"}}
     assert train_name(settings, 30, 1) == "vindr_cxr_train_labeled_30"
     assert pool_names(settings, "all+negative", 30, 1) == ["vindr_cxr_train_unlabeled", "vindr_cxr_negative_train"]
 

@@ -52,6 +52,7 @@ def run_folder(arm: str, label_fraction: int, seed: int) -> str:
     return f"runs/{arm}/{label_fraction}/seed{seed}"
 
 
+@functools.cache
 def config_files(path: str) -> tuple[str, ...]:
     """A YAML config and the files that it inherits from by `_BASE_`, from the repository's root.
 
