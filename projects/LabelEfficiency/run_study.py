@@ -17,13 +17,14 @@ import sys
 import time
 from pathlib import Path
 
-from d2_cxr.artifacts import read_json
-from d2_cxr.cli import run_tool
 from d2_cxr.projects.label_efficiency import cost, schedule, slurm
 from d2_cxr.projects.label_efficiency.option_check import check_options
 from d2_cxr.projects.label_efficiency.plan import Study, read_study
 from d2_cxr.projects.label_efficiency.study_file import check_inputs
 from d2_cxr.projects.label_efficiency.study_state import StudyState
+
+from d2_cxr.artifacts import read_json
+from d2_cxr.cli import run_tool
 
 logger = logging.getLogger("run_study")
 _PLANS = Path(__file__).resolve().parent

@@ -56,7 +56,7 @@ def partition(train: dict[str, str], settings: dict) -> list[dict]:
         else:
             labeled, unlabeled = splits.nested_fraction(images, label_fraction, settings["seed"], patients)
         counts = {"label_fraction": label_fraction, "labeled": len(labeled), "unlabeled": len(unlabeled)}
-        rows.append(counts | {"run": label_fraction in settings["label_fraction"]})
+        rows.append(counts | {"run": label_fraction in settings["label_fractions"]})
     return rows
 
 

@@ -65,6 +65,11 @@ class StudyResults:
     tuned: dict[str, dict] = field(default_factory=dict)  # arm -> tuning/<arm>.json, where a value was tuned for it
 
     @property
+    def endpoint(self) -> dict:
+        """The primary endpoint that the study file fixes beforehand; {} without one."""
+        return self.settings.get("primary_endpoint", {})
+
+    @property
     def arms(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(run.arm for run in self.runs))
 

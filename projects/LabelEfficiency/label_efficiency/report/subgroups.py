@@ -1,8 +1,7 @@
-"""A study's scores within groups of images, e.g. within AP and within PA views.
+"""A study's scores within subgroups of images, e.g. within AP and within PA views.
 
-What a detector's image-level score tells about a finding may be what it tells about how the image was taken
-(evaluation/groups.py); within one projection that is worth nothing. The study file names the table by `groups:
-CSV:COLUMN`.
+A detector's image-level score may reflect how an image was taken and not what it shows (evaluation/groups.py); within one
+projection that does not help. The study file names the table: `subgroups: CSV:COLUMN`.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from d2_cxr.evaluation import groups
 
 ALL = "all images"
 COLUMNS = [
-    ("group", "images", "text"),
+    ("group", "subgroup", "text"),
     ("arm", "initialization", "text"),
     ("labels", "labels, %", "whole"),
     ("findings", "with findings", "whole"),
@@ -31,7 +30,7 @@ COLUMNS = [
 ]
 
 
-def within_groups(results: StudyResults, scores: Scores) -> list[dict]:
+def subgroup_rows(results: StudyResults, scores: Scores) -> list[dict]:
     """A row for each group, arm and share: means over seeds with 95 % intervals, image counts as means over test sets.
 
     [] where the study names no groups, or their table is not here.
@@ -39,7 +38,7 @@ def within_groups(results: StudyResults, scores: Scores) -> list[dict]:
     Raises:
         ValueError: the table lacks the column or test images.
     """
-    argument = results.settings.get("groups")
+    argument = results.settings.get("subgroups")
     done = [run for run in results.runs if run.done]
     if not argument or not done or not Path(argument.rpartition(":")[0]).is_file():
         return []

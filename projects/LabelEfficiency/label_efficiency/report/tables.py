@@ -44,7 +44,7 @@ def table_1(results: StudyResults, scores: Scores, baseline: str) -> list[dict]:
             for arm in results.arms
             if planned(results, arm, label_fraction)
         ]
-    return rows + [_constant_row(results, scores, run) for run in results.prior_box[:1] if run.done]
+    return rows + [_prior_box_row(results, scores, run) for run in results.prior_box[:1] if run.done]
 
 
 def planned(results: StudyResults, arm: str, label_fraction: int) -> list[Run]:
@@ -73,7 +73,7 @@ def training_images(runs: list[Run]) -> int | None:
     return round(sum(counts) / len(counts)) if counts else None
 
 
-def _constant_row(results: StudyResults, scores: Scores, run: Run) -> dict:
+def _prior_box_row(results: StudyResults, scores: Scores, run: Run) -> dict:
     row = {"arm": "prior-box baseline", "labels": 100, "runs": 1, "planned": 1, "folders": [run.folder]}
     for name, metric in (TABLE_1_METRICS | MORE_METRICS).items():
         row[name] = _cell(scores.of(run, metric)[0], scores.of(run, metric)[1:])
@@ -160,12 +160,12 @@ def criterion(results: StudyResults, scores: Scores) -> dict | None:
     """
     rule = results.settings.get("criterion")
     pairs = [(run, results.prior_box_for(run)) for run in results.runs if run.done]
-    pairs = [(run, constant) for run, constant in pairs if constant]
+    pairs = [(run, prior) for run, prior in pairs if prior]
     if not rule or not pairs:
         return None
     metric, classes = rule.get("metric", "AP50"), rule.get("classes")
-    best, constant = max(pairs, key=lambda pair: scores.of(pair[0], metric, classes)[0])
-    model, box = scores.of(best, metric, classes), scores.of(constant, metric, classes)
+    best, prior = max(pairs, key=lambda pair: scores.of(pair[0], metric, classes)[0])
+    model, box = scores.of(best, metric, classes), scores.of(prior, metric, classes)
     low, high = interval((model - box)[1:])
     difference = float((model - box)[0])
     return {
@@ -175,7 +175,7 @@ def criterion(results: StudyResults, scores: Scores) -> dict | None:
         "best": best.name,
         "folder": best.folder,
         "model": _cell(model[0], model[1:]),
-        "constant": _cell(box[0], box[1:]),
+        "prior_box": _cell(box[0], box[1:]),
         "difference": {"value": difference, "low": low, "high": high},
         "p": two_sided_p((model - box)[1:]),
         "met": difference >= rule["margin"] and low > 0,
