@@ -6,6 +6,7 @@ from d2_cxr.projects.label_efficiency.report.label_savings import (
     Curves,
     area_between,
     compare,
+    detectable_difference,
     interval,
     label_savings,
     next_labels,
@@ -14,7 +15,6 @@ from d2_cxr.projects.label_efficiency.report.label_savings import (
     share_reaching,
     two_sided_p,
 )
-from d2_cxr.projects.label_efficiency.report.report_context import savings_sentence
 
 
 def curves(random, simclr, spread=0.0, seeds=2, resamples=200):
@@ -114,11 +114,16 @@ def test_the_next_labels_follow_a_power_law_exactly_where_it_holds():
     assert next_labels(images[:4], curve[:4], curve[:4, None], 10) is None
 
 
-def test_savings_are_said_in_words():
-    found = label_savings(curves(random=(0.2, 0.6), simclr=(0.1, 0.3)), "simclr", "random")
-    none = "simclr does not reach random's score at 100 % of the labels (0.600) with any share that was run, nor in any"
-    assert savings_sentence(found).startswith(none)
-    some = savings_sentence(found | {"reached": 0.034, "interval": [91.0, None]})
-    assert some.endswith("in 3.4% of the resamples it does (95 %: 91 % to not reached)")
-    better = label_savings(curves(random=(0.2, 0.4), simclr=(0.2, 0.6)), "simclr", "random")
-    assert savings_sentence(better).startswith("simclr reaches random's score at 100 % of the labels (0.400) with ")
+def test_the_detectable_difference_is_2_8_standard_errors():
+    """z(.975) + z(.80) = 1.960 + 0.842."""
+    differences = np.random.default_rng(0).normal(0.3, 0.01, 100_000)
+    assert detectable_difference(differences) == pytest.approx(0.0280, abs=2e-4)
+    assert detectable_difference(np.array([np.nan, 0.1])) is None
+
+
+def test_a_difference_of_that_size_is_seen_in_four_of_five_repetitions():
+    random = np.random.default_rng(1)
+    error, repetitions = 0.02, 20_000
+    true = detectable_difference(random.normal(0, error, 50_000))
+    seen = np.abs(random.normal(true, error, repetitions)) > 1.96 * error
+    assert seen.mean() == pytest.approx(0.80, abs=0.02)

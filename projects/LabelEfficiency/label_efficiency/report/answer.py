@@ -24,8 +24,8 @@ def comparisons(results: StudyResults, scores: Scores, arms: list[str]) -> list[
     """Compare arms with the baseline: labels needed, and difference with interval, p and detectable difference.
 
     Returns:
-        One row per arm that has runs: arm, pair, labels (text), saving (of `label_savings`; None at one label fraction),
-        cell {value, low, high}, p, detectable, label_fractions (text), seeds.
+        One row per arm that has runs: arm, pair, labels (text), saving (of `label_savings`; None at one label
+        fraction), cell {value, low, high}, p, detectable, label_fractions (text), seeds.
     """
     if not any(run.done for run in results.runs):
         return []
@@ -50,7 +50,8 @@ def labels_needed(saving: dict | None) -> str | None:
         return None
     if not saving["known"]:
         return "not known"
-    return f"{_labels(saving['share'])} ({_edges(saving['interval'])})"
+    found, edges = _labels(saving["share"]), _edges(saving["interval"])
+    return found if found == edges else f"{found} ({edges})"
 
 
 def answer(results: StudyResults, rows: list[dict]) -> dict | None:
@@ -76,7 +77,7 @@ def _saving_answer(results: StudyResults, row: dict) -> dict:
     count = f", about {round(images * saving['share'] / 100):,} of {images:,} images," if images else ""
     reference = baseline(results)
     sentence = (
-        f"{row['arm']} needs {saving['share']:.0f} % of the labels{count} to match {reference} trained on all of them."
+        f"{row['arm']} needs {saving['share']:.0f} % of the labels{count} to match {reference} with all labels."
     )
     if saving["share"] >= 99.5:
         sentence = f"{row['arm']} saves no labels: it needs all of them to match {reference}."
@@ -93,13 +94,14 @@ def _no_saving_answer(results: StudyResults, row: dict) -> dict:
     saving = row["saving"]
     sentence = f"No label saving was found for {row['arm']}"
     if saving and saving["known"]:
-        sentence += f": with no label fraction did it match {baseline(results)} trained on all {count}"
-    sentence += f". Its {name} is {_direction(cell)} than that of {baseline(results)} with the same labels."
+        sentence += f": at no label fraction that was run did it match {baseline(results)} trained on all {count}"
+    sentence += f". With the same labels its {name} is {_direction(cell)} than that of {baseline(results)}."
     if saving and saving["known"] and saving["interval"][0] is not None:
         sentence += (
-            f" At the favorable end of the interval it would match with {_labels(saving['interval'][0])} of the labels."
+            f" At the favorable end of the interval it matches with {_labels(saving['interval'][0])} of the labels."
         )
-    return {"sentence": sentence, "number": f"{cell['value']:+.3f} {name}", "interval": _interval_text(cell)}
+    number = f"{cell['value']:+.3f} in {name}".replace("-", "−")
+    return {"sentence": sentence, "number": number, "interval": _interval_text(cell)}
 
 
 def _direction(cell: dict) -> str:
@@ -109,7 +111,9 @@ def _direction(cell: dict) -> str:
 
 
 def _interval_text(cell: dict) -> str:
-    return "" if cell["low"] is None else f"95 % interval: {cell['low']:+.3f} to {cell['high']:+.3f}"
+    if cell["low"] is None:
+        return ""
+    return f"95 % interval: {cell['low']:+.3f} to {cell['high']:+.3f}".replace("-", "−")
 
 
 def full_images(results: StudyResults) -> int | None:

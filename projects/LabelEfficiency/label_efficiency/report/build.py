@@ -27,7 +27,7 @@ _ROW = [("arm", "initialization", "text"), ("labels", "labels, %", "whole")]
 _SCORES = [(name, name, "interval") for name in tables.TABLE_1_METRICS]
 _VAL_SELECTED = [(name, name, "interval") for name in tables.VAL_SELECTED_METRICS]
 _SHARE = ("share of the baseline", "mAP / baseline's", "score")
-TABLE_1_COLUMNS = [*_ROW, ("training images", "images", "whole"), *_SCORES, _SHARE]
+TABLE_1_COLUMNS = [*_ROW, ("training images", "training images", "whole"), *_SCORES, _SHARE]
 MORE_COLUMNS = [
     *_ROW,
     *[(name, name, "interval") for name in tables.MORE_METRICS],
@@ -37,7 +37,7 @@ MORE_COLUMNS = [
 TABLE_1_PUBLISHED_COLUMNS = [
     ("arm", "row", "text"),
     ("labels", "labels, %", "whole"),
-    ("training images", "images", "whole"),
+    ("training images", "training images", "whole"),
     *[(name, name, "score") for name in tables.TABLE_1_METRICS],
     _SHARE,
 ]
