@@ -16,25 +16,9 @@ PROJECT = Path(__file__).resolve().parents[2] / "projects" / "LabelEfficiency"
 STUDIES = sorted(PROJECT.glob("*.yaml"))
 CASES = int(os.environ.get("FUZZ_CASES", "300"))
 VALUES = [
-    None,
-    True,
-    False,
-    0,
-    -1,
-    7,
-    10**30,
-    2.5,
-    float("nan"),
-    float("inf"),
-    "",
-    "x",
-    " ",
-    "../x",
-    "a\nb",
-    "0",
-    "é",
-    "x" * 500,
-] + [[], [1], ["x"], [[1]], [None], {}, {"x": 1}, {1: 2}, {None: None}, {"x": {"y": []}}]
+    *(None, True, False, 0, -1, 7, 10**30, 2.5, float("nan"), float("inf"), "", "x", " ", "../x", "a\nb", "0", "é"),
+    *("x" * 500, [], [1], ["x"], [[1]], [None], {}, {"x": 1}, {1: 2}, {None: None}, {"x": {"y": []}}),
+]
 
 
 def places(value: object, path: tuple = ()) -> list[tuple]:

@@ -1,7 +1,6 @@
 """What arms train for, counted by hand."""
 
 import pytest
-
 from d2_cxr.projects.label_efficiency import arms
 
 STAGE = {"config": "configs/quick_schedules/demo_R_18.yaml", "options": {"SOLVER.MAX_ITER": 600}}

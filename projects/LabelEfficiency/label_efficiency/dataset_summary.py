@@ -1,6 +1,6 @@
-"""What the report says of the data themselves: partition, class balance, reader agreement, density, example images.
+"""A summary of a study's data for its report: partition, class balance, reader agreement, density, example images.
 
-Read from the prepared set alone; no image is decoded but those of Figure 1, and torch is not imported.
+Read from the prepared set alone; only the images of Figure 1 are decoded, and torch is not imported.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def summarize(root: Path, settings: dict, output: Path) -> dict:
 
 
 def partition(train: dict[str, str], settings: dict) -> list[dict]:
-    """Count labeled and unlabeled training images at every share (Figure 2); `run` marks those of this study."""
+    """Count labeled and unlabeled training images per label fraction (Figure 2); `run` marks those of this study."""
     images, patients = list(train), {image: patient for image, patient in train.items() if patient}
     rows = []
     for label_fraction in (100, *range(90, 0, -10)):
@@ -61,7 +61,7 @@ def partition(train: dict[str, str], settings: dict) -> list[dict]:
 
 
 def class_balance(train: dict) -> list[dict]:
-    """Training images with a class before and after repeat-factor resampling (Figure 3), the most frequent first."""
+    """Count training images with a class before and after repeat-factor resampling (Figure 3), most frequent first."""
     names = [category["name"] for category in sorted(train["categories"], key=lambda category: category["id"])]
     images = list(_images(train))
     labels = splits.label_matrix(images, from_coco(train), names)
@@ -75,7 +75,9 @@ def class_balance(train: dict) -> list[dict]:
 
 
 def reader_agreement(readers: dict | None, images: set[str]) -> list[dict]:
-    """IoU of readers' boxes on these images for each pair of readers (Table II), as `statistics.reader_agreement`."""
+    """Return the IoU of readers' boxes on these images per pair of readers (Table II), as
+    `statistics.reader_agreement`.
+    """
     if readers is None:
         return []
     boxes = from_coco(readers)
@@ -87,12 +89,12 @@ def reader_agreement(readers: dict | None, images: set[str]) -> list[dict]:
 
 
 def density(coco: dict) -> float:
-    """Fused boxes an image."""
+    """Return the fused boxes per image."""
     return len(coco["annotations"]) / max(1, len(coco["images"]))
 
 
 def _example_images(root: Path, train: dict, readers: dict, output: Path) -> list[dict]:
-    """Draw Figure 1: images on which fusion had something to do, single readers' boxes left, fused boxes right."""
+    """Draw Figure 1: images on which fusion merged most boxes, readers' boxes left, fused boxes right."""
     names = [category["name"] for category in sorted(train["categories"], key=lambda category: category["id"])]
     fused, single = _by_file(train), _by_file(readers)
     merged = {name: len(single.get(name, [])) - len(boxes) for name, boxes in fused.items() if 1 < len(boxes) < 6}
@@ -123,7 +125,7 @@ def _drawn(path: Path, boxes: list[dict], names: list[str]) -> np.ndarray:
     scale = max(1.0, _EXAMPLE_SIDE / image.shape[0])
     image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR)
     classes = [box["category_id"] - 1 for box in boxes]
-    # Readers' boxes lie on top of each other: the fused ones beside them are labeled in the same colors.
+    # Readers' boxes overlap; the fused ones beside them carry the labels, in the same colors.
     labels = None if "reader" in boxes[0] else [names[c] for c in classes]
     return draw_boxes(
         image, xywh_to_xyxy([box["bbox"] for box in boxes]) * scale, labels, [class_color(c) for c in classes]

@@ -1,4 +1,4 @@
-"""Weights that were made elsewhere: fetched or found, their sha256 compared, converted where they are not Detectron2's."""
+"""Weights made elsewhere: fetched, their sha256 compared, converted unless they are Detectron2's."""
 
 from __future__ import annotations
 

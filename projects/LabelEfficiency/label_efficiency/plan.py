@@ -27,10 +27,16 @@ _FEW = 10  # resamples of a trial's evaluation: its intervals are not used
 
 @dataclass(frozen=True)
 class Stage:
-    """One step of a study: done when its results are there and were made from the same inputs.
+    """One step of a study, finished when its results exist and were made from the same inputs.
 
-    `settings` is all that decides the result, as plain JSON; `files` are files of the repository or the user that are
-    read (hashed into the inputs); `results` are paths below the study's folder; `seconds` is the estimated cost.
+    Attributes:
+        id: unique in the study, e.g. "train/simclr/10/seed0".
+        kind: a key of stage_kinds.KINDS.
+        settings: everything that decides the result, as plain JSON.
+        output: folder or file below the study's folder.
+        results: paths below the study's folder.
+        needs: ids of the stages whose outputs it reads.
+        files: files of the repository or the user that it reads; hashed into its inputs.
     """
 
     id: str
@@ -47,13 +53,13 @@ class Stage:
 
 @dataclass(frozen=True)
 class Study:
-    """A checked study file and its stages in an order in which every stage follows what it needs."""
+    """A checked study file and its stages; every stage comes after those that it needs."""
 
     path: Path
     output: Path
     settings: dict
     stages: tuple[Stage, ...]
-    command: tuple[str, ...] = ()  # that the study was called with; recorded, decides nothing
+    command: tuple[str, ...] = ()  # command line; recorded, decides nothing
 
     @property
     def report(self) -> Path:
@@ -65,12 +71,12 @@ def read_study(path: str | Path, output: str | Path | None = None, overrides: Se
 
     Args:
         path: the YAML file.
-        output: folder of the study instead of the file's.
+        output: folder of the study; None: the file's.
         overrides: KEY=VALUE, the value in YAML, e.g. "data.dicom_dir=images" or "seeds=[0, 1]".
 
     Raises:
         FileNotFoundError: the file, or a config that it names, is missing.
-        ValueError: a key is unknown or missing, an arm leaves the common ground, a share of labels does not exist.
+        ValueError: a key or value is not accepted; one line.
     """
     path = Path(path)
     settings = read_settings(path, overrides)
@@ -159,7 +165,7 @@ def _prior_box(settings: dict, seed: int) -> Stage:
 
 
 def _run_results(folder: str, test: str) -> tuple[str, ...]:
-    """What makes a run done: its card and its evaluation; the weights may be thrown away."""
+    """Return the files that make a run finished: its card and its evaluation; its weights may be deleted."""
     return (
         f"{folder}/run.json",
         f"{folder}/inference/{test}/evaluation.json",
@@ -196,11 +202,11 @@ def _initialization(settings: dict, arm_name: str, label_fraction: int, seed: in
 
 
 def _tuning_stages(settings: dict, arm_name: str):
-    """Yield an arm's trials, trained on one share and tested on validation images, and the choice among them."""
+    """Yield an arm's trials, trained at one label fraction and tested on validation images, and the choice."""
     plan, arm = settings["tuning"], settings["arms"][arm_name]
     seed = plan.get("seed", settings["seeds"][0])
-    shares = arm.get("label_fractions", settings["labels"]["label_fractions"])
-    label_fraction = plan["label_fraction"] if plan["label_fraction"] in shares else shares[0]
+    fractions = arm.get("label_fractions", settings["labels"]["label_fractions"])
+    label_fraction = plan["label_fraction"] if plan["label_fraction"] in fractions else fractions[0]
     before, weights, needs = _initialization(settings, arm_name, label_fraction, seed)
     yield from before
     trained = _train(settings, arm_name, label_fraction, seed, weights, needs)

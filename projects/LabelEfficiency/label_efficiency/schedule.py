@@ -1,7 +1,7 @@
 """Run a study's stages: several processes side by side on this machine, or jobs of a cluster (slurm.py).
 
-The process that holds the plan never imports torch. It starts fresh interpreters ("spawn"): forking after torch has
-started threads hangs. A worker keeps its imports (ten seconds) and takes one stage after another.
+The main process never imports torch. It starts fresh interpreters ("spawn"), because forking after torch has started
+threads hangs. A worker keeps its imports (ten seconds) and runs one stage after another.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ logger = logging.getLogger(__name__)
 
 
 def run(study: Study, state: StudyState, workers, costs: dict[str, float], jobs: int = 2) -> None:
-    """Run everything that is not finished, `jobs` side by side, each stage as soon as what it needs is there.
+    """Run every stage that is not finished, `jobs` side by side, each as soon as the stages that it needs are finished.
 
     Raises:
-        ValueError, FileNotFoundError, RuntimeError: of the first stage that failed; stages that were running beside it
-            are finished and recorded first.
+        ValueError, FileNotFoundError, RuntimeError: of the first stage that failed, after the stages beside it have
+        ended.
     """
     pending = [stage for stage in study.stages if stage.id in state.to_do()]
     running: dict[Future, tuple[Stage, float]] = {}
     costs = {stage.id: costs.get(stage.id, 1.0) for stage in pending}
     failure: BaseException | None = None
     interval = 1 if sys.stderr.isatty() else 60
-    often = {"mininterval": interval, "miniters": 0}  # by time alone: the names move where the number does not
+    often = {"mininterval": interval, "miniters": 0}  # by time alone: names change while the number does not
     with tqdm(total=round(sum(costs.values())), bar_format=_BAR, **often) as bar:
         while (pending and not failure) or running:
             if not failure:
@@ -63,7 +63,7 @@ _BAR = "{desc} {percentage:3.0f}%|{bar:20}| {elapsed}<{remaining}"
 
 
 def _start_ready(pending, running, study, state, workers, bar, jobs: int) -> list[Stage]:
-    """Start what can start; return what must wait. A stage of this process is over when this returns."""
+    """Start the stages that can start; return those that must wait. Stages of the main process have ended by then."""
     waiting_for = {stage.id for stage in pending} | {stage.id for stage, _ in running.values()}
     later = []
     for stage in pending:
@@ -85,7 +85,7 @@ def _run_here(stage: Stage, study: Study) -> Future:
     future: Future = Future()
     try:
         future.set_result(run_stage(stage.to_dict(), str(study.output)))
-    except Exception as error:  # recorded and raised again like that of a worker
+    except Exception as error:  # recorded and raised again, as a worker's is
         future.set_exception(error)
     return future
 
@@ -104,7 +104,7 @@ def _collect(future: Future, what: tuple[Stage, float], state: StudyState) -> Ba
 
 
 def _show(bar, study: Study, running, pending, costs: dict[str, float]) -> None:
-    """Move the bar to what is done, in estimated seconds, running stages counted by how far they are."""
+    """Move the bar to the estimated seconds that are done; running stages count by their progress."""
     left, names = sum(costs[stage.id] for stage in pending), []
     for stage, began in running.values():
         steps = KINDS[stage.kind].progress(study.output, stage.to_dict())
@@ -119,20 +119,20 @@ def _show(bar, study: Study, running, pending, costs: dict[str, float]) -> None:
 
 
 def run_in_worker(stage: dict, study_dir: str) -> dict:
-    """Run one stage with its output in a log file, alone: a second process on the same stage waits, then raises.
+    """Run one stage with its output in a log file; a second process with the same stage waits, then raises.
 
-    A worker of a start that was killed ends within a second; a job of a cluster goes on, and is waited for.
+    A worker of a killed command ends within a second. A job of a cluster keeps running, so its stage is waited for.
     """
     patience = float("inf") if "SUBMITIT_EXECUTOR" in os.environ else 60
     lock = Path(study_dir) / "locks" / f"{stage['id'].replace('/', '_')}.lock"
     if stage.get("command"):
-        sys.argv = list(stage["command"])  # what run.json records as command; this process has none of its own
+        sys.argv = list(stage["command"])  # run.json records it as the command
     with _alone(lock, patience=patience), stage_log.output_to(stage_log.log_path(Path(study_dir), stage["id"])):
         return run_stage(stage, study_dir)
 
 
 def local_workers(jobs: int, threads: int) -> ProcessPoolExecutor:
-    """Worker processes of this machine, which share its GPUs out; they end with the process that started them."""
+    """Return worker processes of this machine, its GPUs shared among them; they end with this process."""
     context = multiprocessing.get_context("spawn")
     begin = (os.getpid(), threads, jobs, context.Value("i", 0))
     return ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin_worker, initargs=begin)
@@ -143,7 +143,7 @@ def only_process(study_dir: Path):
     """Hold a study's folder for this process.
 
     Raises:
-        ValueError: another process runs the same study now.
+        ValueError: another process is running the same study.
     """
     try:
         with _alone(study_dir / "locks" / "study.lock", patience=0):
@@ -179,10 +179,7 @@ def _begin_worker(parent: int, threads: int, jobs: int, counter) -> None:
 
 
 def gpus_of_worker(number: int, jobs: int, gpus: list[str]) -> list[str]:
-    """Share a machine's GPUs out to `jobs` workers, numbered from 0; without it all of them would take the first.
-
-    One worker alone has them all, so that a pretraining uses them all.
-    """
+    """Return the GPUs of one of `jobs` workers, numbered from 0. A single worker gets all of them."""
     return gpus[number % len(gpus) :: jobs]
 
 
@@ -192,13 +189,13 @@ def _visible_gpus() -> list[str]:
         return [name for name in visible.split(",") if name]
     try:
         import torch
-    except ModuleNotFoundError:  # the first stage will say so
+    except ModuleNotFoundError:  # the first stage reports it
         return []
     return [str(index) for index in range(torch.cuda.device_count())]
 
 
 def _end_with(parent: int) -> None:
-    """A killed parent leaves its workers waiting for ever, or writing beside the next start: end with it."""
+    """End with the parent: workers of a killed command would wait forever, or write beside those of the next one."""
     while os.getppid() == parent:
         time.sleep(0.5)
     os._exit(1)

@@ -13,7 +13,7 @@ from pathlib import Path
 class SubmititWorkers:
     """The same `submit` on a cluster: every stage is a job. `cluster` is submitit's name: slurm, or local."""
 
-    patience = 60.0  # seconds between two questions whether a job without result is still known to Slurm
+    patience = 60.0  # seconds between two checks whether Slurm still knows a job without a result
 
     def __init__(self, cluster: str, folder: Path, jobs: int, threads: int, options: dict):
         """
@@ -53,8 +53,8 @@ class SubmititWorkers:
         try:
             return self._executor.submit(_submitted, self._threads, function, *arguments)
         except Exception as error:  # a partition, an account, a limit
-            way_out = "`resources: slurm:` in the study file is what it is asked for"
-            raise ValueError(f"{self._executor.cluster} takes no job: {error}; {way_out}") from error
+            way_out = "change `resources: slurm:` in the study file"
+            raise ValueError(f"{self._executor.cluster} accepts no job: {error}; {way_out}") from error
 
     def _result(self, job):
         """Wait for a job's result; a user's mistake is returned as a value.
@@ -73,7 +73,7 @@ class SubmititWorkers:
                     asked, missed = time.time(), missed + 1 if _is_forgotten(self._executor.cluster, job.job_id) else 0
                 if missed == 2:  # a result may come late through a network's file system
                     raise ChildProcessError(
-                        f"job {job.job_id} ended without a result, killed for its memory or time perhaps; "
+                        f"job {job.job_id} ended without a result, perhaps for exceeding its memory or time; "
                         f"its output is {job.paths.stderr}"
                     )
             return job.result()
@@ -83,7 +83,7 @@ class SubmititWorkers:
             self._running.discard(job)
 
     def shutdown(self, **_) -> None:
-        """Cancel what still runs. Jobs of a process that was killed go on; those of the next start wait for them."""
+        """Cancel running jobs. Jobs of a killed process keep running; those of the next command wait for them."""
         for job in list(self._running):
             if not job.done():
                 job.cancel()
@@ -93,8 +93,10 @@ _A_DAY = 24 * 60  # minutes
 
 
 def _is_forgotten(cluster: str, job_id: str) -> bool:
-    """Whether Slurm neither runs a job nor means to. submitit asks its accounting, which a cluster may not have: a job
-    that was killed there would be waited for for ever."""
+    """Whether Slurm no longer knows a job.
+
+    submitit asks Slurm's accounting; without accounting a killed job would be waited for forever.
+    """
     if cluster != "slurm":
         return False
     listed = subprocess.run(["squeue", "--noheader", "-j", job_id, "-o", "%T"], capture_output=True, text=True)
@@ -102,7 +104,7 @@ def _is_forgotten(cluster: str, job_id: str) -> bool:
 
 
 def _submitted(threads: int, function, *arguments):
-    """Run in a job; a user's mistake comes back as a value, because a job that fails has its traceback as message."""
+    """Run in a job; return a user's mistake as a value, because a failed job's message is its whole traceback."""
     os.environ["OMP_NUM_THREADS"] = str(threads)
     try:
         return function(*arguments)

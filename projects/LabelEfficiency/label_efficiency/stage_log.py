@@ -1,4 +1,4 @@
-"""Where a stage's output goes."""
+"""A stage's log file."""
 
 from __future__ import annotations
 

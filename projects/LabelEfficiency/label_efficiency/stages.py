@@ -1,7 +1,8 @@
 """What each kind of stage does: one function per kind, from the stage's settings to files below the study's folder.
 
-Imports of torch and Detectron2 stay inside the functions: the process that holds the plan does without them. Every
-function returns what it put out, {name: fingerprint or plain value}; that is part of the inputs of what follows.
+torch and Detectron2 are imported inside the functions, because the main process does without them. Every function takes
+a stage (Stage.to_dict()) and the study's folder, and returns its outputs {name: fingerprint or plain value}, which are
+part of the inputs of the stages that follow.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ def statistics(stage: dict, study_dir: Path) -> dict:
 
 
 def pretrain(stage: dict, study_dir: Path) -> dict:
-    """SimCLR on the pool, or the positive control: the same images with the renderer's truth."""
+    """Pretrain on the pool: SimCLR, or the positive control with the renderer's truth."""
     from d2_cxr.projects.label_efficiency.supervised import train_supervised
 
     from d2_cxr.pretraining import train as pretraining
@@ -103,7 +104,7 @@ def permute(stage: dict, study_dir: Path) -> dict:
 
 
 def prior_box(stage: dict, study_dir: Path) -> dict:
-    """The prior-box baseline as a run like any other, with its card and its matches."""
+    """Evaluate the prior-box baseline as a run, with its card and its matches."""
     from d2_cxr.evaluation.constant_box import constant_box_results
     from d2_cxr.evaluation.evaluate import evaluate
 
@@ -146,10 +147,10 @@ def train(stage: dict, study_dir: Path) -> dict:
 
 
 def choose(stage: dict, study_dir: Path) -> dict:
-    """Write which of an arm's trials counts: the default, or the best of those that beat it beyond their intervals.
+    """Choose among an arm's trials: the default, or the best of those that beat it beyond their paired intervals.
 
-    Validation images are few. The best of near-equal trials is a draw of lots, and an arm that drew another value than
-    the arm beside it would carry its difference into every run.
+    Validation images are few, so the best of near-equal trials is chance, and its effect would stay in every run of the
+    arm.
     """
     from d2_cxr.evaluation import bootstrap
     from d2_cxr.evaluation.matching import Matches
@@ -173,7 +174,7 @@ def choose(stage: dict, study_dir: Path) -> dict:
 
 
 def _test_val_selected(cfg, run: Path) -> None:
-    """Evaluate the weights that were best on validation images, too, into `val_selected/` of the run's folder."""
+    """Also evaluate the weights that were best on validation images, into `val_selected/` of the run's folder."""
     from d2_cxr.projects.label_efficiency.report.study_results import VAL_SELECTED
 
     from d2_cxr.engine import trainer
@@ -181,7 +182,7 @@ def _test_val_selected(cfg, run: Path) -> None:
     best = run / "model_best.pth"
     folder = run / VAL_SELECTED
     if not best.is_file():
-        logger.warning("%s is not there: no validation found a box; the report shows a gap", best)
+        logger.warning("%s does not exist, because no validation found a box; the report shows a gap", best)
         return
     cfg = cfg.clone()
     cfg.defrost()
@@ -190,7 +191,7 @@ def _test_val_selected(cfg, run: Path) -> None:
 
 
 def detector_options(settings: dict, study_dir: Path) -> list:
-    """The opts of a run, Detectron2's KEY VALUE list: data, weights, seed, and what is the same for every arm."""
+    """Return a run's options as Detectron2's KEY VALUE list: data, weights, seed, shared options, and its arm's own."""
     root = _register(settings["dataset"], study_dir)
     options = dict(settings["options"])
     options |= {
@@ -201,7 +202,7 @@ def detector_options(settings: dict, study_dir: Path) -> list:
     if settings.get("tuned"):
         chosen = artifacts.read_json(study_dir / settings["tuned"])
         options[chosen["option"]] = chosen["value"]
-    if settings["weights"]:  # else the config's own, which may be the zoo's or none
+    if settings["weights"]:  # else the config's own: the zoo's, or none
         options["MODEL.WEIGHTS"] = _weights(settings["weights"], study_dir)
     for key, plan in settings.get("arm_kinds", {}).items():
         options |= ARM_KINDS[key].options(plan, settings)
@@ -211,7 +212,7 @@ def detector_options(settings: dict, study_dir: Path) -> list:
 
 
 def _weights(weights: str, study_dir: Path) -> str:
-    """Path or URL of an arm's first weights: below the study's folder, as a `.json` there says, or the user's."""
+    """Return path or URL of an arm's first weights: below the study's folder, as a `.json` there says, or elsewhere."""
     if weights.endswith(".json"):
         weights = artifacts.read_json(study_dir / weights)["weights"]
     if "://" in weights:
@@ -221,7 +222,7 @@ def _weights(weights: str, study_dir: Path) -> str:
 
 
 def _tidy(run: Path) -> None:
-    """Drop what only resuming needs: intermediate checkpoints, and the optimizer's state in the last one."""
+    """Delete what only resuming needs: intermediate checkpoints, and the optimizer's state in the last one."""
     import torch
 
     from d2_cxr.checkpoint.loading import load_weights_file
@@ -236,7 +237,7 @@ def _tidy(run: Path) -> None:
 
 
 def _register(dataset: dict, study_dir: Path) -> Path:
-    """Make the names of a set known in this process; return its folder."""
+    """Register the names of a set in this process; return its folder."""
     from d2_cxr.datasets import builtin, named_sets
 
     if dataset["root"] is None:
@@ -247,7 +248,7 @@ def _register(dataset: dict, study_dir: Path) -> Path:
 
 
 def _truth(root: Path, name: str) -> dict:
-    """COCO of a whole split by its name; no Detectron2 needed."""
+    """Return the COCO JSON of a whole split, without Detectron2."""
     from d2_cxr.datasets.named_sets import named_set
 
     return artifacts.read_json(named_set(name).json)

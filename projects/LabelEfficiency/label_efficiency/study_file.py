@@ -52,7 +52,7 @@ def read_settings(path: Path, overrides: Sequence[str] = ()) -> dict:
 
 
 def override(settings: dict, override_text: str) -> None:
-    """Set a key of a study; below `shared_options` and `options` the rest is one key: `shared_options.SOLVER.MAX_ITER=5`.
+    """Set a key of a study; below `shared_options` and `options` the rest is one key, such as SOLVER.MAX_ITER.
 
     Raises:
         ValueError: the text is no KEY=VALUE, or the key lies below a value that holds no keys.
@@ -229,6 +229,6 @@ def _check_scores(settings: dict) -> None:
     period = settings["shared_options"].get("TEST.EVAL_PERIOD", 0)
     if settings.get("evaluation", {}).get("val_selected") and not (type(period) is int and period > 0):
         raise ValueError(
-            "evaluation: val_selected needs validations: set shared_options: TEST.EVAL_PERIOD to the iterations between "
-            "them"
+            "evaluation: val_selected needs validations: set shared_options: TEST.EVAL_PERIOD to the iterations "
+            "between them"
         )

@@ -1,7 +1,7 @@
 """What each key of a study file may hold, checked value by value before anything runs.
 
-A shape says what a value must be. `check_shape` walks a file's values along the shapes and raises one line with the key,
-the value and what is accepted there.
+A shape says what a value must be. `check_shape` walks a file's values along the shapes and raises one line with the
+key, the value and what is accepted there.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What of a study is done: `study.json`, the plan with the inputs, outputs and seconds of every stage.
+"""Which stages of a study are finished: `study.json`, the plan with the inputs, outputs and seconds of every stage.
 
-A stage is finished when its results are there and its inputs are the recorded ones: its settings, the files it reads,
-and what the stages before it put out. The commit is recorded but not compared: a changed comment is no new study.
+A stage is finished if its results exist and its inputs equal the recorded ones: its settings, the files it reads, and
+the outputs of the stages before it. The commit is recorded but not compared: a changed comment makes no new study.
 """
 
 from __future__ import annotations
@@ -32,8 +32,12 @@ class StudyState:
         self._records: dict[str, dict] = read_study_json(self.path)["stages"] if self.path.is_file() else {}
 
     def state(self, stage: Stage) -> str:
-        """One of: finished; lost (made from these inputs, but its results were thrown away); stale (made, or begun,
-        from other inputs); unfinished (begun from these inputs); absent."""
+        """Return a stage's state.
+
+        Returns:
+            finished; lost (made from these inputs, results deleted since); stale (made or begun from other inputs);
+            unfinished (begun from these inputs); or absent.
+        """
         record = self._records.get(stage.id)
         if record is None:
             return ABSENT
@@ -45,7 +49,7 @@ class StudyState:
         return FINISHED if all((self.study.output / path).is_file() for path in stage.results) else LOST
 
     def inputs(self, stage: Stage) -> dict | None:
-        """Everything that decides a stage's result; None while a stage before it lacks outputs of its own inputs."""
+        """Return everything that decides a stage's result; None while a stage before it is not finished."""
         before = {}
         for stage_id in stage.needs:
             if self.state(self.stages[stage_id]) not in (FINISHED, LOST):
@@ -55,7 +59,7 @@ class StudyState:
         return {"settings": stage.settings, "files": files, "before": before}
 
     def to_do(self) -> set[str]:
-        """Ids of the stages that must run: what is not finished, and what was thrown away but is needed for that."""
+        """Return the ids of the stages that must run: unfinished ones, and those whose deleted results they need."""
         needed: set[str] = set()
         for stage in reversed(self.study.stages):
             state = self.state(stage)
@@ -65,7 +69,9 @@ class StudyState:
         return needed
 
     def start(self, stage: Stage) -> None:
-        """Record that a stage begins; what was made from other inputs is set aside first, never resumed or deleted."""
+        """Record that a stage begins; results of other inputs are first moved to `superseded/`, never resumed or
+        deleted.
+        """
         if self.state(stage) == STALE:
             self._set_aside(stage)
         inputs = self.inputs(stage)
@@ -75,7 +81,7 @@ class StudyState:
         self.write()
 
     def finish(self, stage: Stage, outputs: dict, seconds: float) -> None:
-        """Record what a stage put out: {name: fingerprint or plain value}, part of the inputs of what follows."""
+        """Record a stage's outputs {name: fingerprint or plain value}, which are inputs of the stages that follow."""
         record = self._records[stage.id]
         record |= {"state": FINISHED, "outputs": outputs, "seconds": round(seconds, 1)}
         self.write()
@@ -127,7 +133,7 @@ def _planned(stage: Stage) -> dict:
 
 @functools.cache
 def commit() -> str | None:
-    """The repository's commit, with "+" where tracked files differ from it; None outside a git checkout."""
+    """Return the repository's commit, with "+" if tracked files differ from it; None outside a git checkout."""
     try:
         run = {"cwd": Path(REPOSITORY), "capture_output": True, "text": True, "check": True}
         head = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], **run).stdout.strip()

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-
 from d2_cxr.projects.label_efficiency.report import answer
 from d2_cxr.projects.label_efficiency.report.study_results import Run, StudyResults
 
@@ -45,8 +44,8 @@ def test_a_saving_whose_interval_is_open_is_not_certain():
 def test_without_a_saving_the_difference_is_the_number():
     found = answer.answer(study(), [row(difference=(-0.047, -0.063, -0.032))])
     assert found["sentence"] == (
-        "No label saving was found for simclr: at no label fraction that was run did it match random trained on all 500 "
-        "labeled images. With the same labels its AP50 is lower than that of random."
+        "No label saving was found for simclr: at no label fraction that was run did it match random trained on all "
+        "500 labeled images. With the same labels its AP50 is lower than that of random."
     )
     assert (found["number"], found["interval"]) == ("−0.047 in AP50", "95 % interval: −0.063 to −0.032")
 
@@ -102,6 +101,6 @@ def test_what_could_have_been_seen_is_beside_every_difference():
     one, two = (answer.trust(study(seeds), [row()], []) for seeds in ((0,), (0, 1)))
     assert one[0].startswith("One seed: the intervals cover the choice of test images")
     assert two == [
-        "A true difference simclr − random below 0.060 in AP50 would often be missed: that is what this study's seeds and "
-        "images detect with 80 % power."
+        "A true difference simclr − random below 0.060 in AP50 would often be missed: that is what this study's "
+        "seeds and images detect with 80 % power."
     ]

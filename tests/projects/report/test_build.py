@@ -136,7 +136,11 @@ def test_scores_of_subgroups_have_a_table_of_their_own(study_folder, tmp_path):
     assert "Subgroups of images: view" in page
     rows = table(study_folder / "report" / "subgroups.csv")
     assert list(dict.fromkeys(row["subgroup"] for row in rows)) == ["all images", "AP", "PA"]
-    assert {(row["subgroup"], row["with findings"]) for row in rows} == {("all images", "24"), ("AP", "10"), ("PA", "14")}
+    assert {(row["subgroup"], row["with findings"]) for row in rows} == {
+        ("all images", "24"),
+        ("AP", "10"),
+        ("PA", "14"),
+    }
     first = {(row["initialization"], row["labels, %"]): row for row in table(study_folder / "report" / "table_1.csv")}
     for row in rows[:4]:
         assert row["score"] == first[row["initialization"], row["labels, %"]]["mAP50"]

@@ -76,9 +76,7 @@ def _saving_answer(results: StudyResults, row: dict) -> dict:
     saving, images = row["saving"], full_images(results)
     count = f", about {round(images * saving['share'] / 100):,} of {images:,} images," if images else ""
     reference = baseline(results)
-    sentence = (
-        f"{row['arm']} needs {saving['share']:.0f} % of the labels{count} to match {reference} with all labels."
-    )
+    sentence = f"{row['arm']} needs {saving['share']:.0f} % of the labels{count} to match {reference} with all labels."
     if saving["share"] >= 99.5:
         sentence = f"{row['arm']} saves no labels: it needs all of them to match {reference}."
     if saving["interval"][1] is None:

@@ -1,6 +1,6 @@
 """A study's folder to its report: `report.html`, self-contained, and the tables as CSV beside it.
 
-Everything is recomputed from the run folders (docs/formats.md, section 3); a run that is missing is a gap.
+Everything is computed from the run folders (docs/formats.md, section 3); a missing run is a gap.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ TABLE_2_COLUMNS = [
     ("n", "boxes or pairs", "whole"),
     ("images", "images both drew on", "whole"),
 ]
-MIN_COMMON_IMAGES = 30  # readers who drew on fewer images together stand in the CSV alone
+MIN_COMMON_IMAGES = 30  # pairs of readers with fewer common images are in the CSV alone
 TABLE_2_PUBLISHED_COLUMNS = [*TABLE_2_COLUMNS[:-1], ("row", "row", "text")]
 
 
@@ -98,7 +98,7 @@ def build_report(study_dir: str | Path, output: str | Path | None = None, resamp
 
 
 def criterion_path(output: str | Path) -> Path:
-    """Where the verdict on the study's criterion stands: {met, line, best, difference, ...}."""
+    """Return the path of the verdict on the study's criterion: {met, line, best, difference, ...}."""
     return Path(output) / "report" / "criterion.json"
 
 

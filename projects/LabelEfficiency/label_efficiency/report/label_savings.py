@@ -1,8 +1,8 @@
 """How many labels an initialization saves: one arm's curve against another's full-label score, with intervals.
 
-Every run comes with its score and with the same score under R bootstrap weights of its test images. One hierarchical
-resample draws seeds with replacement and takes, for all runs of a seed, the weights of the same resample: runs of one
-seed share subset and images, so arms are compared pair by pair. Arrays in, plain values out.
+Every run has its score and the same score under R bootstrap weights of its test images. One hierarchical resample draws
+seeds with replacement and uses the same image weights for all runs of a seed: runs of one seed share subset and images,
+so arms are compared pair by pair. Arrays in, plain values out.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Curves:
-    """Scores of a study; A arms, P shares of labels (ascending), S seeds, R resamples. NaN is a missing run."""
+    """Scores of a study; A arms, P label fractions (ascending), S seeds, R resamples. NaN is a missing run."""
 
     arms: tuple[str, ...]
     label_fractions: tuple[int, ...]
@@ -24,7 +24,7 @@ class Curves:
     replicates: np.ndarray  # (A, P, S, R)
 
     def mean(self, arm: str) -> np.ndarray:
-        """Mean over seeds (P,), NaN where a share has no run."""
+        """Mean over seeds (P,), NaN where a label fraction has no run."""
         return _mean(self.points[self.arms.index(arm)], axis=1)
 
     def seed_spread(self, arm: str) -> np.ndarray:
@@ -56,7 +56,8 @@ def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float] | N
 
 
 def rising(curve: np.ndarray) -> np.ndarray:
-    """Isotonic regression of curves (P, ...) along the first axis: the nearest that never falls with more labels.
+    """Return curves (P, ...) after isotonic regression along the first axis: the nearest that never fall with more
+    labels.
 
     By the max-min formula (Barlow et al. 1972): at i, the largest over starts j <= i of the least mean over ends
     k >= i.
@@ -73,10 +74,10 @@ def rising(curve: np.ndarray) -> np.ndarray:
 
 
 def share_reaching(label_fractions: np.ndarray, curve: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Return the least share of labels (per cent, (R,)) at which the rising curve (P, R) reaches the target (R,).
+    """Return the smallest label fraction (percent, (R,)) at which the rising curve (P, R) reaches the target (R,).
 
-    Linear over the logarithm of the share; infinity where it is not reached, the smallest share that was run where it
-    is reached there already, NaN where a run is missing.
+    Linear over the log label fraction; infinity if it is not reached; the smallest fraction that was run if it is
+    reached there already; NaN if a run is missing.
     """
     log_share, curve = np.log(np.asarray(label_fractions, dtype=float)), rising(np.atleast_2d(curve))
     share = np.full(curve.shape[1], np.inf)
@@ -93,14 +94,14 @@ def share_reaching(label_fractions: np.ndarray, curve: np.ndarray, target: np.nd
 
 
 def label_savings(curves: Curves, arm: str, reference: str, seed: int = 0) -> dict:
-    """With what share of the labels `arm` reaches the score of `reference` at its largest share.
+    """Return the label fraction with which `arm` reaches the score of `reference` at its largest label fraction.
 
     Returns:
         reference_score; share (per cent, None when not reached or not known); interval [low, high], where None stands
         for "not reached"; reached: share of the resamples in which it is reached; seeds.
     """
     drawn = resample(curves, seed)
-    own = np.isfinite(curves.mean(arm))  # an arm may have been run at some shares only
+    own = np.isfinite(curves.mean(arm))  # an arm may have been run at some label fractions only
     label_fractions, target = np.array(curves.label_fractions)[own], curves.mean(reference)[-1:]
     share, known, shares = np.nan, None, np.empty(0)
     if own.any():
@@ -121,9 +122,9 @@ def label_savings(curves: Curves, arm: str, reference: str, seed: int = 0) -> di
 
 
 def area_between(label_fractions: np.ndarray, difference: np.ndarray) -> np.ndarray:
-    """Mean difference of two curves (P, ...) over the logarithm of the share: trapezoids, divided by the range.
+    """Return the mean difference of two curves (P, ...) over the log label fraction: trapezoids divided by the range.
 
-    With a single share it is the difference there.
+    With a single label fraction it is the difference there.
     """
     if len(difference) == 1:
         return difference[0]
@@ -133,13 +134,13 @@ def area_between(label_fractions: np.ndarray, difference: np.ndarray) -> np.ndar
 
 
 def _common_seeds(curves: Curves, arm: str, reference: str) -> int:
-    """Count the seeds of which both arms have a run; of a study that is under way not all do."""
+    """Count the seeds for which both arms have a run; in an unfinished study not all do."""
     first, second = (np.isfinite(curves.points[curves.arms.index(name)]) for name in (arm, reference))
     return int((first & second).any(axis=0).sum())
 
 
 def compare(curves: Curves, arm: str, reference: str, seed: int = 0) -> dict:
-    """The endpoint: area between two arms' curves over the shares that both have, with interval and two-sided p."""
+    """Return the primary endpoint: area between two arms' curves where both have runs, with interval and p."""
     first, second = curves.arms.index(arm), curves.arms.index(reference)
     both = np.isfinite(curves.mean(arm)) & np.isfinite(curves.mean(reference))
     label_fractions = np.array(curves.label_fractions)[both]
@@ -181,7 +182,7 @@ _POWER_80 = 1.959964 + 0.841621  # standard normal quantiles
 
 
 def two_sided_p(differences: np.ndarray) -> float | None:
-    """Twice the smaller share of resampled differences on one side of 0, never below what R resamples can tell."""
+    """Return twice the smaller part of resampled differences on one side of 0, at least 2 / (R + 1)."""
     known = differences[~np.isnan(differences)]
     if not len(known):
         return None
@@ -190,7 +191,8 @@ def two_sided_p(differences: np.ndarray) -> float | None:
 
 
 def next_labels(num_labels: np.ndarray, curve: np.ndarray, replicates: np.ndarray, more: int) -> dict | None:
-    """What `more` labels buy beyond the largest share, from a fitted power law; None below five shares.
+    """Return what `more` labels gain beyond the largest label fraction, by a fitted power law; None below five
+    fractions.
 
     score(n) = ceiling - loss * n ** -rate, fitted by least squares over a grid of rates.
 
@@ -218,7 +220,7 @@ def _power_law_gain(num_labels: np.ndarray, curves: np.ndarray, more: int) -> np
 
 
 def _mean(values: np.ndarray, axis: int) -> np.ndarray:
-    """Mean that leaves missing runs out; NaN, without a warning, where there is none."""
+    """Return the mean without missing runs; NaN, without a warning, where there is none."""
     count = np.isfinite(values).sum(axis=axis)
     total = np.nansum(values, axis=axis)
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)

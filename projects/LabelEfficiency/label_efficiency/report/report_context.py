@@ -110,9 +110,9 @@ def context(results: StudyResults, scores: Scores, output: Path) -> dict:
 
 _CONTROLS_NOTE = (
     "Negative control: the pretrained weights permuted within each tensor, which keeps their scale and destroys their "
-    "features; it should gain nothing. Positive control: a backbone trained on the renderer's own truth; if it does not "
-    "gain, the study is insensitive. Compute-matched control: random initialization, trained longer by the compute that "
-    "pretraining took."
+    "features; it should gain nothing. Positive control: a backbone trained on the renderer's own truth; if it "
+    "does not gain, the study is insensitive. Compute-matched control: random initialization, trained longer by the "
+    "compute that pretraining took."
 )
 
 

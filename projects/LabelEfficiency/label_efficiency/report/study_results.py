@@ -1,6 +1,6 @@
 """A study's folder to plain values: the plan, every run with its cards and evaluation, the figures' data.
 
-Only files of docs/formats.md, section 3, are read. A run that was planned and is not there is a gap, not an error.
+Only files of docs/formats.md, section 3, are read. A planned run that is missing is a gap, not an error.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ VAL_SELECTED = "val_selected"  # folder in a run's, with the evaluation of the w
 
 @dataclass(frozen=True)
 class Run:
-    """One planned run folder; `evaluation` and the cards are None where it is not there yet."""
+    """One planned run folder; `evaluation` and the cards are None until it exists."""
 
     arm: str
     label_fraction: int
@@ -40,7 +40,7 @@ class Run:
         return f"{self.arm} {self.label_fraction} % seed {self.seed}"
 
     def val_selected(self) -> Run:
-        """The same run by its weights of the best validation; a gap where they were not tested."""
+        """Return the same run with its weights of the best validation; a gap if they were not tested."""
         folder = self.folder / VAL_SELECTED
         path = folder / "inference" / self.test / "evaluation.json"
         return replace(self, folder=folder, evaluation=_read_if_there(path) if self.done else None)
@@ -82,19 +82,19 @@ class StudyResults:
         return tuple(sorted({run.seed for run in self.runs}))
 
     def select(self, arm: str, label_fraction: int | None = None) -> list[Run]:
-        """Finished runs of an arm, at one share of labels or at all."""
+        """Return the finished runs of an arm, at one label fraction or at all."""
         return [
             run for run in self.runs if run.done and run.arm == arm and label_fraction in (None, run.label_fraction)
         ]
 
     def val_selected(self) -> StudyResults | None:
-        """The study by its runs' weights of the best validation; None where the study file does not ask for it."""
+        """Return the study with its runs' weights of the best validation; None if the study does not ask for it."""
         if not (self.settings.get("evaluation") or {}).get("val_selected"):
             return None
         return replace(self, runs=tuple(run.val_selected() for run in self.runs))
 
     def prior_box_for(self, run: Run) -> Run | None:
-        """The prior-box baseline on the same test images."""
+        """Return the prior-box baseline on the same test images."""
         return next((other for other in self.prior_box if other.done and other.test == run.test), None)
 
 

@@ -1,7 +1,7 @@
 """A study's scores within subgroups of images, e.g. within AP and within PA views.
 
-A detector's image-level score may reflect how an image was taken and not what it shows (evaluation/groups.py); within one
-projection that does not help. The study file names the table: `subgroups: CSV:COLUMN`.
+A detector's image-level score may reflect how an image was taken and not what it shows (evaluation/groups.py); within
+one projection that does not help. The study file names the table: `subgroups: CSV:COLUMN`.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ COLUMNS = [
 
 
 def subgroup_rows(results: StudyResults, scores: Scores) -> list[dict]:
-    """A row for each group, arm and share: means over seeds with 95 % intervals, image counts as means over test sets.
+    """Return one row per subgroup, arm and label fraction: means over seeds with 95 % intervals, mean image counts.
 
-    [] where the study names no groups, or their table is not here.
+    [] if the study names no subgroups, or their table does not exist.
 
     Raises:
         ValueError: the table lacks the column or test images.

@@ -1,6 +1,6 @@
 """The rows of the paper's Tables I and II and of our own tables, as lists of plain dicts.
 
-A cell with an interval is {"value", "low", "high"}; None is "not there". All scores are fractions of 1.
+A cell with an interval is {"value", "low", "high"}; None means missing. All scores are fractions of 1.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ VAL_SELECTED_METRICS = {"mAP, val-selected": "mAP", "mAP50, val-selected": "AP50
 
 
 def table_1(results: StudyResults, scores: Scores, baseline: str) -> list[dict]:
-    """A row for each arm and share of labels, the largest share first; means over seeds with 95 % intervals.
+    """Return one row per arm and label fraction, the largest first; means over seeds with 95 % intervals.
 
-    `share of the baseline` is mAP over that of the arm `baseline` with all labels.
+    `share of the baseline` is mAP divided by that of the arm `baseline` with all labels.
     """
     by_metric = {name: curves(results, scores, metric) for name, metric in (TABLE_1_METRICS | MORE_METRICS).items()}
     selected = results.val_selected()
@@ -68,7 +68,7 @@ def _row(results: StudyResults, by_metric: dict[str, Curves], arm: str, label_fr
 
 
 def training_images(runs: list[Run]) -> int | None:
-    """Labeled training images, from the runs' cards; the mean where splits differ by seed."""
+    """Return the labeled training images of runs, from their cards; the mean if splits differ by seed."""
     counts = [run.card["num_train_images"] for run in runs if (run.card or {}).get("num_train_images")]
     return round(sum(counts) / len(counts)) if counts else None
 
@@ -81,7 +81,7 @@ def _prior_box_row(results: StudyResults, scores: Scores, run: Run) -> dict:
 
 
 def cell(table: Curves, arm: str, label_fraction: int) -> dict | None:
-    """Mean over seeds with its interval over seeds and images; None where there is no run."""
+    """Return the mean over seeds with its interval over seeds and images; None if there is no run."""
     first, second = table.arms.index(arm), table.label_fractions.index(label_fraction)
     return _cell(table.mean(arm)[second], resample(table)[first, second])
 
@@ -94,7 +94,7 @@ def _cell(value: float, resamples: np.ndarray) -> dict | None:
 
 
 def table_1_published() -> list[dict]:
-    """The paper's Table I, with its mAP as a share of its baseline's."""
+    """Return the paper's Table I, with its mAP divided by its baseline's."""
     rows = []
     for label_fraction, name, values in TABLE_1:
         row = {"arm": name, "labels": label_fraction, **dict(zip(TABLE_1_COLUMNS, values, strict=True))}
@@ -132,7 +132,7 @@ def _reader_rows(agreement: list[dict]) -> list[dict]:
 
 
 def class_table(results: StudyResults, scores: Scores, baseline: str, metric: str = "AP50") -> list[dict]:
-    """For every class: the score of each arm with all labels and with the fewest, and the labels it saves."""
+    """Return per class the score of each arm with all labels and with the fewest, and the labels that it needs."""
     done = [run for run in results.runs if run.done]
     rows = []
     for name in [name for name in (done[0].matches.class_names if done else ()) if _images_with(done[0], name)]:
@@ -154,9 +154,9 @@ def _images_with(run: Run, name: str) -> int:
 
 
 def criterion(results: StudyResults, scores: Scores) -> dict | None:
-    """Does the best run beat the prior-box baseline by the margin that the study file states? None without a criterion.
+    """Compare the best run with the prior-box baseline by the criterion of the study file; None without a criterion.
 
-    The difference is taken image by image (the same resamples for both).
+    The difference is paired by image (the same resamples for both).
     """
     rule = results.settings.get("criterion")
     pairs = [(run, results.prior_box_for(run)) for run in results.runs if run.done]
