@@ -62,3 +62,9 @@ def test_a_duration_has_the_unit_that_a_person_would_use(seconds, words):
 def test_a_plan_of_days_names_what_makes_it_cheaper(study):
     assert "cheaper: seeds=[0,1,2]" in cost.describe(study, {"train/a": 86400.0 * 30}, 1, 1)
     assert "cheaper" not in cost.describe(study, {"train/a": 60.0}, 1, 1)
+
+
+def test_a_view_of_a_network_of_timm_is_timed():
+    pytest.importorskip("timm")
+    settings = {"config": "configs/pretraining/simclr_effnet_lite0.yaml", "options": {"image_size": 32}}
+    assert 0 < cost._time_view(settings) < 10

@@ -32,6 +32,7 @@ def phantoms(stage: dict, study_dir: Path) -> dict:
 def prepare(stage: dict, study_dir: Path) -> dict:
     from d2_cxr.dicom.preprocess import Preprocess
     from d2_cxr.prepare import prepare as preparation
+    from d2_cxr.prepare.options import PrepareOptions
 
     settings = dict(stage["settings"])
     source = study_dir / "phantoms"
@@ -41,7 +42,8 @@ def prepare(stage: dict, study_dir: Path) -> dict:
     rules = {key: settings.pop(key) for key in ("size", "resize", "equalize", "window") if key in settings}
     output = study_dir / stage["output"]
     tables = {"annotations": annotations, "patients": patients}
-    preparation.prepare(dicom_dir, output, **tables, preprocess=Preprocess(**rules), **settings)
+    options = PrepareOptions(dicom_dir, output, **tables, preprocess=Preprocess(**rules), **settings)
+    preparation.prepare(options)
     return _fingerprints(output)
 
 
