@@ -16,6 +16,7 @@ COMMANDS = {  # command: (module with main(argv), what it does)
         "images and readers' boxes -> a prepared set and its data-quality page",
     ),
     "statistics": ("d2_cxr.tools.label_statistics", "what a label table alone can show; needs no images"),
+    "export": ("d2_cxr.tools.export_labels", "boxes -> COCO, YOLO, VOC, CVAT or Label Studio, for an annotation tool"),
     "pretrain": ("d2_cxr.tools.pretrain_simclr", "SimCLR on images without labels"),
     "convert": ("d2_cxr.tools.convert_simclr_to_d2", "a pretraining checkpoint -> Detectron2 weights with a card"),
     "train": ("d2_cxr.tools.train_net", "fine-tune and evaluate a detector"),

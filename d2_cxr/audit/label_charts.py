@@ -16,17 +16,17 @@ def class_balance(found: dict) -> str:
     series = (("train_images", "original", _GRAY), ("expected_exposures", "resampled", _BLUE))
     for shift, (key, label, color) in enumerate((*series, ("ceil_exposures", "resampled, ceiling", _ORANGE))):
         axes.barh(places + 0.27 * (shift - 1), [entry[key] for _, entry in entries], 0.27, label=label, color=color)
-    axes.set_xlabel("images an epoch")
+    axes.set_xlabel("images per epoch")
     _legend(axes)
     return _svg(axes)
 
 
 def density(audit: dict) -> str:
-    """Draw fused boxes an image in each tenth of the split's order."""
+    """Draw fused boxes per image in each tenth of the split's order."""
     axes = _axes(4)
     tenths = np.arange(1, len(audit["deciles"]) + 1)
     axes.bar(tenths, audit["deciles"], color=_BLUE)
-    axes.set(xlabel="tenth of the images, in the order train, val, test", ylabel="fused boxes an image", xticks=tenths)
+    axes.set(xlabel="tenth of the images, in the order train, val, test", ylabel="fused boxes per image", xticks=tenths)
     return _svg(axes)
 
 

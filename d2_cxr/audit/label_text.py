@@ -23,13 +23,13 @@ def overview(found: dict) -> Table:
     rows = [
         ["images in the table", _count(images["total"])],
         ["with a finding", _count(images["with_finding"])],
-        ["without (every reading says so)", _count(images["negative"])],
+        ["no finding (in every reading)", _count(images["negative"])],
         ["train / val / test", " / ".join(_count(images[part]) for part in ("train", "val", "test"))],
         ["boxes read", _count(boxes["read"])],
         ["boxes after fusion", _count(boxes["fused"])],
         ["merged away / dropped", f"{_count(fusion['merged'])} / {_count(fusion['dropped'])}"],
         ["fused boxes of a single reader", single],
-        ["images of an epoch, stochastic / ceiling", _epoch(found["epoch_length"])],
+        ["images per epoch, stochastic / ceiling", _epoch(found["epoch_length"])],
     ]
     if "patients" in images:
         rows.insert(3, ["patients (an image without one counts as one)", _count(images["patients"])])
@@ -68,7 +68,7 @@ def density(found: dict) -> Table:
         [name.replace("_", " ") + " images" * name.startswith("last"), _number(v)]
         for name, v in found["density"].items()
     ]
-    return ("images", "fused boxes an image"), rows
+    return ("images", "fused boxes per image"), rows
 
 
 def agreement(found: dict, subset: str) -> Table:
@@ -94,11 +94,11 @@ def position(audit: dict) -> Table:
     span = f"{draws['min']:.2f} to {draws['max']:.2f} in {draws['draws']} draws" if draws else "-"
     raw, again = audit["raw_boxes"], audit["raw_boxes_rows_shuffled"]
     return ("", ""), [
-        ["fused boxes an image, train minus test", f"{audit['train_minus_test']:+.2f}"],
+        ["fused boxes per image, train minus test", f"{audit['train_minus_test']:+.2f}"],
         [f"p, {audit['permutations']} random orders", f"{audit['p']:.4f}"],
         [f"last {last['images']} training images", _number(last["mean"])],
         [f"{last['images']} training images at random", span],
-        ["raw boxes an image, train / test", f"{raw['train']:.2f} / {raw['test']:.2f}"],
+        ["raw boxes per image, train / test", f"{raw['train']:.2f} / {raw['test']:.2f}"],
         ["the same by first appearance in shuffled rows", f"{again['train']:.2f} / {again['test']:.2f}"],
     ]
 

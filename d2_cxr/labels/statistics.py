@@ -8,7 +8,7 @@ same-class boxes of two readers on one image.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
@@ -64,7 +64,10 @@ def label_statistics(
         },
         "classes": class_balance(train_labels, fused, annotations.class_names),
         "epoch_length": epoch_length(train_labels),
-        "fractions": fraction_counts(len(parts["train"])),
+        "fractions": {
+            str(100 - row["percent"]): {"unlabeled": row["unlabeled"], "labeled": row["labeled"]}
+            for row in partition(parts["train"], annotations.patients if split == "stratified" else None)[1:]
+        },
         "density": box_density(fused, parts),
         "agreement": [] if annotations.consensus else _agreement(annotations, parts["test"]),
     }
@@ -124,10 +127,24 @@ def epoch_length(train_labels: np.ndarray) -> dict[str, float]:
     return {"stochastic": float(by_image.sum()), "ceil": int(np.ceil(by_image).sum())}
 
 
-def fraction_counts(num_train: int) -> dict[str, dict[str, int]]:
-    """Return per cent *unlabeled*, as the paper counts -> how many training images are without and with labels."""
-    labeled = {percent: splits.labeled_count(num_train, 100 - percent) for percent in range(10, 100, 10)}
-    return {str(percent): {"unlabeled": num_train - n, "labeled": n} for percent, n in labeled.items()}
+def partition(
+    train_ids: Sequence[str], patients: Mapping[str, str] | None = None, seed: int | None = None
+) -> list[dict[str, int]]:
+    """Return percent (of images that keep their labels), labeled and unlabeled (images), from 100 per cent down to 10.
+
+    Args:
+        train_ids: training images in the order that fractions are cut from.
+        patients: image -> patient; a patient's images stay together.
+        seed: of the nested fractions; None: the published rule.
+    """
+    rows = []
+    for percent in range(100, 0, -10):
+        if seed is None:
+            labeled, unlabeled = splits.published_fraction(train_ids, percent, patients)
+        else:
+            labeled, unlabeled = splits.nested_fraction(train_ids, percent, seed, patients)
+        rows.append({"percent": percent, "labeled": len(labeled), "unlabeled": len(unlabeled)})
+    return rows
 
 
 def box_density(fused: pd.DataFrame, parts: splits.Split) -> dict[str, float | None]:

@@ -129,6 +129,10 @@ def test_split_seeds_prepare_a_set_for_each_seed(tmp_path):
         ),
         ({"evaluation": {"resample": 10}}, "evaluation: unknown key resample; did you mean resamples"),
         ({"data": {**STUDY["data"], "prepare": {"sise": 9}}}, "data: prepare: unknown key sise; did you mean size"),
+        (
+            {"data": {**STUDY["data"], "prepare": {"resize": "sqash"}}},
+            "data: prepare: resize 'sqash' is none of squash",
+        ),
         ({"arms": {"a": {"config": CONFIG, "compute_matched": "simclt"}}}, "did you mean simclr"),
         ({"arms": {"a": {"config": CONFIG, "iterations": 9}}}, "only an arm with compute_matched may"),
         ({"labels": {"label_fractions": [10], "percent": [10]}}, "percent is the old name of label_fractions"),

@@ -46,32 +46,34 @@ def summarize(root: Path, settings: dict, output: Path) -> dict:
 
 def partition(train: dict[str, str], settings: dict) -> list[dict]:
     """Count labeled and unlabeled training images per label fraction (Figure 2); `run` marks those of this study."""
-    images, patients = list(train), {image: patient for image, patient in train.items() if patient}
-    rows = []
-    for label_fraction in (100, *range(90, 0, -10)):
-        if label_fraction == 100:
-            labeled, unlabeled = images, []
-        elif settings["subsets"] == "published":
-            labeled, unlabeled = splits.published_fraction(images, label_fraction, patients)
-        else:
-            labeled, unlabeled = splits.nested_fraction(images, label_fraction, settings["seed"], patients)
-        counts = {"label_fraction": label_fraction, "labeled": len(labeled), "unlabeled": len(unlabeled)}
-        rows.append(counts | {"run": label_fraction in settings["label_fractions"]})
-    return rows
+    patients = {image: patient for image, patient in train.items() if patient}
+    seed = None if settings["subsets"] == "published" else settings["seed"]
+    return [
+        {
+            "label_fraction": row["percent"],
+            "labeled": row["labeled"],
+            "unlabeled": row["unlabeled"],
+            "run": row["percent"] in settings["label_fractions"],
+        }
+        for row in statistics.partition(list(train), patients, seed)
+    ]
 
 
 def class_balance(train: dict) -> list[dict]:
     """Count training images with a class before and after repeat-factor resampling (Figure 3), most frequent first."""
     names = [category["name"] for category in sorted(train["categories"], key=lambda category: category["id"])]
-    images = list(_images(train))
-    labels = splits.label_matrix(images, from_coco(train), names)
-    repeats = statistics.repeat_factors(labels)[1]
-    rows = []
-    for index in np.argsort(-labels.sum(axis=0), kind="stable"):
-        mine = repeats[labels[:, index]]
-        counts = {"original": len(mine), "expected": round(float(mine.sum()), 1), "ceiling": int(np.ceil(mine).sum())}
-        rows.append({"class": names[index], **counts})
-    return rows
+    boxes = from_coco(train)
+    found = statistics.class_balance(splits.label_matrix(list(_images(train)), boxes, names), boxes, names)
+    rows = [
+        {
+            "class": name,
+            "original": entry["train_images"],
+            "expected": round(entry["expected_exposures"], 1),
+            "ceiling": entry["ceil_exposures"],
+        }
+        for name, entry in found.items()
+    ]
+    return sorted(rows, key=lambda row: -row["original"])
 
 
 def reader_agreement(readers: dict | None, images: set[str]) -> list[dict]:

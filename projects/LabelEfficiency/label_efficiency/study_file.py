@@ -11,8 +11,12 @@ from d2_cxr.projects.label_efficiency.study_keys import RENAMED, STUDY
 from d2_cxr.projects.label_efficiency.study_schema import check_shape, quoted, suggestion
 
 from d2_cxr.datasets.named_sets import BUILTIN
+from d2_cxr.dicom.preprocess import Preprocess
 
 _FLAT = ("shared_options", "same_ground", "options")  # the keys below these contain dots themselves
+
+
+_RULES = ("size", "resize", "equalize", "window")  # keys of data: prepare that Preprocess checks
 
 
 def read_settings(path: Path, overrides: Sequence[str] = ()) -> dict:
@@ -154,11 +158,15 @@ def _check_data(settings: dict) -> None:
         raise ValueError("data: phantoms and dicom_dir are two sources of images; drop one")
     if data.get("split_seeds") and not ("phantoms" in data or "dicom_dir" in data):
         raise ValueError("data: split_seeds needs images that the study prepares itself; give dicom_dir, or drop it")
-    whole_pools = [name for name, plan in settings.get("pretraining", {}).items() if plan.get("pool") == "complement"]
+    try:
+        Preprocess(**{key: value for key, value in data.get("prepare", {}).items() if key in _RULES})
+    except ValueError as error:
+        raise ValueError(f"data: prepare: {error}") from error
+    complements = [name for name, plan in settings.get("pretraining", {}).items() if plan.get("pool") == "complement"]
     for name, arm in settings["arms"].items():
         fractions = arm.get("label_fractions", labels["label_fractions"])
         teacher = arm.get("teacher", {}).get("pool") == "complement"
-        if 100 in fractions and (source(arm) in whole_pools or teacher):
+        if 100 in fractions and (source(arm) in complements or teacher):
             raise ValueError(
                 f"arms: {name}: pool: complement leaves no image at 100 % of the labels; give the arm label_fractions "
                 "without 100, or pool: all"

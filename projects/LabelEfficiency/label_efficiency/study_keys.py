@@ -50,7 +50,7 @@ _PHANTOMS = Keys(
 _PREPARE = Keys(
     {
         "size": whole(16, 4096, 512),
-        "resize": text("squash or letterbox"),
+        "resize": text("squash or letterbox"),  # these three: checked by Preprocess, which knows their values
         "equalize": text("histogram or none"),
         "window": text("file or full"),
         "classes": Value(
@@ -61,6 +61,10 @@ _PREPARE = Keys(
             "card, extended, from-csv, a file, or a list of class names",
         ),
         "fusion": pattern(r"mean|none|majority:\d+", "mean, none or majority:K"),
+        "annotation_format": choice("csv", "coco", "yolo", "voc", "cvat", "label_studio", "labelme"),
+        "negative_names": ListOf(text("a name in the table"), "names of rows without a finding", least=0),
+        "split": choice("stratified", "given", "all-train"),
+        "split_by": text("a column of the table"),
         "findings_only": FLAG,
         "order_csv": _PATH,
         "array": FLAG,
