@@ -1,4 +1,4 @@
-"""Weights that were made elsewhere: fetched or found, compared with their sha256, converted where that is needed."""
+"""Weights made elsewhere: fetched, their sha256 compared, converted unless they are Detectron2's."""
 
 from __future__ import annotations
 
