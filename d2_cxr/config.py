@@ -1,4 +1,4 @@
-"""The configuration keys that are ours, all under `CXR`."""
+"""The configuration keys that are ours: all under `CXR`, but for `MODEL.TIMM`, which belongs to the model."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ def add_cxr_config(cfg) -> None:
     """Add the `CXR` keys, with defaults that reproduce plain Detectron2, to a Detectron2 CfgNode in place."""
     node = type(cfg)  # detectron2.config.CfgNode, without importing Detectron2 here
     cfg.CXR = node()
+
+    # Network of timm under `MODEL.BACKBONE.NAME build_timm_fpn_backbone`, e.g. "tf_efficientnet_lite0".
+    cfg.MODEL.TIMM = node()
+    cfg.MODEL.TIMM.NAME = ""
 
     # Own prepared sets to register before anything is loaded: [[name, folder of the prepared set], ...].
     cfg.CXR.DATASETS = []

@@ -10,6 +10,7 @@ import torch
 from detectron2.config import CfgNode, get_cfg
 
 import d2_cxr
+from d2_cxr.checkpoint import timm_backbone  # noqa: F401 - puts build_timm_fpn_backbone into Detectron2's registry
 from d2_cxr.datasets import builtin, loading, named_sets
 from d2_cxr.engine import teacher_settings
 
