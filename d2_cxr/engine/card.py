@@ -12,6 +12,7 @@ from detectron2.config import CfgNode, get_cfg
 import d2_cxr
 from d2_cxr import artifacts
 from d2_cxr.checkpoint.weights_card import WeightsCard, project_commit
+from d2_cxr.config import RENAMED_KEYS
 from d2_cxr.datasets import loading, named_sets
 
 _IMAGE_BYTES = 8  # of source and image sha256 each, as in a pretraining's list
@@ -80,10 +81,25 @@ def config_of(card: WeightsCard, source: str) -> CfgNode:
     cfg = get_cfg()
     d2_cxr.add_cxr_config(cfg)
     try:
-        cfg.merge_from_other_cfg(CfgNode(yaml.safe_load(card.config)))
-    except (KeyError, ValueError, AssertionError, yaml.YAMLError) as error:
+        cfg.merge_from_other_cfg(CfgNode(_with_todays_names(yaml.safe_load(card.config))))
+    except (KeyError, ValueError, AssertionError, TypeError, AttributeError, yaml.YAMLError) as error:
         raise ValueError(f"{source}: its config does not fit this version ({' '.join(str(error).split())})") from error
+    stated = cfg.MODEL.RETINANET if cfg.MODEL.META_ARCHITECTURE == "RetinaNet" else cfg.MODEL.ROI_HEADS
+    if len(card.class_names) != stated.NUM_CLASSES:
+        raise ValueError(
+            f"{source}: its card names {len(card.class_names)} classes, but its config has {stated.NUM_CLASSES}; "
+            "the card was changed"
+        )
     return cfg
+
+
+def _with_todays_names(values: dict) -> dict:
+    """Rename, in place, the keys that earlier versions spelled otherwise."""
+    for old, new in RENAMED_KEYS.items():
+        section, key = old.split(".")
+        if key in values.get(section, {}):
+            values[section][new.split(".")[1]] = values[section].pop(key)
+    return values
 
 
 def image_hashes(names: Sequence[str], others: torch.Tensor | None = None) -> torch.Tensor:

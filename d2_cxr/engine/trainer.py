@@ -221,7 +221,7 @@ def evaluate_model(cfg, model, name: str, resamples: int | None = None, threshol
         name,
         str(Path(cfg.OUTPUT_DIR) / "inference" / name),
         resamples=cfg.CXR.RESAMPLES if resamples is None else resamples,
-        negative_dataset=negatives_beside(name) if cfg.CXR.TEST_NORMALS else None,
+        negative_dataset=negatives_beside(name) if cfg.CXR.TEST_NEGATIVES else None,
         chosen_thresholds=thresholds,
     )
     model = getattr(model, "module", model)  # DistributedDataParallel has nothing to do here

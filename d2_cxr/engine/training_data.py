@@ -92,14 +92,14 @@ def build_train_loader(cfg, images: TrainingImages, seed: int):
 
 
 def build_test_loader(cfg, name: str, with_boxes: bool = False):
-    """Return a loader over a set and, where CXR.TEST_NORMALS says so, the negative images of its split.
+    """Return a loader over a set and, where CXR.TEST_NEGATIVES says so, the negative images of its split.
 
     Args:
         with_boxes: images with findings only, their boxes as `instances`, unaugmented: for the loss on them.
     """
     _leave_opencv_one_thread(cfg)
     images = list(DatasetCatalog.get(name))
-    negatives = negatives_beside(name) if cfg.CXR.TEST_NORMALS and not with_boxes else None
+    negatives = negatives_beside(name) if cfg.CXR.TEST_NEGATIVES and not with_boxes else None
     images += DatasetCatalog.get(negatives) if negatives else []
     mapper = CXRMapper.from_config(cfg, is_train=False)
     if with_boxes:
