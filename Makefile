@@ -20,7 +20,7 @@ help:
 setup: $(VENV)/.ready
 
 # The mark is newer than everything that decides what is installed; so set-up runs once, and again when that changes.
-$(VENV)/.ready: requirements.lock requirements-dev.lock tools/install_detectron2.py tools/setup_environment.py setup.py
+$(VENV)/.ready: requirements.lock requirements-dev.lock tools/install_detectron2.py tools/setup_environment.py pyproject.toml
 	@$(PYTHON) tools/setup_environment.py $(VENV)
 	@touch $@
 

@@ -5,6 +5,7 @@ Runs where Detectron2, torch or any other part is missing, because that is when 
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import importlib.metadata
 import importlib.util
@@ -60,8 +61,9 @@ def examine() -> list[Finding]:
     return findings
 
 
-def main() -> int:
-    """Write the report to stdout; 1 where something required is missing."""
+def main(argv: list[str] | None = None) -> int:
+    """Write the report to stdout; return 1 if something required is missing."""
+    argparse.ArgumentParser(prog="d2cxr doctor", description=__doc__.split("\n")[0]).parse_args(argv)
     findings = examine()
     width = max(len(finding.subject) for finding in findings)
     lines = []

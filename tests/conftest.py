@@ -12,6 +12,7 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from d2_cxr import artifacts
+from d2_cxr.datasets import named_sets
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -166,7 +167,7 @@ def write_prepared_set(root, num_images=NUM_IMAGES, size=64, seed=0, array=False
     artifacts.write_json(
         root / "dataset.json",
         {
-            "format_version": 1,
+            "format_version": named_sets.FORMAT_VERSION,
             "name": "tiny",
             "class_names": ["Cardiomegaly"],
             "images_fingerprint": "f" * 64,

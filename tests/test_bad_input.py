@@ -165,5 +165,5 @@ def write_set(root):
     artifacts.write_csv(root / "manifest.csv", rows, list(rows[0]))
     coco = {"images": images, "annotations": [], "categories": [{"id": 1, "name": "Mass"}]}
     artifacts.write_text(root / "annotations/stratified/train.json", json.dumps(coco))
-    artifacts.write_json(root / "dataset.json", {"name": "own", "class_names": ["Mass"]})
+    artifacts.write_json(root / "dataset.json", {"format_version": 2, "name": "own", "class_names": ["Mass"]})
     return root

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from d2_cxr.cli import run_tool
-from d2_cxr.datasets.named_sets import UnknownDatasetError, parse_name
+from d2_cxr.datasets.named_sets import UnknownDatasetError, named_set
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -46,9 +46,9 @@ def test_a_users_mistake_is_one_line_and_code_2(monkeypatch, capsys, error, line
 
 def test_an_unknown_data_set_is_one_line(monkeypatch, capsys):
     with pytest.raises(UnknownDatasetError) as error:
-        parse_name("nowhere_train")
+        named_set("nowhere_train")
     code, line = ended(monkeypatch, capsys, error.value)
-    assert code == 2 and line.startswith("some_tool.py: error: no data set 'nowhere_train'; registered sets are ")
+    assert code == 2 and line.startswith("some_tool.py: error: no data set 'nowhere_train'; known sets are ")
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ FLOORS = {
     "pretraining": 5,
     "engine": 5,
 }
-OUTSIDE = {"__init__", "doctor", "_registration", "projects"}
+OUTSIDE = {"__init__", "__main__", "configs", "doctor", "_registration", "projects", "tools"}
 
 
 def room_of(path: Path) -> str:
@@ -65,6 +65,12 @@ def test_imports_go_down_only(path):
     assert room in FLOORS, f"{room} has no floor; name it in docs/design.md and here"
     for other in imported_rooms(path) - {room}:
         assert FLOORS[other] < FLOORS[room] or FLOORS[room] == FLOORS[other] == 0, f"{path} imports {other}"
+
+
+def test_the_package_does_not_import_its_projects_or_tools():
+    for path in SOURCES:
+        upwards = {name for name in imported_modules(path) if name.startswith(("d2_cxr.projects", "d2_cxr.tools"))}
+        assert not upwards, f"{path} imports {upwards}"
 
 
 def test_no_files_import_each_other_in_a_circle():

@@ -10,14 +10,13 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-import subprocess
 import types
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import d2_cxr
+from d2_cxr.artifacts import project_commit as project_commit
 from d2_cxr.checkpoint.loading import load_weights_file
 
 FORMAT_VERSION = 2  # 2: `license` (1: `licence`), `tensors_sha256`
@@ -142,18 +141,6 @@ def read_card(path: str | Path) -> WeightsCard | None:
     if values is None:
         return None
     return WeightsCard.from_dict({key: value for key, value in values.items() if key != "images"}, str(path))
-
-
-def project_commit() -> str | None:
-    """Return the commit of this project's source tree, None where it is not a git checkout."""
-    root = Path(d2_cxr.__file__).resolve().parents[1]
-    if not (root / ".git").exists():
-        return None
-    try:
-        done = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() or None
 
 
 def _has_type(value: object, kind: object) -> bool:

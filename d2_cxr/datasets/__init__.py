@@ -1,13 +1,13 @@
-"""Prepared sets by name, and the cards of the sets whose labels are known."""
+"""Prepared sets: their names, their images, and what keeps training and test images apart."""
 
 from d2_cxr.datasets.builtin import register_all, register_prepared
 from d2_cxr.datasets.loading import prepared_images
-from d2_cxr.datasets.named_sets import class_names, names_of_set, parse_name, set_folder
+from d2_cxr.datasets.named_sets import NamedSet, UnknownDatasetError, named_set, set_folder
 
 __all__ = [
-    "class_names",
-    "names_of_set",
-    "parse_name",
+    "NamedSet",
+    "UnknownDatasetError",
+    "named_set",
     "prepared_images",
     "register_all",
     "register_prepared",

@@ -1,8 +1,9 @@
 """The names of prepared sets in Detectron2's catalog.
 
-`register_all(root)` is called once Detectron2's catalog is imported, with `$DETECTRON2_DATASETS`; it opens no file.
-`register_prepared(name, root)` adds an own set, before or after that. What a name means is decided when it is loaded:
-which JSON, which of its images, with or without annotations. A set that is not there is refused then, by name.
+`register_all(root)` is called once Detectron2's catalog is imported, with `$DETECTRON2_DATASETS`: the built-in sets,
+and every folder below the root that holds a dataset.json. `register_prepared(name, root)` adds a set that lies
+elsewhere, before or after that. Seeded fractions (NAME_train_labeled_30_seed1) are not listed: the catalog registers
+one when it is asked for it. What a name means is decided when it is loaded; a set that is not there raises then.
 """
 
 from __future__ import annotations
@@ -13,62 +14,96 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from d2_cxr.datasets import named_sets
+from d2_cxr.datasets.named_sets import UnknownDatasetError, named_set
 
 
 def register_all(root: str | os.PathLike) -> None:
-    """Register the names of the built-in sets below `root`, and of the own sets registered so far, with Detectron2."""
+    """Register the built-in sets below `root`, the own sets registered so far and the prepared sets found there."""
     for set_name in named_sets.BUILTIN.keys() - named_sets.OWN:
         named_sets.FOLDERS[set_name] = Path(root) / set_name
-    for set_name in list(named_sets.FOLDERS):
-        _register(set_name)
+    _register_on_demand()
+    for set_name in sorted(named_sets.known_sets()):
+        _register_set(set_name)
 
 
 def register_prepared(name: str, root: str | os.PathLike) -> None:
     """Register the names of an own prepared set (`name`_train, `name`_test, ...) that lies in the folder `root`.
 
-    The last registration of a name holds. Detectron2 is not imported by this; where it is imported later, it learns
-    the names then.
+    The last registration of a name holds. This does not import Detectron2; if it is imported later, the names are
+    registered then.
 
     Raises:
-        ValueError: a name that is empty or could not be told from a built-in split.
+        ValueError: the name is empty, or could not be told from a built-in split.
     """
     named_sets.check_set_name(name)
     named_sets.FOLDERS[name] = Path(root)
     named_sets.OWN.add(name)
     if "detectron2.data.catalog" in sys.modules:
+        _register_set(name)
+
+
+def register_below(name: str, root: str | os.PathLike) -> None:
+    """Register the set of a data-set name that lies below `root`: "my_images_test" is in the folder `root`/my_images.
+
+    Raises:
+        FileNotFoundError: no prepared set there fits the name.
+    """
+    parts = name.split("_")
+    for length in range(len(parts) - 1, 0, -1):
+        folder = Path(root) / "_".join(parts[:length])
+        if (folder / "dataset.json").is_file():
+            register_prepared(folder.name, folder)
+            return
+    raise FileNotFoundError(f"no prepared set below {root} fits the name {name}: it has no folder with a dataset.json")
+
+
+def _register_set(set_name: str) -> None:
+    for name in named_sets.names_of_set(set_name):
         _register(name)
 
 
-def _register(set_name: str) -> None:
+def _register(name: str) -> None:
     from detectron2.data.catalog import DatasetCatalog, MetadataCatalog
 
-    folder = named_sets.set_folder(set_name)
-    classes = _classes_at_registration(set_name, folder)
-    for name in named_sets.names_of_set(set_name):
-        for catalog in (DatasetCatalog, MetadataCatalog):
-            if name in catalog.list():
-                catalog.remove(name)
-        DatasetCatalog.register(name, _Loader(name))
-        metadata, named = MetadataCatalog.get(name), named_sets.parse_name(name)
-        # Detectron2's own scripts evaluate "coco" names against all of json_file; of a share, or of images whose boxes
-        # must not be seen, that would be wrong, and "cxr" makes them say that they can not.
-        whole = named.kind == "boxes" and named.percent_labeled is None
-        metadata.set(
-            json_file=str(folder / named.json_path),
-            image_root=str(folder / "images"),
-            evaluator_type="coco" if whole else "cxr",
-            prepared_root=str(folder),
-        )
-        if classes:  # else Detectron2 learns them from the JSON when the set is loaded
-            ids = {index + 1: index for index in range(len(classes))}
-            metadata.set(thing_classes=list(classes), thing_dataset_id_to_contiguous_id=ids)
+    for catalog in (DatasetCatalog, MetadataCatalog):
+        if name in catalog.list():
+            catalog.remove(name)
+    DatasetCatalog.register(name, _Loader(name))
+    named, metadata = named_set(name), MetadataCatalog.get(name)
+    # Detectron2's own scripts evaluate "coco" names against all of json_file. For a fraction, or for images whose boxes
+    # must not be seen, that would be wrong; "cxr" makes them say that they cannot.
+    metadata.set(
+        json_file=str(named.json),
+        image_root=str(named.image_root),
+        evaluator_type="coco" if named.is_whole_split_with_boxes else "cxr",
+        prepared_root=str(named.folder),
+    )
+    classes = _classes_at_registration(named.set_name)
+    if classes:  # else Detectron2 learns them from the JSON when the set is loaded
+        ids = {index + 1: index for index in range(len(classes))}
+        metadata.set(thing_classes=list(classes), thing_dataset_id_to_contiguous_id=ids)
 
 
-def _classes_at_registration(set_name: str, folder: Path) -> tuple[str, ...] | None:
-    """Return a built-in set's classes without opening a file, an own set's where it is already prepared."""
-    if set_name in named_sets.OWN and (folder / "dataset.json").is_file():
-        return named_sets.class_names(set_name)
-    return named_sets.BUILTIN.get(set_name)
+def _classes_at_registration(set_name: str) -> tuple[str, ...] | None:
+    """Return a built-in set's classes without opening a file, an own set's if it is prepared."""
+    if set_name in named_sets.BUILTIN and set_name not in named_sets.OWN:
+        return named_sets.BUILTIN[set_name]
+    return named_sets.classes_of_set(set_name) if set_name in named_sets.OWN else None
+
+
+def _register_on_demand() -> None:
+    """Let the catalog register a name of ours that it does not list: UserDict asks `__missing__` of its class."""
+    from detectron2.data.catalog import DatasetCatalog
+
+    def missing(catalog, name):
+        try:
+            named_set(name)
+        except UnknownDatasetError:
+            raise KeyError(name) from None
+        _register(name)
+        return catalog.data[name]
+
+    type(DatasetCatalog).__missing__ = missing
 
 
 @dataclass(frozen=True)
@@ -80,8 +115,6 @@ class _Loader:
     def __call__(self) -> list[dict]:
         from d2_cxr.datasets import leakage, loading
 
-        if (
-            named_sets.parse_name(self.name).kind == "unlabeled"
-        ):  # learned from: no image may give a held-out image away
+        if named_set(self.name).kind == "unlabeled":  # for pretraining: no image may show a held-out image or patient
             leakage.refuse_leaks([self.name])
         return loading.load(self.name)

@@ -16,14 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from d2_cxr import artifacts
-from d2_cxr.datasets import loading, named_sets
+from d2_cxr.datasets import loading
+from d2_cxr.datasets.named_sets import named_set
 from d2_cxr.image_name import image_name
 
 logger = logging.getLogger(__name__)
 
 ALLOW_VARIABLE = "D2_CXR_ALLOW_LEAKS"
 WAY_OUT = f"take them out, or list their ids in a file and give it with --allow FILE ({ALLOW_VARIABLE}=FILE)"
-_HELD_OUT = ("val", "test", "negative_val", "negative_test")
 _NAMED = 3  # images in an error; all of them in `find_leaks`
 
 
@@ -79,7 +79,8 @@ def refuse_leaks(pool: Sequence[str], held_out: Sequence[str] | None = None) -> 
 
 def find_leaks(pool: Sequence[str], held_out: Sequence[str] | None = None) -> list[Leak]:
     """Return every leak, in the order of the pool's images; names of sets that are not prepared are passed over."""
-    held_out = held_out_names(pool) if held_out is None else held_out
+    if held_out is None:
+        held_out = dict.fromkeys(other.name for name in pool for other in named_set(name).held_out())
     by_key: dict[tuple, _Image] = {}
     for image in _images(held_out):
         for key in image.keys:
@@ -91,23 +92,6 @@ def find_leaks(pool: Sequence[str], held_out: Sequence[str] | None = None) -> li
             (why, *_), other = found
             leaks.append(Leak(image.image_name, other.image_name, image.name, other.name, why))
     return leaks
-
-
-def held_out_names(names: Iterable[str]) -> list[str]:
-    """Return the held-out names of the sets, and of the splits, to which names belong, where they are prepared.
-
-    A pool outside the splits (NAME_unlabeled) is held against every split of its set.
-    """
-    found: dict[str, None] = {}
-    for name in names:
-        named = named_sets.parse_name(name)
-        prefixes = [f"{named.set_name}_"]
-        if named.set_name == named_sets.PUBLISHED_SET:
-            both = [f"{named.set_name}_", f"{named.set_name}_stratified_"]
-            prefixes = both if "/" not in named.json_path.removeprefix("annotations/") else [both["stratified" in name]]
-            found[f"{named.set_name}_official_test"] = None
-        found.update(dict.fromkeys(f"{prefix}{part}" for prefix in prefixes for part in _HELD_OUT))
-    return [name for name in found if _json(name).is_file()]
 
 
 def allow(path: str | Path) -> None:
@@ -138,16 +122,13 @@ def _read_allowed(path: str | Path) -> set[str]:
     return {line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip()}
 
 
-def _json(name: str) -> Path:
-    return named_sets.set_folder(name) / named_sets.parse_name(name).json_path
-
-
 def _images(names: Iterable[str]) -> list[_Image]:
     """Return the images of names with what would give them away."""
     found = []
     for name in names:
-        folder = named_sets.set_folder(name).resolve()
-        listed = artifacts.read_json(_json(name))["images"] if _json(name).is_file() else []
+        named = named_set(name)
+        folder = named.folder.resolve()
+        listed = artifacts.read_json(named.json)["images"] if named.exists else []
         copies = _near_copies(folder)
         patients = {image_name(image["file_name"]): image.get("patient") for image in listed}
         for image in loading.prepared_images([name]) if listed else []:

@@ -1,7 +1,7 @@
-"""What a data-set name says (docs/formats.md), where its set lies and which classes it has.
+"""What a data-set name means: `named_set("vindr_cxr_train_labeled_60")` parses it once, at the door.
 
-Needs no Detectron2 and registers nothing; a file is opened for the classes of a set that is prepared, and for nothing
-else but to say why one is missing.
+Parsing opens no file. Sets are the built-in ones, those given to `register_prepared`, and every prepared set below
+`$DETECTRON2_DATASETS` (docs/formats.md). Nothing here needs Detectron2.
 """
 
 from __future__ import annotations
@@ -12,13 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from d2_cxr import artifacts
-from d2_cxr.labels import nih_bbox, rsna_pneumonia, vindr_cxr
+from d2_cxr.image_name import image_name
+from d2_cxr.labels import nih_bbox, rsna_pneumonia, splits, vindr_cxr
 
+FORMAT_VERSION = 2  # of a prepared set: dataset.json's format_version
 PARTS = ("train", "val", "test")
+HELD_OUT = ("val", "test", "negative_val", "negative_test")
 PERCENTS = tuple(range(10, 100, 10))
 SEEDS = tuple(range(10))
 
-# Sets below $DETECTRON2_DATASETS and their classes. Phantoms are rendered with VinDr-CXR's classes, not from its images.
+# Sets below $DETECTRON2_DATASETS and their classes. Phantoms are rendered with VinDr-CXR's classes.
 BUILTIN = {
     "vindr_cxr": vindr_cxr.CLASS_NAMES,
     "phantom_cxr": vindr_cxr.CLASS_NAMES,
@@ -28,16 +31,17 @@ BUILTIN = {
 PUBLISHED_SET = "vindr_cxr"  # the only set with a published split; everywhere else NAME_* is the stratified one
 
 _ENDING = re.compile(
-    r"(?P<part>train|val|test)|negative_(?P<negative>train|val|test)|(?P<unlabeled>unlabeled)|(?P<official>official_test)"
-    r"|train_(?P<kind>labeled|unlabeled)_(?P<percent>[1-9]0)(_seed(?P<seed>\d))?|(?P<whole>train_unlabeled)"
+    r"(?P<part>train|val|test)|negative_(?P<negative>train|val|test)|(?P<unlabeled>unlabeled)"
+    r"|(?P<official>official_test)|(?P<whole>train_unlabeled)"
+    r"|train_(?P<kind>labeled|unlabeled)_(?P<percent>[1-9]0)(_seed(?P<seed>\d))?"
 )
 
-FOLDERS: dict[str, Path] = {}  # set name -> folder, where it was registered
-OWN: set[str] = set()  # those of them that register_prepared named
+FOLDERS: dict[str, Path] = {}  # set name -> folder, as registered
+OWN: set[str] = set()  # those that `register_prepared` named
 
 
 class UnknownDatasetError(KeyError, ValueError):
-    """A name that means no data set: a KeyError, as in Detectron2's catalog, that reads as a user's mistake."""
+    """A name that means no data set: a KeyError, as in Detectron2's catalog, that prints as a user's mistake."""
 
     def __str__(self) -> str:
         return str(self.args[0])  # KeyError's own puts it in quotes
@@ -45,132 +49,264 @@ class UnknownDatasetError(KeyError, ValueError):
 
 @dataclass(frozen=True)
 class NamedSet:
-    """What a data-set name says.
+    """A parsed data-set name; its files are read when asked for.
 
     Attributes:
-        name: "vindr_cxr_stratified_train_labeled_30_seed1"
-        set_name: "vindr_cxr"
-        json_path: relative to the set's folder: "annotations/stratified/train.json"
-        kind: "boxes", "negative" (images without findings), "unlabeled" (no annotation may be seen)
-        percent_labeled: share of the training images *with* labels where the name cuts a fraction, else None
-        seed: of a nested random fraction, None for the cut in the JSON's order
+        name: "vindr_cxr_stratified_train_labeled_30_seed1".
+        set_name: "vindr_cxr".
+        split: "published" or "stratified"; "" for images outside the splits (NAME_unlabeled, official_test).
+        part: its JSON's name in the split's folder: "train", "negative_val", "unlabeled", "official_test".
+        kind: "boxes", "negative" (images without findings), "unlabeled" (no annotation may be seen).
+        percent_labeled: percentage of the training images *with* labels if the name cuts a fraction, else None.
+        seed: of a nested random fraction; None for the cut in the JSON's order.
     """
 
     name: str
     set_name: str
-    json_path: str
+    split: str
+    part: str
     kind: str
     percent_labeled: int | None = None
     seed: int | None = None
 
+    @property
+    def folder(self) -> Path:
+        """Folder of the prepared set."""
+        return set_folder(self.set_name)
 
-def check_set_name(name: str) -> None:
-    """Refuse what cannot be an own set's name.
+    @property
+    def json(self) -> Path:
+        """COCO JSON that holds the images of the name, and others where the name is a fraction."""
+        return self.folder / "annotations" / self.split / f"{self.part}.json"
+
+    @property
+    def image_root(self) -> Path:
+        return self.folder / "images"
+
+    @property
+    def exists(self) -> bool:
+        return self.json.is_file()
+
+    @property
+    def is_whole_split_with_boxes(self) -> bool:
+        return self.kind == "boxes" and self.percent_labeled is None
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Classes of the set: those of its dataset.json, else of its card.
+
+        Raises:
+            FileNotFoundError: a set without a card that is not prepared.
+        """
+        classes = classes_of_set(self.set_name)
+        if classes is None:
+            raise FileNotFoundError(self.missing_message(self.folder / "dataset.json"))
+        return classes
+
+    def sibling(self, part: str) -> NamedSet:
+        """Return another part of the same split: named_set("x_train_labeled_30").sibling("test") is "x_test"."""
+        middle = "_stratified" if self.set_name == PUBLISHED_SET and self.split == "stratified" else ""
+        return named_set(f"{self.set_name}{middle}_{part}")
+
+    def negatives(self) -> NamedSet | None:
+        """Return the no-finding images of a val or test name (NAME_negative_test for NAME_test), None without any."""
+        if not self.is_whole_split_with_boxes or self.part not in ("val", "test"):
+            return None
+        other = self.sibling(f"negative_{self.part}")
+        return other if other.exists and artifacts.read_json(other.json)["images"] else None
+
+    def held_out(self) -> list[NamedSet]:
+        """Return the prepared val and test names that nothing of this name's split may be trained on.
+
+        An image outside the splits is held against every split of its set, and against its official test set.
+        """
+        middles = [""]
+        if self.set_name == PUBLISHED_SET:
+            middles = {"published": [""], "stratified": ["_stratified"]}.get(self.split, ["", "_stratified"])
+        names = [f"{self.set_name}{middle}_{part}" for middle in middles for part in HELD_OUT]
+        if self.set_name == PUBLISHED_SET:
+            names.append(f"{self.set_name}_official_test")
+        return [named for named in map(named_set, names) if named.exists]
+
+    def dataset_json(self) -> dict:
+        """Return the set's dataset.json; {} where there is none.
+
+        Raises:
+            ValueError: it has the format of another version.
+        """
+        path = self.folder / "dataset.json"
+        if not path.is_file():
+            return {}
+        values = artifacts.read_json(path)
+        version = values.get("format_version")
+        if version != FORMAT_VERSION:
+            raise ValueError(
+                f"{path} has format {version}, this version of d2_cxr reads {FORMAT_VERSION}; prepare the set again: "
+                f"python tools/prepare_vindr_cxr.py --name {self.set_name} --output {self.folder} ..."
+            )
+        return values
+
+    def images(self) -> list[dict]:
+        """Return the COCO images that the name means, in the order of its JSON.
+
+        Raises:
+            FileNotFoundError: the set is not prepared.
+            ValueError: the set was prepared by another version, or is not the published split that its name promises.
+        """
+        if not self.exists:
+            raise FileNotFoundError(self.missing_message())
+        self.dataset_json()
+        images = artifacts.read_json(self.json)["images"]
+        self._check_published(images)
+        if self.percent_labeled is None:
+            return images
+        names = [image_name(image["file_name"]) for image in images]
+        patients = {
+            name: str(image["patient"]) for name, image in zip(names, images, strict=True) if "patient" in image
+        }
+        if self.seed is None:
+            labeled, unlabeled = splits.published_fraction(names, self.percent_labeled, patients)
+        else:
+            labeled, unlabeled = splits.nested_fraction(names, self.percent_labeled, self.seed, patients)
+        wanted = set(unlabeled if self.kind == "unlabeled" else labeled)
+        return [image for name, image in zip(names, images, strict=True) if name in wanted]
+
+    def image_names(self) -> list[str]:
+        """Return the names of `images()`."""
+        return [image_name(image["file_name"]) for image in self.images()]
+
+    def coco(self) -> dict:
+        """Return the COCO dict of the name, cut to the images that it means."""
+        images = self.images()
+        ids = {image["id"] for image in images}
+        whole = artifacts.read_json(self.json)
+        boxes = [box for box in whole.get("annotations", []) if box["image_id"] in ids]
+        return {**whole, "images": images, "annotations": boxes}
+
+    def missing_message(self, path: Path | None = None) -> str:
+        """Return one line for a set that is not prepared: the file, the root and the command that prepares it."""
+        path = self.json if path is None else path
+        line = f"data set {self.name}: {path} is missing ($DETECTRON2_DATASETS is {_root()})"
+        if self.split == "published" and (self.folder / "dataset.json").is_file():
+            notes = artifacts.read_json(self.folder / "dataset.json").get("notes", [])
+            why = next((note for note in notes if "published split was not written" in note), "it was not written")
+            return f"{line}; {why}; the stratified names are {self.set_name}_stratified_train, ..."
+        if self.part == "official_test":
+            return f"{line}; prepare with --test-dicom-dir DIR --test-annotations annotations_test.csv"
+        return f"{line}; {_prepare_command(self.set_name, self.folder)}"
+
+    def _check_published(self, images: list[dict]) -> None:
+        """Raise if the images of a published split of VinDr-CXR, or their order, are not the published ones."""
+        if self.split != "published" or self.part not in vindr_cxr.FINGERPRINTS:
+            return
+        if not vindr_cxr.matches_published(self.part, [image_name(image["file_name"]) for image in images]):
+            raise ValueError(
+                f"data set {self.name}: the {len(images)} images of {self.json} are not those of the published split "
+                "(row order of the CSV?); prepare again with --order-csv train.csv, or use the stratified names"
+            )
+
+
+def named_set(name: str) -> NamedSet:
+    """Parse a data-set name without opening a file.
 
     Raises:
-        ValueError: a name that is empty or could not be told from a built-in split.
+        UnknownDatasetError: the name begins with no known set or ends in no known way.
     """
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name) or _ENDING.fullmatch(name):
-        raise ValueError(f"{name!r} cannot name a set: use letters, digits and _ and none of train, val, test alone")
-
-
-def set_folder(name: str) -> Path:
-    """Return the prepared set's folder for a data-set name ("vindr_cxr_train_labeled_60") or a set's own name.
-
-    Raises:
-        UnknownDatasetError: no registered set has such a name; lists the sets.
-    """
-    return _folder(name if name in _known_sets() else parse_name(name).set_name)
-
-
-def class_names(name: str) -> tuple[str, ...]:
-    """Return the classes of a set, or of the set of a data-set name: its dataset.json's, else its card's.
-
-    Raises:
-        FileNotFoundError: an own set that is not prepared.
-    """
-    folder = set_folder(name)
-    if (folder / "dataset.json").is_file():
-        return tuple(artifacts.read_json(folder / "dataset.json")["class_names"])
-    set_name = name if name in _known_sets() else parse_name(name).set_name
-    if set_name in BUILTIN:
-        return BUILTIN[set_name]
-    raise FileNotFoundError(missing_message(name, folder / "dataset.json"))
-
-
-def parse_name(name: str) -> NamedSet:
-    """Return what a data-set name says, without opening a file.
-
-    Raises:
-        UnknownDatasetError: the name begins with no registered set or ends in no known way.
-    """
-    for set_name in sorted(_known_sets(), key=len, reverse=True):
+    for set_name in sorted(known_sets(), key=len, reverse=True):
         if name.startswith(f"{set_name}_"):
-            ending = name[len(set_name) + 1 :]
-            split = "published" if set_name == PUBLISHED_SET else "stratified"
-            if set_name == PUBLISHED_SET and ending.startswith("stratified_"):
-                split, ending = "stratified", ending.removeprefix("stratified_")
-            match = _ENDING.fullmatch(ending)
-            of_no_split = match and (match["official"] or match["unlabeled"]) and f"{set_name}_{ending}" != name
-            if match and not of_no_split and not (match["official"] and set_name != PUBLISHED_SET):
-                return _named_set(name, set_name, split, match)
-    known = ", ".join(sorted(_known_sets()))
-    raise UnknownDatasetError(f"no data set {name!r}; registered sets are {known}, names are listed in docs/formats.md")
+            parsed = _parse(name, set_name)
+            if parsed is not None:
+                return parsed
+    hint = ""
+    if "_normal_" in name:
+        hint = f"; it is called {name.replace('_normal_', '_negative_')} now"
+    known = ", ".join(sorted(known_sets()))
+    raise UnknownDatasetError(
+        f"no data set {name!r}{hint}; known sets are {known}, their names are listed in docs/formats.md"
+    )
+
+
+def known_sets() -> set[str]:
+    """Return the names of all sets: built in, registered, and prepared below `$DETECTRON2_DATASETS`."""
+    return {*BUILTIN, *FOLDERS, *_found_below_root()}
+
+
+def set_folder(set_name: str) -> Path:
+    """Return the folder of a set, by the set's own name ("vindr_cxr")."""
+    return FOLDERS.get(set_name) or _root() / set_name
+
+
+def classes_of_set(set_name: str) -> tuple[str, ...] | None:
+    """Return the classes of a set: those of its dataset.json, else of its card; None where neither is there."""
+    path = set_folder(set_name) / "dataset.json"
+    if path.is_file():
+        return tuple(artifacts.read_json(path)["class_names"])
+    return BUILTIN.get(set_name)
 
 
 def names_of_set(set_name: str) -> list[str]:
-    """Return every data-set name of one set."""
-    fractions = [f"train_labeled_{percent}" for percent in PERCENTS]
-    fractions += [f"train_unlabeled_{percent}" for percent in PERCENTS]
-    seeded = [f"{fraction}_seed{seed}" for fraction in fractions for seed in SEEDS]
-    split = [*PARTS, *fractions, *seeded, "train_unlabeled", *(f"negative_{part}" for part in PARTS)]
+    """Return the names of one set, without the seeded fractions, which exist on demand (NAME_train_labeled_30_seed1)."""
+    fractions = [f"train_{kind}_{percent}" for kind in ("labeled", "unlabeled") for percent in PERCENTS]
+    split = [*PARTS, *fractions, "train_unlabeled", *(f"negative_{part}" for part in PARTS)]
     names = [f"{set_name}_{ending}" for ending in [*split, "unlabeled"]]
     if set_name == PUBLISHED_SET:
         names += [f"{set_name}_stratified_{ending}" for ending in split] + [f"{set_name}_official_test"]
     return names
 
 
-def missing_message(name: str, path: Path) -> str:
-    """Return the one line for a set that is not prepared: the file, the root and the command that prepares it."""
-    root = os.environ.get("DETECTRON2_DATASETS", "datasets")
-    folder = set_folder(name)
-    set_name = name if name in _known_sets() else parse_name(name).set_name
-    line = f"data set {name}: {path} is missing ($DETECTRON2_DATASETS is {root})"
-    if set_name == PUBLISHED_SET and "published" in path.parts and (folder / "dataset.json").is_file():
-        notes = artifacts.read_json(folder / "dataset.json").get("notes", [])
-        why = next((note for note in notes if "published split was not written" in note), "it was not written")
-        return f"{line}; {why}; the stratified names are {set_name}_stratified_train, ..."
-    if path.name == "official_test.json":
-        return f"{line}; prepare with --test-dicom-dir DIR --test-annotations annotations_test.csv"
+def check_set_name(name: str) -> None:
+    """Raise if a name cannot be an own set's: it is empty, or could not be told from a split.
+
+    Raises:
+        ValueError: names it.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name) or _ENDING.fullmatch(name):
+        raise ValueError(f"{name!r} cannot name a set: use letters, digits and _ and none of train, val, test alone")
+
+
+def _parse(name: str, set_name: str) -> NamedSet | None:
+    """Return what a name of the set means, None where its ending is unknown."""
+    ending = name[len(set_name) + 1 :]
+    split = "published" if set_name == PUBLISHED_SET else "stratified"
+    if set_name == PUBLISHED_SET and ending.startswith("stratified_"):
+        split, ending = "stratified", ending.removeprefix("stratified_")
+    match = _ENDING.fullmatch(ending)
+    if match is None:
+        return None
+    outside = bool(match["official"] or match["unlabeled"])
+    if outside and f"{set_name}_{ending}" != name:  # vindr_cxr_stratified_unlabeled
+        return None
+    if match["official"]:
+        return NamedSet(name, set_name, "", "official_test", "boxes") if set_name == PUBLISHED_SET else None
+    if match["unlabeled"]:
+        return NamedSet(name, set_name, "", "unlabeled", "unlabeled")
+    if match["negative"]:
+        return NamedSet(name, set_name, split, f"negative_{match['negative']}", "negative")
+    if match["part"]:
+        return NamedSet(name, set_name, split, match["part"], "boxes")
+    if match["whole"]:
+        return NamedSet(name, set_name, split, "train", "unlabeled")
+    percent, seed = int(match["percent"]), int(match["seed"]) if match["seed"] else None
+    if match["kind"] == "labeled":
+        return NamedSet(name, set_name, split, "train", "boxes", percent, seed)
+    return NamedSet(name, set_name, split, "train", "unlabeled", 100 - percent, seed)  # complement of the labeled
+
+
+def _root() -> Path:
+    return Path(os.environ.get("DETECTRON2_DATASETS", "datasets"))  # Detectron2's own rule and default
+
+
+def _found_below_root() -> list[str]:
+    """Return the folders below the root that hold a dataset.json; no file is opened."""
+    try:
+        with os.scandir(_root()) as entries:
+            return [entry.name for entry in entries if os.path.isfile(os.path.join(entry.path, "dataset.json"))]
+    except OSError:
+        return []
+
+
+def _prepare_command(set_name: str, folder: Path) -> str:
     return (
-        f"{line}; prepare it with: python tools/prepare_vindr_cxr.py --dicom-dir DIR --annotations TRAIN.csv "
+        "prepare it with: python tools/prepare_vindr_cxr.py --dicom-dir DIR --annotations TRAIN.csv "
         f"--name {set_name} --output {folder}"
     )
-
-
-def _known_sets() -> set[str]:
-    return {*BUILTIN, *FOLDERS}
-
-
-def _folder(set_name: str) -> Path:
-    if set_name in FOLDERS:
-        return FOLDERS[set_name]
-    return Path(os.environ.get("DETECTRON2_DATASETS", "datasets")) / set_name  # Detectron2 not imported, nothing fixed
-
-
-def _named_set(name: str, set_name: str, split: str, match: re.Match) -> NamedSet:
-    if match["unlabeled"]:
-        return NamedSet(name, set_name, "annotations/unlabeled.json", "unlabeled")
-    if match["official"]:
-        return NamedSet(name, set_name, "annotations/official_test.json", "boxes")
-    if match["negative"]:
-        return NamedSet(name, set_name, f"annotations/{split}/negative_{match['negative']}.json", "negative")
-    if match["part"]:
-        return NamedSet(name, set_name, f"annotations/{split}/{match['part']}.json", "boxes")
-    train = f"annotations/{split}/train.json"
-    if match["whole"]:
-        return NamedSet(name, set_name, train, "unlabeled")
-    percent, seed = int(match["percent"]), match["seed"] and int(match["seed"])
-    if match["kind"] == "labeled":
-        return NamedSet(name, set_name, train, "boxes", percent, seed)
-    return NamedSet(name, set_name, train, "unlabeled", 100 - percent, seed)  # the complement of the labeled share

@@ -10,10 +10,10 @@ import yaml
 from detectron2.config import CfgNode, get_cfg
 
 import d2_cxr
-from d2_cxr import artifacts
 from d2_cxr.checkpoint.weights_card import WeightsCard, project_commit
 from d2_cxr.config import RENAMED_KEYS
-from d2_cxr.datasets import loading, named_sets
+from d2_cxr.datasets import loading
+from d2_cxr.datasets.named_sets import named_set
 
 _IMAGE_BYTES = 8  # of source and image sha256 each, as in a pretraining's list
 
@@ -27,7 +27,7 @@ def detector_card(cfg, class_names: Sequence[str], origin: WeightsCard | None, n
         origin: card of the weights that it started from.
         num_images: training images with findings.
     """
-    values = artifacts.read_json(named_sets.set_folder(cfg.DATASETS.TRAIN[0]) / "dataset.json")
+    values = named_set(cfg.DATASETS.TRAIN[0]).dataset_json()
     start = cfg.MODEL.WEIGHTS.rsplit("/", 1)[-1] or "random"
     return WeightsCard(
         **_backbone(cfg),

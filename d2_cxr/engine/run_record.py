@@ -14,7 +14,7 @@ import torch
 
 from d2_cxr import __version__, artifacts
 from d2_cxr.checkpoint.weights_card import WeightsCard, project_commit
-from d2_cxr.datasets import named_sets
+from d2_cxr.datasets.named_sets import named_set
 
 FORMAT_VERSION = 1
 RUNNING, FINISHED, FAILED = "running", "finished", "failed"
@@ -82,12 +82,9 @@ def finished_results(output_dir: str | Path) -> dict | None:
 
 def dataset_record(name: str) -> dict:
     """Return fingerprints and preparation of the set behind a name, as its dataset.json says."""
-    path = named_sets.set_folder(name) / "dataset.json"
-    if not path.is_file():
-        return {}
-    values = artifacts.read_json(path)
+    values = named_set(name).dataset_json()
     keys = ("images_fingerprint", "annotations_fingerprint", "preprocess", "fusion")
-    return {key: values.get(key) for key in keys}
+    return {key: values.get(key) for key in keys} if values else {}
 
 
 def versions() -> dict[str, str]:

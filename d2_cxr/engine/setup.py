@@ -11,13 +11,13 @@ from detectron2.config import CfgNode, get_cfg
 
 import d2_cxr
 from d2_cxr.checkpoint import timm_backbone  # noqa: F401 - puts build_timm_fpn_backbone into Detectron2's registry
-from d2_cxr.datasets import builtin, loading, named_sets
+from d2_cxr.datasets import builtin
+from d2_cxr.datasets.named_sets import named_set
 from d2_cxr.engine import teacher_settings
 
 logger = logging.getLogger(__name__)
 
 _DETECTRON2_NUM_CLASSES = 80  # its default; means "not stated" here
-_SPLIT_ENDING = "_train"
 
 
 def load_config(config_file: str | Path = "", opts: Sequence[str] = ()) -> CfgNode:
@@ -84,7 +84,7 @@ def set_num_classes(cfg: CfgNode) -> None:
         ValueError: the config states another number, or the sets have different classes.
     """
     names = [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]
-    classes = {name: named_sets.class_names(name) for name in names}
+    classes = {name: named_set(name).class_names for name in names}
     if not classes:
         return
     first = names[0]
@@ -101,39 +101,18 @@ def set_num_classes(cfg: CfgNode) -> None:
     cfg.MODEL.RETINANET.NUM_CLASSES = found
 
 
-def companion(train_name: str, part: str) -> str:
-    """Return the name of another part of a training set's split.
-
-    companion("vindr_cxr_stratified_train_labeled_30_seed1", "negative_val") -> "vindr_cxr_stratified_negative_val"
-    """
-    named = named_sets.parse_name(train_name)
-    split = train_name[len(named.set_name) :].partition(_SPLIT_ENDING)[0]  # "" or "_stratified"
-    return f"{named.set_name}{split}_{part}"
-
-
-def negatives_beside(name: str) -> str | None:
-    """Return NAME_negative_test for NAME_test (or val) where the set has such images, else None."""
-    named = named_sets.parse_name(name)
-    for part in ("test", "val"):
-        if named.kind == "boxes" and named.percent_labeled is None and name.endswith(f"_{part}"):
-            other = f"{name.removesuffix(part)}negative_{part}"
-            if (named_sets.set_folder(other) / named_sets.parse_name(other).json_path).is_file():
-                return other if loading.image_names(other) else None
-    return None
-
-
 def _check_names(cfg: CfgNode) -> None:
     for key, names in (("DATASETS.TRAIN", cfg.DATASETS.TRAIN), ("DATASETS.TEST", cfg.DATASETS.TEST)):
         for name in names:
             try:
-                named = named_sets.parse_name(name)
+                named = named_set(name)
             except KeyError as error:
                 raise ValueError(f"{key}: {error.args[0]}") from error
             if named.kind != "boxes":
                 raise ValueError(
                     f"{key}: {name} has no boxes ({named.kind} images); negatives come by CXR.NEGATIVE_RATIO"
                 )
-            if key == "DATASETS.TRAIN" and "/train.json" not in named.json_path:
+            if key == "DATASETS.TRAIN" and named.part != "train":
                 raise ValueError(f"{key}: {name} is not for training; NAME_train and its labeled fractions are")
 
 

@@ -20,7 +20,7 @@ from detectron2.utils.env import seed_all_rng
 from detectron2.utils.events import EventStorage
 
 from d2_cxr import artifacts
-from d2_cxr.datasets import named_sets
+from d2_cxr.datasets.named_sets import named_set
 from d2_cxr.engine import hooks as cxr_hooks
 from d2_cxr.engine import (
     preview,
@@ -36,7 +36,7 @@ from d2_cxr.engine import (
 from d2_cxr.engine.card import detector_card, image_hashes
 from d2_cxr.engine.checkpointer import CXRCheckpointer
 from d2_cxr.engine.run_log import log_to
-from d2_cxr.engine.setup import companion, negatives_beside, register_datasets, setup
+from d2_cxr.engine.setup import register_datasets, setup
 from d2_cxr.engine.teacher_pool import PoolLoader
 from d2_cxr.engine.training_data import TrainingImages, build_test_loader, build_train_loader, training_images
 from d2_cxr.evaluation.cxr_evaluation import CXREvaluator
@@ -133,7 +133,7 @@ class Trainer(DefaultTrainer):
 
     def _teaching_hook(self, model, images: TrainingImages, pool: teacher_pool.Pool) -> teacher.Teaching:
         cfg, names = self.cfg, images.class_names
-        name = cfg.CXR.VAL_DATASET or companion(cfg.DATASETS.TRAIN[0], "val")
+        name = cfg.CXR.VAL_DATASET or named_set(cfg.DATASETS.TRAIN[0]).sibling("val").name
 
         def choose() -> list[float]:
             evaluate_model(cfg, self.model, name, resamples=0)
@@ -144,7 +144,7 @@ class Trainer(DefaultTrainer):
 
     def _validation_hook(self) -> cxr_hooks.Validation:
         cfg = self.cfg
-        name = cfg.CXR.VAL_DATASET or companion(cfg.DATASETS.TRAIN[0], "val")
+        name = cfg.CXR.VAL_DATASET or named_set(cfg.DATASETS.TRAIN[0]).sibling("val").name
         loss = None
         if cfg.CXR.VAL_LOSS:
             loader = build_test_loader(cfg, name, with_boxes=True)
@@ -217,11 +217,12 @@ def evaluate_model(cfg, model, name: str, resamples: int | None = None, threshol
     Returns:
         {"bbox": {"AP": per cent, ...}}; {} on processes other than the first.
     """
+    negatives = named_set(name).negatives()
     evaluator = CXREvaluator(
         name,
         str(Path(cfg.OUTPUT_DIR) / "inference" / name),
         resamples=cfg.CXR.RESAMPLES if resamples is None else resamples,
-        negative_dataset=negatives_beside(name) if cfg.CXR.TEST_NEGATIVES else None,
+        negative_dataset=negatives.name if negatives and cfg.CXR.TEST_NEGATIVES else None,
         chosen_thresholds=thresholds,
     )
     model = getattr(model, "module", model)  # DistributedDataParallel has nothing to do here
@@ -279,7 +280,7 @@ def _extra(cfg, images: TrainingImages, origin) -> dict:
     """Return what every checkpoint carries beside the model: its card and the images it has seen."""
     names = list(cfg.DATASETS.TRAIN)
     if images.negatives:
-        names += dict.fromkeys(companion(name, "negative_train") for name in cfg.DATASETS.TRAIN)
+        names += dict.fromkeys(named_set(name).sibling("negative_train").name for name in cfg.DATASETS.TRAIN)
     names += cfg.CXR.TEACHER.POOL
     seen = weights_check.images_of(cfg.MODEL.WEIGHTS)
     card = detector_card(cfg, images.class_names, origin, len(images.findings))
@@ -343,11 +344,10 @@ def _finish(trainer: Trainer, record: run_record.RunRecord) -> dict:
 
 def _validation_thresholds(cfg, model) -> dict | None:
     """Evaluate on NAME_val and return its thresholds.json; None where CXR.VAL_AT_END is off."""
-    name = cfg.CXR.VAL_DATASET or companion(cfg.DATASETS.TRAIN[0], "val")
-    path = named_sets.set_folder(name) / named_sets.parse_name(name).json_path
-    if not cfg.CXR.VAL_AT_END or name in cfg.DATASETS.TEST or not path.is_file():
+    name = cfg.CXR.VAL_DATASET or named_set(cfg.DATASETS.TRAIN[0]).sibling("val").name
+    if not cfg.CXR.VAL_AT_END or name in cfg.DATASETS.TEST or not named_set(name).exists:
         return None
-    if not artifacts.read_json(path)["images"]:
+    if not named_set(name).images():
         return None
     evaluate_model(cfg, model, name, resamples=0)
     comm.synchronize()

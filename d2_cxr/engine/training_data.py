@@ -9,10 +9,10 @@ import cv2
 import torch
 from detectron2.data import DatasetCatalog, build_detection_test_loader, build_detection_train_loader
 
-from d2_cxr.datasets import image_array, loading, named_sets
+from d2_cxr.datasets import image_array, loading
 from d2_cxr.datasets.mapper import CXRMapper, ImageDataset
+from d2_cxr.datasets.named_sets import named_set
 from d2_cxr.datasets.samplers import PositionedSampler, image_repeat_factors, with_negatives
-from d2_cxr.engine.setup import companion, negatives_beside
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def training_images(cfg) -> TrainingImages:
     factors = with_negatives(factors, len(negatives), cfg.CXR.NEGATIVE_RATIO)
     tested = loading.prepared_images(cfg.DATASETS.TEST)  # their absence shows now, not after the last step
     image_array.require_images(image["file_name"] for image in findings + negatives + tested)
-    return TrainingImages(findings, negatives, factors, named_sets.class_names(cfg.DATASETS.TRAIN[0]))
+    return TrainingImages(findings, negatives, factors, named_set(cfg.DATASETS.TRAIN[0]).class_names)
 
 
 def categories_of(images: Sequence[dict]) -> list[set[int]]:
@@ -99,8 +99,8 @@ def build_test_loader(cfg, name: str, with_boxes: bool = False):
     """
     _leave_opencv_one_thread(cfg)
     images = list(DatasetCatalog.get(name))
-    negatives = negatives_beside(name) if cfg.CXR.TEST_NEGATIVES and not with_boxes else None
-    images += DatasetCatalog.get(negatives) if negatives else []
+    negatives = named_set(name).negatives() if cfg.CXR.TEST_NEGATIVES and not with_boxes else None
+    images += DatasetCatalog.get(negatives.name) if negatives else []
     mapper = CXRMapper.from_config(cfg, is_train=False)
     if with_boxes:
         mapper = CXRMapper(mapper.augmentations, is_train=True)
@@ -110,7 +110,7 @@ def build_test_loader(cfg, name: str, with_boxes: bool = False):
 
 
 def _negatives(cfg) -> list[dict]:
-    names = dict.fromkeys(companion(name, "negative_train") for name in cfg.DATASETS.TRAIN)
+    names = dict.fromkeys(named_set(name).sibling("negative_train").name for name in cfg.DATASETS.TRAIN)
     return [{**image, "annotations": []} for name in names for image in DatasetCatalog.get(name)]
 
 

@@ -7,11 +7,10 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from d2_cxr import artifacts
 from d2_cxr.checkpoint.loading import load_weights_file
 from d2_cxr.checkpoint.weights_card import WeightsCard, contradictions, zoo_card
-from d2_cxr.datasets import leakage, loading, named_sets
-from d2_cxr.engine.setup import companion
+from d2_cxr.datasets import leakage, loading
+from d2_cxr.datasets.named_sets import named_set
 from d2_cxr.engine.weights_report import expected_tensors
 
 logger = logging.getLogger(__name__)
@@ -34,8 +33,7 @@ def check_weights(cfg) -> WeightsCard | None:
     content = load_weights_file(local_path(cfg.MODEL.WEIGHTS))
     card = _card(cfg, content)
     found = contradictions(card, cfg) if card else []
-    folder = named_sets.set_folder(cfg.DATASETS.TRAIN[0])
-    rules = artifacts.read_json(folder / "dataset.json").get("preprocess", {}) if card else {}
+    rules = named_set(cfg.DATASETS.TRAIN[0]).dataset_json().get("preprocess", {}) if card else {}
     found += preprocessing_contradictions(card.preprocess or {}, rules) if card else []
     found += seen_images(content.get("images"), cfg)
     if found:
@@ -88,7 +86,7 @@ def seen_images(radiographs, cfg) -> list[str]:
     rows = radiographs.numpy()
     sources = {row[:_HASH_BYTES].tobytes().hex() for row in rows}
     images = {row[_HASH_BYTES:].tobytes().hex() for row in rows}
-    names = prepared_held_out(cfg)
+    names = held_out_of(cfg)
     allowed = leakage.allowed_images()
     digits = 2 * _HASH_BYTES
     met = [
@@ -111,10 +109,10 @@ def refuse_shared_images(cfg) -> None:
     """
     pool = list(cfg.DATASETS.TRAIN)
     if cfg.CXR.NEGATIVE_RATIO:
-        pool += dict.fromkeys(companion(name, "negative_train") for name in cfg.DATASETS.TRAIN)
+        pool += dict.fromkeys(named_set(name).sibling("negative_train").name for name in cfg.DATASETS.TRAIN)
     pool += cfg.CXR.TEACHER.POOL
-    held_out = dict.fromkeys([*prepared_held_out(cfg), *leakage.held_out_names(cfg.CXR.TEACHER.POOL)])
-    leakage.refuse_leaks(pool, list(held_out))
+    of_pool = [held.name for name in cfg.CXR.TEACHER.POOL for held in named_set(name).held_out()]
+    leakage.refuse_leaks(pool, list(dict.fromkeys([*held_out_of(cfg), *of_pool])))
 
 
 def images_of(weights: str):
@@ -138,10 +136,10 @@ def check_detector(cfg, path: str) -> dict | None:
         return None
     found = contradictions(card, cfg)
     for name in cfg.DATASETS.TEST:
-        rules = named_sets.set_folder(name) / "dataset.json"
-        found += preprocessing_contradictions(card.preprocess or {}, artifacts.read_json(rules).get("preprocess", {}))
-        if card.class_names and tuple(card.class_names) != tuple(named_sets.class_names(name)):
-            found.append(f"it detects {card.class_names}, {name} has {list(named_sets.class_names(name))}")
+        rules = named_set(name).dataset_json().get("preprocess", {})
+        found += preprocessing_contradictions(card.preprocess or {}, rules)
+        if card.class_names and tuple(card.class_names) != tuple(named_set(name).class_names):
+            found.append(f"it detects {card.class_names}, {name} has {list(named_set(name).class_names)}")
     if found:
         raise ValueError(f"{path} can not be evaluated with this config: {'; '.join(found)}")
     return card.thresholds
@@ -164,24 +162,15 @@ def require_complete(model, loaded) -> None:
         )
 
 
-def held_out_names(cfg) -> list[str]:
-    """Return the names whose images no training may see: validation and test of each training set, CXR.VAL_DATASET and
-    DATASETS.TEST. Who names training images there looks at the fit, which is no test.
+def held_out_of(cfg) -> list[str]:
+    """Return the prepared names whose images no training may see: val and test of the training sets, VAL_DATASET, TEST.
+
+    A training split in DATASETS.TEST is allowed: it measures fit, not generalization.
     """
-    parts = ("val", "test", "negative_val", "negative_test")
-    names = [companion(name, part) for name in cfg.DATASETS.TRAIN for part in parts]
-    chosen = [name for name in (cfg.CXR.VAL_DATASET, *cfg.DATASETS.TEST) if name]
-    names += [name for name in chosen if "/train.json" not in named_sets.parse_name(name).json_path]
+    names = [other.name for name in cfg.DATASETS.TRAIN for other in named_set(name).held_out()]
+    chosen = [named_set(name) for name in (cfg.CXR.VAL_DATASET, *cfg.DATASETS.TEST) if name]
+    names += [named.name for named in chosen if named.part != "train" and named.exists]
     return list(dict.fromkeys(names))
-
-
-def prepared_held_out(cfg) -> list[str]:
-    """Return those of `held_out_names` that are prepared."""
-    return [
-        name
-        for name in held_out_names(cfg)
-        if (named_sets.set_folder(name) / named_sets.parse_name(name).json_path).is_file()
-    ]
 
 
 def _card(cfg, content: Mapping) -> WeightsCard | None:

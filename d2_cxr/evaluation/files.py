@@ -8,15 +8,16 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from d2_cxr import artifacts
+from d2_cxr.datasets.builtin import register_below
 from d2_cxr.evaluation import thresholds as operating
 from d2_cxr.evaluation.evaluate import Evaluation, compare, evaluate
 from d2_cxr.evaluation.groups import read_grouping
 from d2_cxr.evaluation.matching import Matches, match
-from d2_cxr.evaluation.named_truth import NamedTruth, load_named_truth, register_below
+from d2_cxr.evaluation.named_truth import NamedTruth, load_named_truth
 
 logger = logging.getLogger(__name__)
 
-NORMAL_RESULTS = "negative_instances_results.json"
+NEGATIVE_RESULTS = "negative_instances_results.json"
 _SHOWN = ("mAP", "AP50", "AP_small", "AR_agnostic", "AP40_vinbigdata", "mean_best_iou", "froc_sens_at_1", "image_auroc")
 
 
@@ -36,7 +37,7 @@ def evaluate_files(
     """Evaluate a results file on a named set and write evaluation.json, matches.npz, thresholds.json and figures.
 
     Args:
-        negative_results: on the negative images of the split; default NORMAL_RESULTS beside `results`, where it is. Normal
+        negative_results: on the negative images of the split; default NEGATIVE_RESULTS beside `results`, where it is. Normal
             images are counted only if there are results on them.
         root: folder of prepared sets; default what is registered.
         other: results or matches.npz of another run; writes comparison.json.
@@ -94,7 +95,7 @@ def read_results(path: Path) -> list[dict]:
 
 
 def _negative_rows(results: Path, negative_results: Path | None) -> list[dict] | None:
-    beside = results.parent / NORMAL_RESULTS
+    beside = results.parent / NEGATIVE_RESULTS
     if negative_results is None and not beside.is_file():
         return None
     return read_results(negative_results or beside)
@@ -105,7 +106,9 @@ def _other_matches(other: Path, named: NamedTruth, negative: Mapping | None) -> 
         return Matches.load(other)
     negative_rows = _negative_rows(other, None) if negative is not None else None
     if negative is not None and negative_rows is None:
-        raise ValueError(f"{other} has no {NORMAL_RESULTS} beside it, but the evaluated run has: compare equal images")
+        raise ValueError(
+            f"{other} has no {NEGATIVE_RESULTS} beside it, but the evaluated run has: compare equal images"
+        )
     return match(named.truth, read_results(other), negative, negative_rows)
 
 

@@ -13,12 +13,13 @@ from tqdm import tqdm
 
 from d2_cxr import artifacts
 from d2_cxr import boxes as box_math
-from d2_cxr.datasets import named_sets
+from d2_cxr.datasets.builtin import register_below
+from d2_cxr.datasets.named_sets import named_set
 from d2_cxr.drawing import class_color, contact_sheet, draw_boxes
 from d2_cxr.evaluation import errors
 from d2_cxr.evaluation.files import read_results
 from d2_cxr.evaluation.matching import match
-from d2_cxr.evaluation.named_truth import NamedTruth, load_named_truth, register_below
+from d2_cxr.evaluation.named_truth import NamedTruth, load_named_truth
 from d2_cxr.image_name import image_name
 from d2_cxr.labels.coco import reader_order
 
@@ -62,7 +63,7 @@ def write_gallery(
     if worst:
         image_names = [row["image"] for row in errors.worst_images(matches, number, score)]
     images = choose_images(named.truth, image_names, number, seed)
-    folder = named_sets.set_folder(dataset) / "images"
+    folder = named_set(dataset).image_root
     written = []
     for place, image in enumerate(tqdm(images, desc="images", unit="image")):
         sheet = image_sheet(read_image(folder / image["file_name"]), image, named, rows, score, tile)

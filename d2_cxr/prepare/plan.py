@@ -13,8 +13,6 @@ from d2_cxr.dicom.preprocess import Preprocess
 from d2_cxr.labels.annotations import Annotations, read_annotations, read_patients
 from d2_cxr.labels.fusion import PAPER_IOU_THRESHOLD, fuse_annotations
 
-FORMAT_VERSION = 1
-
 
 @dataclass(frozen=True)
 class Plan:
@@ -94,7 +92,7 @@ def make_plan(
         patients=known,
         rules=rules,
         settings={
-            "format_version": FORMAT_VERSION,
+            "format_version": named_sets.FORMAT_VERSION,
             "name": name,
             "source": {
                 "release": table.flavor if table else None,

@@ -170,9 +170,9 @@ def image_hashes(images: Sequence[Mapping], torch):
 
 
 def _dataset_json(name: str) -> dict:
-    from d2_cxr.datasets import named_sets
+    from d2_cxr.datasets.named_sets import named_set
 
-    return artifacts.read_json(named_sets.set_folder(name) / "dataset.json")
+    return named_set(name).dataset_json()
 
 
 def _one_preprocess(roots: Mapping[str, Mapping]) -> dict | None:

@@ -49,7 +49,9 @@ def write_prepared(folder: Path, split, rows, negative=None, unknown=(), classes
         artifacts.write_json(folder / f"annotations/{name}/negative_{part}.json", content)
     unlabeled = coco.to_coco([rows[image] for image in unknown], fused.iloc[:0], classes)
     artifacts.write_json(folder / "annotations/unlabeled.json", unlabeled)
-    artifacts.write_json(folder / "dataset.json", {"class_names": list(classes)})
+    artifacts.write_json(
+        folder / "dataset.json", {"class_names": list(classes), "format_version": named_sets.FORMAT_VERSION}
+    )
     hashes = [{"image_name": image, "source_sha256": f"s{image}", "image_sha256": f"i{image}"} for image in rows]
     artifacts.write_csv(folder / "manifest.csv", hashes, ["image_name", "source_sha256", "image_sha256"])
     return folder
@@ -87,8 +89,8 @@ def own_set(tmp_path, registry):
     ],
 )
 def test_a_name_says_file_kind_and_share(name, json_path, kind, percent, seed):
-    named = named_sets.parse_name(name)
-    assert (named.json_path, named.kind) == (f"annotations/{json_path}", kind)
+    named = named_sets.named_set(name)
+    assert named.json == named.folder / "annotations" / json_path and named.kind == kind
     assert (named.percent_labeled, named.seed) == (percent, seed)
 
 
@@ -108,33 +110,60 @@ def test_a_name_says_file_kind_and_share(name, json_path, kind, percent, seed):
 )
 def test_a_name_that_means_nothing_is_refused(name):
     for kind in (KeyError, ValueError):  # as Detectron2's catalog says it, and as a user's mistake
-        with pytest.raises(kind, match=f"^no data set '{name}'; registered sets are"):
-            named_sets.parse_name(name)
+        with pytest.raises(kind, match=f"^no data set '{name}'; known sets are"):
+            named_sets.named_set(name)
+
+
+def test_a_name_of_an_earlier_version_is_refused_with_the_present_one():
+    with pytest.raises(
+        ValueError, match="no data set 'vindr_cxr_normal_test'; it is called vindr_cxr_negative_test now"
+    ):
+        named_sets.named_set("vindr_cxr_normal_test")
+
+
+def test_a_set_of_an_earlier_version_is_refused_with_the_way_out(own_set):
+    builtin.register_prepared("lungs", own_set)
+    values = artifacts.read_json(own_set / "dataset.json")
+    artifacts.write_json(own_set / "dataset.json", {**values, "format_version": 1})
+    with pytest.raises(
+        ValueError, match=r"dataset\.json has format 1, .* reads 2; prepare the set again: python tools"
+    ):
+        named_sets.named_set("lungs_train").images()
+
+
+def test_a_prepared_set_below_the_root_is_known_without_registering_it(own_set, tmp_path, monkeypatch):
+    (tmp_path / "root").mkdir()
+    own_set.rename(tmp_path / "root" / "clinic")
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path / "root"))
+    assert named_sets.named_set("clinic_train").exists
+    assert named_sets.named_set("clinic_test").class_names == CLASSES
 
 
 def test_every_listed_name_can_be_parsed_and_is_listed_once():
     for set_name in named_sets.BUILTIN:
         listed = named_sets.names_of_set(set_name)
         assert len(set(listed)) == len(listed)
-        assert {named_sets.parse_name(name).set_name for name in listed} == {set_name}
-    assert len(named_sets.names_of_set("phantom_cxr")) == 3 + 18 + 180 + 1 + 3 + 1
+        assert {named_sets.named_set(name).set_name for name in listed} == {set_name}
+    assert len(named_sets.names_of_set("phantom_cxr")) == 3 + 18 + 1 + 3 + 1
 
 
 def test_fractions_are_cut_from_the_jsons_order_and_complete_each_other(own_set):
-    train = loading.image_names("lungs_train")
+    train = named_sets.named_set("lungs_train").image_names()
     for percent in range(10, 100, 10):
         for ending in ("", "_seed2"):
-            labeled = loading.image_names(f"lungs_train_labeled_{percent}{ending}")
-            unlabeled = loading.image_names(f"lungs_train_unlabeled_{100 - percent}{ending}")
+            labeled = named_sets.named_set(f"lungs_train_labeled_{percent}{ending}").image_names()
+            unlabeled = named_sets.named_set(f"lungs_train_unlabeled_{100 - percent}{ending}").image_names()
             assert sorted(labeled + unlabeled) == sorted(train)
             assert not {image[:-1] + str(int(image[-1]) // 2) for image in labeled} & {
                 image[:-1] + str(int(image[-1]) // 2) for image in unlabeled
             }  # f04 and f05 are one patient
-    assert loading.image_names("lungs_train_labeled_30") == train[-4:]
+    assert named_sets.named_set("lungs_train_labeled_30").image_names() == train[-4:]
 
 
 def test_seeded_fractions_are_nested(own_set):
-    small, large = (set(loading.image_names(f"lungs_train_labeled_{percent}_seed5")) for percent in (30, 60))
+    small, large = (
+        set(named_sets.named_set(f"lungs_train_labeled_{percent}_seed5").image_names()) for percent in (30, 60)
+    )
     assert small < large
 
 
@@ -188,18 +217,18 @@ def test_other_images_do_not_pass_for_the_published_split(tmp_path, registry, mo
     folder = write_prepared(tmp_path / "vindr_cxr", split, rows, classes=vindr_cxr.CLASS_NAMES, name="published")
     named_sets.FOLDERS["vindr_cxr"] = folder
     with pytest.raises(ValueError, match=r"the 2 images of .* are not those of the published split"):
-        loading.image_names("vindr_cxr_train")
+        named_sets.named_set("vindr_cxr_train").image_names()
     fingerprints = {part: artifacts.sha256_lines(images) for part, images in split.items()}
     monkeypatch.setattr(vindr_cxr, "FINGERPRINTS", fingerprints)
-    assert loading.image_names("vindr_cxr_train") == ["a", "b"]
+    assert named_sets.named_set("vindr_cxr_train").image_names() == ["a", "b"]
 
 
 def test_classes_come_from_the_set_and_else_from_its_card(own_set, tmp_path):
-    assert named_sets.class_names("lungs_train_labeled_10") == named_sets.class_names("lungs") == CLASSES
-    assert named_sets.class_names("vindr_cxr_test") == vindr_cxr.CLASS_NAMES
+    assert named_sets.named_set("lungs_train_labeled_10").class_names == named_sets.classes_of_set("lungs") == CLASSES
+    assert named_sets.named_set("vindr_cxr_test").class_names == vindr_cxr.CLASS_NAMES
     builtin.register_prepared("later", tmp_path / "nothing")
-    with pytest.raises(FileNotFoundError, match=r"later: .*dataset\.json is missing"):
-        named_sets.class_names("later")
+    with pytest.raises(FileNotFoundError, match=r"later_test: .*dataset\.json is missing"):
+        _ = named_sets.named_set("later_test").class_names
 
 
 @pytest.mark.parametrize("name", ["", "train", "negative_val", "a b", "../x"])
@@ -210,8 +239,8 @@ def test_a_set_cannot_have_a_name_that_is_no_name(name, tmp_path):
 
 def test_the_longest_set_name_wins(own_set, tmp_path):
     builtin.register_prepared("lungs_train", tmp_path / "other")
-    assert named_sets.set_folder("lungs_train_train") == tmp_path / "other"
-    assert named_sets.set_folder("lungs_val") == own_set
+    assert named_sets.named_set("lungs_train_train").folder == tmp_path / "other"
+    assert named_sets.named_set("lungs_val").folder == own_set
 
 
 def test_a_name_that_is_several_spellings_of_one_is_matched():
@@ -245,7 +274,9 @@ class TestDetectron2:
     def test_boxes_come_as_detectron2_dicts(self, own_set):
         builtin.register_prepared("lungs", own_set)
         records = self.datasets.get("lungs_train_labeled_30")
-        assert [Path(record["file_name"]).stem for record in records] == loading.image_names("lungs_train_labeled_30")
+        assert [Path(record["file_name"]).stem for record in records] == named_sets.named_set(
+            "lungs_train_labeled_30"
+        ).image_names()
         record = records[0]
         assert Path(record["file_name"]).parent == own_set / "images"
         assert "image" not in record and isinstance(record["image_id"], int)
@@ -290,7 +321,7 @@ class TestDetectron2:
 
     def test_a_pool_that_shows_a_held_out_image_is_not_loaded(self, own_set):
         builtin.register_prepared("lungs", own_set)
-        held_out = loading.image_names("lungs_test")[0]
+        held_out = named_sets.named_set("lungs_test").image_names()[0]
         rows = artifacts.read_csv(own_set / "manifest.csv")
         for row in rows:
             row["image_sha256"] = "same" if row["image_name"] in ("u1", held_out) else row["image_sha256"]
@@ -301,7 +332,9 @@ class TestDetectron2:
 
     def test_loaders_can_be_sent_to_another_process(self, own_set):
         loader = pickle.loads(pickle.dumps(builtin._Loader("lungs_test")))
-        assert [Path(record["file_name"]).stem for record in loader()] == loading.image_names("lungs_test")
+        assert [Path(record["file_name"]).stem for record in loader()] == named_sets.named_set(
+            "lungs_test"
+        ).image_names()
 
     def test_detectron2s_own_visualize_data_draws_the_set(self, own_set, monkeypatch, tmp_path):
         tool = Path(__file__).resolve().parents[2] / "build/detectron2-tools/visualize_data.py"
@@ -311,14 +344,14 @@ class TestDetectron2:
 
         builtin.register_prepared("lungs", own_set)
         (own_set / "images").mkdir()
-        for image in [*loading.image_names("lungs_val"), "u0", "u1"]:
+        for image in [*named_sets.named_set("lungs_val").image_names(), "u0", "u1"]:
             cv2.imwrite(str(own_set / "images" / f"{image}.png"), np.full((64, 64), 90, np.uint8))
         names_drawn = "('lungs_val', 'lungs_unlabeled')"
         argv = ["visualize_data.py", "--source", "annotation", "--output-dir", str(tmp_path / "drawn")]
         monkeypatch.setattr(sys, "argv", [*argv, "DATASETS.TRAIN", names_drawn])
         runpy.run_path(str(tool), run_name="__main__")
         drawn = {path.stem for path in (tmp_path / "drawn").iterdir()}
-        assert drawn == {*loading.image_names("lungs_val"), "u0", "u1"}
+        assert drawn == {*named_sets.named_set("lungs_val").image_names(), "u0", "u1"}
 
 
 def test_no_annotation_row_of_vindr_cxr_is_in_the_repository(vinbigdata_csv):

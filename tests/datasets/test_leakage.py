@@ -36,7 +36,7 @@ def make_set(tmp_path, monkeypatch):
             for image, (source, pixels, _) in radiographs.items()
         ]
         manifest.write(folder / "manifest.csv", rows)
-        artifacts.write_json(folder / "dataset.json", {"name": name, "class_names": ["Finding"]})
+        artifacts.write_json(folder / "dataset.json", {"format_version": 2, "name": name, "class_names": ["Finding"]})
         builtin.register_prepared(name, folder)
         return folder
 
@@ -125,12 +125,14 @@ def test_negative_images_of_val_and_test_are_held_out_too(make_set):
 
 
 def test_held_out_names_of_vindr_are_those_of_the_names_split(make_set, tmp_path, monkeypatch):
-    monkeypatch.setattr(leakage, "_json", lambda name: tmp_path)
+    monkeypatch.setattr(named_sets.NamedSet, "exists", True)
     monkeypatch.setattr(type(tmp_path), "is_file", lambda self: True)
-    names = leakage.held_out_names(["vindr_cxr_stratified_train_unlabeled_40"])
-    assert names[0] == "vindr_cxr_official_test" and "vindr_cxr_stratified_test" in names
+    names = [named.name for named in named_sets.named_set("vindr_cxr_stratified_train_unlabeled_40").held_out()]
+    assert names[-1] == "vindr_cxr_official_test" and "vindr_cxr_stratified_test" in names
     assert "vindr_cxr_test" not in names
-    assert {"vindr_cxr_test", "vindr_cxr_stratified_test"} <= set(leakage.held_out_names(["vindr_cxr_unlabeled"]))
+    assert {"vindr_cxr_test", "vindr_cxr_stratified_test"} <= {
+        named.name for named in named_sets.named_set("vindr_cxr_unlabeled").held_out()
+    }
 
 
 def test_a_set_without_held_out_images_leaks_nothing(make_set):

@@ -68,7 +68,7 @@ def write_tiny_set(root):
     artifacts.write_csv(root / "manifest.csv", rows, ["image_name", "source_sha256", "image_sha256"])
     preprocess = {"size": SIZE, "resize": "squash", "equalize": "histogram", "window": "file"}
     values = {"name": "tiny_cxr", "class_names": list(CLASSES), "preprocess": preprocess}
-    artifacts.write_json(root / "dataset.json", {**values, "images_fingerprint": "0" * 64})
+    artifacts.write_json(root / "dataset.json", {"format_version": 2, **values, "images_fingerprint": "0" * 64})
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,8 @@ import shutil
 import pytest
 import torch
 
-from d2_cxr.engine.setup import companion, load_config, negatives_beside, register_datasets, set_num_classes, setup
+from d2_cxr.datasets.named_sets import named_set
+from d2_cxr.engine.setup import load_config, register_datasets, set_num_classes, setup
 from d2_cxr.engine.training_data import training_images
 
 
@@ -33,13 +34,13 @@ def test_sets_with_other_classes_are_refused(tiny_cfg):
     ],
 )
 def test_the_other_parts_of_a_split_are_found_by_name(name, part, other):
-    assert companion(name, part) == other
+    assert named_set(name).sibling(part).name == other
 
 
 def test_negative_images_stand_beside_test_and_val_only(tiny_set):
-    assert negatives_beside("tiny_cxr_test") == "tiny_cxr_negative_test"
-    assert negatives_beside("tiny_cxr_val") == "tiny_cxr_negative_val"
-    assert negatives_beside("tiny_cxr_train") is None
+    assert named_set("tiny_cxr_test").negatives().name == "tiny_cxr_negative_test"
+    assert named_set("tiny_cxr_val").negatives().name == "tiny_cxr_negative_val"
+    assert named_set("tiny_cxr_train").negatives() is None
 
 
 @pytest.mark.parametrize(

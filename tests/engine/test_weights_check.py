@@ -8,7 +8,7 @@ from d2_cxr.checkpoint.weights_card import WeightsCard
 from d2_cxr.datasets import loading
 from d2_cxr.engine import weights_check
 from d2_cxr.engine.card import image_hashes
-from d2_cxr.engine.weights_check import check_weights, held_out_names, preprocessing_contradictions
+from d2_cxr.engine.weights_check import check_weights, held_out_of, preprocessing_contradictions
 
 CARD = {
     "depth": 18,
@@ -101,7 +101,7 @@ def test_training_images_that_are_test_images_too_are_refused(tiny_cfg, tiny_set
 
 
 def test_what_is_held_out_of_a_fraction_is_the_split_s(tiny_cfg):
-    names = held_out_names(tiny_cfg("DATASETS.TRAIN", "('tiny_cxr_train_labeled_30_seed1',)"))
+    names = held_out_of(tiny_cfg("DATASETS.TRAIN", "('tiny_cxr_train_labeled_30_seed1',)"))
     assert names == [f"tiny_cxr_{part}" for part in ("val", "test", "negative_val", "negative_test")]
 
 

@@ -8,8 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
+from d2_cxr.datasets.builtin import register_below
 from d2_cxr.evaluation.gallery import image_sheet, write_gallery
-from d2_cxr.evaluation.named_truth import NamedTruth, load_named_truth, register_below
+from d2_cxr.evaluation.named_truth import NamedTruth, load_named_truth
 
 
 @pytest.fixture
@@ -26,7 +27,9 @@ def shown_set(images, tmp_path):
     (folder / "annotations" / "stratified").mkdir(parents=True)
     (folder / "annotations" / "stratified" / "test.json").write_text(json.dumps(truth))
     (folder / "annotations" / "readers.json").write_text(json.dumps(readers))
-    (folder / "dataset.json").write_text(json.dumps({"class_names": ["class 1"], "fusion": {"rule": "majority:2"}}))
+    (folder / "dataset.json").write_text(
+        json.dumps({"format_version": 2, "class_names": ["class 1"], "fusion": {"rule": "majority:2"}})
+    )
     return tmp_path
 
 

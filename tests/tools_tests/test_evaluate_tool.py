@@ -47,7 +47,8 @@ def prepared(tmp_path):
     images = [{**image, "readers": ["R1", "R2", "R3"]} for image in test["images"] + negative["images"]]
     _write(folder / "annotations/readers.json", {"images": images, "annotations": drawn, "categories": CLASSES})
     _write(
-        folder / "dataset.json", {"class_names": ["Mass", "Effusion"], "fusion": {"rule": "mean", "iou_threshold": 0.2}}
+        folder / "dataset.json",
+        {"format_version": 2, "class_names": ["Mass", "Effusion"], "fusion": {"rule": "mean", "iou_threshold": 0.2}},
     )
     return tmp_path / "sets"
 

@@ -144,4 +144,5 @@ def _split_name(prefix: str) -> str:
 
 
 def _read(root: Path, name: str) -> dict:
-    return artifacts.read_json(root / named_sets.parse_name(name).json_path)
+    named = named_sets.named_set(name)
+    return artifacts.read_json(root / "annotations" / named.split / f"{named.part}.json")

@@ -278,9 +278,9 @@ def _register(dataset: dict, study_dir: Path) -> Path:
 
 def _truth(root: Path, name: str) -> dict:
     """COCO of a whole split by its name; no Detectron2 needed."""
-    from d2_cxr.datasets import named_sets
+    from d2_cxr.datasets.named_sets import named_set
 
-    return artifacts.read_json(root / named_sets.parse_name(name).json_path)
+    return artifacts.read_json(named_set(name).json)
 
 
 _KINDS = {

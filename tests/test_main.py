@@ -1,0 +1,54 @@
+"""`d2cxr COMMAND`: every tool under one name."""
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from d2_cxr.__main__ import COMMANDS
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def d2cxr(*arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-m", "d2_cxr", *arguments], cwd=ROOT, capture_output=True, text=True)
+
+
+def test_help_lists_every_command_and_an_example():
+    done = d2cxr("--help")
+    assert done.returncode == 0 and "d2cxr prepare --dicom-dir images" in done.stdout
+    assert all(f"\n  {command} " in done.stdout for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_is_a_module_with_a_main(command):
+    module = COMMANDS[command][0]
+    spec = importlib.util.find_spec(module)
+    assert spec is not None, f"{command}: there is no module {module}"
+    assert "def main(" in Path(spec.origin).read_text(encoding="utf-8")
+
+
+def test_a_command_calls_itself_by_its_name():
+    done = d2cxr("prepare", "--dicom-dir", "nowhere", "--output", "out")
+    assert done.returncode == 2
+    assert done.stderr.startswith("d2cxr prepare: error: ") and done.stderr.count("\n") == 1
+
+
+def test_an_unknown_command_offers_the_nearest():
+    done = d2cxr("trian")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "d2cxr: error: there is no command trian; did you mean train?; d2cxr --help lists them\n"
+
+
+def test_the_version_names_commit_and_stack():
+    lines = d2cxr("--version").stdout.splitlines()
+    assert lines[0].startswith("d2_cxr 0.") and "commit" in lines[0]
+    assert any(line.startswith("torch ") for line in lines)
+
+
+def test_help_imports_nothing_heavy():
+    code = "import sys, d2_cxr.__main__ as m\ntry: m.main(['--help'])\nexcept SystemExit: pass\n"
+    code += "sys.stderr.write(str({'numpy', 'torch', 'pandas', 'cv2', 'detectron2'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True).stderr == "set()"
