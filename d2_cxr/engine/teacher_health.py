@@ -17,8 +17,8 @@ from detectron2.utils import comm
 from torch import nn
 
 from d2_cxr import artifacts
-from d2_cxr.datasets import named_sets
 from d2_cxr.datasets.mapper import CXRMapper
+from d2_cxr.datasets.named_sets import named_set
 from d2_cxr.engine.teacher_pool import Pool
 from d2_cxr.engine.teacher_settings import burn_in
 from d2_cxr.engine.training_data import TrainingImages
@@ -170,18 +170,14 @@ def known_truth(pool: Sequence[str], class_names: Sequence[str]) -> dict[str, li
     NAME_unlabeled has no truth. For measurement only.
     """
     truth: dict[str, list[dict]] = {}
-    for name in pool:
-        named, folder = named_sets.parse_name(name), named_sets.set_folder(name)
-        if named.kind == "unlabeled" and "/train.json" not in named.json_path:
+    for named in map(named_set, pool):
+        if named.part == "unlabeled" or named.class_names != tuple(class_names):  # unknown, or of other classes
             continue
-        if tuple(named_sets.class_names(name)) != tuple(class_names):
-            continue  # another set's boxes are of other classes
-        coco = artifacts.read_json(folder / named.json_path)
-        boxes: dict[int, list[dict]] = {}
-        for box in coco.get("annotations", []) if named.kind == "unlabeled" else []:
-            boxes.setdefault(box["image_id"], []).append(box)
-        for image in coco["images"]:
-            truth[str(folder / "images" / image["file_name"])] = boxes.get(image["id"], [])
+        coco = named.coco()
+        boxes: dict[int, list[dict]] = {image["id"]: [] for image in coco["images"]}
+        for box in coco["annotations"]:
+            boxes[box["image_id"]].append(box)
+        truth |= {str(named.image_root / image["file_name"]): boxes[image["id"]] for image in coco["images"]}
     return truth
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from d2_cxr import artifacts
-from d2_cxr.datasets import named_sets
+from d2_cxr.datasets.named_sets import named_set
 
+POOL_PARTS = ("train", "negative_train", "unlabeled")
 CONTROLS = ("", "shuffled", "labeled")
 
 
@@ -41,24 +41,19 @@ def check(cfg) -> None:
 
 
 def _check_names(cfg) -> None:
-    rules = _preprocess(cfg.DATASETS.TRAIN[0])
+    labeled = named_set(cfg.DATASETS.TRAIN[0])
     for name in cfg.CXR.TEACHER.POOL:
         try:
-            named = named_sets.parse_name(name)
+            named = named_set(name)
         except KeyError as error:
             raise ValueError(f"CXR.TEACHER.POOL: {error.args[0]}") from error
-        if name.endswith(("_val", "_test")):
+        if named.part not in POOL_PARTS:
             raise ValueError(f"CXR.TEACHER.POOL: {name} is held out; learning from it would leak images into the test")
         if named.kind == "boxes":
             raise ValueError(
                 f"CXR.TEACHER.POOL: {name} has labels; give NAME_train_unlabeled, a fraction's complement "
                 "(NAME_train_unlabeled_90_seed0), NAME_unlabeled or NAME_negative_train"
             )
-        found = _preprocess(name)
-        if None not in (found, rules) and found != rules:
-            raise ValueError(f"CXR.TEACHER.POOL: {name} was prepared as {found}, {cfg.DATASETS.TRAIN[0]} as {rules}")
-
-
-def _preprocess(name: str) -> dict | None:
-    path = named_sets.set_folder(name) / "dataset.json"
-    return artifacts.read_json(path).get("preprocess") if path.is_file() else None
+        rules, found = (of.dataset_json().get("preprocess") for of in (labeled, named))
+        if None not in (rules, found) and found != rules:
+            raise ValueError(f"CXR.TEACHER.POOL: {name} was prepared as {found}, {labeled.name} as {rules}")

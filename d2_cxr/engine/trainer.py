@@ -28,7 +28,6 @@ from d2_cxr.engine import (
     schedule,
     stepping,
     teacher,
-    teacher_health,
     teacher_pool,
     weights_check,
     weights_report,
@@ -64,7 +63,7 @@ class Trainer(DefaultTrainer):
         if cfg.CXR.CHANNELS_LAST:
             stepping.to_channels_last(model)
         loader, self.sampler = build_train_loader(cfg, images, seed)
-        self.teaching = self._teaching_hook(model, images, pool) if pool else None
+        self.teaching = self._with_teacher(model, images, pool) if pool else None
         stepped = self.teaching.stepped if self.teaching else model
         if pool:
             loader = PoolLoader(cfg, loader, pool, seed)
@@ -131,16 +130,11 @@ class Trainer(DefaultTrainer):
             raise ValueError(f"the checkpoint was made with SEED {state['seed']}, this run has {self.seed}")
         super().load_state_dict(state)
 
-    def _teaching_hook(self, model, images: TrainingImages, pool: teacher_pool.Pool) -> teacher.Teaching:
-        cfg, names = self.cfg, images.class_names
-        name = cfg.CXR.VAL_DATASET or named_set(cfg.DATASETS.TRAIN[0]).sibling("val").name
+    def _with_teacher(self, model, images: TrainingImages, pool: teacher_pool.Pool) -> teacher.Teaching:
+        def evaluate(name: str) -> None:
+            evaluate_model(self.cfg, model, name, resamples=0)
 
-        def choose() -> list[float]:
-            evaluate_model(cfg, self.model, name, resamples=0)
-            return teacher_health.validation_thresholds(Path(cfg.OUTPUT_DIR) / "inference" / name / "matches.npz")
-
-        health = teacher_health.TeacherHealth(cfg, images, pool, teacher.pseudo_boxes)
-        return teacher.Teaching(cfg, teacher.TeacherStudent(cfg, model, len(names)), health, choose)
+        return teacher.build(self.cfg, model, images, pool, evaluate)
 
     def _validation_hook(self) -> cxr_hooks.Validation:
         cfg = self.cfg

@@ -111,8 +111,8 @@ def refuse_shared_images(cfg) -> None:
     if cfg.CXR.NEGATIVE_RATIO:
         pool += dict.fromkeys(named_set(name).sibling("negative_train").name for name in cfg.DATASETS.TRAIN)
     pool += cfg.CXR.TEACHER.POOL
-    of_pool = [held.name for name in cfg.CXR.TEACHER.POOL for held in named_set(name).held_out()]
-    leakage.refuse_leaks(pool, list(dict.fromkeys([*held_out_of(cfg), *of_pool])))
+    leakage.refuse_leaks(pool, held_out_of(cfg))
+    leakage.refuse_leaks(cfg.CXR.TEACHER.POOL)  # against the held-out images of its own sets, too
 
 
 def images_of(weights: str):

@@ -124,7 +124,7 @@ def test_a_test_image_planted_in_the_pool_is_refused(tiny_cfg, tiny_set, tmp_pat
 
     def plant(folder):
         rows = artifacts.read_csv(folder / "manifest.csv")
-        hashes = {row["image_name" if "image_name" in row else "image_id"]: row for row in rows}
+        hashes = {row["image_name"]: row for row in rows}
         hashes[unlabeled]["image_sha256"] = hashes[planted]["image_sha256"]
         artifacts.write_csv(folder / "manifest.csv", rows, list(rows[0]))
 
