@@ -39,7 +39,7 @@ def build_timm_fpn_backbone(cfg, input_shape) -> FPN:
 
 
 class TimmBackbone(Backbone):
-    """timm's feature extractor with Detectron2's stage names: float (N, 3, H, W) -> {res2 ... res5: (N, C, H/s, W/s)}."""
+    """timm's feature extractor: float (N, 3, H, W) -> {res2 ... res5: float (N, C, H/s, W/s)}, s = 4, 8, 16, 32."""
 
     def __init__(self, name: str, norm: str = "BN", freeze_at: int = 0):
         """

@@ -78,7 +78,7 @@ def convert_timm_state(state: Mapping[str, object], name: str, prefix: str | Non
 
 
 def timm_stages(name: str, state: Mapping[str, object], image) -> dict:
-    """Return res2 ... res5 of timm's whole network, read off behind the modules of its stages; the reference for parity.
+    """Return res2 ... res5 of timm's whole network, read off behind its stages' modules; the reference for parity.
 
     Args:
         state: feature extractor's name -> tensor, complete.
