@@ -51,6 +51,9 @@ def add_cxr_config(cfg) -> None:
     # Evaluate on NAME_negative_test beside NAME_test: false positives on negative images, image-level AUROC.
     cfg.CXR.TEST_NEGATIVES = True
 
+    # Images of each set whose pixels are compared with the manifest before training; -1 compares all.
+    cfg.CXR.CHECK_IMAGES = 16
+
     # Train with weights that carry no card and are no known zoo file; the weights report says so.
     cfg.CXR.WEIGHTS_UNCHECKED = False
 

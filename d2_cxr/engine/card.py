@@ -14,11 +14,12 @@ from d2_cxr.checkpoint.weights_card import WeightsCard, project_commit
 from d2_cxr.config import RENAMED_KEYS
 from d2_cxr.datasets import loading
 from d2_cxr.datasets.named_sets import named_set
+from d2_cxr.datasets.provenance import images_fingerprint
 
 _IMAGE_BYTES = 8  # of source and image sha256 each, as in a pretraining's list
 
 
-def detector_card(cfg, class_names: Sequence[str], origin: WeightsCard | None, num_images: int) -> WeightsCard:
+def detector_card(cfg: CfgNode, class_names: Sequence[str], origin: WeightsCard | None, num_images: int) -> WeightsCard:
     """Return the card of a detector trained with a config.
 
     Args:
@@ -41,7 +42,7 @@ def detector_card(cfg, class_names: Sequence[str], origin: WeightsCard | None, n
         source_format="d2_cxr detector",
         data_names=list(cfg.DATASETS.TRAIN),
         num_images=num_images,
-        data_fingerprints={name: values.get("images_fingerprint") for name in cfg.DATASETS.TRAIN},
+        data_fingerprints={name: images_fingerprint(named_set(name).folder) for name in cfg.DATASETS.TRAIN},
         preprocess=values.get("preprocess"),
         license=origin.license if origin else None,
         citation=origin.citation if origin else None,
@@ -52,14 +53,14 @@ def detector_card(cfg, class_names: Sequence[str], origin: WeightsCard | None, n
     )
 
 
-def _backbone(cfg) -> dict:
+def _backbone(cfg: CfgNode) -> dict:
     if cfg.MODEL.BACKBONE.NAME == "build_timm_fpn_backbone":
         return {"architecture": f"timm:{cfg.MODEL.TIMM.NAME}"}
     depth = cfg.MODEL.RESNETS.DEPTH
     return {"architecture": f"resnet{depth}", "depth": depth, "stride_in_1x1": cfg.MODEL.RESNETS.STRIDE_IN_1X1}
 
 
-def portable_config(cfg) -> str:
+def portable_config(cfg: CfgNode) -> str:
     """Return the config as YAML without this machine's paths."""
     cfg = cfg.clone()
     cfg.defrost()

@@ -22,6 +22,7 @@ from detectron2.modeling import build_model
 
 from d2_cxr.boxes import clip
 from d2_cxr.checkpoint import timm_backbone  # noqa: F401 - puts build_timm_fpn_backbone into Detectron2's registry
+from d2_cxr.checkpoint.fingerprint import require_same_tensors
 from d2_cxr.checkpoint.loading import load_weights_file
 from d2_cxr.checkpoint.weights_card import WeightsCard
 from d2_cxr.datasets.mapper import CXRMapper
@@ -30,7 +31,7 @@ from d2_cxr.dicom.preprocess import Preprocess, box_map, prepare_image
 from d2_cxr.dicom.stored_image import Display, StoredImage
 from d2_cxr.engine.card import config_of
 from d2_cxr.engine.findings import Findings, check_thresholds, limits_of
-from d2_cxr.engine.weights_report import expected_tensors
+from d2_cxr.engine.weights_report import compare, require_complete
 from d2_cxr.image_name import image_name
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ class Predictor:
                 f"{weights} carries no card, so its images' preparation is unknown; give a run's model_final.pth"
             )
         self.card = WeightsCard.from_dict(content["card"], str(weights))
+        require_same_tensors(content, str(weights))
         cfg = config_of(self.card, str(weights))
         if not self.card.preprocess:
             raise ValueError(f"{weights}: its card does not say how images were prepared; train on a prepared set")
@@ -188,9 +190,6 @@ def _filled(model: torch.nn.Module, state: Mapping, weights: str | Path) -> torc
     Raises:
         ValueError: a tensor is missing or has another shape.
     """
-    own = model.state_dict()
-    for name in expected_tensors(model):
-        if name not in state or tuple(state[name].shape) != tuple(own[name].shape):
-            raise ValueError(f"{weights} lacks {name} in the shape {tuple(own[name].shape)} that its config asks for")
-    model.load_state_dict({name: value for name, value in state.items() if name in own}, strict=False)
+    require_complete(model, compare(model, {name: tuple(value.shape) for name, value in state.items()}, str(weights)))
+    model.load_state_dict({name: value for name, value in state.items() if name in model.state_dict()}, strict=False)
     return model.eval()

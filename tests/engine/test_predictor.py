@@ -77,9 +77,14 @@ def test_wrong_weights_are_refused_in_one_line(finished, tmp_path):
     torch.save({**content, "card": {**content["card"], "config": None}}, tmp_path / "backbone.pth")
     with pytest.raises(ValueError, match="holds a backbone, not a detector"):
         Predictor(tmp_path / "backbone.pth")
-    del content["model"]["roi_heads.box_predictor.cls_score.bias"]
+    bias = "roi_heads.box_predictor.cls_score.bias"
+    changed = {**content["model"], bias: content["model"][bias] + 0.5}
+    torch.save({**content, "model": changed}, tmp_path / "changed.pth")
+    with pytest.raises(ValueError, match=r"changed\.pth: its tensors are not those that its card was written for"):
+        Predictor(tmp_path / "changed.pth")
+    del content["model"][bias], content["card"]["tensors_sha256"]
     torch.save(content, tmp_path / "hole.pth")
-    with pytest.raises(ValueError, match=r"lacks roi_heads\.box_predictor\.cls_score\.bias in the shape \(3,\)"):
+    with pytest.raises(ValueError, match=r"leaves 1 tensors of the model random, first: .*cls_score\.bias \(it is not"):
         Predictor(tmp_path / "hole.pth")
     with pytest.raises(FileNotFoundError, match=r"nowhere\.pth does not exist"):
         Predictor(tmp_path / "nowhere.pth")

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from d2_cxr.datasets.named_sets import named_set
-from d2_cxr.engine.setup import load_config, register_datasets, set_num_classes, setup
-from d2_cxr.engine.training_data import training_images
+from d2_cxr.engine.build_loaders import training_images
+from d2_cxr.engine.config import load_config, register_datasets, set_num_classes, setup
 
 
 def test_the_number_of_classes_comes_from_the_set(tiny_cfg):
@@ -110,7 +110,7 @@ def test_the_best_weights_need_a_validation_that_chooses_them(tiny_cfg):
         tiny_cfg("CXR.TEST_WEIGHTS", "best", "TEST.EVAL_PERIOD", "0")
 
 
-def test_images_that_are_missing_stop_a_run_before_its_first_step(tiny_set, tiny_cfg, tmp_path):
+def test_images_that_are_missing_stop_a_run_before_its_first_step(tiny_set, tiny_cfg, tmp_path, forget_fingerprints):
     shutil.copytree(tiny_set, tmp_path / "gap")
     names = ["CXR.DATASETS", f"[['gap_cxr', '{tmp_path / 'gap'}']]"]
     names += ["DATASETS.TRAIN", "('gap_cxr_train',)", "DATASETS.TEST", "('gap_cxr_test',)"]
@@ -120,5 +120,8 @@ def test_images_that_are_missing_stop_a_run_before_its_first_step(tiny_set, tiny
     with pytest.raises(FileNotFoundError, match=r"1 prepared images are missing, first: .*image017\.png; prepare"):
         training_images(cfg)
     (tmp_path / "gap/annotations/stratified/test.json").unlink()
+    with pytest.raises(ValueError, match=r"gap/annotations: the files are not those that the set was prepared with"):
+        training_images(cfg)
+    forget_fingerprints(tmp_path / "gap")
     with pytest.raises(FileNotFoundError, match=r"data set gap_cxr_test: .*test\.json is missing"):
         training_images(cfg)
