@@ -75,8 +75,8 @@ def test_a_writer_with_an_error_of_its_own_is_asked_how_full_the_disk_is(tmp_pat
 
 def test_a_folder_is_held_by_one(tmp_path):
     with artifacts.only_one(tmp_path / "run"):
-        with pytest.raises(ValueError, match="another process writes to"), artifacts.only_one(tmp_path / "run"):
-            raise AssertionError
+        with pytest.raises(ValueError, match="another process writes to"):
+            artifacts.only_one(tmp_path / "run").__enter__()
     with artifacts.only_one(tmp_path / "run"), pytest.raises(OSError, match=f"{tmp_path}/run cannot be written to"):
         with artifacts.only_one(tmp_path / "run2"):
             pass

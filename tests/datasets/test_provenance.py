@@ -47,7 +47,7 @@ def test_pixels_that_were_changed_are_found_where_all_are_compared(folder):
     cv2.imwrite(changed, np.zeros((64, 64), np.uint8))
     provenance.require_same_pixels(images, 0)
     provenance.require_same_pixels(images, 1)  # the first alone
-    with pytest.raises(ValueError, match=rf"{changed} is not the image that manifest\\.csv lists"):
+    with pytest.raises(ValueError, match=rf"{changed} is not the image that manifest\.csv lists"):
         provenance.require_same_pixels(images, -1)
     with pytest.raises(ValueError, match="is not the image"):
         provenance.require_same_pixels(images, 2)  # the first and the fourth
