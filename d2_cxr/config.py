@@ -20,8 +20,8 @@ def add_cxr_config(cfg) -> None:
     # Own prepared sets to register before anything is loaded: [[name, folder of the prepared set], ...].
     cfg.CXR.DATASETS = []
 
-    # Images of NAME_negative_train shown as negatives, per image with findings shown: 0.5 makes every third image a negative
-    # one. Drawn anew each epoch; repeat factors are computed without them.
+    # Negative images (NAME_negative_train) per image with findings: 0.5 makes every third image a negative one. Drawn
+    # anew each epoch; repeat factors are computed without them.
     cfg.CXR.NEGATIVE_RATIO = 0.0
 
     # Teacher-student training on unlabeled images: data-set names of the pool, never of val or test; [] is no teacher.

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from d2_cxr import artifacts
-from d2_cxr.dicom.image_files import read_image
-from d2_cxr.dicom.preprocess import Preprocess, box_map, prepare_image
-from d2_cxr.drawing import class_color, draw_boxes, encode_png
+from d2_cxr.delivery.picture import draw_on_image, draw_on_prepared
+from d2_cxr.dicom.preprocess import Preprocess
+from d2_cxr.drawing import class_color, encode_png
 
 DEFAULT_THRESHOLD = 0.3  # of the score, where a detector has no thresholds of its own
 CSV_COLUMNS = ("file", "image_name", "class", "score", "x_min", "y_min", "x_max", "y_max", "reported", "image_score")
@@ -152,8 +152,8 @@ def write_csv(path: str | Path, images: Sequence[Findings]) -> None:
 
 
 def overlay(found: Findings) -> np.ndarray:
-    """Return the image file as a radiologist sees it with the reported boxes: (h, w, 3) uint8 RGB, longer side 1024."""
-    return draw(found, prepare_image(read_image(found.file, min_size=SHOWN.size), SHOWN)[0])
+    """Return the image file as a radiologist sees it with the reported boxes: (h, w, 3) uint8 RGB, no side above 1024."""
+    return draw_on_image(found.file, *_drawn(found))
 
 
 def draw(found: Findings, shown: np.ndarray) -> np.ndarray:
@@ -162,15 +162,14 @@ def draw(found: Findings, shown: np.ndarray) -> np.ndarray:
     Args:
         shown: (1024, 1024) uint8, the image prepared with the rules SHOWN.
     """
-    to_shown = box_map(found.width, found.height, SHOWN)
-    left, top, right, bottom = to_shown.forward([[0, 0, found.width, found.height]])[0].round().astype(int)
+    return draw_on_prepared(shown, (found.width, found.height), SHOWN, *_drawn(found))
+
+
+def _drawn(found: Findings) -> tuple[np.ndarray, list[str], list[tuple[int, int, int]]]:
+    """Return boxes, labels and colors of the reported findings."""
     reported = found.reported
-    return draw_boxes(
-        np.ascontiguousarray(shown[top:bottom, left:right]),
-        to_shown.forward(reported.boxes_xyxy) - [left, top, left, top],
-        labels=[f"{name} {score:.2f}" for name, score in zip(reported.class_names, reported.scores, strict=True)],
-        colors=[class_color(int(index)) for index in reported.class_ids],
-    )
+    labels = [f"{name} {score:.2f}" for name, score in zip(reported.class_names, reported.scores, strict=True)]
+    return reported.boxes_xyxy, labels, [class_color(int(index)) for index in reported.class_ids]
 
 
 def write_overlay(path: str | Path, found: Findings) -> None:

@@ -134,7 +134,7 @@ class _Delivery:
         )
         if parts.get("shown", {}).get("outcome") == "prepared":
             drawn = findings.draw(found, _taken(parts["shown"]))
-            path_of_png = self.output / "overlays" / f"{self._free_name(found.image_name)}.png"
+            path_of_png = self.output / "overlays" / f"{free_name(found.image_name, self._names)}.png"
             artifacts.write_bytes(path_of_png, findings.png_of(drawn))
         self._lines.write(json.dumps(found.to_dict(), ensure_ascii=False) + "\n")
         self._lines.flush()
@@ -146,16 +146,6 @@ class _Delivery:
         logger.warning("refused %s: %s", file, reason)
         rows = [{"file": file, "reason": reason} for file, reason in self.refused.items()]
         artifacts.write_csv(self.output / "refused.csv", rows, ["file", "reason"])
-
-    def _free_name(self, name: str) -> str:
-        """Return the name as a file name, numbered where two images share it."""
-        name = name.replace("/", "_")
-        free, number = name, 1
-        while free in self._names:
-            number += 1
-            free = f"{name}-{number}"
-        self._names.add(free)
-        return free
 
 
 def _decoded(
@@ -174,6 +164,17 @@ def _decoded(
         parts[task["view"]] = {**result, "png": task["png"]}
         if len(parts) == len(views):
             yield Path(task["path"]), waiting.pop(task["path"])
+
+
+def free_name(name: str, taken: set[str]) -> str:
+    """Return a name for a file, numbered where images of different folders share it; adds it to `taken`."""
+    name = name.replace("/", "_")
+    free, number = name, 1
+    while free in taken:
+        number += 1
+        free = f"{name}-{number}"
+    taken.add(free)
+    return free
 
 
 def _taken(result: dict) -> np.ndarray:

@@ -44,6 +44,7 @@ class Predictor:
     """A detector ready for images.
 
     Attributes:
+        weights: their file.
         card: of the weights.
         class_names: what it can find, in the model's order.
         thresholds: content of a `thresholds.json`; None where neither the card nor the caller has one.
@@ -68,6 +69,7 @@ class Predictor:
             raise ValueError(
                 f"{weights} carries no card, so its images' preparation is unknown; give a run's model_final.pth"
             )
+        self.weights = Path(weights)
         self.card = WeightsCard.from_dict(content["card"], str(weights))
         require_same_tensors(content, str(weights))
         cfg = config_of(self.card, str(weights))

@@ -94,10 +94,10 @@ def test_malformed_thresholds_are_refused_in_one_line(document, reason):
 
 def test_the_overlay_has_the_image_s_shape_and_the_reported_boxes(image):
     drawn = findings.overlay(image)
-    assert drawn.shape == (512, 1024, 3)  # 200 x 100 shown at 1024 x 512
+    assert drawn.shape == (128, 256, 3)  # 200 x 100 shown at 256 x 128
     plain = findings.overlay(empty(image))
     changed = (drawn != plain).any(axis=2)
-    assert changed[110:350, 51].mean() > 0.9  # left edge of the first box, 10 * 5.12
+    assert changed[26:90, 13].mean() > 0.9  # left edge of the first box, 10 * 1.28
     assert not changed[:5, :5].any()  # the last one is not reported
 
 
