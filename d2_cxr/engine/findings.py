@@ -152,7 +152,7 @@ def write_csv(path: str | Path, images: Sequence[Findings]) -> None:
 
 
 def overlay(found: Findings) -> np.ndarray:
-    """Return the image file as a radiologist sees it with the reported boxes: (h, w, 3) uint8 RGB, no side above 1024."""
+    """Return the image file as a radiologist sees it, reported boxes drawn: (h, w, 3) uint8 RGB, no side above 1024."""
     return draw_on_image(found.file, *_drawn(found))
 
 

@@ -69,7 +69,7 @@ def test_wrong_configs_are_refused_in_one_line(tmp_path):
         load_config("nowhere.yaml")
     with pytest.raises(ValueError, match=r"options: Non-existent key: SOLVER\.LEARNING_RATE"):
         load_config("", ["SOLVER.LEARNING_RATE", "1"])
-    with pytest.raises(ValueError, match="'SOLVER' stands alone"):
+    with pytest.raises(ValueError, match="'SOLVER' has no value"):
         load_config("", ["SOLVER"])
     tagged = tmp_path / "tagged.yaml"
     tagged.write_text("OUTPUT_DIR: !!python/object/apply:os.system ['true']\n")
@@ -125,3 +125,54 @@ def test_images_that_are_missing_stop_a_run_before_its_first_step(tiny_set, tiny
     forget_fingerprints(tmp_path / "gap")
     with pytest.raises(FileNotFoundError, match=r"data set gap_cxr_test: .*test\.json is missing"):
         training_images(cfg)
+
+
+@pytest.mark.parametrize(
+    "opts, names",
+    [
+        (["DATASETS.TRAIN", "clinic_train"], ("clinic_train",)),
+        (["DATASETS.TRAIN=clinic_train"], ("clinic_train",)),
+        (["DATASETS.TRAIN", "a_train, b_train"], ("a_train", "b_train")),
+        (["DATASETS.TRAIN", "a_train,"], ("a_train",)),
+        (["DATASETS.TRAIN", "('a_train',)"], ("a_train",)),
+        (["DATASETS.TRAIN", "()"], ()),
+    ],
+)
+def test_data_set_names_need_no_quotes(opts, names):
+    assert load_config("", opts).DATASETS.TRAIN == names
+
+
+def test_the_names_of_a_pool_need_no_quotes_either():
+    assert load_config("", ["CXR.TEACHER.POOL", "clinic_unlabeled"]).CXR.TEACHER.POOL == ["clinic_unlabeled"]
+
+
+@pytest.mark.parametrize(
+    "key, meant",
+    [
+        ("SOLVER.BASE_RL", "SOLVER.BASE_LR"),
+        ("solver.max_iter", "SOLVER.MAX_ITER"),
+        ("CXR.EPOCS", "CXR.EPOCHS"),
+        ("CXR.MAX_ITER", "SOLVER.MAX_ITER"),
+    ],
+)
+def test_an_unknown_key_is_answered_with_the_one_that_was_meant(key, meant):
+    with pytest.raises(ValueError, match=rf"{key}.*; did you mean {meant}\?"):
+        load_config("", [key, "1"])
+
+
+def test_an_unknown_key_or_section_of_a_file_is_answered_too(tmp_path):
+    for text, meant in (("SOLVER:\n  BASE_RL: 1\n", "SOLVER.BASE_LR"), ("SOLVR:\n  BASE_LR: 1\n", "SOLVER")):
+        (tmp_path / "a.yaml").write_text(text)
+        with pytest.raises(ValueError, match=rf"a\.yaml: .*; did you mean {meant}\?"):
+            load_config(tmp_path / "a.yaml")
+
+
+def test_a_key_of_an_earlier_version_is_named_with_its_new_name():
+    with pytest.raises(ValueError, match=r"CXR\.NORMAL_RATIO was renamed to CXR\.NEGATIVE_RATIO"):
+        load_config("", ["CXR.NORMAL_RATIO", "0.5"])
+
+
+def test_a_key_like_no_other_gets_no_advice():
+    with pytest.raises(ValueError, match="QQQ") as error:
+        load_config("", ["QQQ.ZZZ", "1"])
+    assert "did you mean" not in str(error.value)
