@@ -7,12 +7,15 @@ from dataclasses import dataclass
 
 import cv2
 import torch
+from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, build_detection_test_loader, build_detection_train_loader
 
 from d2_cxr.datasets import image_array, loading
 from d2_cxr.datasets.mapper import CXRMapper, ImageDataset
 from d2_cxr.datasets.named_sets import named_set
+from d2_cxr.datasets.provenance import require_same_pixels
 from d2_cxr.datasets.samplers import PositionedSampler, image_repeat_factors, with_negatives
+from d2_cxr.engine.held_out import trained_on
 
 
 @dataclass(frozen=True)
@@ -45,12 +48,13 @@ class TrainingImages:
         return categories_of(self.findings)
 
 
-def training_images(cfg) -> TrainingImages:
+def training_images(cfg: CfgNode) -> TrainingImages:
     """Load the training images of a config and compute their repeat factors.
 
     Raises:
         FileNotFoundError: a set or an image is missing, of those to be tested on, too.
-        ValueError: a set is empty, or negative images are wanted and there are none.
+        ValueError: a set is empty (also one that will be evaluated), negative images are wanted and there are none, or
+            an image is not the one that its manifest lists.
     """
     findings = [image for name in cfg.DATASETS.TRAIN for image in DatasetCatalog.get(name)]
     if not findings:
@@ -65,9 +69,25 @@ def training_images(cfg) -> TrainingImages:
     factors = image_repeat_factors(categories_of(findings), threshold)
     negatives = _negatives(cfg) if cfg.CXR.NEGATIVE_RATIO else []
     factors = with_negatives(factors, len(negatives), cfg.CXR.NEGATIVE_RATIO)
+    _check_evaluated(cfg)
     tested = loading.prepared_images(cfg.DATASETS.TEST)  # their absence shows now, not after the last step
     image_array.require_images(image["file_name"] for image in findings + negatives + tested)
+    for name in dict.fromkeys([*trained_on(cfg), *cfg.DATASETS.TEST]):
+        require_same_pixels(loading.prepared_images([name]), cfg.CXR.CHECK_IMAGES)
     return TrainingImages(findings, negatives, factors, named_set(cfg.DATASETS.TRAIN[0]).class_names)
+
+
+def _check_evaluated(cfg: CfgNode) -> None:
+    """Raise if a set that this run will evaluate has no image; the evaluation would fail after hours of training."""
+    names = list(cfg.DATASETS.TEST)
+    if cfg.TEST.EVAL_PERIOD > 0:
+        names.append(cfg.CXR.VAL_DATASET or named_set(cfg.DATASETS.TRAIN[0]).sibling("val").name)
+    for named in map(named_set, dict.fromkeys(names)):
+        if not named.images():
+            raise ValueError(
+                f"{named.name} has no image, so nothing can be evaluated; the set is too small for its split. Take it "
+                'out (DATASETS.TEST "()", TEST.EVAL_PERIOD 0), or prepare more images'
+            )
 
 
 def categories_of(images: Sequence[dict]) -> list[set[int]]:
@@ -75,7 +95,7 @@ def categories_of(images: Sequence[dict]) -> list[set[int]]:
     return [{box["category_id"] for box in image["annotations"]} for image in images]
 
 
-def build_train_loader(cfg, images: TrainingImages, seed: int):
+def build_train_loader(cfg: CfgNode, images: TrainingImages, seed: int):
     """Return Detectron2's loader over the images, and the sampler, whose `start` resume sets before the first batch."""
     _leave_opencv_one_thread(cfg)
     sampler = PositionedSampler(images.factors, seed=seed)
@@ -91,7 +111,7 @@ def build_train_loader(cfg, images: TrainingImages, seed: int):
     return loader, sampler
 
 
-def build_test_loader(cfg, name: str, with_boxes: bool = False):
+def build_test_loader(cfg: CfgNode, name: str, with_boxes: bool = False):
     """Return a loader over a set and, where CXR.TEST_NEGATIVES says so, the negative images of its split.
 
     Args:
@@ -109,12 +129,12 @@ def build_test_loader(cfg, name: str, with_boxes: bool = False):
     )
 
 
-def _negatives(cfg) -> list[dict]:
+def _negatives(cfg: CfgNode) -> list[dict]:
     names = dict.fromkeys(named_set(name).sibling("negative_train").name for name in cfg.DATASETS.TRAIN)
     return [{**image, "annotations": []} for name in names for image in DatasetCatalog.get(name)]
 
 
-def _leave_opencv_one_thread(cfg) -> None:
+def _leave_opencv_one_thread(cfg: CfgNode) -> None:
     """Do it before the fork: a worker that inherits OpenCV's thread pool waits for threads that it does not have."""
     if cfg.DATALOADER.NUM_WORKERS:
         cv2.setNumThreads(1)

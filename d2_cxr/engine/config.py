@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +19,11 @@ from d2_cxr.engine import teacher_settings
 
 logger = logging.getLogger(__name__)
 
+_LISTS_OF_NAMES = {
+    "DATASETS.TRAIN": (),
+    "DATASETS.TEST": (),
+    "CXR.TEACHER.POOL": [],
+}  # key -> an empty value of its type
 _DETECTRON2_NUM_CLASSES = 80  # its default; means "not stated" here
 
 
@@ -39,8 +46,8 @@ def load_config(config_file: str | Path = "", opts: Sequence[str] = ()) -> CfgNo
         if config_file:
             cfg.merge_from_file(str(config_file), allow_unsafe=False)
         cfg.merge_from_list(_as_list(opts))
-    except (KeyError, AssertionError, ValueError, TypeError, OSError) as error:
-        raise ValueError(f"{config_file or 'options'}: {_first_line(error)}") from error
+    except (KeyError, AssertionError, ValueError, TypeError, OSError, AttributeError) as error:
+        raise ValueError(f"{config_file or 'options'}: {_first_line(error)}{_did_you_mean(error, cfg)}") from error
     except Exception as error:  # PyYAML's own family of errors
         raise ValueError(f"{config_file}: not plain YAML: {' '.join(str(error).split())}") from error
     _settle_length(cfg, opts)
@@ -148,12 +155,41 @@ def _check_test_weights(cfg: CfgNode) -> None:
 
 def _as_list(opts: Sequence[str]) -> list:
     """Accept Detectron2's `KEY VALUE ...` as well as the older `KEY=VALUE ...`."""
-    opts = list(opts)
+    opts = [str(entry) for entry in opts]
     if opts and "=" in str(opts[0]) and not str(opts[0]).startswith("="):
         opts = [part for entry in opts for part in str(entry).split("=", 1)]
     if len(opts) % 2:
-        raise ValueError(f"options come as KEY VALUE pairs; {opts[-1]!r} stands alone")
-    return opts
+        raise ValueError(f"options come as KEY VALUE pairs; {opts[-1]!r} has no value")
+    return [part for key, value in zip(opts[::2], opts[1::2], strict=True) for part in (key, _as_names(key, value))]
+
+
+def _as_names(key: str, value: str) -> str:
+    """Accept data-set names without quotes and parentheses: clinic_train, or a_train,b_train."""
+    if key not in _LISTS_OF_NAMES or not re.fullmatch(r"[\w.-]+(\s*,\s*[\w.-]+)*,?", value):
+        return value
+    return repr(type(_LISTS_OF_NAMES[key])(name.strip() for name in value.split(",") if name.strip()))
+
+
+def _did_you_mean(error: Exception, cfg: CfgNode) -> str:
+    """Return the known key that is most like an unknown one: "; did you mean SOLVER.BASE_LR?", or ""."""
+    unknown = re.search(r"Non-existent (?:config )?key: ([\w.]+)", str(error))
+    if not unknown:
+        return ""
+    known = _keys(cfg)
+    written = unknown[1].upper()
+    near = difflib.get_close_matches(written, known, n=1, cutoff=0.75)
+    same_name = [key for key in known if key.rpartition(".")[2] == written.rpartition(".")[2]]  # another section
+    found = near or same_name[:1]
+    return f"; did you mean {found[0]}?" if found else ""
+
+
+def _keys(node: CfgNode, prefix: str = "") -> list[str]:
+    """Return the dotted names of all keys and sections."""
+    names = []
+    for key, value in node.items():
+        names.append(f"{prefix}{key}")
+        names += _keys(value, f"{prefix}{key}.") if isinstance(value, CfgNode) else []
+    return names
 
 
 def _first_line(error: Exception) -> str:

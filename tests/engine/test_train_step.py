@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from d2_cxr.engine import stepping
+from d2_cxr.engine import train_step
 
 
 class Model(nn.Module):
@@ -24,7 +24,7 @@ def one_step(cfg):
 
     model = Model()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    stepper, chosen = stepping.build_stepper(cfg, model, [torch.ones(2, 4)], optimizer)
+    stepper, chosen = train_step.build_stepper(cfg, model, [torch.ones(2, 4)], optimizer)
     with EventStorage(0):
         stepper.run_step()
     return model, chosen
@@ -48,7 +48,7 @@ def test_auto_asks_the_machine(tiny_cfg, monkeypatch):
         asked.append((requested, device))
         return "bf16", "twice as fast"
 
-    monkeypatch.setattr(stepping.precision, "choose", choose)
+    monkeypatch.setattr(train_step.precision, "choose", choose)
     model, chosen = one_step(tiny_cfg("CXR.AMP", "auto"))
     assert asked == [("auto", "cpu")] and chosen == ("bf16", "twice as fast")
     assert model.seen == [torch.bfloat16]
@@ -57,15 +57,15 @@ def test_auto_asks_the_machine(tiny_cfg, monkeypatch):
 def test_unknown_and_contradicting_formats_are_refused(tiny_cfg):
     cfg = tiny_cfg("CXR.AMP", "half")
     with pytest.raises(ValueError, match="'half'; choose off, bf16 or auto"):
-        stepping.build_stepper(cfg, Model(), [], None)
+        train_step.build_stepper(cfg, Model(), [], None)
     cfg.SOLVER.AMP.ENABLED, cfg.CXR.AMP = True, "bf16"
     with pytest.raises(ValueError, match="both on; choose one"):
-        stepping.build_stepper(cfg, Model(), [], None)
+        train_step.build_stepper(cfg, Model(), [], None)
 
 
 def test_adamw_takes_detectron2s_keys(tiny_cfg):
     cfg = tiny_cfg("CXR.OPTIMIZER", "AdamW", "SOLVER.BASE_LR", "0.002", "SOLVER.WEIGHT_DECAY", "0.03")
-    optimizer = stepping.build_optimizer(cfg, nn.Sequential(nn.Linear(2, 2), nn.BatchNorm2d(2)))
+    optimizer = train_step.build_optimizer(cfg, nn.Sequential(nn.Linear(2, 2), nn.BatchNorm2d(2)))
     assert isinstance(optimizer, torch.optim.AdamW)
     decays = {group["weight_decay"] for group in optimizer.param_groups}
     assert decays == {0.03, 0.0}  # none on normalisation, SOLVER.WEIGHT_DECAY_NORM
@@ -73,20 +73,20 @@ def test_adamw_takes_detectron2s_keys(tiny_cfg):
 
 
 def test_sgd_is_detectron2s(tiny_cfg):
-    optimizer = stepping.build_optimizer(tiny_cfg("CXR.OPTIMIZER", "SGD"), nn.Linear(2, 2))
+    optimizer = train_step.build_optimizer(tiny_cfg("CXR.OPTIMIZER", "SGD"), nn.Linear(2, 2))
     assert isinstance(optimizer, torch.optim.SGD) and optimizer.param_groups[0]["momentum"] == 0.9
 
 
 def test_an_unknown_optimizer_is_refused(tiny_cfg):
     with pytest.raises(ValueError, match="'Lion'; choose SGD or AdamW"):
-        stepping.build_optimizer(tiny_cfg("CXR.OPTIMIZER", "Lion"), nn.Linear(2, 2))
+        train_step.build_optimizer(tiny_cfg("CXR.OPTIMIZER", "Lion"), nn.Linear(2, 2))
 
 
 @pytest.mark.parametrize("optimizer", ["SGD", "AdamW"])
 def test_clipping_limits_the_gradient_of_each_parameter(tiny_cfg, optimizer):
     cfg = tiny_cfg("CXR.OPTIMIZER", optimizer, "SOLVER.CLIP_GRADIENTS.CLIP_VALUE", "0.5")
     layer = nn.Linear(2, 2, bias=False)
-    built = stepping.build_optimizer(cfg, layer)
+    built = train_step.build_optimizer(cfg, layer)
     layer.weight.grad = torch.full((2, 2), 10.0)
     built.step()
     assert layer.weight.grad.norm().item() == pytest.approx(0.5, rel=1e-4)
@@ -106,7 +106,7 @@ def test_channels_last_changes_the_layout_and_not_the_numbers(tiny_cfg):
     model.backbone.bottom_up.register_forward_pre_hook(note)
     with torch.no_grad():
         plain = model.backbone(image)["p3"]
-        stepping.to_channels_last(model)
+        train_step.to_channels_last(model)
         changed = model.backbone(image)["p3"]
     assert layouts == [False, True]
     assert model.backbone.bottom_up.stem.conv1.weight.is_contiguous(memory_format=torch.channels_last)
@@ -116,8 +116,8 @@ def test_channels_last_changes_the_layout_and_not_the_numbers(tiny_cfg):
 def test_threads_are_set_where_asked(tiny_cfg, monkeypatch):
     calls = []
     monkeypatch.setattr(torch, "set_num_threads", calls.append)
-    stepping.set_machine(tiny_cfg("CXR.NUM_THREADS", "2"))
-    stepping.set_machine(tiny_cfg("CXR.NUM_THREADS", "0"))
+    train_step.set_machine(tiny_cfg("CXR.NUM_THREADS", "2"))
+    train_step.set_machine(tiny_cfg("CXR.NUM_THREADS", "0"))
     assert calls == [2]
 
 
@@ -126,7 +126,7 @@ def test_float16_gradients_are_clipped_in_their_own_units(tiny_cfg):
     cfg = tiny_cfg("CXR.OPTIMIZER", "AdamW", "SOLVER.CLIP_GRADIENTS.CLIP_VALUE", "1.0")
     cfg.SOLVER.AMP.ENABLED = True  # which `setup` lets through on a GPU alone
     layer = nn.Linear(4, 4, bias=False)
-    optimizer, scaler = stepping.build_optimizer(cfg, layer), torch.amp.GradScaler("cpu", init_scale=2.0**10)
+    optimizer, scaler = train_step.build_optimizer(cfg, layer), torch.amp.GradScaler("cpu", init_scale=2.0**10)
     scaler.scale(100 * layer(torch.ones(2, 4)).sum()).backward()
     scaler.step(optimizer)
     assert layer.weight.grad.norm() == pytest.approx(1.0, rel=1e-3)

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from d2_cxr.datasets.named_sets import named_set
-from d2_cxr.engine.setup import load_config, register_datasets, set_num_classes, setup
-from d2_cxr.engine.training_data import training_images
+from d2_cxr.engine.build_loaders import training_images
+from d2_cxr.engine.config import load_config, register_datasets, set_num_classes, setup
 
 
 def test_the_number_of_classes_comes_from_the_set(tiny_cfg):
@@ -69,7 +69,7 @@ def test_wrong_configs_are_refused_in_one_line(tmp_path):
         load_config("nowhere.yaml")
     with pytest.raises(ValueError, match=r"options: Non-existent key: SOLVER\.LEARNING_RATE"):
         load_config("", ["SOLVER.LEARNING_RATE", "1"])
-    with pytest.raises(ValueError, match="'SOLVER' stands alone"):
+    with pytest.raises(ValueError, match="'SOLVER' has no value"):
         load_config("", ["SOLVER"])
     tagged = tmp_path / "tagged.yaml"
     tagged.write_text("OUTPUT_DIR: !!python/object/apply:os.system ['true']\n")
@@ -110,7 +110,7 @@ def test_the_best_weights_need_a_validation_that_chooses_them(tiny_cfg):
         tiny_cfg("CXR.TEST_WEIGHTS", "best", "TEST.EVAL_PERIOD", "0")
 
 
-def test_images_that_are_missing_stop_a_run_before_its_first_step(tiny_set, tiny_cfg, tmp_path):
+def test_images_that_are_missing_stop_a_run_before_its_first_step(tiny_set, tiny_cfg, tmp_path, forget_fingerprints):
     shutil.copytree(tiny_set, tmp_path / "gap")
     names = ["CXR.DATASETS", f"[['gap_cxr', '{tmp_path / 'gap'}']]"]
     names += ["DATASETS.TRAIN", "('gap_cxr_train',)", "DATASETS.TEST", "('gap_cxr_test',)"]
@@ -120,5 +120,59 @@ def test_images_that_are_missing_stop_a_run_before_its_first_step(tiny_set, tiny
     with pytest.raises(FileNotFoundError, match=r"1 prepared images are missing, first: .*image017\.png; prepare"):
         training_images(cfg)
     (tmp_path / "gap/annotations/stratified/test.json").unlink()
+    with pytest.raises(ValueError, match=r"gap/annotations: the files are not those that the set was prepared with"):
+        training_images(cfg)
+    forget_fingerprints(tmp_path / "gap")
     with pytest.raises(FileNotFoundError, match=r"data set gap_cxr_test: .*test\.json is missing"):
         training_images(cfg)
+
+
+@pytest.mark.parametrize(
+    "opts, names",
+    [
+        (["DATASETS.TRAIN", "clinic_train"], ("clinic_train",)),
+        (["DATASETS.TRAIN=clinic_train"], ("clinic_train",)),
+        (["DATASETS.TRAIN", "a_train, b_train"], ("a_train", "b_train")),
+        (["DATASETS.TRAIN", "a_train,"], ("a_train",)),
+        (["DATASETS.TRAIN", "('a_train',)"], ("a_train",)),
+        (["DATASETS.TRAIN", "()"], ()),
+    ],
+)
+def test_data_set_names_need_no_quotes(opts, names):
+    assert names == load_config("", opts).DATASETS.TRAIN
+
+
+def test_the_names_of_a_pool_need_no_quotes_either():
+    assert load_config("", ["CXR.TEACHER.POOL", "clinic_unlabeled"]).CXR.TEACHER.POOL == ["clinic_unlabeled"]
+
+
+@pytest.mark.parametrize(
+    "key, meant",
+    [
+        ("SOLVER.BASE_RL", "SOLVER.BASE_LR"),
+        ("solver.max_iter", "SOLVER.MAX_ITER"),
+        ("CXR.EPOCS", "CXR.EPOCHS"),
+        ("CXR.MAX_ITER", "SOLVER.MAX_ITER"),
+    ],
+)
+def test_an_unknown_key_is_answered_with_the_one_that_was_meant(key, meant):
+    with pytest.raises(ValueError, match=rf"{key}.*; did you mean {meant}\?"):
+        load_config("", [key, "1"])
+
+
+def test_an_unknown_key_or_section_of_a_file_is_answered_too(tmp_path):
+    for text, meant in (("SOLVER:\n  BASE_RL: 1\n", "SOLVER.BASE_LR"), ("SOLVR:\n  BASE_LR: 1\n", "SOLVER")):
+        (tmp_path / "a.yaml").write_text(text)
+        with pytest.raises(ValueError, match=rf"a\.yaml: .*; did you mean {meant}\?"):
+            load_config(tmp_path / "a.yaml")
+
+
+def test_a_key_of_an_earlier_version_is_named_with_its_new_name():
+    with pytest.raises(ValueError, match=r"CXR\.NORMAL_RATIO was renamed to CXR\.NEGATIVE_RATIO"):
+        load_config("", ["CXR.NORMAL_RATIO", "0.5"])
+
+
+def test_a_key_like_no_other_gets_no_advice():
+    with pytest.raises(ValueError, match="QQQ") as error:
+        load_config("", ["QQQ.ZZZ", "1"])
+    assert "did you mean" not in str(error.value)

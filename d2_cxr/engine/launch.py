@@ -34,18 +34,19 @@ def launch(
     try:
         detectron2_launch(_run, num_gpus, **where, args=(config_file, opts, resume, eval_only))
     except ProcessExitedException as error:
-        if error.exit_code != cli.MISTAKE:
+        if error.exit_code not in (cli.MISTAKE, cli.UNEXPECTED):
             raise
-        return cli.MISTAKE  # the process has said what it is
+        return error.exit_code  # the process has said what it is
     return 0
 
 
 def _run(config_file: str, opts: list[str], resume: bool, eval_only: bool) -> None:
+    cli.leave_on_sigterm()
     try:
         cfg = trainer.setup(config_file, opts)
         what = trainer.evaluate_only if eval_only else trainer.train
         what(cfg, resume)
-    except (ValueError, OSError) as error:
+    except Exception as error:
         if comm.get_world_size() == 1:
             raise
-        cli.fail(error)  # an exception would reach the first process as the text of a traceback
+        cli.end_with(error)  # an exception would reach the first process as the text of a traceback

@@ -6,9 +6,10 @@ import torch
 from d2_cxr import artifacts
 from d2_cxr.checkpoint.weights_card import WeightsCard
 from d2_cxr.datasets import loading
-from d2_cxr.engine import weights_check
 from d2_cxr.engine.card import image_hashes
-from d2_cxr.engine.weights_check import check_weights, held_out_of, preprocessing_contradictions
+from d2_cxr.engine.evaluate import check_detector
+from d2_cxr.engine.held_out import held_out_of, refuse_shared_images
+from d2_cxr.engine.start_weights import preprocessing_contradictions, read_start_weights
 
 CARD = {
     "depth": 18,
@@ -29,7 +30,7 @@ def checked(tiny_cfg, tmp_path):
         if images is not None:
             content["images"] = images
         torch.save(content, tmp_path / "weights.pth")
-        return check_weights(tiny_cfg("MODEL.WEIGHTS", str(tmp_path / "weights.pth"), *opts))
+        return read_start_weights(tiny_cfg("MODEL.WEIGHTS", str(tmp_path / "weights.pth"), *opts)).card
 
     return check
 
@@ -53,7 +54,7 @@ def test_fitting_weights_pass(checked):
     ],
 )
 def test_a_contradiction_is_refused_in_one_line(checked, changes, message):
-    with pytest.raises(ValueError, match="can not start this run") as error:
+    with pytest.raises(ValueError, match="cannot start this run") as error:
         checked(**changes)
     assert message in str(error.value) and "\n" not in str(error.value)
 
@@ -85,18 +86,19 @@ def test_images_that_are_allowed_may_have_been_seen(checked, tiny_set, tmp_path,
     assert checked(images=image_hashes(["tiny_cxr_test"])) is not None
 
 
-def test_training_images_that_are_test_images_too_are_refused(tiny_cfg, tiny_set, tmp_path):
+def test_training_images_that_are_test_images_too_are_refused(tiny_cfg, tiny_set, tmp_path, forget_fingerprints):
     shutil.copytree(tiny_set, tmp_path / "twin")  # the same pictures under another name
     twin = ["CXR.DATASETS", f"[['twin_cxr', '{tmp_path / 'twin'}']]"]
-    weights_check.refuse_shared_images(tiny_cfg())
-    weights_check.refuse_shared_images(tiny_cfg("DATASETS.TEST", "('tiny_cxr_train',)"))  # a look at the fit
+    refuse_shared_images(tiny_cfg())
+    refuse_shared_images(tiny_cfg("DATASETS.TEST", "('tiny_cxr_train',)"))  # a look at the fit
     cfg = tiny_cfg("DATASETS.TRAIN", "('twin_cxr_train',)", "DATASETS.TEST", "('tiny_cxr_test',)", *twin)
-    weights_check.refuse_shared_images(cfg)
+    refuse_shared_images(cfg)
     path = tmp_path / "twin/annotations/stratified/train.json"
     test = artifacts.read_json(tmp_path / "twin/annotations/stratified/test.json")
-    artifacts.write_json(path, {**artifacts.read_json(path), "images": test["images"]})
+    artifacts.write_json(path, {**artifacts.read_json(path), "images": test["images"], "annotations": []})
+    forget_fingerprints(tmp_path / "twin")
     with pytest.raises(ValueError, match=r"twin_cxr_train: 5 images leak held-out images .*--allow FILE") as error:
-        weights_check.refuse_shared_images(cfg)
+        refuse_shared_images(cfg)
     assert "\n" not in str(error.value)
 
 
@@ -109,8 +111,8 @@ def test_weights_without_a_card_train_only_when_this_is_known(tiny_cfg, tmp_path
     path = tmp_path / "foreign.pth"
     torch.save({"model": {}}, path)
     with pytest.raises(ValueError, match=r"carries no card .*set CXR\.WEIGHTS_UNCHECKED True"):
-        check_weights(tiny_cfg("MODEL.WEIGHTS", str(path)))
-    assert check_weights(tiny_cfg("MODEL.WEIGHTS", str(path), "CXR.WEIGHTS_UNCHECKED", "True")) is None
+        read_start_weights(tiny_cfg("MODEL.WEIGHTS", str(path)))
+    assert read_start_weights(tiny_cfg("MODEL.WEIGHTS", str(path), "CXR.WEIGHTS_UNCHECKED", "True")).card is None
 
 
 def test_zoo_files_are_known_by_their_place(tiny_cfg, tmp_path):
@@ -120,7 +122,7 @@ def test_zoo_files_are_known_by_their_place(tiny_cfg, tmp_path):
     path.parent.mkdir(parents=True)
     path.write_bytes(pickle.dumps({"model": {}, "__author__": "Detectron2"}))
     with pytest.raises(ValueError, match=r"INPUT\.FORMAT is RGB, but the weights were trained with BGR"):
-        check_weights(tiny_cfg("MODEL.WEIGHTS", str(path)))
+        read_start_weights(tiny_cfg("MODEL.WEIGHTS", str(path)))
 
 
 def test_a_zoo_file_that_can_not_be_fetched_says_what_to_do(tiny_cfg, monkeypatch):
@@ -130,16 +132,14 @@ def test_a_zoo_file_that_can_not_be_fetched_says_what_to_do(tiny_cfg, monkeypatc
         raise OSError("no route to host")
 
     monkeypatch.setattr(PathManager, "get_local_path", no_network)
-    with pytest.raises(
-        FileNotFoundError, match=r"can not be fetched \(OSError\); fetch it elsewhere and give its path"
-    ):
-        check_weights(tiny_cfg("MODEL.WEIGHTS", "detectron2://ImageNetPretrained/MSRA/R-50.pkl"))
+    with pytest.raises(FileNotFoundError, match=r"cannot be fetched \(OSError\); fetch it elsewhere and give its path"):
+        read_start_weights(tiny_cfg("MODEL.WEIGHTS", "detectron2://ImageNetPretrained/MSRA/R-50.pkl"))
     with pytest.raises(FileNotFoundError, match=r"MODEL\.WEIGHTS nowhere\.pth does not exist"):
-        check_weights(tiny_cfg("MODEL.WEIGHTS", "nowhere.pth"))
+        read_start_weights(tiny_cfg("MODEL.WEIGHTS", "nowhere.pth"))
 
 
 def test_no_weights_need_no_check(tiny_cfg):
-    assert check_weights(tiny_cfg()) is None
+    assert read_start_weights(tiny_cfg()).card is None
 
 
 def test_the_list_of_images_is_sorted_and_each_image_once(tiny_set):
@@ -155,5 +155,5 @@ def test_a_detector_of_other_classes_is_not_evaluated(tiny_cfg, tmp_path):
     card = WeightsCard(**CARD, class_names=["Disc", "Triangle"])
     torch.save({"model": {}, "card": card.to_dict()}, tmp_path / "detector.pth")
     with pytest.raises(ValueError, match=r"it detects \['Disc', 'Triangle'\], tiny_cxr_test has \['Disc', 'Square'\]"):
-        weights_check.check_detector(tiny_cfg(), str(tmp_path / "detector.pth"))
+        check_detector(tiny_cfg(), str(tmp_path / "detector.pth"))
     assert artifacts.sha256_file(tmp_path / "detector.pth")

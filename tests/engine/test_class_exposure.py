@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from d2_cxr.datasets.samplers import image_repeat_factors, with_negatives
-from d2_cxr.engine.preview import exposures, log_preview, preview
-from d2_cxr.engine.training_data import TrainingImages
+from d2_cxr.engine.build_loaders import TrainingImages
+from d2_cxr.engine.class_exposure import exposures, log_preview, preview
 
 
 def images(categories, threshold, negatives=0, ratio=0.0):
@@ -31,7 +31,7 @@ def test_the_preview_counts_images_and_warns(caplog):
     assert values["negative_images_an_epoch"] == pytest.approx(5.5)  # half of 11 images with findings shown
     assert values["epoch_length"] == pytest.approx(16.5)
     assert values["warnings"] == ["no training image shows absent: it can not be learned"]
-    caplog.set_level("INFO", logger="d2_cxr.engine.preview")
+    caplog.set_level("INFO", logger="d2_cxr.engine.class_exposure")
     log_preview(values)
     assert "an epoch is 16.50 images" in caplog.text and "no training image shows absent" in caplog.text
 

@@ -6,7 +6,7 @@ import logging
 
 import numpy as np
 
-from d2_cxr.engine.training_data import TrainingImages
+from d2_cxr.engine.build_loaders import TrainingImages
 
 logger = logging.getLogger(__name__)
 

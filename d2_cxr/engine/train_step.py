@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
+from detectron2.config import CfgNode
 from detectron2.engine.train_loop import AMPTrainer, SimpleTrainer
 from detectron2.solver.build import build_optimizer as detectron2_optimizer
 from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
@@ -15,7 +17,28 @@ from torch.nn.parallel import DistributedDataParallel
 from d2_cxr import precision
 
 
-class BFloat16Trainer(SimpleTrainer):
+class DivergenceError(ValueError):
+    """The loss of a training became infinite or NaN."""
+
+
+class _Step:
+    """Detectron2's metrics, without its traceback in the log where the loss is not finite."""
+
+    def _write_metrics(
+        self, loss_dict: Mapping[str, torch.Tensor], data_time: float, prefix: str = "", iter: int | None = None
+    ) -> None:
+        SimpleTrainer.write_metrics(loss_dict, data_time, self.iter if iter is None else iter, prefix)
+
+
+class Float32Trainer(_Step, SimpleTrainer):
+    """Detectron2's step."""
+
+
+class Float16Trainer(_Step, AMPTrainer):
+    """Detectron2's step under float16 autocast with a scaled loss; for GPUs."""
+
+
+class BFloat16Trainer(_Step, SimpleTrainer):
     """Detectron2's step with the forward pass under bfloat16 autocast, on the CPU too, where `AMPTrainer` refuses.
 
     bfloat16 has float32's range, so no gradient scaling is needed.
@@ -34,7 +57,9 @@ class BFloat16Trainer(SimpleTrainer):
         self.optimizer.step()
 
 
-def build_stepper(cfg, model: nn.Module, loader, optimizer) -> tuple[SimpleTrainer, tuple[str, str]]:
+def build_stepper(
+    cfg: CfgNode, model: nn.Module, loader: Iterable, optimizer: torch.optim.Optimizer
+) -> tuple[SimpleTrainer, tuple[str, str]]:
     """Return the trainer of single steps, and the number format it computes in with the reason.
 
     Raises:
@@ -43,17 +68,38 @@ def build_stepper(cfg, model: nn.Module, loader, optimizer) -> tuple[SimpleTrain
     if cfg.SOLVER.AMP.ENABLED:
         if cfg.CXR.AMP != "off":
             raise ValueError("SOLVER.AMP.ENABLED (float16) and CXR.AMP (bfloat16) are both on; choose one")
-        return AMPTrainer(model, loader, optimizer), ("fp16", "SOLVER.AMP.ENABLED")
+        return Float16Trainer(model, loader, optimizer), ("fp16", "SOLVER.AMP.ENABLED")
     if cfg.CXR.AMP not in ("off", "bf16", "auto"):
         raise ValueError(f"CXR.AMP is {cfg.CXR.AMP!r}; choose off, bf16 or auto")
     if cfg.CXR.AMP == "off":
-        return SimpleTrainer(model, loader, optimizer), ("fp32", "CXR.AMP off")
+        return Float32Trainer(model, loader, optimizer), ("fp32", "CXR.AMP off")
     chosen = comm.all_gather(precision.choose(cfg.CXR.AMP, cfg.MODEL.DEVICE))[0]  # one answer for all processes
-    kind = BFloat16Trainer if chosen[0] == "bf16" else SimpleTrainer
+    kind = BFloat16Trainer if chosen[0] == "bf16" else Float32Trainer
     return kind(model, loader, optimizer), chosen
 
 
-def build_optimizer(cfg, model: nn.Module) -> torch.optim.Optimizer:
+def divergence(error: FloatingPointError, cfg: CfgNode, iteration: int, losses: Sequence[float]) -> DivergenceError:
+    """Return the error in one line: the iteration, the last losses, and what to try.
+
+    Args:
+        error: Detectron2's.
+        cfg: of the run.
+        iteration: the last step, counted from 0.
+        losses: total losses of the steps before, oldest first.
+    """
+    tips = [f"a lower SOLVER.BASE_LR (it is {cfg.SOLVER.BASE_LR:g})", "a longer SOLVER.WARMUP_ITERS"]
+    if not cfg.SOLVER.CLIP_GRADIENTS.ENABLED:
+        tips.append("SOLVER.CLIP_GRADIENTS.ENABLED True")
+    if cfg.CXR.AMP != "off" or cfg.SOLVER.AMP.ENABLED:
+        tips.append("CXR.AMP off and SOLVER.AMP.ENABLED False")
+    before = ", ".join(f"{value:.3g}" for value in losses) or "none"
+    reason = " ".join(str(error).split())
+    return DivergenceError(
+        f"training diverged after {iteration} steps: {reason} Total losses before: {before}. Try {', '.join(tips)}"
+    )
+
+
+def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
     """Return Detectron2's SGD, or AdamW with the same parameter groups and clipping.
 
     Raises:
@@ -77,7 +123,7 @@ def build_optimizer(cfg, model: nn.Module) -> torch.optim.Optimizer:
     return kind(groups, lr=cfg.SOLVER.BASE_LR, weight_decay=cfg.SOLVER.WEIGHT_DECAY, fused=fused)
 
 
-def wrap_for_processes(cfg, model: nn.Module) -> nn.Module:
+def wrap_for_processes(cfg: CfgNode, model: nn.Module) -> nn.Module:
     """Return the model, in DistributedDataParallel where there are several processes; on the CPU without device ids,
     which Detectron2 always passes and a CPU module refuses."""
     if comm.get_world_size() == 1:
@@ -97,7 +143,7 @@ def _images_channels_last(_module: nn.Module, inputs: tuple) -> tuple:
     return (inputs[0].contiguous(memory_format=torch.channels_last), *inputs[1:])
 
 
-def set_machine(cfg) -> None:
+def set_machine(cfg: CfgNode) -> None:
     """Set PyTorch's threads and TF32 as the config says."""
     if cfg.CXR.NUM_THREADS > 0:
         torch.set_num_threads(cfg.CXR.NUM_THREADS)
