@@ -8,12 +8,9 @@ compares with another run on the same images when given --compare (its results, 
 from __future__ import annotations
 
 import argparse
-import logging
 from pathlib import Path
 
 from d2_cxr.cli import run_tool
-
-logger = logging.getLogger(__name__)
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -41,6 +38,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="RATE",
         help="an image and class, for thresholds.json (1/8)",
     )
+    parser.add_argument("--strict", action="store_true", help="end with exit code 1 where the results are odd")
     return parser.parse_args(argv)
 
 
@@ -48,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     from d2_cxr.evaluation.files import evaluate_files
 
-    written = evaluate_files(
+    evaluation = evaluate_files(
         dataset=args.dataset,
         results=Path(args.results),
         negative_results=Path(args.negative_results) if args.negative_results else None,
@@ -61,8 +59,7 @@ def main(argv: list[str] | None = None) -> int:
         seed=args.seed,
         groups=args.groups,
     )
-    logger.info("The evaluation is in %s", written)
-    return 0
+    return 1 if args.strict and evaluation.document["problems"] else 0
 
 
 if __name__ == "__main__":

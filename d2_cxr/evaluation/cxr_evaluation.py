@@ -104,6 +104,7 @@ class CXREvaluator(DatasetEvaluator):
             train_truth=load_truth(self._train_name) if self._train_name else None,
             dataset=self._name,
             chosen_thresholds=self._thresholds,
+            check=False,  # Detectron2's own conversion, of images that were all seen
             **(readers_of(prepared_root) if prepared_root else {}),
         )
         if self._output_dir is not None:

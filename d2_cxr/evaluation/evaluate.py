@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,9 +12,13 @@ import numpy as np
 
 from d2_cxr import artifacts
 from d2_cxr.evaluation import bootstrap, entries, errors, groups, metrics, strata, thresholds
+from d2_cxr.evaluation.coco_arrays import to_arrays
 from d2_cxr.evaluation.constant_box import constant_box_results
-from d2_cxr.evaluation.matching import Matches, match
+from d2_cxr.evaluation.matching import Matches, match, match_arrays
+from d2_cxr.evaluation.plausibility import find_problems
 from d2_cxr.evaluation.reader_comparison import compare_with_readers, read_twice
+
+logger = logging.getLogger(__name__)
 
 FORMAT_VERSION = 1
 NUM_WORST = 50
@@ -68,6 +73,7 @@ def evaluate(
     fusion: str = "mean",
     iou_threshold: float = 0.2,
     grouping: groups.Grouping | None = None,
+    check: bool = True,
 ) -> Evaluation:
     """Evaluate COCO results against COCO truth.
 
@@ -81,16 +87,19 @@ def evaluate(
         readers: COCO of single readers' boxes; adds `readers`, model and readers under one rule, where two have read.
         fusion, iou_threshold: how the readers' boxes were fused (`dataset.json`).
         grouping: adds `groups`, metrics within groups of images.
+        check: hold the results against images and truth first (plausibility.find_problems); False for results that
+            were not read from a file.
 
     Raises:
         ValueError: results and truth do not belong together, or the grouping lacks images; says where.
     """
-    matches = match(truth, results, negative_truth, negative_results, patients)
+    matching = checked_matches if check else _unchecked_matches
+    matches, problems = matching(truth, results, negative_truth, negative_results, patients)
     if grouping is not None:
         groups.members(matches, grouping)  # a mistake shows before the resamples are computed
     weights = bootstrap.with_original(bootstrap.image_weights(matches, resamples, seed))
     computation = entries.computation(matches, weights)
-    document = {**_header(matches, dataset, resamples, seed), **_tables(computation), "rows": {}}
+    document = {**_header(matches, dataset, resamples, seed), **_tables(computation), "problems": problems, "rows": {}}
     document["strata"] = strata.by_truth_box(matches, weights)
     document["errors"] = errors.breakdown(matches)
     if grouping is not None:
@@ -111,6 +120,30 @@ def evaluate(
     return Evaluation(document, matches, baseline)
 
 
+def checked_matches(
+    truth: Mapping,
+    results: Sequence[Mapping],
+    negative_truth: Mapping | None = None,
+    negative_results: Sequence[Mapping] | None = None,
+    patients: Mapping | None = None,
+) -> tuple[Matches, list[str]]:
+    """Match as `matching.match` does, and hold the results against images and truth; arguments as `evaluate`.
+
+    Returns:
+        Matches, and what is odd about the results in one line each, which is logged as well.
+
+    Raises:
+        ValueError: as `evaluate`.
+    """
+    arrays = to_arrays(truth, results, negative_truth, negative_results, patients)
+    by_id = {image["id"]: image for image in _all_images(truth, negative_truth)["images"]}
+    images = [by_id[image] for image in arrays.image_ids.tolist()]
+    problems = find_problems(arrays, images, [*results, *(negative_results or [])], truth["categories"])
+    for problem in problems:
+        logger.warning(problem)
+    return match_arrays(arrays), problems
+
+
 def compare(ours: Matches, theirs: Matches, resamples: int = 1000, seed: int = 0) -> dict:
     """Return every overall metric of one run minus another's on the same images: difference, interval, p, n.
 
@@ -125,6 +158,10 @@ def compare(ours: Matches, theirs: Matches, resamples: int = 1000, seed: int = 0
         for name in entries.defined_overall(ours)
     }
     return {"n": ours.num_images, "resamples": resamples, "seed": seed, "metrics": differences}
+
+
+def _unchecked_matches(*truth_and_results) -> tuple[Matches, list[str]]:
+    return match(*truth_and_results), []
 
 
 def _all_images(truth: Mapping, negative_truth: Mapping | None) -> dict:

@@ -10,10 +10,11 @@ from pathlib import Path
 from d2_cxr import artifacts
 from d2_cxr.datasets.builtin import register_below
 from d2_cxr.evaluation import thresholds as operating
-from d2_cxr.evaluation.evaluate import Evaluation, compare, evaluate
+from d2_cxr.evaluation.evaluate import Evaluation, checked_matches, compare, evaluate
 from d2_cxr.evaluation.groups import read_grouping
-from d2_cxr.evaluation.matching import Matches, match
+from d2_cxr.evaluation.matching import Matches
 from d2_cxr.evaluation.named_truth import NamedTruth, load_named_truth
+from d2_cxr.evaluation.results import read_results
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +34,7 @@ def evaluate_files(
     resamples: int = 1000,
     seed: int = 0,
     groups: str | None = None,
-) -> Path:
+) -> Evaluation:
     """Evaluate a results file on a named set and write evaluation.json, matches.npz, thresholds.json and figures.
 
     Args:
@@ -46,7 +47,7 @@ def evaluate_files(
         groups: CSV:COLUMN, a table with image_id and that column; adds metrics within groups of images.
 
     Returns:
-        The path of evaluation.json.
+        What was written; `document["problems"]` says what is odd about the results.
 
     Raises:
         FileNotFoundError, ValueError: in one line, before anything is written.
@@ -76,22 +77,8 @@ def evaluate_files(
     comparison = None
     if other is not None:
         comparison = compare(evaluation.matches, _other_matches(other, named, negative), resamples, seed)
-    return _write(evaluation, comparison, output, false_positives)
-
-
-def read_results(path: Path) -> list[dict]:
-    """Read COCO results.
-
-    Raises:
-        FileNotFoundError, ValueError: no such file, or no list of detections; names the file.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing; --results takes a coco_instances_results.json")
-    rows = artifacts.read_json(path)
-    keys = {"image_id", "category_id", "bbox", "score"}
-    if not isinstance(rows, list) or any(not isinstance(row, dict) or not keys <= row.keys() for row in rows):
-        raise ValueError(f"{path} is no list of COCO results (image_id, category_id, bbox, score)")
-    return rows
+    _write(evaluation, comparison, output, false_positives)
+    return evaluation
 
 
 def _negative_rows(results: Path, negative_results: Path | None) -> list[dict] | None:
@@ -109,10 +96,10 @@ def _other_matches(other: Path, named: NamedTruth, negative: Mapping | None) -> 
         raise ValueError(
             f"{other} has no {NEGATIVE_RESULTS} beside it, but the evaluated run has: compare equal images"
         )
-    return match(named.truth, read_results(other), negative, negative_rows)
+    return checked_matches(named.truth, read_results(other), negative, negative_rows)[0]
 
 
-def _write(evaluation: Evaluation, comparison: dict | None, output: Path, false_positives: float) -> Path:
+def _write(evaluation: Evaluation, comparison: dict | None, output: Path, false_positives: float) -> None:
     from d2_cxr.evaluation import plots  # matplotlib takes a second
 
     matches, dataset = evaluation.matches, evaluation.document["dataset"]
@@ -123,7 +110,7 @@ def _write(evaluation: Evaluation, comparison: dict | None, output: Path, false_
         artifacts.write_json(output / "comparison.json", comparison)
     path = evaluation.write(output)
     _log(evaluation.document, comparison)
-    return path
+    logger.info("The evaluation is in %s", path)
 
 
 def _log(document: Mapping, comparison: Mapping | None) -> None:

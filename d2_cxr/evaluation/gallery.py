@@ -17,9 +17,9 @@ from d2_cxr.datasets.builtin import register_below
 from d2_cxr.datasets.named_sets import named_set
 from d2_cxr.drawing import class_color, contact_sheet, draw_boxes
 from d2_cxr.evaluation import errors
-from d2_cxr.evaluation.files import read_results
 from d2_cxr.evaluation.matching import match
 from d2_cxr.evaluation.named_truth import NamedTruth, load_named_truth
+from d2_cxr.evaluation.results import read_results
 from d2_cxr.image_name import image_name
 from d2_cxr.labels.coco import reader_order
 

@@ -14,8 +14,8 @@ import numpy as np
 
 from d2_cxr import artifacts
 from d2_cxr import boxes as box_math
+from d2_cxr.evaluation.coco_arrays import CocoArrays, to_arrays
 from d2_cxr.evaluation.greedy import Pairs, match_greedily
-from d2_cxr.evaluation.tables import Tables, tabulate
 
 FORMAT_VERSION = 1
 MAX_DETECTIONS = 100  # an image and class, as COCO
@@ -106,41 +106,41 @@ def match(
     negative_results: Sequence[Mapping] | None = None,
     patients: Mapping | None = None,
 ) -> Matches:
-    """Match COCO results to COCO truth; arguments and errors as `tables.tabulate`."""
-    return match_tables(tabulate(truth, results, negative_truth, negative_results, patients))
+    """Match COCO results to COCO truth; arguments and errors as `coco_arrays.to_arrays`."""
+    return match_arrays(to_arrays(truth, results, negative_truth, negative_results, patients))
 
 
-def match_tables(tables: Tables) -> Matches:
-    """Match tabulated detections to truth."""
-    tables = _ranked(tables)
-    num_gt, num_dt, num_classes = len(tables.gt_image), len(tables.dt_image), max(1, len(tables.class_names))
-    pairs, overlap = _overlapping_pairs(tables)
-    same = tables.dt_class[pairs.dt] == tables.gt_class[pairs.gt]
-    counts = ~tables.gt_crowd[pairs.gt]
-    walk = tables.dt_image * num_classes + tables.dt_class
-    rank, rank_image = _rank(walk), _rank(tables.dt_image)
+def match_arrays(arrays: CocoArrays) -> Matches:
+    """Match detections to truth."""
+    arrays = _ranked(arrays)
+    num_gt, num_dt, num_classes = len(arrays.gt_image), len(arrays.dt_image), max(1, len(arrays.class_names))
+    pairs, overlap = _overlapping_pairs(arrays)
+    same = arrays.dt_class[pairs.dt] == arrays.gt_class[pairs.gt]
+    counts = ~arrays.gt_crowd[pairs.gt]
+    walk = arrays.dt_image * num_classes + arrays.dt_class
+    rank, rank_image = _rank(walk), _rank(arrays.dt_image)
     own, other = pairs.select(same & counts), pairs.select(~same & counts)
-    shapes = (tables.dt_area, tables.gt_area, tables.gt_crowd)
+    shapes = (arrays.dt_area, arrays.gt_area, arrays.gt_crowd)
     return Matches(
-        **{field.name: getattr(tables, field.name) for field in fields(Matches) if hasattr(tables, field.name)},
+        **{field.name: getattr(arrays, field.name) for field in fields(Matches) if hasattr(arrays, field.name)},
         gt_best_iou=_best(own.gt, own.iou, num_gt),
         gt_best_other=_best(other.gt, other.iou, num_gt),
         dt_rank=rank,
         dt_rank_image=rank_image,
         dt_coco=match_greedily(pairs.select(same & (rank[pairs.dt] < MAX_DETECTIONS)), walk, rank, *shapes),
-        dt_agnostic=match_greedily(pairs, tables.dt_image, rank_image, *shapes),
+        dt_agnostic=match_greedily(pairs, arrays.dt_image, rank_image, *shapes),
         dt_voc=_voc_hits(own, num_dt, num_gt),
-        dt_lesion=_lesions(own, overlap[same & counts], tables),
+        dt_lesion=_lesions(own, overlap[same & counts], arrays),
         dt_iou_same=_best(own.dt, own.iou, num_dt),
         dt_iou_other=_best(other.dt, other.iou, num_dt),
     )
 
 
-def _ranked(tables: Tables) -> Tables:
+def _ranked(arrays: CocoArrays) -> CocoArrays:
     """Sort detections by falling score; among equals images in order, then file order (COCO's stable sort)."""
-    order = np.lexsort((tables.dt_image, -tables.dt_score))
-    columns = [field.name for field in fields(tables) if field.name.startswith("dt_")]
-    return replace(tables, **{name: getattr(tables, name)[order] for name in columns})
+    order = np.lexsort((arrays.dt_image, -arrays.dt_score))
+    columns = [field.name for field in fields(arrays) if field.name.startswith("dt_")]
+    return replace(arrays, **{name: getattr(arrays, name)[order] for name in columns})
 
 
 def _rank(walk: np.ndarray) -> np.ndarray:
@@ -152,21 +152,21 @@ def _rank(walk: np.ndarray) -> np.ndarray:
     return rank
 
 
-def _overlapping_pairs(tables: Tables) -> tuple[Pairs, np.ndarray]:
+def _overlapping_pairs(arrays: CocoArrays) -> tuple[Pairs, np.ndarray]:
     """Return all pairs of one image that overlap, and of each the intersection over the detection's area."""
-    dt_of = _positions_by_image(tables.dt_image, len(tables.image_ids))
-    gt_of = _positions_by_image(tables.gt_image, len(tables.image_ids))
-    found = [_image_pairs(tables, dt_of[image], gt_of[image]) for image in np.unique(tables.gt_image)]
+    dt_of = _positions_by_image(arrays.dt_image, len(arrays.image_ids))
+    gt_of = _positions_by_image(arrays.gt_image, len(arrays.image_ids))
+    found = [_image_pairs(arrays, dt_of[image], gt_of[image]) for image in np.unique(arrays.gt_image)]
     columns = [np.concatenate(column) for column in zip(*found, strict=True)] if found else [np.zeros(0)] * 4
     pairs = Pairs(columns[0].astype(np.int64), columns[1].astype(np.int64), columns[2])
     return pairs, columns[3]
 
 
-def _image_pairs(tables: Tables, dt: np.ndarray, gt: np.ndarray) -> tuple[np.ndarray, ...]:
-    iou = box_math.pairwise_iou(tables.dt_boxes[dt], tables.gt_boxes[gt])
-    iobb = box_math.pairwise_iobb(tables.dt_boxes[dt], tables.gt_boxes[gt])
+def _image_pairs(arrays: CocoArrays, dt: np.ndarray, gt: np.ndarray) -> tuple[np.ndarray, ...]:
+    iou = box_math.pairwise_iou(arrays.dt_boxes[dt], arrays.gt_boxes[gt])
+    iobb = box_math.pairwise_iobb(arrays.dt_boxes[dt], arrays.gt_boxes[gt])
     row, column = np.nonzero(iobb)
-    crowd = tables.gt_crowd[gt[column]]
+    crowd = arrays.gt_crowd[gt[column]]
     iou = np.where(crowd, iobb[row, column], iou[row, column])  # COCO: a crowd may be larger than what it holds
     return dt[row], gt[column], iou, iobb[row, column]
 
@@ -193,12 +193,12 @@ def _voc_hits(own: Pairs, num_dt: int, num_gt: int) -> np.ndarray:
     return hits
 
 
-def _lesions(own: Pairs, iobb: np.ndarray, tables: Tables) -> np.ndarray:
-    centers = box_math.centers(tables.dt_boxes)[own.dt]
-    gt_boxes = tables.gt_boxes[own.gt]
+def _lesions(own: Pairs, iobb: np.ndarray, arrays: CocoArrays) -> np.ndarray:
+    centers = box_math.centers(arrays.dt_boxes)[own.dt]
+    gt_boxes = arrays.gt_boxes[own.gt]
     inside = ((centers >= gt_boxes[:, :2]) & (centers <= gt_boxes[:, 2:])).all(axis=1)
     rules = ((own.iou, own.iou > 0.4), (own.iou, inside), (iobb, iobb > 0.5))  # the order of HIT_RULES
-    return np.stack([_target(own, value, admitted, len(tables.dt_image)) for value, admitted in rules], axis=1)
+    return np.stack([_target(own, value, admitted, len(arrays.dt_image)) for value, admitted in rules], axis=1)
 
 
 def _target(pairs: Pairs, value: np.ndarray, admitted: np.ndarray, num_dt: int) -> np.ndarray:

@@ -173,3 +173,21 @@ def test_a_file_that_is_no_list_of_results_is_refused(prepared, tmp_path):
     wrong = _write(tmp_path / "wrong" / "results.json", {"AP": 1})
     with pytest.raises(ValueError, match="is no list of COCO results"):
         run(prepared, wrong)
+
+
+def test_odd_results_are_told_once_and_fail_only_where_asked(prepared, results, tmp_path, caplog):
+    half = [row for row in json.loads(results.read_text()) if row["image_id"] < 13]
+    given = _write(tmp_path / "half" / "coco_instances_results.json", half)
+    with caplog.at_level("WARNING"):
+        assert run(prepared, given) == 0
+    line = "results: 12 of 24 images have no detection, first image13; are results of some images missing?"
+    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == [line]
+    assert json.loads((given.parent / "evaluation.json").read_text())["problems"] == [line]
+    assert run(prepared, given, "--strict") == 1
+    assert run(prepared, results, "--strict") == 0
+
+
+def test_another_run_that_cannot_be_compared_is_refused_as_well(prepared, results, tmp_path):
+    twice = _write(tmp_path / "twice" / "coco_instances_results.json", json.loads(results.read_text()) * 2)
+    with pytest.raises(ValueError, match="detections repeat another one"):
+        run(prepared, results, "--compare", str(twice))

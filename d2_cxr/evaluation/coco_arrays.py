@@ -12,11 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from d2_cxr import boxes as box_math
+from d2_cxr.evaluation.results import require_types
 from d2_cxr.image_name import image_name
 
 
 @dataclass(frozen=True)
-class Tables:
+class CocoArrays:
     """Truth and detections of a set of images; F images, G truth boxes, D detections, C classes.
 
     `image_group` numbers what a bootstrap draws: patients where known, else images. Boxes are XYXY in pixels of the
@@ -42,13 +43,13 @@ class Tables:
     dt_score: np.ndarray  # (D,) float64
 
 
-def tabulate(
+def to_arrays(
     truth: Mapping,
     results: Sequence[Mapping],
     negative_truth: Mapping | None = None,
     negative_results: Sequence[Mapping] | None = None,
     patients: Mapping | None = None,
-) -> Tables:
+) -> CocoArrays:
     """Read COCO truth and COCO results into arrays.
 
     Args:
@@ -59,7 +60,7 @@ def tabulate(
         patients: patient by image name or COCO image id; default: the images' own `patient`, else every image for itself.
 
     Raises:
-        ValueError: a result names an image or class that the truth does not have, or a number is not finite.
+        ValueError: a value has another type than COCO's, or names an image or class that the truth does not have.
     """
     findings = sorted(truth["images"], key=lambda image: image["id"])
     negatives = sorted(negative_truth["images"], key=lambda image: image["id"]) if negative_truth else []
@@ -70,7 +71,7 @@ def tabulate(
     categories = sorted(truth["categories"], key=lambda category: category["id"])
     class_of = {category["id"]: index for index, category in enumerate(categories)}
     names = [image_name(image.get("file_name", str(image["id"]))) for image in images]
-    return Tables(
+    return CocoArrays(
         class_names=tuple(category["name"] for category in categories),
         image_ids=np.array([image["id"] for image in images], dtype=np.int64),
         image_names=np.array(names, dtype=np.str_),
@@ -93,8 +94,9 @@ def _groups(images: list[Mapping], names: list[str], patients: Mapping | None) -
 
 
 def _truth_columns(annotations: Sequence[Mapping], image_of: Mapping, class_of: Mapping) -> dict[str, np.ndarray]:
-    xywh = _finite_boxes(annotations, "truth")
-    images, classes = _positions(annotations, image_of, class_of, "truth")
+    require_types(annotations, "truth", noun="box")
+    xywh = box_math.as_boxes([row["bbox"] for row in annotations])
+    images, classes = _positions(annotations, image_of, class_of, "truth: box")
     own_area = xywh[:, 2] * xywh[:, 3]
     areas = [box.get("area", own) for box, own in zip(annotations, own_area.tolist(), strict=True)]
     return {
@@ -108,38 +110,35 @@ def _truth_columns(annotations: Sequence[Mapping], image_of: Mapping, class_of: 
 
 
 def _detection_columns(results: Sequence[Mapping], image_of: Mapping, class_of: Mapping) -> dict[str, np.ndarray]:
-    xywh = _finite_boxes(results, "results")
-    images, classes = _positions(results, image_of, class_of, "results")
-    scores = np.array([row["score"] for row in results], dtype=np.float64)
-    if not np.isfinite(scores).all():
-        row = int(np.flatnonzero(~np.isfinite(scores))[0])
-        raise ValueError(f"results: score of detection {row} is {scores[row]}; evaluate a model that did not diverge")
+    require_types(results, "results")
+    xywh = box_math.as_boxes([row["bbox"] for row in results])
+    images, classes = _positions(results, image_of, class_of, "results: detection")
     return {
         "dt_image": images,
         "dt_class": classes,
         "dt_boxes": box_math.xywh_to_xyxy(xywh),
         "dt_area": xywh[:, 2] * xywh[:, 3],
-        "dt_score": scores,
+        "dt_score": np.array([row["score"] for row in results], dtype=np.float64),
     }
-
-
-def _finite_boxes(rows: Sequence[Mapping], what: str) -> np.ndarray:
-    xywh = box_math.as_boxes([row["bbox"] for row in rows])
-    if not np.isfinite(xywh).all():
-        row = int(np.flatnonzero(~np.isfinite(xywh).all(axis=1))[0])
-        raise ValueError(f"{what}: box {row} is {xywh[row].tolist()}, which is not finite")
-    return xywh
 
 
 def _positions(
     rows: Sequence[Mapping], image_of: Mapping, class_of: Mapping, what: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    try:
-        images = np.array([image_of[row["image_id"]] for row in rows], dtype=np.int64)
-    except KeyError as error:
-        raise ValueError(f"{what}: image_id {error} is none of the {len(image_of)} evaluated images") from error
-    try:
-        classes = np.array([class_of[row["category_id"]] for row in rows], dtype=np.int64)
-    except KeyError as error:
-        raise ValueError(f"{what}: category_id {error} is none of {sorted(class_of)}") from error
-    return images, classes
+    images = [image_of.get(row["image_id"], -1) for row in rows]
+    if -1 in images:
+        number = images.index(-1)
+        raise ValueError(
+            f"{what} {number}: image_id {rows[number]['image_id']} is none of the {len(image_of)} evaluated images"
+        )
+    classes = [class_of.get(row["category_id"], -1) for row in rows]
+    if -1 in classes:
+        raise ValueError(_unknown_category(rows, classes.index(-1), class_of, what))
+    return np.array(images, dtype=np.int64), np.array(classes, dtype=np.int64)
+
+
+def _unknown_category(rows: Sequence[Mapping], number: int, class_of: Mapping, what: str) -> str:
+    line = f"{what} {number}: category_id {rows[number]['category_id']} is none of {sorted(class_of)}"
+    if {row["category_id"] for row in rows} <= set(range(len(class_of))):
+        line += "; classes seem to be numbered from 0, COCO results hold the category ids of the set's JSON"
+    return line
