@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from d2_cxr.evaluation import ranking
 from d2_cxr.evaluation.matching import Matches
 
 
@@ -27,7 +28,7 @@ def _best_iou_moments(
         keep &= np.isin(matches.gt_class, list(classes))
     iou, images = matches.gt_best_iou[keep], matches.gt_image[keep]
     sums = np.stack([np.bincount(images, iou**power, minlength=matches.num_images) for power in (0, 1, 2)])
-    number, total, squares = sums @ weights.astype(np.float64)
+    number, total, squares = ranking.weighted_sums(sums, weights)
     safe = np.maximum(number, 1)
     mean = total / safe
     std = np.sqrt(np.maximum(squares / safe - mean**2, 0))

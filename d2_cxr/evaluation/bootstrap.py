@@ -167,9 +167,10 @@ def require_same_truth(a: Matches, b: Matches) -> None:
 
 def _draw(number: int, resamples: int, rng: np.random.Generator) -> np.ndarray:
     """Return how often each of `number` things is drawn in each resample, (number, resamples)."""
-    drawn = rng.integers(number, size=(resamples, number)) + number * np.arange(resamples)[:, None]
-    counts = np.bincount(drawn.ravel(), minlength=number * resamples)
-    return counts.reshape(resamples, number).T
+    copies = np.empty((number, resamples), dtype=np.float32)
+    for resample in range(resamples):
+        copies[:, resample] = np.bincount(rng.integers(number, size=number), minlength=number)
+    return copies
 
 
 def compared(a: np.ndarray, b: np.ndarray, interpolated: bool) -> dict:

@@ -40,16 +40,25 @@ def average_precision(
     weights = weights if negatives else weights[: matches.num_findings_images]
     values = np.empty((len(classes), len(areas), len(thresholds), weights.shape[1]))
     for row, index in enumerate(classes):
-        images, codes = _class_detections(matches, index, len(weights))
-        for column, area in enumerate(areas):
-            num_truth = truth_boxes(matches, weights, index, area)
-            for layer, threshold in enumerate(thresholds):
-                code = codes[:, area, threshold]
-                counted = code != IGNORED
-                values[row, column, layer] = ranking.average_precision(
-                    images[counted], code[counted] == HIT, num_truth, weights
-                )
+        rankings = _rankings(matches, index, areas, thresholds, len(weights))
+        for columns, block in ranking.blocks(weights):
+            for column, ranked in enumerate(rankings):
+                values[row, column, :, columns] = ranked.average_precision(block)
     return values
+
+
+def _rankings(
+    matches: Matches, index: int, areas: Sequence[int], thresholds: Sequence[int], num_images: int
+) -> list[ranking.Ranking]:
+    """Rank the detections of a class for each of `areas`, with a rule for each of `thresholds`."""
+    keep = (matches.dt_class == index) & (matches.dt_rank < MAX_DETECTIONS) & (matches.dt_image < num_images)
+    images, codes = matches.dt_image[keep], matches.dt_coco[keep]
+    ranked = []
+    for area in areas:
+        code = codes[:, area, list(thresholds)]
+        truth = _truth_images(matches, index, area)
+        ranked.append(ranking.Ranking(images, code == HIT, code != IGNORED, truth, num_images))
+    return ranked
 
 
 def recall(
@@ -76,16 +85,15 @@ def agnostic_recall(matches: Matches, weights: np.ndarray, max_detections: int, 
 
 def truth_boxes(matches: Matches, weights: np.ndarray, index: int | None = None, area: int = 0) -> np.ndarray:
     """Count the truth boxes (B,) of a class (None: of any) and size that COCO counts."""
+    return ranking.totals(_truth_images(matches, index, area), weights)
+
+
+def _truth_images(matches: Matches, index: int | None, area: int) -> np.ndarray:
     low, high = AREA_RANGES[area]
     keep = ~matches.gt_crowd & (matches.gt_area >= low) & (matches.gt_area <= high)
     if index is not None:
         keep &= matches.gt_class == index
-    return ranking.totals(matches.gt_image[keep], weights)
-
-
-def _class_detections(matches: Matches, index: int, num_images: int) -> tuple[np.ndarray, np.ndarray]:
-    keep = (matches.dt_class == index) & (matches.dt_rank < MAX_DETECTIONS) & (matches.dt_image < num_images)
-    return matches.dt_image[keep], matches.dt_coco[keep]
+    return matches.gt_image[keep]
 
 
 def _hits_by_image(
@@ -96,7 +104,7 @@ def _hits_by_image(
     cells = threshold * len(weights) + images[detection]
     counts = np.bincount(cells, minlength=len(IOU_THRESHOLDS) * len(weights))
     counts = counts.reshape(len(IOU_THRESHOLDS), len(weights)).astype(np.float32)
-    return (counts @ ranking.single(weights)).astype(np.float64)
+    return (counts @ weights.astype(np.float32, copy=False)).astype(np.float64)
 
 
 def _share(hits: np.ndarray, num_truth: np.ndarray) -> np.ndarray:

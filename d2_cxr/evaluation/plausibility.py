@@ -22,6 +22,7 @@ FEW_IMAGES = 0.1  # share of images without a detection that is normal
 MAX_IMAGES = 200  # held against the truth, evenly spaced
 _TOLERANCE = 0.01  # of the side, and one pixel: how far a box may reach beyond the image
 _FRACTIONS, _CORNERS = "fractions of the side", "corners (x_min, y_min, x_max, y_max)"
+_ODD = np.random.default_rng(0).integers(2**63, size=7, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
 _MANY = 20  # detections or truth boxes: enough for a judgment on them alone
 
 
@@ -59,8 +60,9 @@ def find_problems(
 
 def _repeated(arrays: CocoArrays) -> str | None:
     """Refuse results of which many stand in the file twice."""
-    rows = np.column_stack([arrays.dt_image, arrays.dt_class, arrays.dt_score, arrays.dt_boxes])
-    order = np.lexsort(rows.T[::-1])  # stable: of equal rows, the first of the file comes first
+    rows = np.column_stack([arrays.dt_image, arrays.dt_class, arrays.dt_score, arrays.dt_boxes]).astype(np.float64)
+    key = (rows.view(np.uint64) * _ODD).sum(axis=1, dtype=np.uint64)  # equal rows have equal keys
+    order = np.argsort(key, kind="stable")  # of equal rows, the first of the file comes first
     equal = (rows[order[1:]] == rows[order[:-1]]).all(axis=1)
     if not equal.any():
         return None

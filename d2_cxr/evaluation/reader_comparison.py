@@ -65,13 +65,13 @@ def compare_with_readers(
     cases = make_cases(truth, results, readers, fusion, iou_threshold)
     weights = bootstrap.with_original(bootstrap.image_weights(cases.readers, resamples, seed))
     names = sorted(set(cases.reader.tolist()), key=reader_order)
-    masks = {name: (cases.reader == name)[:, None] for name in names}
+    everything = np.ones(len(cases.reader), dtype=bool)
     return {
         "definition": DEFINITION.format(HIT_RULES[hit_rule]),
         "resamples": resamples,
         "seed": seed,
-        "pooled": _compared(cases, weights, hit_rule),
-        "by_reader": {name: _compared(cases, weights * mask, hit_rule) for name, mask in masks.items()},
+        "pooled": _compared(cases, everything, weights, hit_rule),
+        "by_reader": {name: _compared(cases, cases.reader == name, weights, hit_rule) for name in names},
         "model_curve": _curve(cases.model, hit_rule),
     }
 
@@ -169,11 +169,11 @@ def _as_many(model: Sequence[Mapping], own: Sequence[Mapping]) -> list[dict]:
     return kept
 
 
-def _compared(cases: Cases, weights: np.ndarray, hit_rule: str) -> dict:
-    """Describe readers and model on the cases that `weights` (N, 1 + B) keep."""
-    reader = _operating_point(cases.readers, weights, hit_rule)
-    model = _operating_point(cases.matched, weights, hit_rule)
-    images, boxes = weights[:, 0].sum(), ranking.totals(cases.readers.gt_image, weights[:, :1])[0]
+def _compared(cases: Cases, chosen: np.ndarray, weights: np.ndarray, hit_rule: str) -> dict:
+    """Describe readers and model on the chosen cases (N,) bool under weights (N, 1 + B)."""
+    reader = _operating_point(cases.readers, chosen, weights, hit_rule)
+    model = _operating_point(cases.matched, chosen, weights, hit_rule)
+    images, boxes = chosen.sum(), chosen[cases.readers.gt_image].sum()
     counted = {"sensitivity": (int(boxes), "boxes"), "false_positives_per_image": (int(images), "images")}
     return {
         "num_images": int(images),
@@ -183,11 +183,10 @@ def _compared(cases: Cases, weights: np.ndarray, hit_rule: str) -> dict:
     }
 
 
-def _operating_point(matches: Matches, weights: np.ndarray, hit_rule: str) -> dict[str, np.ndarray]:
-    chosen = froc.marks(matches, rule=hit_rule)
-    lesions = ranking.totals(chosen.lesion_image, weights)
-    images = weights.sum(axis=0, dtype=np.float64)
-    found, false = (ranking.totals(chosen.image[kept], weights) for kept in (chosen.finds, chosen.false))
+def _operating_point(matches: Matches, chosen: np.ndarray, weights: np.ndarray, hit_rule: str) -> dict[str, np.ndarray]:
+    marks = froc.marks(matches, rule=hit_rule)
+    counted = (marks.lesion_image, marks.image[marks.finds], marks.image[marks.false], np.arange(len(chosen)))
+    lesions, found, false, images = (ranking.totals(place[chosen[place]], weights) for place in counted)
     return {
         "sensitivity": np.where(lesions > 0, found / np.maximum(lesions, 1), np.nan),
         "false_positives_per_image": np.where(images > 0, false / np.maximum(images, 1), np.nan),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import chain
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,6 @@ from d2_cxr import artifacts
 
 KEYS = ("image_id", "category_id", "bbox", "score")
 _LARGEST = 1e12  # of any number in a results file; also keeps out NaN and infinity
-_NUMBERS = {int, float}
 _OPTIONAL = ("area", "iscrowd", "num_readers")  # of an annotation
 
 
@@ -59,23 +59,21 @@ def require_types(rows: Sequence[Mapping], what: str, noun: str = "detection") -
 def _all_right(rows: Sequence[Mapping], keys: Sequence[str]) -> bool:
     """Whether all rows are right, looked at by columns: the usual case, in a tenth of the time of row by row."""
     try:
-        columns = {key: [row[key] for row in rows] for key in keys}
-        if not all(set(map(type, columns[key])) <= {int} for key in ("image_id", "category_id")):
+        columns = {key: list(map(itemgetter(key), rows)) for key in keys}
+        if not {*map(type, columns["image_id"]), *map(type, columns["category_id"])} <= {int}:
             return False
-        if not (set(map(type, columns["bbox"])) <= {list, tuple} and set(map(len, columns["bbox"])) <= {4}):
+        boxes, scores = columns["bbox"], columns.get("score", [])
+        optional = [] if "score" in keys else [row[key] for key in _OPTIONAL for row in rows if key in row]
+        if not ({*map(type, boxes)} <= {list, tuple} and {*map(len, boxes)} <= {4}):
             return False
-        flat = list(chain.from_iterable(columns["bbox"]))
-        numbers = flat + columns.get("score", []) + [row[key] for row in rows for key in _OPTIONAL if key in row]
-        if not set(map(type, numbers)) <= _NUMBERS:
+        if not {*map(type, chain.from_iterable(boxes)), *map(type, scores), *map(type, optional)} <= {int, float}:
             return False
-        boxes = np.array(flat, dtype=np.float64).reshape(-1, 4)
-        numbers = np.array(numbers, dtype=np.float64)
-        scores = np.array(columns.get("score", []), dtype=np.float64)
+        xywh = np.fromiter(chain.from_iterable(boxes), np.float64, 4 * len(boxes)).reshape(-1, 4)
+        scores, optional = np.array(scores, np.float64), np.array(optional, np.float64)
     except (KeyError, TypeError, OverflowError):
         return False
-    return bool(
-        (np.abs(numbers) < _LARGEST).all() and (boxes[:, 2:] >= 0).all() and ((scores >= 0) & (scores <= 1)).all()
-    )
+    finite = (np.abs(xywh) < _LARGEST).all() and (np.abs(optional) < _LARGEST).all()
+    return bool(finite and (xywh[:, 2:] >= 0).all() and ((scores >= 0) & (scores <= 1)).all())
 
 
 def _mistake(row: object, keys: Sequence[str]) -> str | None:
@@ -88,7 +86,7 @@ def _mistake(row: object, keys: Sequence[str]) -> str | None:
     for key in ("image_id", "category_id"):
         if not _is_number(row[key]) or row[key] != int(row[key]):
             return f"{key} is {_shown(row[key])}, not a whole number"
-    for key in _OPTIONAL:
+    for key in () if "score" in keys else _OPTIONAL:
         if key in row and not _is_number(row[key]):
             return f"{key} is {_shown(row[key])}, not a finite number"
     return _box_mistake(row["bbox"]) or (_score_mistake(row["score"]) if "score" in keys else None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from d2_cxr.evaluation import bootstrap
+from d2_cxr.evaluation import bootstrap, ranking
 from d2_cxr.evaluation.errors import working_score
 from d2_cxr.evaluation.greedy import AREA_NAMES, AREA_RANGES
 from d2_cxr.evaluation.matching import HIT_RULES, Matches
@@ -57,8 +57,8 @@ def _best_pointing_score(matches: Matches) -> np.ndarray:
 def _mean(matches: Matches, keep: np.ndarray, column: np.ndarray, weights: np.ndarray) -> dict:
     """Average a column over truth boxes, with its bootstrap interval."""
     images = matches.gt_image[keep]
-    total = np.bincount(images, column[keep], minlength=matches.num_images) @ weights.astype(np.float64)
-    number = np.bincount(images, minlength=matches.num_images) @ weights.astype(np.float64)
+    sums = np.stack([np.bincount(images, power, minlength=matches.num_images) for power in (column[keep], keep[keep])])
+    total, number = ranking.weighted_sums(sums, weights)
     values = np.where(number > 0, total / np.maximum(number, 1), np.nan)
     defined = bool(keep.any())
     return {

@@ -8,10 +8,11 @@ answered the way the challenge's participants did: on every image, with score 1 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
-from d2_cxr.evaluation import coco, ranking
+from d2_cxr.evaluation import ranking
 from d2_cxr.evaluation.image_level import image_scores
 from d2_cxr.evaluation.matching import Matches
 
@@ -30,10 +31,8 @@ def average_precision_40(
     values = np.empty((len(classes), weights.shape[1]))
     for row, index in enumerate(classes):
         keep = (matches.dt_class == index) & (matches.dt_image < len(weights))
-        num_truth = coco.truth_boxes(matches, weights, index)
-        values[row] = ranking.average_precision(
-            matches.dt_image[keep], matches.dt_voc[keep], num_truth, weights, points=False
-        )
+        truth = matches.gt_image[(matches.gt_class == index) & ~matches.gt_crowd]
+        values[row] = _all_point(matches.dt_image[keep], matches.dt_voc[keep], truth, weights)
     return values
 
 
@@ -41,5 +40,11 @@ def no_finding_average_precision(matches: Matches, weights: np.ndarray) -> np.nd
     """AP of the class "No finding", (B,): every image answers once; NaN where a resample holds no negative image."""
     score = 1 - np.maximum(image_scores(matches).max(axis=1, initial=0), 0)
     order = np.argsort(-score, kind="stable")
-    num_truth = weights[matches.image_negative].sum(axis=0)
-    return ranking.average_precision(order, matches.image_negative[order], num_truth, weights, points=False)
+    negative = matches.image_negative
+    return _all_point(order, negative[order], np.flatnonzero(negative), weights)
+
+
+def _all_point(images: np.ndarray, hits: np.ndarray, truth_images: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return the area under the all-point curve of one ranking, (B,)."""
+    ranked = ranking.Ranking(images, hits[:, None], np.ones((len(hits), 1), dtype=bool), truth_images, len(weights))
+    return ranking.in_blocks(partial(ranked.average_precision, points=False), weights)[0]
