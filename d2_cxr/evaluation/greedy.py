@@ -102,8 +102,8 @@ def _steps(walk: np.ndarray, rank: np.ndarray) -> list[np.ndarray]:
 def _choose(gt, reaches, ignored, taken, crowd) -> tuple[np.ndarray, np.ndarray]:
     """Return for rows (n, M) the chosen truth box and whether there is one, both (n, A, T)."""
     free = ~taken[gt] | crowd[gt][:, :, None, None]  # (n, M, A, T); a crowd is never used up
-    column = np.arange(1, gt.shape[1] + 1)[None, :, None]
-    preference = column + gt.shape[1] * ~ignored[gt]  # (n, M, A): boxes that count before ignored ones
+    column = np.arange(1, gt.shape[1] + 1, dtype=np.int16)[None, :, None]
+    preference = column + np.int16(gt.shape[1]) * ~ignored[gt]  # (n, M, A): boxes that count before ignored ones
     key = np.where(free & reaches[:, :, None, :], preference[:, :, :, None], 0)
     best = key.argmax(axis=1)  # (n, A, T)
     return np.take_along_axis(gt, best.reshape(len(gt), -1), axis=1).reshape(best.shape), key.max(axis=1) > 0

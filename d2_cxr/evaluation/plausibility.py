@@ -60,19 +60,23 @@ def find_problems(
 
 def _repeated(arrays: CocoArrays) -> str | None:
     """Refuse results of which many stand in the file twice."""
-    rows = np.column_stack([arrays.dt_image, arrays.dt_class, arrays.dt_score, arrays.dt_boxes]).astype(np.float64)
-    key = (rows.view(np.uint64) * _ODD).sum(axis=1, dtype=np.uint64)  # equal rows have equal keys
-    order = np.argsort(key, kind="stable")  # of equal rows, the first of the file comes first
-    equal = (rows[order[1:]] == rows[order[:-1]]).all(axis=1)
-    if not equal.any():
+    columns = [arrays.dt_image, arrays.dt_class, arrays.dt_score, *arrays.dt_boxes.T]
+    key = np.zeros(len(arrays.dt_image), dtype=np.uint64)  # equal for equal detections
+    for column, odd in zip(columns, _ODD, strict=True):
+        key += np.ascontiguousarray(column, dtype=np.float64).view(np.uint64) * odd
+    order = np.argsort(key, kind="stable")  # of equal detections, the first of the file comes first
+    behind = np.flatnonzero(key[order[1:]] == key[order[:-1]])
+    again, before = order[1:][behind], order[:-1][behind]
+    equal = np.all([column[again] == column[before] for column in columns], axis=0)
+    again, before = again[equal], before[equal]
+    if len(again) == 0:
         return None
-    again, before = order[1:][equal], order[:-1][equal]
-    first = int(again.argmin())
+    first, number = int(again.argmin()), len(key)
     line = (
-        f"results: {len(again)} of {len(rows)} detections repeat another one (same image, class, box and score), "
+        f"results: {len(again)} of {number} detections repeat another one (same image, class, box and score), "
         f"first detection {again[first]}, equal to detection {before[first]}"
     )
-    if len(again) >= LARGE_SHARE * len(rows):
+    if len(again) >= LARGE_SHARE * number:
         raise ValueError(f"{line}; were the files of several processes merged? Write every detection once")
     return line
 

@@ -125,5 +125,5 @@ def test_work_and_memory_grow_with_the_images(simulate, monkeypatch):
     """For about four times the detections; the dense product took sixteen times."""
     sums, memory, detections = work(simulate, monkeypatch, 600) / work(simulate, monkeypatch, 150)
     assert 3.5 < detections < 5
-    assert sums == pytest.approx(detections, rel=0.1)
+    assert sums < 1.2 * detections
     assert memory < 1.1 * detections
