@@ -8,7 +8,12 @@ as Detectron2's catalog exists, whichever of the two is imported first (docs/dec
 from d2_cxr._registration import register_when_detectron2_is_imported
 from d2_cxr.config import add_cxr_config
 
-__version__ = "0.1.0"
-__all__ = ["__version__", "add_cxr_config"]
+__version__ = "0.2.0"
+__all__ = ["__version__", "add_cxr_config", "setup_environment"]
+
+
+def setup_environment() -> None:
+    """Do nothing: `DETECTRON2_ENV_MODULE=d2_cxr` makes Detectron2 import this package and call this function."""
+
 
 register_when_detectron2_is_imported()

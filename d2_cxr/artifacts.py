@@ -36,11 +36,12 @@ def write_with(path: str | os.PathLike, write: Callable[[str], None]) -> None:
 
 
 def write_bytes(path: str | os.PathLike, content: bytes) -> None:
+    """Write bytes to a file that is finished or absent."""
     write_with(path, lambda temporary: _write_binary(temporary, content))
 
 
 def write_text(path: str | os.PathLike, content: str) -> None:
-    """Write UTF-8 text with "\\n" line ends on every system."""
+    """Write UTF-8 text with line feeds as line ends on every system."""
     write_bytes(path, content.encode("utf-8"))
 
 
@@ -75,26 +76,29 @@ def write_csv(path: str | os.PathLike, rows: Iterable[Mapping], columns: Sequenc
 
 
 def read_csv(path: str | os.PathLike) -> list[dict[str, str]]:
+    """Read the rows of a UTF-8 CSV file, each cell as text."""
     with open(path, newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
 def sha256_bytes(content: bytes) -> str:
+    """Return the sha256 of bytes as 64 hex digits."""
     return hashlib.sha256(content).hexdigest()
 
 
 def sha256_file(path: str | os.PathLike) -> str:
+    """Return the sha256 of a file as 64 hex digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sha256_json(value) -> str:
-    """Fingerprint of a plain value: sha256 of its JSON with sorted keys and no spaces."""
+    """Return the fingerprint of a plain value: sha256 of its JSON with sorted keys and no spaces."""
     return sha256_bytes(json.dumps(value, sort_keys=True, allow_nan=False, separators=(",", ":")).encode("utf-8"))
 
 
 def sha256_lines(lines: Iterable[str]) -> str:
-    """Fingerprint of a list of strings, order included: sha256 of the lines, each ended by a line feed."""
+    """Return the fingerprint of a list of strings, order included: sha256 of the lines, each ended by a line feed."""
     return sha256_bytes("".join(f"{line}\n" for line in lines).encode("utf-8"))
 
 

@@ -1,4 +1,4 @@
-"""The configuration keys that are ours, all under `CXR`."""
+"""The configuration keys that are ours: all under `CXR`, but for `MODEL.TIMM`, which belongs to the model."""
 
 from __future__ import annotations
 
@@ -8,12 +8,40 @@ def add_cxr_config(cfg) -> None:
     node = type(cfg)  # detectron2.config.CfgNode, without importing Detectron2 here
     cfg.CXR = node()
 
+    # Network of timm under `MODEL.BACKBONE.NAME build_timm_fpn_backbone`, e.g. "tf_efficientnet_lite0".
+    cfg.MODEL.TIMM = node()
+    cfg.MODEL.TIMM.NAME = ""
+
     # Own prepared sets to register before anything is loaded: [[name, folder of the prepared set], ...].
     cfg.CXR.DATASETS = []
 
-    # Images of NAME_negative_train shown as negatives, per image with findings shown: 0.5 makes every third image a negative
-    # one. Drawn anew each epoch; repeat factors are computed without them.
+    # Negative images (NAME_negative_train) per image with findings: 0.5 makes every third image a negative one. Drawn
+    # anew each epoch; repeat factors are computed without them.
     cfg.CXR.NEGATIVE_RATIO = 0.0
+
+    # Teacher-student training on unlabeled images: data-set names of the pool, never of val or test; [] is no teacher.
+    cfg.CXR.TEACHER = node()
+    cfg.CXR.TEACHER.POOL = []
+
+    # Part of the iterations on labels alone, before the teacher's boxes count.
+    cfg.CXR.TEACHER.BURN_IN = 0.3
+
+    # Pool images in a step for each labeled one.
+    cfg.CXR.TEACHER.RATIO = 1.0
+
+    # Weight of the losses on the teacher's boxes (RPN objectness and classification; boxes are not regressed to them).
+    cfg.CXR.TEACHER.WEIGHT = 1.0
+
+    # Score above which a teacher's box counts: one for all classes or one for each; [] takes each class's from
+    # validation after the burn-in.
+    cfg.CXR.TEACHER.THRESHOLDS = [0.7]
+
+    # Part of the teacher that stays at each step, at most; early on its memory is a tenth of the iterations so far.
+    cfg.CXR.TEACHER.EMA = 0.9996
+
+    # Negative controls: "shuffled" gives the teacher's boxes to other images; "labeled" takes labeled images with their
+    # own boxes in place of the pool (as many steps and images, nothing unlabeled).
+    cfg.CXR.TEACHER.CONTROL = ""
 
     # Evaluate on NAME_negative_test beside NAME_test: false positives on negative images, image-level AUROC.
     cfg.CXR.TEST_NEGATIVES = True

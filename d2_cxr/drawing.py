@@ -22,7 +22,8 @@ def class_color(index: int) -> tuple[int, int, int]:
     color = np.array(_PALETTE[index % len(_PALETTE)])
     if (index // len(_PALETTE)) % 2:
         color = (color + 255) // 2
-    return tuple(int(value) for value in color)
+    red, green, blue = (int(value) for value in color)
+    return red, green, blue
 
 
 def draw_boxes(

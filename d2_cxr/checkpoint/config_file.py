@@ -1,7 +1,8 @@
 """The `.yaml` beside converted weights: a complete Detectron2 config that starts from them, loadable anywhere.
 
 What the weights demand comes first; the rest is the paper's detector (Faster R-CNN with FPN at 512 px; 15 epochs of
-batch 8, SGD 1e-3; arXiv 2206.00344). Stock Detectron2 reads it: no key of ours, no `_BASE_`.
+batch 8, SGD 1e-3; arXiv 2206.00344). Stock Detectron2 reads it: no key of ours, no `_BASE_`; but a network of
+timm needs `d2_cxr.add_cxr_config(cfg)` and `import d2_cxr.checkpoint.timm_backbone` first.
 """
 
 from __future__ import annotations

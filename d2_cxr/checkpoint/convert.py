@@ -1,4 +1,4 @@
-"""A self-supervised ResNet to a weights file of Detectron2: complete, or it raises.
+"""A pretrained ResNet, or network of timm, to a weights file of Detectron2: complete, or it raises.
 
 Detectron2 only warns when a weight is missing, has another shape or another name, and then trains on with random
 values. So nothing is left to it: every parameter and buffer of the backbone must be there with its shape, what is left
@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from d2_cxr import __version__, artifacts
 from d2_cxr.checkpoint import resnet_names
 from d2_cxr.checkpoint.config_file import detector_config, write_config
+from d2_cxr.checkpoint.conversion import COUNTER, Conversion, ConversionError, add_counters, check_names, checked_tensor
 from d2_cxr.checkpoint.loading import load_weights_file
 from d2_cxr.checkpoint.resnet_names import BOTTOM_UP, torchvision_to_detectron2
+from d2_cxr.checkpoint.timm_names import NETWORK, convert_timm_state, input_convention, timm_name
 from d2_cxr.checkpoint.weights_card import WeightsCard, project_commit
 
 __all__ = ["ConversionError", "convert_file", "convert_state", "state_dict_of", "torchvision_to_detectron2"]
@@ -28,22 +29,6 @@ _PREFIX_FORMATS = {  # prefix of the backbone -> who writes it so
     "backbone.": "solo-learn >= 1.0.3",
     "": "torchvision",
 }
-_COUNTER = "num_batches_tracked"
-
-
-class ConversionError(ValueError):
-    """Weights that can not be converted completely; says which tensor and what is wrong."""
-
-
-@dataclass
-class Conversion:
-    """A backbone under torchvision's names, and what became of everything else in its file."""
-
-    architecture: str
-    prefix: str
-    backbone: dict  # torchvision name -> float32 or int64 tensor, complete
-    left_out: list[str] = field(default_factory=list)  # names in the file that are no part of the backbone
-    notes: list[str] = field(default_factory=list)
 
 
 def convert_file(
@@ -55,6 +40,7 @@ def convert_file(
     pixel_std: list[float] | None = None,
     prefix: str | None = None,
     trust: bool = False,
+    timm: str | None = None,
 ) -> WeightsCard:
     """Write `output` (.pth) with its card, and beside it the `.yaml` that the weights demand.
 
@@ -66,6 +52,7 @@ def convert_file(
         pixel_mean, pixel_std: three numbers each, RGB, 0-255 scale; for files that do not state them.
         prefix: what stands before the backbone's names, when the file leaves a choice.
         trust: also read pickles that hold more than tensors and plain values.
+        timm: name of timm's model, for files that do not state it; None is a ResNet.
 
     Raises:
         ConversionError: the backbone is not complete, or its features differ after conversion.
@@ -76,10 +63,12 @@ def convert_file(
     if output.suffix != ".pth":
         raise ConversionError(f"{output} must end in .pth: Detectron2 goes by the ending")
     content = load_weights_file(source, trust)
-    conversion = _named(source, convert_state, state_dict_of(content, source), prefix)
+    timm = timm or timm_name((content.get("d2_cxr") or {}).get("architecture"))
+    function, names = (convert_timm_state, (timm, prefix)) if timm else (convert_state, (prefix,))
+    conversion = _named(source, function, state_dict_of(content, source), *names)
     card = _card(content, conversion, source, pixel_mean, pixel_std)
     kept = _detector_weights(detector, conversion, trust) if detector else {}
-    backbone = {BOTTOM_UP + torchvision_to_detectron2(name): value for name, value in conversion.backbone.items()}
+    backbone = {_detectron2_name(name, conversion): value for name, value in conversion.backbone.items()}
     if verify:
         card.parity = verification.file_parity(backbone, conversion.backbone, conversion.architecture)
     _write(output, {**kept, **backbone}, card, content, conversion, detector)
@@ -100,9 +89,9 @@ def convert_state(state: Mapping[str, object], prefix: str | None = None) -> Con
     expected = resnet_names.expected_shapes(architecture)
     head = sorted(name for name in inside if name.startswith("fc."))  # torchvision's classifier
     inside = {name: value for name, value in inside.items() if name not in head}
-    notes = _add_counters(inside, expected)
-    _check_names(inside, expected, prefix, architecture)
-    backbone = {name: _tensor(prefix + name, inside[name], shape, notes) for name, shape in expected.items()}
+    notes = add_counters(inside, expected)
+    check_names(inside, expected, prefix, architecture)
+    backbone = {name: checked_tensor(prefix + name, inside[name], shape, notes) for name, shape in expected.items()}
     return Conversion(architecture, prefix, backbone, [prefix + name for name in head] + outside, sorted(set(notes)))
 
 
@@ -125,47 +114,6 @@ def _prefix(state: Mapping[str, object], asked: str | None) -> str:
     return online[0]
 
 
-def _add_counters(inside: dict, expected: Mapping[str, tuple]) -> list[str]:
-    """Give a file without any `num_batches_tracked`, as torchvision's oldest are, zeros; some missing is an error."""
-    import torch
-
-    counters = [name for name in expected if name.endswith(_COUNTER)]
-    if any(name in inside for name in counters):
-        return []
-    inside.update({name: torch.zeros((), dtype=torch.int64) for name in counters})
-    return [f"no {_COUNTER} in the file: {len(counters)} counters start at 0"]
-
-
-def _check_names(inside: Mapping, expected: Mapping, prefix: str, architecture: str) -> None:
-    missing = sorted(expected.keys() - inside.keys())
-    if missing:
-        raise ConversionError(
-            f"{len(missing)} of {len(expected)} tensors of {architecture} are missing, first: {prefix}{missing[0]}"
-        )
-    unknown = sorted(inside.keys() - expected.keys())
-    if unknown:
-        raise ConversionError(
-            f"{len(unknown)} names below {prefix!r} are no part of {architecture}, first: {prefix}{unknown[0]}"
-        )
-
-
-def _tensor(name: str, value, shape: tuple[int, ...], notes: list[str]):
-    import torch
-
-    if not isinstance(value, torch.Tensor):
-        value = torch.as_tensor(value)
-    if tuple(value.shape) != shape:
-        raise ConversionError(f"{name} has shape {tuple(value.shape)}, expected {shape}")
-    if name.endswith(_COUNTER):
-        return value.to(torch.int64)
-    if value.dtype != torch.float32:
-        notes.append(f"{value.dtype} widened to float32")
-    value = value.detach().to(torch.float32).contiguous()
-    if not torch.isfinite(value).all():
-        raise ConversionError(f"{name} holds NaN or infinite values: its training broke down")
-    return value
-
-
 def state_dict_of(content: dict, source: Path) -> dict:
     """Find the tensors: Lightning says `state_dict`, Detectron2 and many others `model`, torchvision nothing."""
     import torch
@@ -176,6 +124,10 @@ def state_dict_of(content: dict, source: Path) -> dict:
     if any(isinstance(value, torch.Tensor) for value in content.values()):
         return content
     raise ConversionError(f"{source} holds no tensors under state_dict, model or at its top: {sorted(content)[:5]}")
+
+
+def _detectron2_name(name: str, conversion: Conversion) -> str:
+    return NETWORK + name if timm_name(conversion.architecture) else BOTTOM_UP + torchvision_to_detectron2(name)
 
 
 def _named(source: Path, function, *arguments):
@@ -191,17 +143,24 @@ def _card(content: dict, conversion: Conversion, source: Path, pixel_mean, pixel
     card = WeightsCard.from_dict(stated)
     if card.architecture not in (None, conversion.architecture):
         raise ConversionError(f"{source}: its card says {card.architecture}, its tensors are {conversion.architecture}")
+    timm = timm_name(conversion.architecture)
+    own = input_convention(timm) if timm else {}
     for key, given in (("pixel_mean", pixel_mean), ("pixel_std", pixel_std)):
+        if getattr(card, key) is None:
+            setattr(card, key, own.get(key))
         if given is not None and len(given) != 3:
             raise ConversionError(f"{key} needs three numbers (RGB, 0-255), got {given}")
         if given is not None:
             setattr(card, key, [float(value) for value in given])
     card.architecture = conversion.architecture
-    card.depth = resnet_names.depth_of(conversion.architecture)
-    card.stride_in_1x1 = False  # torchvision's bottlenecks
+    if not timm:
+        card.depth = resnet_names.depth_of(conversion.architecture)
+        card.stride_in_1x1 = False  # torchvision's bottlenecks
     card.input_format = "RGB"  # every format that is read here
-    card.norm = card.norm or "BN"
+    card.norm = card.norm or (None if timm else "BN")
     card.source_sha256 = artifacts.sha256_file(source)
+    if timm and not conversion.prefix:
+        card.source_format = card.source_format or "timm"
     card.source_format = card.source_format or _PREFIX_FORMATS.get(conversion.prefix, f"prefix {conversion.prefix}")
     card.project_version, card.project_commit = __version__, project_commit()
     return card
@@ -213,9 +172,9 @@ def _detector_weights(path: str | Path, conversion: Conversion, trust: bool) -> 
 
     state = state_dict_of(load_weights_file(path, trust), Path(path))
     state = {name: torch.as_tensor(value) for name, value in state.items()}
-    theirs = {name: tuple(v.shape) for name, v in state.items() if name.startswith(BOTTOM_UP) and _COUNTER not in name}
-    ours = {BOTTOM_UP + torchvision_to_detectron2(name): tuple(v.shape) for name, v in conversion.backbone.items()}
-    ours = {name: shape for name, shape in ours.items() if _COUNTER not in name}
+    theirs = {name: tuple(v.shape) for name, v in state.items() if name.startswith(BOTTOM_UP) and COUNTER not in name}
+    ours = {_detectron2_name(name, conversion): tuple(v.shape) for name, v in conversion.backbone.items()}
+    ours = {name: shape for name, shape in ours.items() if COUNTER not in name}
     if theirs != ours:
         differing = sorted(name for name in theirs.keys() | ours.keys() if theirs.get(name) != ours.get(name))
         raise ConversionError(

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from d2_cxr.checkpoint.resnet_names import BOTTOM_UP, STAGES, depth_of, detectron2_to_torchvision, recognize
+from d2_cxr.checkpoint.timm_names import NETWORK, PREFIX, timm_name, timm_stages
 
 LIMIT = 1e-4  # of max |a - b| / max |b|; float32 kernels that sum in another order stay below 1e-5
 
@@ -19,12 +20,12 @@ class ParityError(ValueError):
 
 
 def file_parity(converted: Mapping, original: Mapping, architecture: str, seed: int = 0) -> dict[str, float]:
-    """Load converted tensors into Detectron2's own FPN backbone and compare it with torchvision's network.
+    """Load converted tensors into Detectron2's own FPN backbone and compare it with the original network.
 
     Args:
         converted: Detectron2 name, `backbone.bottom_up.` included -> tensor.
-        original: torchvision name -> tensor, complete without `fc`.
-        architecture: e.g. "resnet50".
+        original: torchvision's or timm's name -> tensor, complete without the classifier.
+        architecture: e.g. "resnet50" or "timm:tf_efficientnet_lite0".
 
     Returns:
         Stage -> max |a - b| / max |b|, each at most `LIMIT`.
@@ -59,7 +60,11 @@ def feature_parity(
 
     device = next(bottom_up.parameters()).device
     image = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(seed))
-    reference = _torchvision_features(original, architecture or recognize(original), image)
+    timm = timm_name(architecture)
+    if timm:
+        reference = timm_stages(timm, original, image)
+    else:
+        reference = _torchvision_features(original, architecture or recognize(original), image)
     was_training = bottom_up.training
     out_features = bottom_up._out_features
     bottom_up.eval()
@@ -77,18 +82,19 @@ def detector_parity(model, weights: Mapping, seed: int = 0) -> dict[str, float]:
     """Compare the backbone inside a loaded detector with the network that a converted file holds, and check it.
 
     Args:
-        model: a Detectron2 detector with an FPN over a ResNet.
+        model: a Detectron2 detector with an FPN over a ResNet or a network of timm.
         weights: the `model` of a converted file, Detectron2 name -> tensor.
 
     Raises:
         ParityError: the backbone is not the file's: random, of another stride, or with a missing buffer.
     """
-    original = {
-        detectron2_to_torchvision(name.removeprefix(BOTTOM_UP)): value
-        for name, value in weights.items()
-        if name.startswith(BOTTOM_UP)
-    }
-    return check(feature_parity(model.backbone.bottom_up, original, seed=seed))
+    inside = {name: value for name, value in weights.items() if name.startswith(BOTTOM_UP)}
+    bottom_up = model.backbone.bottom_up
+    if all(name.startswith(NETWORK) for name in inside):
+        original = {name.removeprefix(NETWORK): value for name, value in inside.items()}
+        return check(feature_parity(bottom_up, original, PREFIX + bottom_up.name, seed=seed))
+    original = {detectron2_to_torchvision(name.removeprefix(BOTTOM_UP)): value for name, value in inside.items()}
+    return check(feature_parity(bottom_up, original, seed=seed))
 
 
 def check(parity: Mapping[str, float], limit: float = LIMIT) -> dict[str, float]:
@@ -129,19 +135,25 @@ def _torchvision_features(state: Mapping, architecture: str, image) -> dict:
 
 
 def _detectron2_backbone(architecture: str):
-    """Build Detectron2's FPN backbone in torchvision's convention, with BN so that every buffer has its place."""
+    """Build the FPN backbone in the original's convention, with BN so that every buffer has its place."""
     from detectron2.config import get_cfg
     from detectron2.modeling import build_backbone
 
+    import d2_cxr
+    from d2_cxr.checkpoint import timm_backbone  # noqa: F401 - registers the builder
     from d2_cxr.checkpoint.config_file import detector_config
     from d2_cxr.checkpoint.weights_card import WeightsCard
 
-    card = WeightsCard(depth=depth_of(architecture), stride_in_1x1=False, input_format="RGB")
-    resnets = detector_config(card, weights="")["MODEL"]["RESNETS"]
+    card = WeightsCard(architecture=architecture, input_format="RGB")
+    if not timm_name(architecture):
+        card.depth, card.stride_in_1x1 = depth_of(architecture), False
+    model = detector_config(card, weights="")["MODEL"]
     cfg = get_cfg()
-    cfg.MODEL.BACKBONE.NAME = "build_resnet_fpn_backbone"
+    d2_cxr.add_cxr_config(cfg)
+    cfg.MODEL.BACKBONE.NAME = model["BACKBONE"]["NAME"]
     cfg.MODEL.BACKBONE.FREEZE_AT = 0
+    cfg.MODEL.TIMM.NAME = timm_name(architecture) or ""
     cfg.MODEL.FPN.IN_FEATURES = list(STAGES)
-    for key, value in {**resnets, "NORM": "BN"}.items():
+    for key, value in {**model["RESNETS"], "NORM": "BN"}.items():
         cfg.MODEL.RESNETS[key] = value
     return build_backbone(cfg).eval()

@@ -29,7 +29,7 @@ class WeightsCard:
     max |a - b| / max |b| at res2 ... res5 between the converted and the original network.
     """
 
-    architecture: str | None = None  # resnet18, resnet34, resnet50, resnet101
+    architecture: str | None = None  # resnet18, resnet34, resnet50, resnet101, timm:NAME
     depth: int | None = None
     pixel_mean: list[float] | None = None
     pixel_std: list[float] | None = None
@@ -78,6 +78,9 @@ class WeightsCard:
             "MODEL.RESNETS.DEPTH": self.depth,
             "MODEL.RESNETS.STRIDE_IN_1X1": self.stride_in_1x1,
         }
+        if self.architecture and self.architecture.startswith("timm:"):
+            demands["MODEL.BACKBONE.NAME"] = "build_timm_fpn_backbone"
+            demands["MODEL.TIMM.NAME"] = self.architecture.removeprefix("timm:")
         if self.depth is not None:
             demands["MODEL.RESNETS.RES2_OUT_CHANNELS"] = 64 if self.depth in (18, 34) else 256  # basic: no expansion
         return {key: value for key, value in demands.items() if value is not None}
@@ -94,7 +97,7 @@ def contradictions(card: WeightsCard, cfg) -> list[str]:
     for key, demanded in card.config_demands().items():
         node = cfg
         for part in key.split("."):
-            node = getattr(node, part)
+            node = getattr(node, part, None)
         given = _floats(node) if isinstance(node, list | tuple) else node
         if not _same(given, demanded):
             found.append(f"{key} is {given}, but the weights were trained with {demanded}")

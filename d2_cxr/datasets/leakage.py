@@ -1,10 +1,9 @@
-"""Images that would stand on both sides: copies, and images of one patient, between a pool and what is held out.
+"""Leakage: training images that are copies of held-out images, or show the same patient.
 
-An image is an exact copy where its file or its prepared pixels are equal to another's, byte by byte; near copies within a
-set (encoded anew, cropped, mirrored) are those that its preparation found (near_duplicates.py). A number learned
-with a test image in the pool is no test: so loading such a pool raises, and names the images. Images that may stay are
-listed in a file and allowed by `allow` (`--allow FILE` of the tools that learn), or the environment variable
-D2_CXR_ALLOW_LEAKS, which worker processes inherit.
+Exact copies have the same file or the same prepared pixels, byte by byte. Near duplicates within a set (re-encoded,
+cropped, mirrored) are those that `prepare` found. A result is no test if a test image was in the training pool, so
+loading such a pool raises and names the images. `allow` (`--allow FILE` of the training tools) or the environment
+variable D2_CXR_ALLOW_LEAKS, which worker processes inherit, lists exceptions.
 """
 
 from __future__ import annotations
@@ -23,17 +22,17 @@ from d2_cxr.image_name import image_name
 logger = logging.getLogger(__name__)
 
 ALLOW_VARIABLE = "D2_CXR_ALLOW_LEAKS"
-WAY_OUT = f"take them out, or list their ids in a file and give it with --allow FILE ({ALLOW_VARIABLE}=FILE)"
-_NAMED = 3  # images in an error; all of them in `find_leaks`
+WAY_OUT = f"remove them, or list their names in a file and pass it with --allow FILE ({ALLOW_VARIABLE}=FILE)"
+_NAMED = 3  # images that an error names; `find_leaks` returns all of them
 
 
 class LeakageError(ValueError):
-    """A pool shares images or patients with what is held out."""
+    """A training pool shares images or patients with held-out images."""
 
 
 @dataclass(frozen=True)
 class Leak:
-    """An image of the pool, the held-out image it gives away, the names of both sets, and why."""
+    """A pool image, the held-out image that it shares something with, the data-set names of both, and what is shared."""
 
     image: str
     held_out_image: str
@@ -44,7 +43,7 @@ class Leak:
 
 @dataclass(frozen=True)
 class _Image:
-    """Keys are equal where images give each other away."""
+    """An image and its keys: two images with an equal key are copies or show the same patient."""
 
     image_name: str
     name: str
@@ -52,35 +51,35 @@ class _Image:
 
 
 def refuse_leaks(pool: Sequence[str], held_out: Sequence[str] | None = None) -> None:
-    """Raise where data-set names that are learned from share images or patients with names that are held out.
+    """Raise if a training pool shares images or patients with held-out data sets.
 
     Args:
-        pool: names to learn from.
-        held_out: names to be tested on; None: val, test and official_test of the pool's own sets.
+        pool: data-set names to train on.
+        held_out: data-set names to test on; None: val, test and official_test of the pool's own sets.
 
     Raises:
-        LeakageError: they do; names the first images.
+        LeakageError: names the first images.
     """
     allowed = allowed_images()
     found = find_leaks(pool, held_out)
     leaks = [leak for leak in found if not allowed & {leak.image, leak.held_out_image}]
     if len(found) > len(leaks):
-        logger.warning("%d images that give held-out images away are allowed to stay", len(found) - len(leaks))
+        logger.warning("%d training images leak held-out images and are allowed (--allow)", len(found) - len(leaks))
     if leaks:
         images = sorted({leak.image for leak in leaks})
         shown = "; ".join(
             f"{leak.image} is {leak.why} as {leak.held_out_image} of {leak.held_out}" for leak in leaks[:_NAMED]
         )
         raise LeakageError(
-            f"{', '.join(dict.fromkeys(leak.pool for leak in leaks))}: {len(images)} images give held-out images away "
+            f"{', '.join(dict.fromkeys(leak.pool for leak in leaks))}: {len(images)} images leak held-out images "
             f"({shown}{' ...' if len(leaks) > _NAMED else ''}); {WAY_OUT}"
         )
 
 
 def find_leaks(pool: Sequence[str], held_out: Sequence[str] | None = None) -> list[Leak]:
-    """Return every leak, in the order of the pool's images; names of sets that are not prepared are passed over."""
+    """Return every leak, in the order of the pool's images; sets that are not prepared are skipped."""
     if held_out is None:
-        held_out = dict.fromkeys(other.name for name in pool for other in named_set(name).held_out())
+        held_out = list(dict.fromkeys(other.name for name in pool for other in named_set(name).held_out()))
     by_key: dict[tuple, _Image] = {}
     for image in _images(held_out):
         for key in image.keys:
@@ -95,9 +94,9 @@ def find_leaks(pool: Sequence[str], held_out: Sequence[str] | None = None) -> li
 
 
 def allow(path: str | Path) -> None:
-    """Allow, in this process and its children, the images whose ids stand in a file, one a line.
+    """Allow leaks of the images that a file lists by name, one per line, in this process and its children.
 
-    Either id will do, the pool's or that of the image given away.
+    Either name works: the pool image's or the held-out image's.
 
     Raises:
         FileNotFoundError: no such file.
@@ -107,10 +106,10 @@ def allow(path: str | Path) -> None:
 
 
 def allowed_images() -> set[str]:
-    """Return the ids of the images that may stay, as `allow` or the environment says.
+    """Return the names of the allowed images, from `allow` or the environment.
 
     Raises:
-        FileNotFoundError: the environment names a file that is not there.
+        FileNotFoundError: the file does not exist.
     """
     path = os.environ.get(ALLOW_VARIABLE)
     return _read_allowed(path) if path else set()
@@ -118,12 +117,12 @@ def allowed_images() -> set[str]:
 
 def _read_allowed(path: str | Path) -> set[str]:
     if not Path(path).is_file():
-        raise FileNotFoundError(f"{path} does not exist; list the images that may stay in it, one id a line")
+        raise FileNotFoundError(f"{path} does not exist; list in it the images to allow, one name per line")
     return {line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip()}
 
 
 def _images(names: Iterable[str]) -> list[_Image]:
-    """Return the images of names with what would give them away."""
+    """Return the images of data-set names with the keys that reveal copies and patients."""
     found = []
     for name in names:
         named = named_set(name)
@@ -133,7 +132,7 @@ def _images(names: Iterable[str]) -> list[_Image]:
         patients = {image_name(image["file_name"]): image.get("patient") for image in listed}
         for image in loading.prepared_images([name]) if listed else []:
             own = image["image_name"]
-            keys = [("the same file", image["source_sha256"]), ("the same pixels", image["image_sha256"])]
+            keys: list[tuple] = [("the same file", image["source_sha256"]), ("the same pixels", image["image_sha256"])]
             if patients.get(own) is not None:
                 keys.append(("the same patient", str(folder), patients[own]))
             keys += copies.get(own, [])
@@ -142,7 +141,7 @@ def _images(names: Iterable[str]) -> list[_Image]:
 
 
 def _near_copies(folder: Path) -> dict[str, list[tuple]]:
-    """Return image -> a key for each near copy that it has, which the copy has as well."""
+    """Return image name -> one key per near duplicate of it; the duplicate has the same key."""
     keys: dict[str, list[tuple]] = {}
     for copy in read_near_copies(folder):
         images = (copy["image_name"], copy["other_image_name"])

@@ -25,7 +25,7 @@ def load(name: str) -> list[dict]:
     named = named_set(name)
     images = named.images()
     if named.kind != "boxes":
-        known = {} if named.kind == "unlabeled" else {"annotations": []}
+        known: dict = {} if named.kind == "unlabeled" else {"annotations": []}
         return [_record(image, named, known) for image in images]
     _check_classes(named)
     from detectron2.data.datasets.coco import load_coco_json

@@ -1,8 +1,8 @@
-"""Prepared images to what Detectron2's models take: a fast path from the memory-mapped array or a gray PNG.
+"""Prepared images to inputs of Detectron2's models: a fast path from the memory-mapped array or a gray PNG.
 
-Images are gray, so one channel travels and is only *viewed* as three; normalisation is the model's. Boxes are moved as
-one array. Augmentations are those of the config, with random numbers that depend on the seed and on the position in
-the sampler's stream alone: not on the number of workers, and not on where a run was interrupted.
+Images are gray, so one channel is read and only *viewed* as three; the model normalizes. Boxes are transformed as one
+array. The random numbers of augmentation depend on the seed and the position in the sampler's stream alone: not on the
+number of workers, and not on where a run was interrupted.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ from d2_cxr.datasets import image_array
 
 
 class CXRMapper:
-    """Map a dataset dict to a model input; takes the place of Detectron2's `DatasetMapper`."""
+    """Map a dataset dict to a model input, in place of Detectron2's `DatasetMapper`."""
 
     def __init__(self, augmentations: Sequence[T.Augmentation], is_train: bool, seed: int = 0):
-        """
+        """Set up the mapper.
+
         Args:
             augmentations: Detectron2's, applied in this order to image and boxes.
             is_train: keep boxes as `instances`.
@@ -41,12 +42,12 @@ class CXRMapper:
             augmentations.insert(0, T.RandomCrop(cfg.INPUT.CROP.TYPE, cfg.INPUT.CROP.SIZE))
         return cls(augmentations, is_train, seed)
 
-    def __call__(self, radiograph: dict, position: int = 0) -> dict:
+    def __call__(self, record: dict, position: int = 0) -> dict:
         """Return the model's input for a dataset dict.
 
         Args:
-            image: a dataset dict: file_name, height, width, image_id, and annotations (or what `compact` makes of
-                them) when training.
+            record: a dataset dict: file_name, height, width, image_id, and in training annotations (or what `compact`
+                makes of them).
             position: in the sampler's stream; with the seed it decides the augmentation.
 
         Returns:
@@ -54,20 +55,20 @@ class CXRMapper:
             file_name; when training, instances with gt_boxes XYXY in the image's pixels and gt_classes.
 
         Raises:
-            FileNotFoundError, ValueError: the image's picture is missing, or not of the size that the set's JSON says.
+            FileNotFoundError, ValueError: the PNG is missing, or has another size than the set's JSON says.
         """
-        pixels = _checked(image_array.read(radiograph["file_name"]), radiograph)
+        pixels = _checked(image_array.read(record["file_name"]), record)
         if self._is_train:  # Detectron2's augmentations draw from numpy's global generator
             np.random.seed(_mix(self._seed, position))
         image, transforms = self.image_of(pixels)
-        sample = {key: radiograph[key] for key in ("file_name", "height", "width", "image_id")}
+        sample = {key: record[key] for key in ("file_name", "height", "width", "image_id")}
         sample["image"] = image
         if self._is_train:
-            sample["instances"] = _instances(radiograph, transforms, tuple(image.shape[1:]))
+            sample["instances"] = _instances(record, transforms, (image.shape[1], image.shape[2]))
         return sample
 
     def image_of(self, pixels: np.ndarray) -> tuple[torch.Tensor, T.TransformList]:
-        """Augment a prepared image (H, W) uint8; return the network's image (3, h, w) uint8 and what was done."""
+        """Augment a prepared image (H, W) uint8; return the network's image (3, h, w) uint8 and the transforms."""
         steps = T.AugInput(pixels)
         transforms = self._augment(steps)
         image = torch.from_numpy(np.require(steps.image, requirements=["C", "W"]))
@@ -75,7 +76,7 @@ class CXRMapper:
 
 
 class ImageDataset(Dataset):
-    """Images by the sampler's draws; holds a row of numbers an image, not Detectron2's nested dicts."""
+    """Images by the sampler's draws; holds one array of boxes per image, not Detectron2's nested dicts."""
 
     def __init__(self, images: Sequence[dict], mapper: CXRMapper):
         self._images, self._mapper = [compact(image) for image in images], mapper
@@ -90,7 +91,7 @@ class ImageDataset(Dataset):
 
 
 def compact(image: dict) -> dict:
-    """Return what the mapper needs of a dataset dict, boxes as arrays: (N, 4) float32 XYXY and (N,) int64."""
+    """Return the part of a dataset dict that the mapper needs, boxes as arrays: (N, 4) float32 XYXY and (N,) int64."""
     kept = {key: image[key] for key in ("file_name", "height", "width", "image_id")}
     if "annotations" in image:
         kept["boxes"], kept["classes"] = _boxes_of(image)
@@ -98,16 +99,17 @@ def compact(image: dict) -> dict:
 
 
 class _ResizeShortestEdge(T.ResizeShortestEdge):
-    """Detectron2's, which would resample an image that has its size already."""
+    """Detectron2's, without resampling an image that has the wanted size already."""
 
     def get_transform(self, image: np.ndarray) -> T.Transform:
+        """Return the resize, or no operation for an image of the wanted size."""
         resize = super().get_transform(image)
         if isinstance(resize, T.ResizeTransform) and (resize.new_h, resize.new_w) == image.shape[:2]:
             return T.NoOpTransform()
         return resize
 
 
-def _unless_sized(step):
+def _unless_sized(step: T.Augmentation) -> T.Augmentation:
     if type(step) is T.ResizeShortestEdge:
         return _ResizeShortestEdge(
             step.short_edge_length, step.max_size, "range" if step.is_range else "choice", step.interp

@@ -81,14 +81,17 @@ class NamedSet:
 
     @property
     def image_root(self) -> Path:
+        """Folder of the prepared PNGs."""
         return self.folder / "images"
 
     @property
     def exists(self) -> bool:
+        """Whether the name's JSON is there."""
         return self.json.is_file()
 
     @property
     def is_whole_split_with_boxes(self) -> bool:
+        """Whether the name means every image of its JSON, with boxes: no fraction, no negatives, no unlabeled images."""
         return self.kind == "boxes" and self.percent_labeled is None
 
     @property

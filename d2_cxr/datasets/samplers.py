@@ -1,8 +1,8 @@
 """Detectron2's repeat-factor sampler, seeded, fast-forwarded on resume, and carrying the position in its stream.
 
 Repeat factors are those of LVIS (Gupta et al. 2019, https://arxiv.org/abs/1908.03195): r(c) = max(1, sqrt(t / f(c)))
-for a class, the largest of its classes for an image, with f(c) over the images *with findings*; negative images kept in the
-set would divide every f(c) and change every factor.
+for a class, the largest of its classes for an image, with f(c) over the images *with findings*: negative images in the
+set would lower every f(c) and change every factor.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from detectron2.data.samplers import RepeatFactorTrainingSampler
 class Draw(NamedTuple):
     """One draw of the sampler: which image, and how many images all processes together have drawn before it."""
 
-    index: int
+    index: int  # type: ignore[assignment]  # tuple.index, which nobody calls on a draw
     position: int
 
 
@@ -30,17 +30,19 @@ class PositionedSampler(RepeatFactorTrainingSampler):
     """
 
     def __init__(self, repeat_factors: torch.Tensor, seed: int, start: int = 0):
-        """
+        """Set up the sampler.
+
         Args:
             repeat_factors: (N,) float, expected number of times that image i is drawn in an epoch; may be below 1.
             seed: of rounding and order, the same in all processes.
-            start: images that all processes together have drawn already; may be set until iteration begins.
+            start: images that all processes together have drawn already; can be set until iteration begins.
         """
         super().__init__(repeat_factors, seed=seed)
         self.start = start
 
     @property
     def seed(self) -> int:
+        """Seed of rounding and order."""
         return self._seed
 
     def __iter__(self) -> Iterator[Draw]:
@@ -52,8 +54,8 @@ def image_repeat_factors(categories: Sequence[set[int]], threshold: float) -> to
     """Return the repeat factor (N,) float32 of every image with findings; all ones for threshold 0.
 
     Args:
-        categories: for each image the classes on it; an image without any counts in the frequencies and has factor 1.
-        threshold: share of images below which a class is repeated; the paper's is 0.4.
+        categories: for each image the classes on it; an image without any counts in the frequencies, with factor 1.
+        threshold: fraction of images below which a class is repeated; the paper's is 0.4.
     """
     dicts = [{"annotations": [{"category_id": c} for c in sorted(classes)]} for classes in categories]
     factors = RepeatFactorTrainingSampler.repeat_factors_from_category_frequency(dicts, threshold)

@@ -29,12 +29,10 @@ def detector_card(cfg, class_names: Sequence[str], origin: WeightsCard | None, n
     values = named_set(cfg.DATASETS.TRAIN[0]).dataset_json()
     start = cfg.MODEL.WEIGHTS.rsplit("/", 1)[-1] or "random"
     return WeightsCard(
-        architecture=f"resnet{cfg.MODEL.RESNETS.DEPTH}",
-        depth=cfg.MODEL.RESNETS.DEPTH,
+        **_backbone(cfg),
         pixel_mean=[float(value) for value in cfg.MODEL.PIXEL_MEAN],
         pixel_std=[float(value) for value in cfg.MODEL.PIXEL_STD],
         input_format=cfg.INPUT.FORMAT,
-        stride_in_1x1=cfg.MODEL.RESNETS.STRIDE_IN_1X1,
         norm=cfg.MODEL.RESNETS.NORM,
         method=f"{cfg.MODEL.META_ARCHITECTURE} from {(origin and origin.method) or start}",
         batch_size=cfg.SOLVER.IMS_PER_BATCH,
@@ -51,6 +49,13 @@ def detector_card(cfg, class_names: Sequence[str], origin: WeightsCard | None, n
         config=portable_config(cfg),
         class_names=list(class_names),
     )
+
+
+def _backbone(cfg) -> dict:
+    if cfg.MODEL.BACKBONE.NAME == "build_timm_fpn_backbone":
+        return {"architecture": f"timm:{cfg.MODEL.TIMM.NAME}"}
+    depth = cfg.MODEL.RESNETS.DEPTH
+    return {"architecture": f"resnet{depth}", "depth": depth, "stride_in_1x1": cfg.MODEL.RESNETS.STRIDE_IN_1X1}
 
 
 def portable_config(cfg) -> str:

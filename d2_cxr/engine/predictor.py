@@ -18,6 +18,7 @@ import torch
 from detectron2.modeling import build_model
 
 from d2_cxr.boxes import BoxMap, clip
+from d2_cxr.checkpoint import timm_backbone  # noqa: F401 - puts build_timm_fpn_backbone into Detectron2's registry
 from d2_cxr.checkpoint.loading import load_weights_file
 from d2_cxr.checkpoint.weights_card import WeightsCard
 from d2_cxr.datasets.mapper import CXRMapper

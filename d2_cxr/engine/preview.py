@@ -77,5 +77,7 @@ def log_preview(values: dict) -> None:
         values["epoch_length"],
     )
     logger.info("Schedule: %s", values["schedule"])
+    if "teacher" in values:
+        logger.info("Teacher: %s", values["teacher"]["text"])
     for warning in values["warnings"]:
         logger.warning("%s", warning)

@@ -10,8 +10,10 @@ import torch
 from detectron2.config import CfgNode, get_cfg
 
 import d2_cxr
+from d2_cxr.checkpoint import timm_backbone  # noqa: F401 - puts build_timm_fpn_backbone into Detectron2's registry
 from d2_cxr.datasets import builtin
 from d2_cxr.datasets.named_sets import named_set
+from d2_cxr.engine import teacher_settings
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +64,7 @@ def setup(config_file: str | Path = "", opts: Sequence[str] = (), output_dir: st
     set_num_classes(cfg)
     _check_device(cfg)
     _check_test_weights(cfg)
+    teacher_settings.check(cfg)
     return cfg
 
 

@@ -22,11 +22,21 @@ from detectron2.utils.events import EventStorage
 from d2_cxr import artifacts
 from d2_cxr.datasets.named_sets import named_set
 from d2_cxr.engine import hooks as cxr_hooks
-from d2_cxr.engine import preview, run_record, schedule, stepping, weights_check, weights_report
+from d2_cxr.engine import (
+    preview,
+    run_record,
+    schedule,
+    stepping,
+    teacher,
+    teacher_pool,
+    weights_check,
+    weights_report,
+)
 from d2_cxr.engine.card import detector_card, image_hashes
 from d2_cxr.engine.checkpointer import CXRCheckpointer
 from d2_cxr.engine.run_log import log_to
 from d2_cxr.engine.setup import register_datasets, setup
+from d2_cxr.engine.teacher_pool import PoolLoader
 from d2_cxr.engine.training_data import TrainingImages, build_test_loader, build_train_loader, training_images
 from d2_cxr.evaluation.cxr_evaluation import CXREvaluator
 
@@ -37,7 +47,7 @@ logger = logging.getLogger(__name__)
 class Trainer(DefaultTrainer):
     """Detectron2's trainer over a fast-forwarded sampler, on CPU or GPU, one process or several."""
 
-    def __init__(self, cfg, images: TrainingImages, seed: int):
+    def __init__(self, cfg, images: TrainingImages, seed: int, pool: teacher_pool.Pool | None = None):
         """Build everything that `DefaultTrainer.__init__` builds, which leaves no place for a CPU, bfloat16 or
         another checkpointer.
 
@@ -45,23 +55,33 @@ class Trainer(DefaultTrainer):
             cfg: with the schedule resolved.
             images: of the training set.
             seed: of order, augmentation and the model's own sampling; >= 0.
+            pool: of a teacher; None trains on labels alone.
         """
         super(DefaultTrainer, self).__init__()
         self.cfg, self.seed = cfg, seed
         model = build_model(cfg)
         if cfg.CXR.CHANNELS_LAST:
             stepping.to_channels_last(model)
-        optimizer = stepping.build_optimizer(cfg, model)
         loader, self.sampler = build_train_loader(cfg, images, seed)
-        model = stepping.wrap_for_processes(cfg, model)
-        self._trainer, self.precision = stepping.build_stepper(cfg, model, loader, optimizer)
+        self.teaching = self._with_teacher(model, images, pool) if pool else None
+        stepped = self.teaching.stepped if self.teaching else model
+        if pool:
+            loader = PoolLoader(cfg, loader, pool, seed)
+        optimizer = stepping.build_optimizer(cfg, getattr(stepped, "student", stepped))
+        stepped = stepping.wrap_for_processes(cfg, stepped)
+        self._trainer, self.precision = stepping.build_stepper(cfg, stepped, loader, optimizer)
         self.scheduler = build_lr_scheduler(cfg, optimizer)
         self.checkpointer = CXRCheckpointer(
-            model, cfg.OUTPUT_DIR, keep=cfg.CXR.KEEP_CHECKPOINTS, trainer=weakref.proxy(self)
+            self.model, cfg.OUTPUT_DIR, keep=cfg.CXR.KEEP_CHECKPOINTS, trainer=weakref.proxy(self)
         )
         self.start_iter, self.max_iter = 0, cfg.SOLVER.MAX_ITER
         self.validation: cxr_hooks.Validation | None = None
         self.register_hooks(self.build_hooks())
+
+    @property
+    def model(self):
+        """What is validated, saved and tested: the teacher, where there is one."""
+        return self.teaching.stepped.teacher if self.teaching else self._trainer.model
 
     def resume_or_load(self, resume: bool = True) -> bool:
         """Load the last checkpoint where resume asks for it and there is one, else MODEL.WEIGHTS; return whether it
@@ -71,11 +91,14 @@ class Trainer(DefaultTrainer):
         if resumed:
             self.start_iter = self.iter + 1  # the checkpoint holds the iteration that was finished
             self.sampler.start = self.start_iter * self.cfg.SOLVER.IMS_PER_BATCH
+            if self.teaching:
+                self.data_loader.start_at(self.start_iter)
         return resumed
 
     def build_hooks(self) -> list:
         cfg = self.cfg
-        found = [cxr_hooks.StepSeed(self.seed), hooks.IterationTimer(), hooks.LRScheduler()]
+        found = [self.teaching] if self.teaching else []
+        found += [cxr_hooks.StepSeed(self.seed), hooks.IterationTimer(), hooks.LRScheduler()]
         if cfg.TEST.EVAL_PERIOD > 0:
             self.validation = self._validation_hook()
             found.append(self.validation)
@@ -106,6 +129,12 @@ class Trainer(DefaultTrainer):
         if state.get("seed", self.seed) != self.seed:
             raise ValueError(f"the checkpoint was made with SEED {state['seed']}, this run has {self.seed}")
         super().load_state_dict(state)
+
+    def _with_teacher(self, model, images: TrainingImages, pool: teacher_pool.Pool) -> teacher.Teaching:
+        def evaluate(name: str) -> None:
+            evaluate_model(self.cfg, model, name, resamples=0)
+
+        return teacher.build(self.cfg, model, images, pool, evaluate)
 
     def _validation_hook(self) -> cxr_hooks.Validation:
         cfg = self.cfg
@@ -201,14 +230,17 @@ def _train(cfg, resume: bool) -> dict:
     images = training_images(cfg)
     weights_check.refuse_shared_images(cfg)
     plan = schedule.resolve(cfg, images.epoch_length)
+    pool = teacher_pool.load_pool(cfg, images)
     shown = preview.preview(images, cfg.DATALOADER.REPEAT_THRESHOLD, plan)
+    if pool:
+        shown["teacher"] = teacher_pool.preview(cfg, pool)
     preview.log_preview(shown)
     origin = weights_check.check_weights(cfg)
     values = run_record.start_values(cfg, seed, plan, shown, origin)
     record = run_record.RunRecord(cfg.OUTPUT_DIR, values, writes=comm.is_main_process())
     with _recorded(record):
         _begin(cfg, fresh=not (resume and (Path(cfg.OUTPUT_DIR) / "last_checkpoint").is_file()))
-        trainer = Trainer(cfg, images, seed)
+        trainer = Trainer(cfg, images, seed, pool)
         record.values["precision"] = list(trainer.precision)
         trainer.checkpointer.extra = _extra(cfg, images, origin)
         _place_weights(trainer, resume, origin)
@@ -243,6 +275,7 @@ def _extra(cfg, images: TrainingImages, origin) -> dict:
     names = list(cfg.DATASETS.TRAIN)
     if images.negatives:
         names += dict.fromkeys(named_set(name).sibling("negative_train").name for name in cfg.DATASETS.TRAIN)
+    names += cfg.CXR.TEACHER.POOL
     seen = weights_check.images_of(cfg.MODEL.WEIGHTS)
     card = detector_card(cfg, images.class_names, origin, len(images.findings))
     return {"card": card.to_dict(), "images": image_hashes(names, seen)}

@@ -110,7 +110,9 @@ def refuse_shared_images(cfg) -> None:
     pool = list(cfg.DATASETS.TRAIN)
     if cfg.CXR.NEGATIVE_RATIO:
         pool += dict.fromkeys(named_set(name).sibling("negative_train").name for name in cfg.DATASETS.TRAIN)
+    pool += cfg.CXR.TEACHER.POOL
     leakage.refuse_leaks(pool, held_out_of(cfg))
+    leakage.refuse_leaks(cfg.CXR.TEACHER.POOL)  # against the held-out images of its own sets, too
 
 
 def images_of(weights: str):

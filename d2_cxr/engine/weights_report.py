@@ -23,6 +23,7 @@ BOTTOM_UP = "backbone.bottom_up."
 RANDOM = "random"
 _INPUT_BUFFERS = ("pixel_mean", "pixel_std")  # from the config, never from a file
 _GROUPS = (  # first match names the group; whatever matches none stands under its first two parts
+    r"backbone\.bottom_up\.network\.\w+(\.\d+)?",  # timm's: conv_stem, blocks.3, layer4.1
     r"backbone\.bottom_up\.\w+",
     r"backbone\.fpn",
     r"proposal_generator",

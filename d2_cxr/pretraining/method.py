@@ -10,11 +10,12 @@ pytorch-lightning 1. Each gap that is closed here has a test that it still exist
 5. Under bf16 autocast the contrastive loss is computed in bf16: only the backbone runs under autocast here.
 6. NT-Xent contrasts the images of one process only: projections are gathered from all.
 7. A momentum method restarts its schedule of tau on resume.
-8. Only ResNet-18 and 50 are offered: 34 and 101 are put in their place.
+8. Only ResNet-18 and 50 are offered: 34, 101 and networks of timm are put in their place.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import importlib.util
 import math
@@ -26,7 +27,10 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import nn
 
+from d2_cxr.checkpoint.timm_names import build_network, timm_name
+
 SOLO_VERSION = "1.0.2"
+_REPLACED = "vit_tiny"  # solo-learn's encoder whose place a network of timm takes
 _MOMENTUM = {"base_tau_momentum": 0.99, "final_tau_momentum": 1.0, "momentum_classifier": False}
 # Method -> its own arguments with solo-learn's defaults, and where the shared settings go.
 METHODS: dict[str, dict] = {
@@ -170,7 +174,7 @@ class _OnImages:
 
     def base_forward(self, X):
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
-            features = self.encoder(X)
+            features = pooled(self.encoder(X))
         features = features.float()
         self.features.append(features.detach())
         return {"feats": features, "logits": self.classifier(features.detach())}
@@ -178,7 +182,7 @@ class _OnImages:
     @torch.no_grad()
     def base_momentum_forward(self, X):
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
-            features = self.momentum_encoder(X)
+            features = pooled(self.momentum_encoder(X))
         return {"feats": features.float()}
 
     def training_step(self, batch, batch_idx: int):
@@ -218,6 +222,11 @@ class _OnImages:
         return projection
 
 
+def pooled(features: torch.Tensor | Sequence[torch.Tensor]) -> torch.Tensor:
+    """Return (B, F): torchvision's networks end in a mean over positions, timm's feature extractors in maps."""
+    return features if isinstance(features, torch.Tensor) else features[-1].mean(dim=(2, 3))
+
+
 class NotFiniteError(ValueError):
     """The loss became NaN or infinite; names the step and the images."""
 
@@ -252,12 +261,13 @@ def build_method(settings: Mapping, epochs: int) -> nn.Module:
     solo_methods = import_solo()
     base = solo_methods.METHODS[name]
     adapted = type(f"{base.__name__}OnImages", (_OnImages, base), {"gathers": name == "simclr"})
-    method = adapted(
-        **own,
-        proj_hidden_dim=settings["projection"]["hidden_dim"],
-        proj_output_dim=settings["projection"]["output_dim"],
-        **_shared_arguments(settings, epochs),
-    )
+    with _offered(timm_name(settings["backbone"])):
+        method = adapted(
+            **own,
+            proj_hidden_dim=settings["projection"]["hidden_dim"],
+            proj_output_dim=settings["projection"]["output_dim"],
+            **_shared_arguments(settings, epochs),
+        )
     _set_backbone(method, settings["backbone"])
     method.set_input(settings["pixel_mean"], settings["pixel_std"])
     return method
@@ -273,7 +283,7 @@ def _own_options(name: str, given: Mapping) -> dict:
 def _shared_arguments(settings: Mapping, epochs: int) -> dict:
     optimizer, scheduler = settings["optimizer"], settings["scheduler"]
     return {
-        "encoder": "resnet18" if settings["backbone"] in ("resnet18", "resnet34") else "resnet50",
+        "encoder": _solo_name(settings["backbone"]),
         "num_classes": 1,  # every image is of class 0: the online classifier's loss is exactly 0
         "backbone_args": {},
         "max_epochs": epochs,
@@ -294,6 +304,27 @@ def _shared_arguments(settings: Mapping, epochs: int) -> dict:
         "num_large_crops": 2,
         "num_small_crops": 0,
     }
+
+
+def _solo_name(architecture: str) -> str:
+    """Name of solo-learn's encoder that is as wide as the architecture, or that is replaced by timm's."""
+    if timm_name(architecture):
+        return _REPLACED
+    return "resnet18" if architecture in ("resnet18", "resnet34") else "resnet50"
+
+
+@contextlib.contextmanager
+def _offered(timm: str | None):
+    """Let solo-learn build a network of timm where it would build one of its own, so that its heads fit in width."""
+    import solo.utils.backbones as offered
+
+    original = getattr(offered, _REPLACED)
+    if timm:
+        setattr(offered, _REPLACED, lambda: build_network(timm))
+    try:
+        yield
+    finally:
+        setattr(offered, _REPLACED, original)
 
 
 def _set_backbone(method: nn.Module, architecture: str) -> None:

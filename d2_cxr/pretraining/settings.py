@@ -12,13 +12,14 @@ from pathlib import Path
 
 from d2_cxr import artifacts
 from d2_cxr.checkpoint.resnet_names import ARCHITECTURES
+from d2_cxr.checkpoint.timm_names import PREFIX, input_convention, timm_name
 from d2_cxr.pretraining.views import ViewRules
 
 DEFAULTS = {
     "datasets": [],  # registered names whose images are joined, e.g. [vindr_cxr_train_unlabeled]
     "sets": [],  # own prepared sets to register first: [[name, folder], ...]
     "method": "simclr",  # simclr, mocov2plus, byol, barlow_twins, vicreg
-    "backbone": "resnet50",  # resnet18, resnet34, resnet50, resnet101
+    "backbone": "resnet50",  # resnet18, resnet34, resnet50, resnet101, or timm:NAME, a hierarchical network of timm
     "image_size": 224,  # side of a view in pixels
     "batch_size": 256,  # images a step and process; SimCLR contrasts 2 * batch_size views
     "epochs": None,  # passes over the images; or
@@ -38,7 +39,8 @@ DEFAULTS = {
         "blur_kernel": 21,
         "noise": "text",
     },
-    "pixel_mean": [123.675, 116.28, 103.53],  # RGB, 0-255 scale; (pixel - mean) / std enters the network
+    # RGB, 0-255 scale; (pixel - mean) / std enters the network. A network of timm has its own as default.
+    "pixel_mean": [123.675, 116.28, 103.53],
     "pixel_std": [58.395, 57.12, 57.375],  # [0, 0, 0] and [255, 255, 255] give input in [0, 1]
     "init_from": None,  # imagenet (torchvision's), or a file: a torchvision state dict, a last.ckpt, a converted .pth
     "precision": "auto",  # auto (bf16 where it pays), fp32, bf16; the loss is in fp32 always
@@ -87,9 +89,12 @@ def complete(config: Mapping) -> dict:
     Raises:
         ValueError: names the key and what it may be.
     """
-    settings = _filled(_plain(config), DEFAULTS, "")
-    if settings["backbone"] not in ARCHITECTURES:
-        raise ValueError(f"backbone is {settings['backbone']!r}; choose one of {', '.join(ARCHITECTURES)}")
+    given = _plain(config)
+    timm = timm_name(str(given.get("backbone", "")))
+    settings = _filled(given, {**DEFAULTS, **(input_convention(timm) if timm else {})}, "")
+    if not timm and settings["backbone"] not in ARCHITECTURES:
+        choices = ", ".join(ARCHITECTURES)
+        raise ValueError(f"backbone is {settings['backbone']!r}; choose one of {choices} or {PREFIX}NAME")
     if (settings["epochs"] is None) == (settings["num_views"] is None):
         raise ValueError("give either epochs or num_views, not both and not neither")
     length = "epochs" if settings["num_views"] is None else "num_views"

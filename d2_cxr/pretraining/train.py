@@ -133,18 +133,20 @@ def make_card(
 
     from d2_cxr import __version__
     from d2_cxr.checkpoint.resnet_names import depth_of
+    from d2_cxr.checkpoint.timm_names import timm_name
     from d2_cxr.checkpoint.weights_card import WeightsCard, project_commit
     from d2_cxr.pretraining.method import CITATIONS
 
     roots = {name: _dataset_json(name) for name in settings["datasets"]}
+    timm = timm_name(settings["backbone"])
     card = WeightsCard(
         architecture=settings["backbone"],
-        depth=depth_of(settings["backbone"]),
+        depth=None if timm else depth_of(settings["backbone"]),
         pixel_mean=[float(value) for value in settings["pixel_mean"]],
         pixel_std=[float(value) for value in settings["pixel_std"]],
         input_format="RGB",
-        stride_in_1x1=False,
-        norm="BN",
+        stride_in_1x1=None if timm else False,
+        norm=None if timm else "BN",
         method=settings["method"],
         epochs=epochs,
         batch_size=settings["batch_size"] * devices,
@@ -200,7 +202,7 @@ def _initialize(method, settings: Mapping) -> str | None:
     if source == "imagenet":
         name, state = imagenet_backbone(settings["backbone"])
     else:
-        name, state = read_backbone(source, settings["backbone"])
+        name, state = read_backbone(source, settings["backbone"], settings["pixel_mean"], settings["pixel_std"])
     method.encoder.load_state_dict(state, strict=True)
     copy_to_momentum(method)
     return name

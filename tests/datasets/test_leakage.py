@@ -87,7 +87,7 @@ def test_images_that_are_allowed_may_stay(make_set, tmp_path):
         leakage.refuse_leaks(["own_unlabeled"])
     allowed.write_text("u2\nu3\n")
     leakage.refuse_leaks(["own_unlabeled"])
-    with pytest.raises(FileNotFoundError, match="list the images that may stay"):
+    with pytest.raises(FileNotFoundError, match="list in it the images to allow"):
         leakage.allow(tmp_path / "none.txt")
 
 

@@ -53,6 +53,21 @@ def test_two_processes_train_on_the_same_images(tiny_set, tiny_opts, tmp_path):
     assert f"train_net.py: error: {output} holds a finished run" in again.stderr
 
 
+def test_two_processes_share_a_teachers_pool(tiny_set, tiny_opts, tmp_path):
+    opts = [*tiny_opts, "DATASETS.TRAIN", "('tiny_cxr_train_labeled_50_seed1',)", "SOLVER.MAX_ITER", "4"]
+    opts += ["CXR.TEACHER.POOL", "['tiny_cxr_train_unlabeled']", "CXR.TEACHER.THRESHOLDS", "[0.06]"]
+    opts += ["SOLVER.IMS_PER_BATCH", "4", "CXR.TEACHER.BURN_IN", "0.5", "SOLVER.CHECKPOINT_PERIOD", "3"]
+    argv = ["tools/train_net.py", "--config-file", "configs/quick_schedules/demo_R_18.yaml", "--num-gpus", "2"]
+    run(*argv, *option_list(opts, tiny_set, tmp_path / "two"))
+    history = artifacts.read_json(tmp_path / "two" / "teacher.json")["history"]
+    assert [entry["iteration"] for entry in history] == [3, 4]
+    assert [entry["images"] for entry in history] == [4, 4]  # of both processes
+    (tmp_path / "two" / "run.json").unlink()  # as if killed before its last step was recorded
+    (tmp_path / "two" / "last_checkpoint").write_text("model_0000002.pth")
+    run(*argv, "--resume", *option_list(opts, tiny_set, tmp_path / "two"))
+    assert artifacts.read_json(tmp_path / "two" / "teacher.json")["history"][0] == history[0]
+
+
 def test_the_real_detector_trains_at_512_pixels(tiny_set, tmp_path):
     opts = ["DATASETS.TRAIN", "('tiny_cxr_train',)", "DATASETS.TEST", "('tiny_cxr_test',)", "SOLVER.MAX_ITER", "2"]
     opts += [

@@ -95,7 +95,7 @@ def test_training_images_that_are_test_images_too_are_refused(tiny_cfg, tiny_set
     path = tmp_path / "twin/annotations/stratified/train.json"
     test = artifacts.read_json(tmp_path / "twin/annotations/stratified/test.json")
     artifacts.write_json(path, {**artifacts.read_json(path), "images": test["images"]})
-    with pytest.raises(ValueError, match=r"twin_cxr_train: 5 images give held-out images away .*--allow FILE") as error:
+    with pytest.raises(ValueError, match=r"twin_cxr_train: 5 images leak held-out images .*--allow FILE") as error:
         weights_check.refuse_shared_images(cfg)
     assert "\n" not in str(error.value)
 

@@ -29,7 +29,7 @@ def test_mistakes_are_refused_before_anything_is_written(train_net, tmp_path):
     output = tmp_path / "run"
     for argv, error, message in (
         (["--config-file", "nowhere.yaml"], FileNotFoundError, r"nowhere\.yaml does not exist"),
-        (["--allow", "nowhere.txt"], FileNotFoundError, r"nowhere\.txt does not exist; list the images that may stay"),
+        (["--allow", "nowhere.txt"], FileNotFoundError, r"nowhere\.txt does not exist; list in it the images to allow"),
         (["OUTPUT", str(output)], ValueError, "Non-existent key: OUTPUT"),
         (["DATASETS.TRAIN", "('nowhere_train',)"], ValueError, "no data set 'nowhere_train'"),
     ):

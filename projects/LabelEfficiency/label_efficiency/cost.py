@@ -180,15 +180,20 @@ def _time_view(settings: dict) -> float:
     import torch
     import torchvision
 
+    from d2_cxr.checkpoint.timm_names import build_network, timm_name
+    from d2_cxr.pretraining.method import pooled
+
     config = pretraining_settings(settings)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    network = torchvision.models.get_model(config["backbone"]).to(device, memory_format=torch.channels_last)
+    timm = timm_name(config["backbone"])
+    network = build_network(timm) if timm else torchvision.models.get_model(config["backbone"])
+    network = network.to(device, memory_format=torch.channels_last)
     views = torch.rand(32, 3, config["image_size"], config["image_size"], device=device)
     views = views.contiguous(memory_format=torch.channels_last)
 
     def step() -> None:
         with _autocast(config["precision"], device):
-            loss = network(views).square().mean()
+            loss = pooled(network(views)).square().mean()
         loss.backward()
 
     return _median_seconds(step) / len(views)

@@ -175,9 +175,11 @@ def _initialization(settings: dict, arm_name: str, percent: int, seed: int):
     weights, needs = arm.get("weights"), _data_needs(settings, seed)
     stages: list[Stage] = []
     if pretrained in (settings.get("pretraining") or {}):
-        pretrain, convert = _pretraining_stages(settings, pretrained, percent, seed)
-        stages += [pretrain, convert]
-        weights, needs = convert.results[0], (*needs, convert.id)
+        stages += _pretraining_stages(settings, pretrained, percent, seed)
+    elif pretrained in (settings.get("weights") or {}):
+        stages.append(_made_elsewhere(settings, pretrained))
+    if stages:
+        weights, needs = stages[-1].results[0], (*needs, stages[-1].id)
     if arm.get("weights", "").startswith("permuted("):
         permute = _permute(weights, seed, needs[-1:])
         stages.append(permute)
@@ -212,7 +214,15 @@ def _tuning_stages(settings: dict, arm_name: str):
     yield Stage(f"choose/{arm_name}", "choose", choice, path, (path,), needs)
 
 
-def _pretraining_stages(settings: dict, name: str, percent: int, seed: int) -> tuple[Stage, Stage]:
+def _made_elsewhere(settings: dict, name: str) -> Stage:
+    """Fetch and convert what stands under `weights`; its result names the file to start from."""
+    plan = settings["weights"][name]
+    files = () if "://" in plan["file"] else (plan["file"],)
+    target = f"weights/{name}.json"
+    return Stage(f"weights/{name}", "weights", plan, target, (target,), (), files)
+
+
+def _pretraining_stages(settings: dict, name: str, percent: int, seed: int) -> list[Stage]:
     plan = settings["pretraining"][name]
     method = plan.get("method", "simclr")
     key = f"{name}/seed{seed}" if plan.get("pool", "all") != "complement" else f"{name}/{percent}/seed{seed}"
@@ -221,6 +231,10 @@ def _pretraining_stages(settings: dict, name: str, percent: int, seed: int) -> t
     made |= {"config": plan["config"], "options": plan.get("options") or {}}
     if method == "supervised":
         made["truth"] = "phantoms/truth.json"
+    before, needs = [], _data_needs(settings, seed)
+    if plan.get("init_from"):
+        before = [_made_elsewhere(settings, plan["init_from"])]
+        made["init_from"], needs = before[0].results[0], (*needs, before[0].id)
     checkpoint = f"pretraining/{key}/last.ckpt"
     pretrain = Stage(
         f"pretrain/{key}",
@@ -228,7 +242,7 @@ def _pretraining_stages(settings: dict, name: str, percent: int, seed: int) -> t
         made,
         f"pretraining/{key}",
         (checkpoint,),
-        _data_needs(settings, seed),
+        needs,
         config_files(plan["config"]),
     )
     weights = f"weights/{key.replace('/', '_')}.pth"
@@ -236,7 +250,7 @@ def _pretraining_stages(settings: dict, name: str, percent: int, seed: int) -> t
     if plan.get("detector"):  # a Detectron2 detector whose FPN, RPN and heads are kept
         convert_settings["detector"] = plan["detector"]
     convert = Stage(f"convert/{key}", "convert", convert_settings, weights, (weights,), (pretrain.id,))
-    return pretrain, convert
+    return [*before, pretrain, convert]
 
 
 def _permute(weights: str, seed: int, needs: tuple[str, ...]) -> Stage:

@@ -95,6 +95,8 @@ def _pretrain(stage: dict, study_dir: Path) -> dict:
         REPOSITORY / settings["config"], [f"{key}={value}" for key, value in settings["options"].items()]
     )
     config |= {"datasets": settings["pool"], "seed": settings["seed"]}
+    if settings.get("init_from"):
+        config["init_from"] = _weights(settings["init_from"], study_dir)
     config["sets"] = [[settings["dataset"]["name"], str(root)]]
     train = pretrain
     if settings["method"] == "supervised":
@@ -112,11 +114,17 @@ def _convert(stage: dict, study_dir: Path) -> dict:
     return {"weights": artifacts.sha256_file(target), "parity": card.parity}
 
 
+def _made_elsewhere(stage: dict, study_dir: Path) -> dict:
+    from d2_cxr.projects.label_efficiency.made_elsewhere import make_weights
+
+    return make_weights(stage["settings"], study_dir / stage["output"], study_dir)
+
+
 def _permute(stage: dict, study_dir: Path) -> dict:
     from d2_cxr.projects.label_efficiency.permuted_weights import permute_weights
 
     target = study_dir / stage["output"]
-    permute_weights(study_dir / stage["settings"]["weights"], target, seed=stage["settings"]["seed"])
+    permute_weights(_weights(stage["settings"]["weights"], study_dir), target, seed=stage["settings"]["seed"])
     return {"weights": artifacts.sha256_file(target)}
 
 
@@ -246,6 +254,11 @@ def longer_iterations(settings: dict, study_dir: Path) -> int:
 
 
 def _weights(weights: str, study_dir: Path) -> str:
+    """Path or URL of an arm's first weights: below the study's folder, as a `.json` there says, or the user's."""
+    if weights.endswith(".json"):
+        weights = artifacts.read_json(study_dir / weights)["weights"]
+    if "://" in weights:
+        return weights
     inside = study_dir / weights
     return str(inside if inside.is_file() else REPOSITORY / weights)
 
@@ -289,6 +302,7 @@ _KINDS = {
     "statistics": _statistics,
     "pretrain": _pretrain,
     "convert": _convert,
+    "weights": _made_elsewhere,
     "permute": _permute,
     "constant_box": _constant_box,
     "train": _train,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +13,7 @@ _KEYS = {
     "title": False,
     "output": True,  # folder of the study, from the working directory
     "data": True,
+    "weights": False,  # made elsewhere: name -> file (path or URL), sha256, timm, pixel_mean, pixel_std
     "pretraining": False,
     "arms": True,
     "labels": True,
@@ -27,6 +29,7 @@ _KEYS = {
     "notes": False,
 }
 _DATA_KEYS = ("name", "prefix", "root", "phantoms", "dicom_dir", "annotations", "patients", "prepare", "split_seeds")
+_WEIGHTS_KEYS = {"file": True, "sha256": False, "timm": False, "pixel_mean": False, "pixel_std": False}
 _TUNING_KEYS = {"option": True, "values": True, "percent": True, "seed": False}
 _ARM_KEYS = {"config", "weights", "options", "longer", "iterations", "percent"}
 # What an arm may set for itself: the input convention that its weights demand, and the rate that was tuned for it.
@@ -81,6 +84,11 @@ def check_inputs(settings: dict) -> None:
         path = settings["data"].get(key)
         if path and not Path(path).exists():
             raise FileNotFoundError(f"data.{key}: there is no {path}; give yours on the command line: data.{key}=PATH")
+    for name, entry in (settings.get("weights") or {}).items():
+        if "://" not in entry["file"] and not Path(entry["file"]).is_file():
+            raise FileNotFoundError(
+                f"weights.{name}: there is no {entry['file']}; give yours on the command line: weights.{name}.file=PATH"
+            )
     groups = settings.get("groups")
     if groups and not Path(groups.rpartition(":")[0]).is_file():
         raise FileNotFoundError(f"groups: there is no table {groups.rpartition(':')[0]}; it is CSV:COLUMN")
@@ -94,6 +102,7 @@ def check(settings, path: Path) -> None:
     seeds = settings["seeds"]
     if not isinstance(seeds, list) or not seeds or not all(type(seed) is int for seed in seeds):
         raise ValueError(f"{path}: seeds: {seeds} is not a list of whole numbers, e.g. [0, 1, 2]")
+    _check_weights(settings, path)
     for name, arm in settings["arms"].items():
         _check_arm(name, arm or {}, settings, path)
     if settings.get("tuning"):
@@ -117,6 +126,21 @@ def _check_keys(found: dict, known: dict[str, bool], where: str) -> None:
     missing = [key for key, required in known.items() if required and key not in found]
     if missing:
         raise ValueError(f"{where}: the key {missing[0]} is missing")
+
+
+def _check_weights(settings: dict, path: Path) -> None:
+    """Check what is said of weights that were made elsewhere, and that pretraining starts from none but these."""
+    weights, pretraining = settings.get("weights") or {}, settings.get("pretraining") or {}
+    for name, entry in weights.items():
+        _check_keys(entry, _WEIGHTS_KEYS, f"{path}: weights: {name}")
+        digest = entry.get("sha256", "0" * 8)
+        if not isinstance(digest, str) or not re.fullmatch(r"[0-9a-fA-F]{8,64}", digest):
+            raise ValueError(f"{path}: weights: {name}: sha256 is {digest!r}; give 8 to 64 of its digits, in quotes")
+        if name in pretraining:
+            raise ValueError(f"{path}: {name} stands under weights and under pretraining; rename one")
+    for name, plan in pretraining.items():
+        if plan.get("init_from") and plan["init_from"] not in weights:
+            raise ValueError(f"{path}: pretraining: {name}: init_from: {plan['init_from']} is not under weights")
 
 
 def _check_tuning(settings: dict, path: Path) -> None:
@@ -148,8 +172,9 @@ def _check_arm(name: str, arm: dict, settings: dict, path: Path) -> None:
         if option not in _ARM_OPTIONS:
             raise ValueError(f"{path}: arm {name} sets {option}: arms differ only in {', '.join(_ARM_OPTIONS)}")
     needed = arm.get("longer") or source(arm)
-    if needed and needed not in (settings.get("pretraining") or {}) and not Path(needed).suffix:
-        raise ValueError(f"{path}: arm {name} needs {needed}, which is not under pretraining and no file")
+    known = (settings.get("pretraining") or {}).keys() | (settings.get("weights") or {}).keys()
+    if needed and needed not in known and not Path(needed).suffix:
+        raise ValueError(f"{path}: arm {name} needs {needed}, which is not under pretraining or weights, and no file")
 
 
 def source(arm: dict) -> str | None:

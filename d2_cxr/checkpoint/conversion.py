@@ -1,0 +1,74 @@
+"""What every conversion checks and returns: a complete backbone, tensor by tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+COUNTER = "num_batches_tracked"
+
+
+class ConversionError(ValueError):
+    """Weights that can not be converted completely; says which tensor and what is wrong."""
+
+
+@dataclass
+class Conversion:
+    """A backbone under its own network's names, and what became of everything else in its file."""
+
+    architecture: str  # resnet50, or timm:NAME
+    prefix: str
+    backbone: dict  # torchvision's or timm's name -> float32 or int64 tensor, complete
+    left_out: list[str] = field(default_factory=list)  # names in the file that are no part of the backbone
+    notes: list[str] = field(default_factory=list)
+
+
+def add_counters(inside: dict, expected: Mapping[str, tuple]) -> list[str]:
+    """Give a file without any `num_batches_tracked`, as the oldest are, zeros, and say so; some missing is an error."""
+    import torch
+
+    counters = [name for name in expected if name.endswith(COUNTER)]
+    if not counters or any(name in inside for name in counters):
+        return []
+    inside.update({name: torch.zeros((), dtype=torch.int64) for name in counters})
+    return [f"no {COUNTER} in the file: {len(counters)} counters start at 0"]
+
+
+def check_names(inside: Mapping, expected: Mapping, prefix: str, architecture: str) -> None:
+    """Compare the names of a backbone with those that its architecture has.
+
+    Raises:
+        ConversionError: names the first that is missing, or unknown.
+    """
+    missing = sorted(expected.keys() - inside.keys())
+    if missing:
+        raise ConversionError(
+            f"{len(missing)} of {len(expected)} tensors of {architecture} are missing, first: {prefix}{missing[0]}"
+        )
+    unknown = sorted(inside.keys() - expected.keys())
+    if unknown:
+        raise ConversionError(
+            f"{len(unknown)} names below {prefix!r} are no part of {architecture}, first: {prefix}{unknown[0]}"
+        )
+
+
+def checked_tensor(name: str, value, shape: tuple[int, ...], notes: list[str]):
+    """Return a tensor as float32 (a counter as int64) after checking its shape and that it is finite.
+
+    Raises:
+        ConversionError: names the tensor.
+    """
+    import torch
+
+    if not isinstance(value, torch.Tensor):
+        value = torch.as_tensor(value)
+    if tuple(value.shape) != tuple(shape):
+        raise ConversionError(f"{name} has shape {tuple(value.shape)}, expected {tuple(shape)}")
+    if not value.dtype.is_floating_point:
+        return value.to(torch.int64)
+    if value.dtype != torch.float32:
+        notes.append(f"{value.dtype} widened to float32")
+    value = value.detach().to(torch.float32).contiguous()
+    if not torch.isfinite(value).all():
+        raise ConversionError(f"{name} holds NaN or infinite values: its training broke down")
+    return value

@@ -1,0 +1,59 @@
+"""The keys of `CXR.TEACHER`: what they may say, before anything is loaded."""
+
+from __future__ import annotations
+
+from d2_cxr.datasets.named_sets import named_set
+
+POOL_PARTS = ("train", "negative_train", "unlabeled")
+CONTROLS = ("", "shuffled", "labeled")
+
+
+def burn_in(cfg) -> int:
+    """Return the iterations on labels alone."""
+    return round(cfg.CXR.TEACHER.BURN_IN * cfg.SOLVER.MAX_ITER)
+
+
+def check(cfg) -> None:
+    """Refuse keys of `CXR.TEACHER` that cannot be used; an empty POOL means no teacher.
+
+    Raises:
+        ValueError: a name that is no pool, another preparation than the training images', a value out of range.
+    """
+    keys = cfg.CXR.TEACHER
+    if not keys.POOL:
+        return
+    if cfg.MODEL.META_ARCHITECTURE != "GeneralizedRCNN":
+        raise ValueError(
+            f"CXR.TEACHER needs MODEL.META_ARCHITECTURE GeneralizedRCNN, not {cfg.MODEL.META_ARCHITECTURE}"
+        )
+    if keys.CONTROL not in CONTROLS:
+        raise ValueError(f"CXR.TEACHER.CONTROL is {keys.CONTROL!r}; it can be '', shuffled or labeled")
+    if not 0 <= keys.BURN_IN < 1:
+        raise ValueError(f"CXR.TEACHER.BURN_IN {keys.BURN_IN} is no part of the iterations; give 0 up to below 1")
+    if not 0 <= keys.EMA < 1:
+        raise ValueError(f"CXR.TEACHER.EMA {keys.EMA} is not in [0, 1)")
+    if keys.RATIO <= 0 or keys.WEIGHT < 0:
+        raise ValueError(f"CXR.TEACHER.RATIO {keys.RATIO} must be above 0, WEIGHT {keys.WEIGHT} not below it")
+    classes = cfg.MODEL.ROI_HEADS.NUM_CLASSES
+    if len(keys.THRESHOLDS) not in (0, 1, classes):
+        raise ValueError(f"CXR.TEACHER.THRESHOLDS has {len(keys.THRESHOLDS)} entries; give none, one, or {classes}")
+    _check_names(cfg)
+
+
+def _check_names(cfg) -> None:
+    labeled = named_set(cfg.DATASETS.TRAIN[0])
+    for name in cfg.CXR.TEACHER.POOL:
+        try:
+            named = named_set(name)
+        except KeyError as error:
+            raise ValueError(f"CXR.TEACHER.POOL: {error.args[0]}") from error
+        if named.part not in POOL_PARTS:
+            raise ValueError(f"CXR.TEACHER.POOL: {name} is held out; learning from it would leak images into the test")
+        if named.kind == "boxes":
+            raise ValueError(
+                f"CXR.TEACHER.POOL: {name} has labels; give NAME_train_unlabeled, a fraction's complement "
+                "(NAME_train_unlabeled_90_seed0), NAME_unlabeled or NAME_negative_train"
+            )
+        rules, found = (of.dataset_json().get("preprocess") for of in (labeled, named))
+        if None not in (rules, found) and found != rules:
+            raise ValueError(f"CXR.TEACHER.POOL: {name} was prepared as {found}, {labeled.name} as {rules}")

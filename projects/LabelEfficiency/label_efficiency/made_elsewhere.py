@@ -1,0 +1,46 @@
+"""Weights that were made elsewhere: fetched or found, their sha256 compared, converted where they are not Detectron2's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from d2_cxr import artifacts
+
+
+def make_weights(settings: Mapping, target: Path, study_dir: Path) -> dict:
+    """Write `target` (.json), which says what MODEL.WEIGHTS is to be, and beside it the converted `.pth`.
+
+    Args:
+        settings: `file` (path or URL); and, where they apply, `sha256` (whole, or its first 8 digits or more), `timm`
+            (name of timm's model), `pixel_mean` and `pixel_std` (RGB, 0-255 scale).
+
+    Raises:
+        FileNotFoundError: the file is not there, or can not be fetched.
+        ValueError: the file is another one, or can not be converted whole.
+    """
+    from d2_cxr.checkpoint.convert import convert_file
+    from d2_cxr.engine.weights_check import local_path
+
+    path = Path(local_path(settings["file"]))
+    found = artifacts.sha256_file(path)
+    if not found.startswith(settings.get("sha256", "").lower()):
+        raise ValueError(f"{settings['file']} has sha256 {found}, not {settings['sha256']}: it is another file")
+    weights = settings["file"]
+    if not _is_detectron2s(path):
+        options = {key: settings[key] for key in ("timm", "pixel_mean", "pixel_std") if key in settings}
+        convert_file(path, target.with_suffix(".pth"), **options)
+        weights = str(target.with_suffix(".pth").relative_to(study_dir))
+    artifacts.write_json(target, {"weights": weights, "source": settings["file"], "sha256": found})
+    return {"sha256": found}
+
+
+def _is_detectron2s(path: Path) -> bool:
+    """The zoo's pickles, and files that hold a backbone under Detectron2's names."""
+    from d2_cxr.checkpoint.loading import load_weights_file
+    from d2_cxr.checkpoint.resnet_names import BOTTOM_UP
+
+    content = load_weights_file(path).get("model")
+    if path.suffix == ".pkl":
+        return True
+    return isinstance(content, dict) and any(name.startswith(BOTTOM_UP) for name in content)
