@@ -22,6 +22,8 @@ COMMANDS = {  # command: (module with main(argv), what it does)
     "evaluate": ("d2_cxr.tools.evaluate", "COCO results -> metrics with intervals"),
     "visualize": ("d2_cxr.tools.visualize_data", "pictures of a set, its readers' boxes and results"),
     "predict": ("d2_cxr.tools.predict", "findings on DICOM, PNG or JPEG files"),
+    "serve-dicom": ("d2_cxr.tools.serve_dicom", "answer radiographs with reports: a DICOM node and a watched folder"),
+    "read-sr": ("d2_cxr.tools.read_sr", "structured reports, corrected in a viewer -> a label table"),
     "study": ("d2_cxr.projects.LabelEfficiency.run_study", "how many labels does an initialization save?"),
     "report": ("d2_cxr.tools.report", "a study's report from its run folders"),
     "phantoms": ("d2_cxr.tools.make_phantom", "render synthetic images with known truth"),

@@ -44,6 +44,7 @@ _PACKAGES = (
     ("detectron2", "the detector", "python tools/install_detectron2.py", True),
     ("pytorch_lightning", "pretraining", "pip install -e '.[pretrain]'", False),
     ("solo", "SimCLR", "pip install --no-deps solo-learn==1.0.2", False),
+    ("highdicom", "DICOM reports of findings", "pip install -e '.[delivery]'", False),
     ("submitit", "study runs on Slurm", "pip install -e '.[slurm]'", False),
 )
 _DISTRIBUTIONS = {"cv2": ("opencv-python-headless", "opencv-python"), "PIL": ("pillow",), "solo": ("solo-learn",)}
@@ -63,7 +64,7 @@ def examine() -> list[Finding]:
 
 def main(argv: list[str] | None = None) -> int:
     """Write the report to stdout; return 1 if something required is missing."""
-    argparse.ArgumentParser(prog="d2cxr doctor", description=__doc__.split("\n")[0]).parse_args(argv)
+    argparse.ArgumentParser(prog="d2cxr doctor", description=__doc__.split("\n")[0]).parse_args(argv or [])
     findings = examine()
     width = max(len(finding.subject) for finding in findings)
     lines = []
@@ -158,4 +159,4 @@ def _write_access(folder: Path) -> Finding:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(main(sys.argv[1:]))

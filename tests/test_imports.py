@@ -26,6 +26,7 @@ FLOORS = {
     "dicom": 1,
     "labels": 1,
     "datasets": 2,
+    "delivery": 2,
     "audit": 3,
     "prepare": 4,
     "checkpoint": 4,
@@ -86,6 +87,8 @@ FENCES = {
     "pytorch_lightning": "d2_cxr/pretraining/",
     "lightning": "d2_cxr/pretraining/",
     "imagecodecs": "d2_cxr/dicom/reading.py",
+    "highdicom": "d2_cxr/delivery/",
+    "pynetdicom": "d2_cxr/delivery/",
 }
 
 

@@ -21,15 +21,26 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--thresholds", metavar="FILE", help="a thresholds.json, instead of the card's")
     parser.add_argument("--device", help="cpu, cuda, cuda:1; a GPU where there is one")
     parser.add_argument("--no-overlays", action="store_true", help="no pictures")
-    return parser.parse_args(argv)
+    dicom = parser.add_argument_group("DICOM objects for a viewer (docs/reading_room.md)")
+    dicom.add_argument("--sr", action="append_const", const="sr", dest="kinds", help="a structured report an image")
+    dicom.add_argument("--gsps", action="append_const", const="gsps", dest="kinds", help="a presentation state")
+    dicom.add_argument("--key-image", action="append_const", const="key_image", dest="kinds", help="boxes burned in")
+    dicom.add_argument("--assume-uids", action="store_true", help="derive UIDs for files without, from their sha256")
+    args = parser.parse_args(argv)
+    if args.assume_uids and not args.kinds:
+        parser.error("--assume-uids is about DICOM objects: name --sr, --gsps or --key-image")
+    return args
 
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     from d2_cxr import artifacts
+    from d2_cxr.engine.deliver import deliver
     from d2_cxr.engine.predict import image_files, predict
     from d2_cxr.engine.predictor import Predictor
 
+    if args.kinds:
+        import highdicom  # noqa: F401  (a missing package is named before the weights are loaded)
     image_files(args.inputs)  # a wrong path is refused before the weights are loaded
     thresholds = artifacts.read_json(args.thresholds) if args.thresholds else None
     predictor = Predictor(args.weights, args.device, thresholds)
@@ -37,7 +48,8 @@ def main(argv: list[str] | None = None) -> int:
     count = sum(int(image.reported.sum()) for image in images)
     logger = logging.getLogger(__name__)
     logger.info("%d findings on %d images, %d refused: %s/findings.json", count, len(images), len(refused), args.output)
-    return 1 if refused else 0
+    failed = deliver(images, predictor, args.output, args.kinds, args.assume_uids) if args.kinds else {}
+    return 1 if refused or failed else 0
 
 
 if __name__ == "__main__":

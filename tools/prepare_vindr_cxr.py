@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 
 from d2_cxr.cli import run_tool
+from d2_cxr.labels.label_table import FORMATS
 
 EXAMPLE = """example, VinDr-CXR from Kaggle or PhysioNet:
   python tools/prepare_vindr_cxr.py --dicom-dir vindr/train --annotations vindr/train.csv --output datasets/vindr_cxr
@@ -27,9 +28,14 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--dicom-dir", required=True, help="images as DICOM, PNG or JPEG, at any depth")
     add("--output", required=True, help="folder of the set, customarily $DETECTRON2_DATASETS/NAME")
-    add("--annotations", help="CSV of readers' boxes: Kaggle's, PhysioNet's, RSNA's or NIH's; without one no labels")
+    add(
+        "--annotations",
+        help="labels: CSV (Kaggle's, PhysioNet's, RSNA's, NIH's), or COCO, YOLO, VOC, CVAT, …; none: no labels",
+    )
+    add("--annotation-format", choices=FORMATS, help="of the labels, a file or folder (default: told by content)")
     add("--name", default="vindr_cxr", help="of the set (default: %(default)s); other names have no published split")
     add("--classes", default="card", help="card, extended, from-csv, or a file with a class a line (%(default)s)")
+    add("--negative-names", default="", help='class names that mean "No finding", with commas: Normal,Healthy')
     add("--patients", help="CSV of image_id and patient_id: splits keep a patient's images together")
     add("--fusion", default="mean", help="of several readers' boxes: mean, majority:K or none (%(default)s)")
     add("--size", type=int, default=512, help="side of the prepared image in pixels (%(default)s)")
@@ -51,6 +57,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     from d2_cxr.dicom.preprocess import Preprocess
+    from d2_cxr.labels.class_names import read_names
     from d2_cxr.prepare.prepare import prepare
 
     counts = prepare(
@@ -60,6 +67,8 @@ def main(argv: list[str] | None = None) -> int:
         name=args.name,
         classes=args.classes,
         patients=args.patients,
+        negative_names=read_names(args.negative_names),
+        annotation_format=args.annotation_format,
         fusion=args.fusion,
         preprocess=Preprocess(args.size, args.resize, args.equalize, args.window),
         findings_only=args.findings_only,

@@ -9,6 +9,7 @@ from pathlib import Path
 from d2_cxr import artifacts
 from d2_cxr.audit import label_text
 from d2_cxr.audit.label_audits import label_audits
+from d2_cxr.datasets.image_sizes import sizes_in
 from d2_cxr.labels.annotations import PROBLEMS, read_annotations
 from d2_cxr.labels.fusion import PAPER_IOU_THRESHOLD, fuse_annotations
 from d2_cxr.labels.statistics import label_statistics
@@ -22,6 +23,9 @@ def report_labels(
     iou_threshold: float = PAPER_IOU_THRESHOLD,
     class_names: str | Sequence[str] | None = None,
     patients_csv: str | os.PathLike | None = None,
+    negative_names: Sequence[str] = (),
+    annotation_format: str | None = None,
+    images: str | os.PathLike | None = None,
     json_path: str | os.PathLike | None = None,
     html_path: str | os.PathLike | None = None,
     command: str = "",
@@ -29,8 +33,10 @@ def report_labels(
     """Return the statistics and audits of a table as text, and write what was asked for.
 
     Args:
-        csv_path: see `read_annotations`, as are class_names and patients_csv.
+        csv_path: see `read_annotations`, as are class_names, patients_csv and negative_names.
         split: see `label_statistics`, as are seed, fusion and iou_threshold.
+        annotation_format: see `read_annotations`.
+        images: folder of the images, for formats that count in shares of the side.
         json_path: everything, with the audits under "audits".
         html_path: a page with charts.
         command: what the page says how it was made.
@@ -38,7 +44,14 @@ def report_labels(
     Raises:
         ValueError: see `read_annotations` and `label_statistics`.
     """
-    annotations = read_annotations(csv_path, class_names, patients_csv)
+    annotations = read_annotations(
+        csv_path,
+        class_names,
+        patients_csv,
+        negative_names,
+        annotation_format=annotation_format,
+        size_of=sizes_in(images) if images else None,
+    )
     found = label_statistics(annotations, split, seed, fusion, iou_threshold)
     fused = fuse_annotations(annotations.boxes, found["fusion"]["rule"], iou_threshold)
     audits = label_audits(annotations, fused, split, seed)

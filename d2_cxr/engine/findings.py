@@ -14,13 +14,11 @@ import cv2
 import numpy as np
 
 from d2_cxr import artifacts
-from d2_cxr.dicom.image_files import read_image
-from d2_cxr.dicom.preprocess import Preprocess, prepare_image
-from d2_cxr.drawing import class_color, draw_boxes
+from d2_cxr.delivery.picture import draw_on_image
+from d2_cxr.drawing import class_color
 
 DEFAULT_THRESHOLD = 0.3  # of the score, where a detector brings no thresholds of its own
 CSV_COLUMNS = ("file", "image_name", "class", "score", "x_min", "y_min", "x_max", "y_max", "reported", "image_score")
-_OVERLAY_SIZE = 1024
 
 
 @dataclass(frozen=True)
@@ -117,15 +115,10 @@ def write_csv(path: str | Path, images: Sequence[Findings]) -> None:
 
 def overlay(radiograph: Findings) -> np.ndarray:
     """Return the image as it is meant to be seen, reported boxes drawn: (h, w, 3) uint8 RGB, no side above 1024."""
-    size = min(_OVERLAY_SIZE, max(radiograph.width, radiograph.height, 256))
-    rules = Preprocess(size=size, resize="letterbox", equalize="none")
-    image, to_image = prepare_image(read_image(radiograph.file, min_size=size), rules)
-    left, top, right, bottom = to_image.forward([[0, 0, radiograph.width, radiograph.height]])[0].round().astype(int)
-    boxes = to_image.forward(radiograph.boxes_xyxy[radiograph.reported]) - [left, top, left, top]
     shown = [index for index in range(len(radiograph)) if radiograph.reported[index]]
-    return draw_boxes(
-        np.ascontiguousarray(image[top:bottom, left:right]),
-        boxes,
+    return draw_on_image(
+        radiograph.file,
+        radiograph.boxes_xyxy[radiograph.reported],
         labels=[f"{radiograph.class_names[index]} {radiograph.scores[index]:.2f}" for index in shown],
         colors=[class_color(int(radiograph.class_ids[index])) for index in shown],
     )

@@ -75,7 +75,7 @@ def _write(output: Path, images: list[Findings], refused: dict[str, str], predic
     if overlays:
         taken: set[str] = set()
         for image in images:
-            name = _free_name(image.image_name, taken)
+            name = free_name(image.image_name, taken)
             findings.write_overlay(output / "overlays" / f"{name}.png", image)
     detector = {"card": predictor.card.to_dict(), "thresholds": predictor.thresholds}
     artifacts.write_json(output / "detector.json", detector)
@@ -93,7 +93,7 @@ def _is_image(path: Path) -> bool:
         return kind_of(file.read(_HEADER_BYTES)) is not None
 
 
-def _free_name(name: str, taken: set[str]) -> str:
+def free_name(name: str, taken: set[str]) -> str:
     """Return the name, numbered when two images of different folders share it."""
     free, number = name, 1
     while free in taken:

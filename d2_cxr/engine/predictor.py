@@ -34,6 +34,7 @@ class Predictor:
     """A detector ready for image files.
 
     Attributes:
+        weights: their file.
         card: of the weights.
         class_names: what it can find, in the model's order.
         thresholds: content of a `thresholds.json`, None where neither the card nor the caller has one.
@@ -55,6 +56,7 @@ class Predictor:
             raise ValueError(
                 f"{weights} carries no card, so its images' preparation is unknown; give a run's model_final.pth"
             )
+        self.weights = Path(weights)
         self.card = WeightsCard.from_dict(content["card"])
         cfg = config_of(self.card, str(weights))
         if not self.card.preprocess:

@@ -119,7 +119,7 @@ def class_balance(train_labels: np.ndarray, fused: pd.DataFrame, class_names: Se
 
 
 def epoch_length(train_labels: np.ndarray) -> dict[str, float]:
-    """Return the images of one epoch of the resampled training set: expected (stochastic rounding) and with ceilings."""
+    """Return the images of an epoch of the resampled training set: expected (stochastic rounding) and with ceilings."""
     by_image = repeat_factors(train_labels)[1]
     return {"stochastic": float(by_image.sum()), "ceil": int(np.ceil(by_image).sum())}
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from d2_cxr import artifacts
 from d2_cxr.datasets import builtin, manifest, named_sets
+from d2_cxr.datasets.image_sizes import sizes_of
 from d2_cxr.datasets.manifest import Source
 from d2_cxr.dicom.preprocess import Preprocess
 from d2_cxr.labels.annotations import Annotations, read_annotations, read_patients
 from d2_cxr.labels.fusion import PAPER_IOU_THRESHOLD, fuse_annotations
+from d2_cxr.labels.spelling import similar_names
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,8 @@ def make_plan(
     test_annotations,
     order_csv,
     seed: int,
+    negative_names: Sequence[str] = (),
+    annotation_format: str | None = None,
 ) -> Plan:
     """Read and check the inputs; the arguments are those of `prepare`.
 
@@ -73,12 +80,16 @@ def make_plan(
         builtin.register_prepared(name, output)  # raises for a name that cannot be one
     _check_combination(annotations, findings_only, test_dicom_dir, test_annotations)
     class_names = _class_names(classes)
-    table = read_annotations(annotations, class_names, patients) if annotations else None
+    files = manifest.list_sources(dicom_dir, "images", without=output)
+    labels = {"negative_names": negative_names, "annotation_format": annotation_format, "size_of": sizes_of(files)}
+    table = read_annotations(annotations, class_names, patients, **labels) if annotations else None
     if table:
         fuse_annotations(table.boxes.iloc[:0], fusion)  # an unknown rule ends here
     test_names = table.class_names if table and classes == "from-csv" else class_names
-    test_table = read_annotations(test_annotations, test_names) if test_annotations else None
-    sources = _images(dicom_dir, output, annotations, table, findings_only)
+    test_table = (
+        read_annotations(test_annotations, test_names, negative_names=negative_names) if test_annotations else None
+    )
+    sources = _images(files, dicom_dir, annotations, table, findings_only)
     if test_dicom_dir:
         sources += manifest.list_sources(test_dicom_dir, "official_test", without=output)
     known = table.patients if table else read_patients(patients) if patients else None
@@ -88,7 +99,9 @@ def make_plan(
         sources=sources,
         annotations=table,
         test_annotations=test_table,
-        order=read_annotations(order_csv, class_names).finding_ids if order_csv else None,
+        order=read_annotations(order_csv, class_names, negative_names=negative_names).finding_ids
+        if order_csv
+        else None,
         patients=known,
         rules=rules,
         settings={
@@ -105,6 +118,7 @@ def make_plan(
             "fusion": {"rule": "none" if table and table.consensus else fusion, "iou_threshold": PAPER_IOU_THRESHOLD},
             "split": {"rule": "stratified", "parts": [0.7, 0.1, 0.2], "seed": seed, "by_patient": known is not None},
             "class_names": list(table.class_names if table else named_sets.BUILTIN.get(name, ())),
+            "negative_names": list(negative_names),
             "findings_only": findings_only,
         },
     )
@@ -117,10 +131,12 @@ def _check_combination(annotations, findings_only: bool, test_dicom_dir, test_an
         raise ValueError("only images with findings: which they are, annotations must tell")
 
 
-def _images(dicom_dir, output: Path, annotations, table: Annotations | None, findings_only: bool) -> list[Source]:
-    sources = manifest.list_sources(dicom_dir, "images", without=output)
+def _images(
+    sources: list[Source], dicom_dir, annotations, table: Annotations | None, findings_only: bool
+) -> list[Source]:
     if not table:
         return sources
+    _hint_at_spellings(table, sources)
     if not {source.image_name for source in sources} & set(table.image_names):
         raise ValueError(
             f"no image of {annotations} lies in {dicom_dir}: the table names {table.image_names[0]}, the first file is "
@@ -128,6 +144,17 @@ def _images(dicom_dir, output: Path, annotations, table: Annotations | None, fin
         )
     wanted = set(table.finding_ids)
     return [source for source in sources if source.image_name in wanted] if findings_only else sources
+
+
+def _hint_at_spellings(table: Annotations, sources: Sequence[Source]) -> None:
+    named, files = set(table.image_names), {source.image_name for source in sources}
+    pairs = similar_names([name for name in table.image_names if name not in files], files - named)
+    if pairs:
+        logger.warning(
+            "%d images have no file, but one whose name differs in case, spaces or leading zeros: %s may be %s",
+            len(pairs),
+            *pairs[0],
+        )
 
 
 def _class_names(classes: str | Sequence[str]) -> str | list[str]:

@@ -22,7 +22,7 @@ from d2_cxr.dicom.image_files import kind_of
 from d2_cxr.dicom.preprocess import Preprocess
 from d2_cxr.image_name import SUFFIXES as IMAGE_SUFFIXES
 from d2_cxr.image_name import image_name
-from d2_cxr.labels.annotations import PROBLEMS
+from d2_cxr.labels.annotations import LEFT_OUT, PROBLEMS
 from d2_cxr.prepare import prepared_set, workers
 from d2_cxr.prepare.plan import Plan, make_plan
 from d2_cxr.prepare.progress import Progress
@@ -30,7 +30,6 @@ from d2_cxr.prepare.progress import Progress
 logger = logging.getLogger(__name__)
 
 DEFAULT_RULES = Preprocess()
-_LEFT_OUT = ("no_reader", "not_a_number", "reversed", "no_area", "outside")  # boxes; kinds of PROBLEMS
 
 
 def prepare(
@@ -40,6 +39,8 @@ def prepare(
     name: str = "vindr_cxr",
     classes: str | Sequence[str] = "card",
     patients: str | Path | None = None,
+    negative_names: Sequence[str] = (),
+    annotation_format: str | None = None,
     fusion: str = "mean",
     preprocess: Preprocess = DEFAULT_RULES,
     findings_only: bool = False,
@@ -63,6 +64,8 @@ def prepare(
         name: of the set; only "vindr_cxr" has a published split.
         classes: "card", "extended", "from-csv", a file with a class a line, or the names.
         patients: table of image_name and patient_id.
+        negative_names: class names that mean "No finding".
+        annotation_format: csv, coco, yolo, voc, cvat, label_studio or labelme; None: told by content.
         fusion: "mean", "majority:K" or "none".
         preprocess: how images become network input.
         findings_only: only images with findings (and the official test images).
@@ -96,6 +99,8 @@ def prepare(
         test_annotations,
         order_csv,
         seed,
+        negative_names,
+        annotation_format,
     )
     sources = plan.sources if shard is None else _shard(plan.sources, *shard)
     state = Progress(plan.output, plan.settings)
@@ -250,7 +255,7 @@ def _counts(plan: Plan, rows: Sequence[Mapping]) -> dict[str, int]:
     counts = {outcome: sum(row["outcome"] == outcome for row in rows) for outcome in manifest.OUTCOMES}
     tables = [table for table in (plan.annotations, plan.test_annotations) if table]
     counts["odd"] = sum(row["outcome"] == "prepared" and bool(row["reason"]) for row in rows)
-    counts["boxes_left_out"] = sum(table.problems.get(kind, 0) for table in tables for kind in _LEFT_OUT)
+    counts["boxes_left_out"] = sum(table.problems.get(kind, 0) for table in tables for kind in LEFT_OUT)
     wrong = ("refused", "quarantined", "missing", "boxes_left_out")
     counts["problems"] = sum(counts[kind] for kind in wrong)
     return counts
@@ -262,7 +267,7 @@ def _report(counts: Mapping[str, int], strict: bool) -> None:
         if counts[outcome]:
             logger.log(level, "%d images %s; manifest.csv and intake.html say which and why", counts[outcome], outcome)
     if counts["boxes_left_out"]:
-        rules = "; ".join(PROBLEMS[kind] for kind in _LEFT_OUT)
+        rules = "; ".join(PROBLEMS[kind] for kind in LEFT_OUT)
         logger.log(level, "%d boxes left out (%s)", counts["boxes_left_out"], rules)
 
 

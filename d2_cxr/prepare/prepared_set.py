@@ -17,6 +17,7 @@ from d2_cxr.dicom.preprocess import Preprocess, box_map
 from d2_cxr.image_name import image_name
 from d2_cxr.labels import coco, splits, vindr_cxr
 from d2_cxr.labels.annotations import CORNERS, Annotations, cut_to_images
+from d2_cxr.labels.box_rules import check_extent
 from d2_cxr.labels.fusion import PAPER_IOU_THRESHOLD, fuse_annotations
 
 Row = Mapping[str, str]
@@ -146,7 +147,9 @@ def map_boxes(annotations: Annotations, images: Images, rules: Preprocess, told:
     if resized:
         told.notes.append(f"{len(resized)} images have another size than the table says: their boxes were scaled to it")
     maps = {image: BoxMap(sizes[image][0] / given[image][0], sizes[image][1] / given[image][1]) for image in resized}
-    boxes, counts = cut_to_images(_mapped(boxes, maps), sizes)
+    boxes = _mapped(boxes, maps)
+    check_extent(boxes, sizes, annotations.flavor)
+    boxes, counts = cut_to_images(boxes, sizes)
     told.counts |= {f"boxes_{kind}": count for kind, count in counts.items()}
     return _mapped(boxes, {image: box_map(*sizes[image], rules) for image in boxes["image_name"].unique()})
 

@@ -2,6 +2,7 @@
 
 from concurrent.futures import Future
 
+import pytest
 from d2_cxr.projects.label_efficiency import cost
 from d2_cxr.projects.label_efficiency.plan import Stage, Study
 
@@ -38,3 +39,9 @@ def test_a_step_is_timed_again_when_another_one_is_asked_for(tmp_path):
     again = cost._timing(a_study(tmp_path, **{"SOLVER.IMS_PER_BATCH": 8}), workers, 1)
     assert workers.asked == 2
     assert again["detector_step"] == 0.2
+
+
+def test_a_view_of_a_network_of_timm_is_timed():
+    pytest.importorskip("timm")
+    settings = {"config": "configs/pretraining/simclr_effnet_lite0.yaml", "options": {"image_size": 32}}
+    assert 0 < cost._time_view(settings) < 10

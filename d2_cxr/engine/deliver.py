@@ -1,0 +1,82 @@
+"""From findings to DICOM objects: what `tools/predict.py --sr` and `tools/serve_dicom.py` hand over."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from d2_cxr import __version__, artifacts
+from d2_cxr.delivery.source import Algorithm, DeliveryError, ScoredBox, read_source, to_bytes
+from d2_cxr.engine.findings import DEFAULT_THRESHOLD, Findings
+from d2_cxr.engine.predict import free_name
+from d2_cxr.engine.predictor import Predictor
+
+logger = logging.getLogger(__name__)
+
+
+def deliver(
+    images: Sequence[Findings],
+    predictor: Predictor,
+    output: str | Path,
+    kinds: Sequence[str] = ("sr",),
+    assume_uids: bool = False,
+) -> dict[str, str]:
+    """Write the reported findings of images as DICOM objects, a folder a kind (docs/reading_room.md).
+
+    Args:
+        images: findings.
+        predictor: who found them.
+        output: folder.
+        kinds: of delivery.deliver.KINDS: sr, gsps, key_image.
+        assume_uids: derive UIDs for files that have none, and write a copy of each such image with them to `images/`.
+
+    Returns:
+        file -> reason, of the images that nothing could be delivered for; also in `not_delivered.csv`.
+    """
+    from d2_cxr.delivery.deliver import deliver_image  # needs highdicom
+
+    algorithm, limits = algorithm_of(predictor), limits_of(predictor)
+    failed: dict[str, str] = {}
+    taken: set[str] = set()
+    for image in images:
+        name = free_name(image.image_name, taken)
+        try:
+            deliver_image(image.file, reported(image), limits, algorithm, output, name, kinds, assume_uids)
+        except DeliveryError as error:
+            failed[image.file] = str(error)
+            logger.warning("not delivered: %s", error)
+    if failed:
+        rows = [{"file": path, "reason": reason} for path, reason in failed.items()]
+        artifacts.write_csv(Path(output) / "not_delivered.csv", rows, ["file", "reason"])
+    return failed
+
+
+def reported(image: Findings) -> list[ScoredBox]:
+    """Return the findings of an image that pass the threshold of their class, the most certain first."""
+    found = zip(image.class_names, image.scores, image.boxes_xyxy, image.reported, strict=True)
+    return [ScoredBox(name, float(score), tuple(box.tolist())) for name, score, box, passes in found if passes]
+
+
+def algorithm_of(predictor: Predictor) -> Algorithm:
+    return Algorithm("d2_cxr", __version__, artifacts.sha256_file(predictor.weights))
+
+
+def limits_of(predictor: Predictor) -> dict[str, float | None]:
+    """Return class name -> least score that is reported, None where the class is not reported."""
+    if predictor.thresholds is None:
+        return dict.fromkeys(predictor.class_names, DEFAULT_THRESHOLD)
+    return {name: predictor.thresholds["thresholds"].get(name) for name in predictor.class_names}
+
+
+def answer_with_report(predictor: Predictor) -> Callable[[Path], bytes]:
+    """Return a function: path of a DICOM image -> bytes of its structured report; it raises ValueError by name."""
+    from d2_cxr.delivery.structured_report import structured_report  # needs highdicom
+
+    algorithm, limits = algorithm_of(predictor), limits_of(predictor)
+
+    def answer(path: Path) -> bytes:
+        source = read_source(path)
+        return to_bytes(structured_report(source, reported(predictor(path)), limits, algorithm))
+
+    return answer

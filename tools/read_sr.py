@@ -1,0 +1,41 @@
+"""Read structured reports back into a label table: corrected in a viewer, or a radiologist's own.
+
+python tools/read_sr.py reports/ --output boxes.csv --reader R1 --images dicom/
+
+Every rectangle of a TID 1500 report becomes a row; a report replaces older ones of its reader on the same image. The
+table is read by everything that reads annotations (tools/prepare_vindr_cxr.py, tools/label_statistics.py).
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+
+from d2_cxr.cli import run_tool
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("reports", metavar="FOLDER", help="a folder, searched through, or one file")
+    parser.add_argument("--output", required=True, metavar="CSV", help="the label table")
+    parser.add_argument("--reader", metavar="NAME", help="reader of all reports; else the observer that each names")
+    parser.add_argument("--images", metavar="DIR", help="the DICOM images: their names become image names")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse_args(argv)
+    from d2_cxr import artifacts
+    from d2_cxr.delivery.read_back import COLUMNS, read_reports
+    from d2_cxr.delivery.source import image_names
+
+    rows, _ = read_reports(args.reports, args.reader, image_names(args.images) if args.images else None)
+    artifacts.write_csv(args.output, rows, COLUMNS)
+    boxes = sum(row["x_min"] is not None for row in rows)
+    images = len({row["image_id"] for row in rows})
+    logging.getLogger(__name__).info("%d boxes on %d images: %s", boxes, images, args.output)
+    return 0
+
+
+if __name__ == "__main__":
+    run_tool(main)

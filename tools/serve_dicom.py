@@ -1,0 +1,56 @@
+"""Answer radiographs with structured reports: a DICOM node and a watched folder.
+
+python tools/serve_dicom.py --weights output/run/model_final.pth --folder node/ --send-to ORTHANC@127.0.0.1:4242
+
+Images come by C-STORE, or are put into node/inbox/; each report goes to the node named by --send-to. Images that were
+not answered when it was stopped are answered after the next start. Research only, not for diagnosis.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import re
+import time
+from pathlib import Path
+
+from d2_cxr.cli import run_tool
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--weights", required=True, metavar="FILE", help="model_final.pth or model_best.pth of a run")
+    parser.add_argument("--folder", required=True, metavar="DIR", help="gets inbox/, outbox/ and refused/")
+    parser.add_argument("--send-to", required=True, metavar="TITLE@HOST:PORT", help="the node that gets the reports")
+    parser.add_argument("--title", default="D2CXR", help="our AE title, which callers have to name")
+    parser.add_argument("--port", type=int, default=11112)
+    parser.add_argument("--address", default="127.0.0.1", help="of the interface; beyond loopback it needs --allow")
+    parser.add_argument("--allow", nargs="*", default=[], metavar="TITLE", help="AE titles that may send; all if none")
+    parser.add_argument("--max-waiting", type=int, default=100, metavar="N", help="images waiting, then refused")
+    parser.add_argument("--thresholds", metavar="FILE", help="a thresholds.json, instead of the card's")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1; a GPU where there is one")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse_args(argv)
+    peer = re.fullmatch(r"([^@]{1,16})@(.+):(\d+)", args.send_to)
+    if peer is None:
+        raise ValueError(f"--send-to {args.send_to} is not TITLE@HOST:PORT")
+    from d2_cxr import artifacts
+    from d2_cxr.delivery.node import Node, Peer
+    from d2_cxr.engine.deliver import answer_with_report
+    from d2_cxr.engine.predictor import Predictor
+
+    thresholds = artifacts.read_json(args.thresholds) if args.thresholds else None
+    answer = answer_with_report(Predictor(args.weights, args.device, thresholds))
+    node = Node(Path(args.folder), answer, Peer(peer[2], int(peer[3]), peer[1]), args.title, args.max_waiting)
+    with node.listening(args.port, args.address, args.allow) as port:
+        logging.getLogger(__name__).info("%s listens at %s:%d, inbox %s", args.title, args.address, port, node.inbox)
+        while True:
+            counts = node.work()
+            time.sleep(10 if counts["waiting"] else 0.5)
+
+
+if __name__ == "__main__":
+    run_tool(main)
