@@ -10,11 +10,11 @@ from pathlib import Path
 from d2_cxr import artifacts
 from d2_cxr.datasets.builtin import register_below
 from d2_cxr.evaluation import thresholds as operating
+from d2_cxr.evaluation.coco_arrays import read_results
 from d2_cxr.evaluation.evaluate import Evaluation, checked_matches, compare, evaluate
-from d2_cxr.evaluation.groups import read_grouping
+from d2_cxr.evaluation.ground_truth import GroundTruth, load_ground_truth
 from d2_cxr.evaluation.matching import Matches
-from d2_cxr.evaluation.named_truth import NamedTruth, load_named_truth
-from d2_cxr.evaluation.results import read_results
+from d2_cxr.evaluation.subgroups import read_grouping
 
 logger = logging.getLogger(__name__)
 
@@ -33,18 +33,18 @@ def evaluate_files(
     false_positives: float = operating.DEFAULT_RATE,
     resamples: int = 1000,
     seed: int = 0,
-    groups: str | None = None,
+    subgroups: str | None = None,
 ) -> Evaluation:
     """Evaluate a results file on a named set and write evaluation.json, matches.npz, thresholds.json and figures.
 
     Args:
-        negative_results: on the negative images of the split; default NEGATIVE_RESULTS beside `results`, where it is. Normal
-            images are counted only if there are results on them.
-        root: folder of prepared sets; default what is registered.
+        negative_results: on the negative images of the split; default NEGATIVE_RESULTS beside `results`, if it exists.
+            Negative images are counted only if there are results on them.
+        root: folder of prepared sets; default: the registered ones.
         other: results or matches.npz of another run; writes comparison.json.
         thresholds: thresholds.json from other images.
-        false_positives: an image and class, for the thresholds.json that is written.
-        groups: CSV:COLUMN, a table with image_id and that column; adds metrics within groups of images.
+        false_positives: per image and class, for the thresholds.json that is written.
+        subgroups: CSV:COLUMN, a table with image_id and that column; adds metrics within subgroups of images.
 
     Returns:
         What was written; `document["problems"]` says what is odd about the results.
@@ -54,10 +54,10 @@ def evaluate_files(
     """
     if root is not None:
         register_below(dataset, root)
-    named = load_named_truth(dataset)
+    named = load_ground_truth(dataset)
     rows, negative_rows = read_results(results), _negative_rows(results, negative_results)
     chosen = artifacts.read_json(thresholds) if thresholds else None
-    grouping = read_grouping(groups) if groups else None
+    grouping = read_grouping(subgroups) if subgroups else None
     negative = named.negative if negative_rows is not None else None
     evaluation = evaluate(
         named.truth,
@@ -88,7 +88,7 @@ def _negative_rows(results: Path, negative_results: Path | None) -> list[dict] |
     return read_results(negative_results or beside)
 
 
-def _other_matches(other: Path, named: NamedTruth, negative: Mapping | None) -> Matches:
+def _other_matches(other: Path, named: GroundTruth, negative: Mapping | None) -> Matches:
     if other.suffix == ".npz":
         return Matches.load(other)
     negative_rows = _negative_rows(other, None) if negative is not None else None
@@ -123,13 +123,12 @@ def _log(document: Mapping, comparison: Mapping | None) -> None:
                 line += f"; minus the other {difference['difference']:+.3f} {_interval(difference['interval'])}"
                 line += f", p = {difference['p']:.3f}"
             logger.info(line)
-    for value, group in document.get("groups", {"groups": {}})["groups"].items():
-        logger.info(
-            "%s = %s, %d images:%s", document["groups"]["column"], value, group["num_images"], _group_line(group)
-        )
+    within = document.get("subgroups", {"subgroups": {}})
+    for value, group in within["subgroups"].items():
+        logger.info("%s = %s, %d images:%s", within["column"], value, group["num_images"], _subgroup_line(group))
 
 
-def _group_line(group: Mapping) -> str:
+def _subgroup_line(group: Mapping) -> str:
     shown = [(name, group["metrics"][name]) for name in _SHOWN if name in group["metrics"]]
     return ";".join(
         f" {name} {e['value']:.3f} {_interval(e['interval'])}" for name, e in shown if e["value"] is not None

@@ -3,7 +3,7 @@
 Bunch et al. 1977 and Chakraborty 1989 (https://doi.org/10.1118/1.596358). A detection points at the truth box of its
 class that it overlaps best under a hit rule (matching.HIT_RULES); the best-scored one that points at a box finds it,
 further ones count neither as found nor as false, and one that points at nothing is a false positive. Sensitivity at a
-rate is the highest one reached with at most that many false positives per image; equal scores pass a threshold together.
+rate is the highest one reached with at most that many false positives per image; equal scores pass together.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Marks:
 
 
 def marks(matches: Matches, classes: Sequence[int] | None = None, rule: str = "iou", negatives: bool = True) -> Marks:
-    """Collect the detections of these classes (default all) on the images with findings, and on negative ones if told."""
+    """Collect the detections of these classes (default all) on images with findings and, by default, negative ones."""
     if rule not in HIT_RULES:
         raise ValueError(f"hit rule {rule!r} is none of {', '.join(HIT_RULES)}")
     wanted = np.full(len(matches.class_names), classes is None)

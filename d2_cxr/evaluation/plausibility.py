@@ -146,11 +146,13 @@ def _fits_better(arrays: CocoArrays, reading: _Reading, share_outside: float) ->
         return False
     if reading.name == _FRACTIONS:
         return bool(box_math.xyxy_to_xywh(arrays.dt_boxes).max() <= 1 + _TOLERANCE)
+    if len(np.unique(arrays.dt_boxes @ [1, np.e, np.pi, np.sqrt(2)])) < MOST * len(arrays.dt_boxes):
+        return False  # the same boxes on every image, as of a baseline: agreement is chance
     given, other = _agreement(arrays, arrays.dt_boxes), _agreement(arrays, reading.boxes)
     return bool(
         (share_outside >= MOST and other >= given)
         or (share_outside >= LARGE_SHARE and other - given >= 0.05)
-        or (other - given >= 0.2 and other >= 2 * given)
+        or (other - given >= 0.2 and other >= 2 * given and other >= 0.4)
         or (reading.name == _CORNERS and len(reading.boxes) >= _MANY and other - given >= 0.1)
     )
 

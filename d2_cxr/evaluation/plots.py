@@ -14,7 +14,7 @@ from d2_cxr.drawing import class_color
 from d2_cxr.evaluation import froc
 from d2_cxr.evaluation.evaluate import Evaluation
 
-_MODEL, _ALONE, _CONSTANT, _READER = (tuple(c / 255 for c in class_color(index)) for index in (4, 1, 0, 5))
+_MODEL, _ALONE, _PRIOR, _READER = (tuple(c / 255 for c in class_color(index)) for index in (4, 1, 0, 5))
 
 
 def froc_figure(evaluation: Evaluation) -> Figure:
@@ -29,12 +29,12 @@ def froc_figure(evaluation: Evaluation) -> Figure:
 
 
 def class_figure(evaluation: Evaluation, metric: str = "AP50") -> Figure:
-    """A metric by class with 95 % intervals, commonest class first; the constant box beside it where known."""
+    """A metric by class with 95 % intervals, commonest class first; the prior-box baseline beside it where known."""
     table = evaluation.document["per_class"]
     names = sorted(
         (name for name in table if table[name][metric]["value"] is not None), key=lambda n: -table[n]["num_boxes"]
     )
-    constant = evaluation.document["rows"].get("constant_box", {}).get("per_class", {})
+    prior = evaluation.document["rows"].get("prior_box", {}).get("per_class", {})
     figure = Figure(figsize=(7, 1.3 + 0.34 * max(1, len(names))), layout="constrained")
     axes = figure.subplots()
     for place, name in enumerate(names):
@@ -42,9 +42,9 @@ def class_figure(evaluation: Evaluation, metric: str = "AP50") -> Figure:
         if entry["interval"]:
             axes.plot(entry["interval"], [place, place], color=_MODEL, linewidth=2)
         axes.plot(entry["value"], place, "o", color=_MODEL, label="model, 95 % interval" if place == 0 else None)
-        if metric in constant.get(name, {}):
-            label = "constant box" if place == 0 else None
-            axes.plot(constant[name][metric]["value"], place, "D", color=_CONSTANT, markersize=5, label=label)
+        if metric in prior.get(name, {}):
+            label = "prior-box baseline" if place == 0 else None
+            axes.plot(prior[name][metric]["value"], place, "D", color=_PRIOR, markersize=5, label=label)
     labels = [f"{name} ({table[name]['num_boxes']} boxes, {table[name]['num_images']} images)" for name in names]
     axes.set_yticks(range(len(names)), labels)
     axes.invert_yaxis()
@@ -68,8 +68,8 @@ def _pooled_panel(axes, evaluation: Evaluation) -> None:
     _curve(axes, froc.curve(matches), _MODEL, f"model, {with_negatives}")
     if matches.has_negatives:
         _curve(axes, froc.curve(matches, negatives=False), _ALONE, "model, images with findings only")
-    if evaluation.constant_box is not None:
-        _curve(axes, froc.curve(evaluation.constant_box), _CONSTANT, "constant box")
+    if evaluation.prior_box is not None:
+        _curve(axes, froc.curve(evaluation.prior_box), _PRIOR, "prior-box baseline")
     for rate, name in zip(froc.RATES, froc.RATE_NAMES, strict=True):
         interval = entries[f"froc_sens_at_{name}"]["interval"]
         if interval:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from d2_cxr.evaluation import thresholds
-from d2_cxr.evaluation.evaluate import evaluate
+from d2_cxr.evaluation.evaluate import evaluate, read_evaluation
 from d2_cxr.evaluation.matching import match
 
 NORMAL = {"images": [{"id": 900 + i, "file_name": f"n{i}.png", "width": 512, "height": 512} for i in range(5)]}
@@ -114,7 +114,7 @@ def test_files_of_an_evaluation(simulate, tmp_path):
     truth, results = simulate(num_images=8)
     path = evaluate(truth, results, resamples=5, train_truth=truth).write(tmp_path / "inference")
     assert sorted(file.name for file in path.parent.iterdir()) == [
-        *("constant_box_matches.npz", "evaluation.json", "matches.npz", "worst_images.csv"),
+        *("evaluation.json", "matches.npz", "prior_box_matches.npz", "worst_images.csv"),
     ]
 
 
@@ -131,3 +131,13 @@ def test_thresholds_are_reported_on_other_images_only(simulate):
         evaluate(*val, dataset="set_val", resamples=0, chosen_thresholds=chosen)
     with pytest.raises(ValueError, match="lack class 1"):
         evaluate(*test, resamples=0, chosen_thresholds={**chosen, "thresholds": {"class 0": 0.5}})
+
+
+def test_an_evaluation_of_another_format_is_refused_with_the_command_that_writes_this_one(simulate, tmp_path):
+    path = evaluate(*simulate(num_images=5), resamples=0, dataset="toy_test").write(tmp_path)
+    assert read_evaluation(path)["dataset"] == "toy_test"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format_version": 1}))
+    with pytest.raises(
+        ValueError, match="has format 1, this version of d2_cxr reads 2; evaluate again: python"
+    ):
+        read_evaluation(path)

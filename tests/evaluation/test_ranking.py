@@ -1,4 +1,4 @@
-"""Blocks of resamples and sparse running counts give what one dense product gave, in work that grows with the images."""
+"""Blocks of resamples and sparse running counts equal one dense product, in work that grows with the images."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from d2_cxr.evaluation import bootstrap, coco, froc, metrics, ranking, vinbigdata
+from d2_cxr.evaluation import average_precision, estimates, froc, metrics, ranking
 from d2_cxr.evaluation.evaluate import evaluate
-from d2_cxr.evaluation.greedy import HIT, IGNORED
-from d2_cxr.evaluation.matching import match
+from d2_cxr.evaluation.matching import HIT, IGNORED, match
 
 
 def dense_counts(images, places, ends, weights):
@@ -52,16 +51,16 @@ def dense_sensitivities(matches, weights, classes=None):
 def sample(simulate, request):
     """Matches, and weights of 300 resamples: more than two blocks."""
     matches = match(*simulate(num_images=40, num_classes=3, seed=5, **request.param))
-    return matches, bootstrap.with_original(bootstrap.image_weights(matches, 300, 0))
+    return matches, estimates.with_original(estimates.image_weights(matches, 300, 0))
 
 
 def test_average_precision_is_that_of_the_dense_product(sample):
     matches, weights = sample
-    found = coco.average_precision(matches, weights)
+    found = average_precision.average_precision(matches, weights)
     for index in range(3):
         keep = (matches.dt_class == index) & (matches.dt_rank < 100)
         for area in range(4):
-            num_truth = coco.truth_boxes(matches, weights, index, area)
+            num_truth = average_precision.truth_boxes(matches, weights, index, area)
             for threshold in range(10):
                 code = matches.dt_coco[keep, area, threshold]
                 counted = code != IGNORED
@@ -72,10 +71,10 @@ def test_average_precision_is_that_of_the_dense_product(sample):
 
 def test_all_point_precision_is_that_of_the_dense_product(sample):
     matches, weights = sample
-    found = vinbigdata.average_precision_40(matches, weights)
+    found = average_precision.voc_average_precision(matches, weights)
     for index in range(3):
         keep = matches.dt_class == index
-        num_truth = coco.truth_boxes(matches, weights, index)
+        num_truth = average_precision.truth_boxes(matches, weights, index)
         expected = dense_average_precision(matches.dt_image[keep], matches.dt_voc[keep], num_truth, weights, False)
         np.testing.assert_allclose(found[index], expected, rtol=0, atol=1e-12)
 
@@ -100,7 +99,7 @@ def test_values_do_not_depend_on_the_size_of_a_block(sample, monkeypatch):
 def test_resamples_drawn_one_by_one_are_those_drawn_together():
     one, together = np.random.default_rng(3), np.random.default_rng(3).integers(7, size=(30, 7))
     counts = np.stack([np.bincount(row, minlength=7) for row in together], axis=1)
-    assert np.array_equal(bootstrap._draw(7, 30, one), counts)
+    assert np.array_equal(estimates._draw(7, 30, one), counts)
 
 
 def work(simulate, monkeypatch, num_images):

@@ -78,9 +78,7 @@ def measure(truth: dict, results: list[dict], readers: dict, resamples: int, rou
 def growth(classes: int, resamples: int) -> dict:
     """Return a row per number of images, and what 8,000 take over 2,000; 62 detections per image."""
     rows = [_in_a_process(images, classes, resamples) for images in GROWTH]
-    print(
-        "| images | detections | seconds | CPU seconds | peak MB | of these input MB |\n| --- | --- | --- | --- | --- | --- |"
-    )
+    print("| images | detections | seconds | CPU seconds | peak MB | input MB |\n| --- | --- | --- | --- | --- | --- |")
     for row in rows:
         print("| " + " | ".join(f"{value:,}" for value in row.values()) + " |")
     ratio = {key: round(rows[-1][key] / rows[-2][key], 2) for key in ("seconds", "cpu_seconds")}
@@ -147,10 +145,10 @@ def _match(truth: dict, results: list[dict]):
 
 
 def _core(truth: dict, results: list[dict], resamples: int) -> float:
-    from d2_cxr.evaluation import bootstrap, froc, metrics
+    from d2_cxr.evaluation import estimates, froc, metrics
 
     matches = _match(truth, results)
-    weights = bootstrap.with_original(bootstrap.image_weights(matches, resamples, 0))
+    weights = estimates.with_original(estimates.image_weights(matches, resamples, 0))
     computation = metrics.Computation(matches, weights, range(len(matches.class_names)))
     for name in (*CORE, *(f"froc_sens_at_{rate}" for rate in froc.RATE_NAMES)):
         computation.per_class(name)

@@ -130,8 +130,8 @@ def _permute(stage: dict, study_dir: Path) -> dict:
 
 def _constant_box(stage: dict, study_dir: Path) -> dict:
     """The constant box as a run like any other, with its card and its matches."""
-    from d2_cxr.evaluation.constant_box import constant_box_results
     from d2_cxr.evaluation.evaluate import evaluate
+    from d2_cxr.evaluation.prior_box import prior_box_results
 
     settings = stage["settings"]
     root = _register(settings["dataset"], study_dir)
@@ -140,10 +140,11 @@ def _constant_box(stage: dict, study_dir: Path) -> dict:
     every_image = {**test, "images": test["images"] + negative["images"]}
     found = evaluate(
         test,
-        constant_box_results(train, every_image),
+        prior_box_results(train, every_image),
         negative if negative["images"] else None,
         resamples=settings["evaluation"].get("resamples", 1000),
         dataset=settings["test"],
+        check=False,  # the same boxes on every image
     )
     output = study_dir / stage["output"]
     found.write(output / "inference" / settings["test"])
@@ -177,7 +178,7 @@ def _choose(stage: dict, study_dir: Path) -> dict:
     Validation images are few. The best of near-equal trials is a draw of lots, and an arm that drew another value than
     the arm beside it would carry its difference into every run.
     """
-    from d2_cxr.evaluation import bootstrap
+    from d2_cxr.evaluation import estimates
     from d2_cxr.evaluation.matching import Matches
 
     settings = stage["settings"]
@@ -188,7 +189,7 @@ def _choose(stage: dict, study_dir: Path) -> dict:
     }
     trials = []
     for value, matches in found.items():
-        against = bootstrap.paired_difference(matches, found[default], metric, classes)
+        against = estimates.paired_difference(matches, found[default], metric, classes)
         trial = {"value": value, "score": against["value_a"], "difference": against["difference"]}
         trials.append(trial | {"interval": against["interval"]})
     better = [trial for trial in trials if trial["interval"] and trial["interval"][0] > 0]

@@ -1,7 +1,7 @@
 """Scores of a study's runs with their resamples, from `matches.npz` alone, kept in a cache beside the report.
 
 The score of a run comes as a vector: first the score itself, then the score under each resample of the test images, for
-average precision freed of its bias as evaluation/bootstrap.py says. Runs on the same test images share the resamples, so
+average precision freed of its bias as evaluation/estimates.py says. Runs on the same test images share the resamples, so
 that any two of them are compared image by image.
 """
 
@@ -16,7 +16,7 @@ from d2_cxr.projects.label_efficiency.report.savings import Curves
 
 from d2_cxr import artifacts
 from d2_cxr.evaluation import metrics
-from d2_cxr.evaluation.bootstrap import corrected, image_weights, with_original
+from d2_cxr.evaluation.estimates import corrected, image_weights, with_original
 
 RESAMPLES = 1000
 

@@ -1,7 +1,7 @@
 """A study's scores within groups of images, e.g. within AP and within PA views.
 
 What a detector's image-level score tells about a finding may be what it tells about how the image was taken
-(evaluation/groups.py); within one projection that is worth nothing. The study file names the table by `groups:
+(evaluation/subgroups.py); within one projection that is worth nothing. The study file names the table by `groups:
 CSV:COLUMN`.
 """
 
@@ -16,7 +16,7 @@ from d2_cxr.projects.label_efficiency.report.savings import Curves
 from d2_cxr.projects.label_efficiency.report.scores import Scores
 from d2_cxr.projects.label_efficiency.report.tables import cell
 
-from d2_cxr.evaluation import groups
+from d2_cxr.evaluation import subgroups
 
 ALL = "all images"
 COLUMNS = [
@@ -43,8 +43,8 @@ def within_groups(results: StudyResults, scores: Scores) -> list[dict]:
     done = [run for run in results.runs if run.done]
     if not argument or not done or not Path(argument.rpartition(":")[0]).is_file():
         return []
-    grouping = groups.read_grouping(argument)
-    masks = {run.test: groups.members(run.matches, grouping) for run in {run.test: run for run in done}.values()}
+    grouping = subgroups.read_grouping(argument)
+    masks = {run.test: subgroups.members(run.matches, grouping) for run in {run.test: run for run in done}.values()}
     values = sorted({value for members in masks.values() for value in members})
     return [row for value in (ALL, *values) for row in _rows(results, scores, done, masks, value)]
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from d2_cxr.evaluation import bootstrap, froc, ranking
+from d2_cxr.evaluation import estimates, froc, ranking
 from d2_cxr.evaluation.matching import HIT_RULES, Matches, match
 from d2_cxr.image_name import image_name
 from d2_cxr.labels.coco import from_coco, reader_order
@@ -63,7 +63,7 @@ def compare_with_readers(
         ValueError: no image of the truth was read by two readers.
     """
     cases = make_cases(truth, results, readers, fusion, iou_threshold)
-    weights = bootstrap.with_original(bootstrap.image_weights(cases.readers, resamples, seed))
+    weights = estimates.with_original(estimates.image_weights(cases.readers, resamples, seed))
     names = sorted(set(cases.reader.tolist()), key=reader_order)
     everything = np.ones(len(cases.reader), dtype=bool)
     return {
@@ -177,9 +177,9 @@ def _compared(cases: Cases, chosen: np.ndarray, weights: np.ndarray, hit_rule: s
     counted = {"sensitivity": (int(boxes), "boxes"), "false_positives_per_image": (int(images), "images")}
     return {
         "num_images": int(images),
-        "reader": {key: _entry(values, *counted[key]) for key, values in reader.items()},
-        "model": {key: _entry(values, *counted[key]) for key, values in model.items()},
-        "model_minus_reader": bootstrap.compared(model["sensitivity"], reader["sensitivity"], interpolated=False),
+        "reader": {key: estimates.estimate(values, *counted[key]) for key, values in reader.items()},
+        "model": {key: estimates.estimate(values, *counted[key]) for key, values in model.items()},
+        "model_minus_reader": estimates.compared(model["sensitivity"], reader["sensitivity"], interpolated=False),
     }
 
 
@@ -190,16 +190,6 @@ def _operating_point(matches: Matches, chosen: np.ndarray, weights: np.ndarray, 
     return {
         "sensitivity": np.where(lesions > 0, found / np.maximum(lesions, 1), np.nan),
         "false_positives_per_image": np.where(images > 0, false / np.maximum(images, 1), np.nan),
-    }
-
-
-def _entry(values: np.ndarray, n: int, unit: str) -> dict:
-    defined = bool(np.isfinite(values[0]))
-    return {
-        "value": float(values[0]) if defined else None,
-        "interval": bootstrap.interval(values[1:]) if defined else None,
-        "n": n,
-        "unit": unit,
     }
 
 

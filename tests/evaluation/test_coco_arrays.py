@@ -6,8 +6,8 @@ import json
 
 import pytest
 
+from d2_cxr.evaluation.coco_arrays import read_results, require_types
 from d2_cxr.evaluation.matching import match
-from d2_cxr.evaluation.results import read_results, require_types
 
 GOOD = {"image_id": 1, "category_id": 1, "bbox": [1, 2.5, 3, 4], "score": 1}
 
@@ -79,5 +79,5 @@ def test_rows_need_no_score_where_they_are_truth():
 
 def test_classes_numbered_from_0_are_named_as_such(images):
     truth, results = images([(1, 1, 0, 0, 9, 9)], [(1, 1, 0, 0, 9, 9, 0.5), (1, 0, 0, 0, 9, 9, 0.4)], num_classes=2)
-    with pytest.raises(ValueError, match="detection 1: category_id 0 is none of .* seem to be numbered from 0"):
+    with pytest.raises(ValueError, match=r"detection 1: category_id 0 is none of .* seem to be numbered from 0"):
         match(truth, results)
