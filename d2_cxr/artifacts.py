@@ -30,6 +30,11 @@ def write_with(path: str | os.PathLike, write: Callable[[str], None]) -> None:
         write(temporary)
         os.chmod(temporary, 0o666 & ~_UMASK)  # mkstemp gives 0600; other users of a shared set must read it
         os.replace(temporary, path)
+    except OSError as error:
+        Path(temporary).unlink(missing_ok=True)
+        if error.filename is None or error.filename == temporary:  # a full disk: writing names no file
+            raise OSError(error.errno, error.strerror or type(error).__name__, str(path)) from error
+        raise
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
@@ -66,13 +71,28 @@ def read_json(path: str | os.PathLike):
         raise ValueError(f"{path} is not a JSON file ({error}); was it cut short?") from error
 
 
-def write_csv(path: str | os.PathLike, rows: Iterable[Mapping], columns: Sequence[str]) -> None:
-    """Write rows (dicts) as CSV with these columns in this order; None becomes an empty cell."""
+def write_csv(
+    path: str | os.PathLike, rows: Iterable[Mapping], columns: Sequence[str], for_people: bool = False
+) -> None:
+    """Write rows (dicts) as CSV with these columns in this order; None becomes an empty cell.
+
+    Args:
+        path: the file to write.
+        rows: dicts.
+        columns: their keys, in order.
+        for_people: the table is opened in spreadsheets: text that begins like a formula (= + - @) gets an apostrophe
+            in front, so that nothing is computed from a file's name.
+    """
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(columns), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows(({key: _inert(value) for key, value in row.items()} for row in rows) if for_people else rows)
     write_text(path, text.getvalue())
+
+
+def _inert(value: object) -> object:
+    """Return text that no spreadsheet takes for a formula; numbers stay."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
 
 
 def read_csv(path: str | os.PathLike) -> list[dict[str, str]]:

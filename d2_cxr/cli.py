@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import select
+import signal
 import sys
 import warnings
 from collections.abc import Callable
@@ -24,6 +25,7 @@ def run_tool(main: Callable[[], int | None]) -> None:
     if not sys.warnoptions:  # deprecations inside libraries, nothing a user could do about; -W default shows them
         warnings.filterwarnings("ignore", module=r"(torch|torchvision|detectron2|fvcore)(\.|$)")
     logging.getLogger("torch.fx").setLevel(logging.ERROR)  # warns of what Detectron2 asks it at every start
+    signal.signal(signal.SIGTERM, _end)
     try:
         code = main()
         sys.stdout.flush()  # here, where a closed pipe can still be told from a failure
@@ -42,6 +44,11 @@ def run_tool(main: Callable[[], int | None]) -> None:
         sys.stderr.write("stopped; the same command goes on from here\n")
         raise SystemExit(130) from None
     raise SystemExit(code or 0)
+
+
+def _end(number: int, frame: object) -> None:
+    """End on SIGTERM as on Ctrl-C: what is done is kept, workers are ended, and the exit code is a shell's."""
+    raise SystemExit(128 + number)
 
 
 def fail(error: object) -> None:

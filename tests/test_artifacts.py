@@ -51,3 +51,18 @@ def test_fingerprints_depend_on_content_and_on_order(tmp_path):
     assert artifacts.sha256_json({"a": 1, "b": 2}) == artifacts.sha256_json({"b": 2, "a": 1})
     assert artifacts.sha256_lines(["a", "b"]) == hashlib.sha256(b"a\nb\n").hexdigest()
     assert artifacts.sha256_lines(["a", "b"]) != artifacts.sha256_lines(["b", "a"])
+
+
+def test_a_failed_write_names_the_file_and_leaves_nothing(tmp_path):
+    def full(path):
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match=r"No space left on device: '.*list.json'"):
+        artifacts.write_with(tmp_path / "list.json", full)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_table_for_people_holds_no_formula(tmp_path):
+    rows = [{"file": "=1+1", "number": -3}, {"file": "@sum", "number": 2}, {"file": "a=b", "number": 1}]
+    artifacts.write_csv(tmp_path / "a.csv", rows, ["file", "number"], for_people=True)
+    assert (tmp_path / "a.csv").read_text() == "file,number\n'=1+1,-3\n'@sum,2\na=b,1\n"

@@ -26,7 +26,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--dicom-dir", required=True, help="images as DICOM, PNG or JPEG, at any depth")
+    add("--dicom-dir", required=True, help="folder of DICOM, PNG, JPEG, TIFF or BMP files, searched at any depth")
     add("--output", required=True, help="folder of the set, customarily $DETECTRON2_DATASETS/NAME")
     add(
         "--annotations",
@@ -46,10 +46,12 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add("--test-dicom-dir", help="VinDr-CXR's official test images")
     add("--test-annotations", help="and their annotations_test.csv")
     add("--order-csv", help="CSV whose rows have the published order, when that of --annotations differs")
+    add("--rename", metavar="KEYFILE", help="give images pseudonyms; the key file is made where it does not exist")
+    add("--rename-map", metavar="CSV", help="also write image names and their pseudonyms to this file")
     add("--seed", type=int, default=0, help="of the stratified split (%(default)s)")
     add("--array", action="store_true", help="also write images.npy, which loads faster than PNGs")
     add("--jobs", type=int, help="worker processes (default: the processors at hand)")
-    add("--strict", action="store_true", help="end with exit code 1 where an image or box was refused or is missing")
+    add("--strict", action="store_true", help="exit with code 1 if an image or box was refused, left out or is missing")
     add("--shard", help="i/n: prepare only every n-th image; a last run without it writes the lists")
     return parser.parse_args(argv)
 
@@ -58,9 +60,10 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     from d2_cxr.dicom.preprocess import Preprocess
     from d2_cxr.labels.class_names import read_names
+    from d2_cxr.prepare.options import PrepareOptions
     from d2_cxr.prepare.prepare import prepare
 
-    counts = prepare(
+    options = PrepareOptions(
         args.dicom_dir,
         args.output,
         annotations=args.annotations,
@@ -80,11 +83,14 @@ def main(argv: list[str] | None = None) -> int:
         jobs=args.jobs,
         strict=args.strict,
         shard=_shard(args.shard),
+        rename=args.rename,
+        rename_map=args.rename_map,
     )
+    counts = prepare(options)
     if args.shard:
         print(f"Shard {args.shard} of {args.output} is done ({counts['images']} images); run without --shard to finish")
     else:
-        print(f"{counts['prepared']} images are prepared in {args.output}; see {args.output}/intake.html")
+        print(f"{counts['prepared']} images are prepared in {args.output}; see {args.output}/data_quality.html")
     return 1 if args.strict and counts["problems"] else 0
 
 

@@ -16,11 +16,14 @@ from d2_cxr.image_name import image_name
 _ORIENTATION, _ON_ITS_SIDE = 0x0112, (5, 6, 7, 8)  # EXIF: the picture is shown turned by 90 degrees
 
 
-def sizes_of(sources: Iterable[Source]) -> Callable[[str], tuple[int, int] | None]:
+def sizes_of(
+    sources: Iterable[Source], name_of: Callable[[str], str] = image_name
+) -> Callable[[str], tuple[int, int] | None]:
     """Return a function: image as labels write it -> (width, height) as shown, None where no such file can be read.
 
     Args:
         sources: image files; of two with one name the first.
+        name_of: an image as labels write it -> its name.
     """
     paths: dict[str, Path] = {}
     for source in sources:
@@ -28,7 +31,7 @@ def sizes_of(sources: Iterable[Source]) -> Callable[[str], tuple[int, int] | Non
 
     @cache
     def size_of(image: str) -> tuple[int, int] | None:
-        path = paths.get(image_name(image))
+        path = paths.get(name_of(image))
         return None if path is None else image_size(path)
 
     return size_of

@@ -5,9 +5,8 @@ A straight line where the header describes one, else a table of every value that
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
 import math
+from dataclasses import dataclass, replace
 
 import numpy as np
 from pydicom.dataset import Dataset

@@ -22,22 +22,19 @@ RADIOGRAPHS = ("CR", "DX", "RG", "RF", "OT", "SC")
 
 # Codes that may be quoted. Anything else in these elements may be a name or a number of a patient.
 _KNOWN_CODES = {
-    "Modality": frozenset(
-        "AR AU BDUS BI BMD CD CR CT DG DX ECG EPS ES GM HD IO IVOCT IVUS KO LS MG MR NM OCT OP OT PT PX RF RG RTDOSE "
-        "RTIMAGE RTPLAN RTSTRUCT SC SEG SM SR TG US VA XA XC".split()
-    ),
-    "PhotometricInterpretation": frozenset(
-        ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR", "RGB", "ARGB", "CMYK", "HSV", "XYB", "YBR_FULL")
-        + ("YBR_FULL_422", "YBR_PARTIAL_420", "YBR_PARTIAL_422", "YBR_ICT", "YBR_RCT")
-    ),
-    "VOILUTFunction": frozenset(("LINEAR", "LINEAR_EXACT", "SIGMOID")),
-    "PresentationLUTShape": frozenset(("IDENTITY", "INVERSE", "LIN OD")),
-    "ViewPosition": frozenset("PA AP LL RL LLD RLD LLO RLO RAO LAO RPO LPO LAT LATERAL".split()),
-    "BodyPartExamined": frozenset(
-        "ABDOMEN ANKLE ARM BREAST CHEST CLAVICLE CSPINE ELBOW FEMUR FINGER FOOT FOREARM HAND HEAD HIP HUMERUS JAW KNEE "
-        "LEG LSPINE LUNG NECK PELVIS RIB SHOULDER SKULL SPINE SSPINE TIBIA TSPINE WHOLEBODY WRIST".split()
-    )
-    | {"THORAX", "PORT CHEST"},
+    keyword: frozenset(codes.split("|"))
+    for keyword, codes in {
+        "Modality": "AR|AU|BDUS|BI|BMD|CD|CR|CT|DG|DX|ECG|EPS|ES|GM|HD|IO|IVOCT|IVUS|KO|LS|MG|MR|NM|OCT|OP|OT|PT|PX"
+        "|RF|RG|RTDOSE|RTIMAGE|RTPLAN|RTSTRUCT|SC|SEG|SM|SR|TG|US|VA|XA|XC",
+        "PhotometricInterpretation": "MONOCHROME1|MONOCHROME2|PALETTE COLOR|RGB|ARGB|CMYK|HSV|XYB|YBR_FULL|YBR_FULL_422"
+        "|YBR_PARTIAL_420|YBR_PARTIAL_422|YBR_ICT|YBR_RCT",
+        "VOILUTFunction": "LINEAR|LINEAR_EXACT|SIGMOID",
+        "PresentationLUTShape": "IDENTITY|INVERSE|LIN OD",
+        "ViewPosition": "PA|AP|LL|RL|LLD|RLD|LLO|RLO|RAO|LAO|RPO|LPO|LAT|LATERAL",
+        "BodyPartExamined": "ABDOMEN|ANKLE|ARM|BREAST|CHEST|CLAVICLE|CSPINE|ELBOW|FEMUR|FINGER|FOOT|FOREARM|HAND|HEAD"
+        "|HIP|HUMERUS|JAW|KNEE|LEG|LSPINE|LUNG|NECK|PELVIS|PORT CHEST|RIB|SHOULDER|SKULL|SPINE|SSPINE|THORAX|TIBIA|TSPINE"
+        "|WHOLEBODY|WRIST",
+    }.items()
 }
 UNKNOWN_CODE = "(not a known code)"
 _FRONTAL = ("", "PA", "AP")

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 import cv2
 import numpy as np
 
-
 GRAY_TOLERANCE = 3.0  # mean levels of 256 between channels; JPEG's color transform moves grays by less
 _LOOKED_AT = 1 << 18  # pixels
 _FEWEST_GRAYS, _MOST_CUT = 8, 0.95
@@ -91,8 +90,9 @@ def shown(image: StoredImage) -> StoredImage:
     """Return the image, with its full range where its window or look-up table shows next to nothing of it.
 
     The rule: if the file's window or table leaves fewer than 8 of 256 grays, or cuts more than 95 % of the pixels to
-    plain black or white, and the full range, from the darkest to the brightest value, shows more (8 at least, or 2 where
-    there is one), then the full range is used and a note says so. A quarter of a million pixels, evenly spread, are looked at.
+    plain black or white, and the full range, from the darkest to the brightest value, shows more (8 at least, or 2
+    where there is one), then the full range is used and a note says so. A quarter of a million pixels, evenly spread,
+    are looked at.
     """
     if image.transform.black is None and image.transform.table is None:
         return image

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import cv2
@@ -20,7 +20,7 @@ from d2_cxr.evaluation import errors
 from d2_cxr.evaluation.coco_arrays import read_results
 from d2_cxr.evaluation.ground_truth import GroundTruth, load_ground_truth
 from d2_cxr.evaluation.matching import match
-from d2_cxr.image_name import image_name
+from d2_cxr.image_name import image_name, png_name
 from d2_cxr.labels.coco import reader_order
 
 logger = logging.getLogger(__name__)
@@ -67,7 +67,8 @@ def write_gallery(
     written = []
     for place, image in enumerate(tqdm(images, desc="images", unit="image")):
         sheet = image_sheet(read_image(folder / image["file_name"]), image, named, rows, score, tile)
-        name = f"{place:03d}_{image_name(image['file_name'])}.png" if worst else f"{image_name(image['file_name'])}.png"
+        name = png_name(image_name(image["file_name"]))
+        name = f"{place:03d}_{name}" if worst else name
         written.append(Path(output) / name)
         ok, content = cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
         assert ok, "OpenCV could not encode a PNG"
@@ -131,7 +132,12 @@ def image_sheet(
 
 
 def _panel(
-    pixels: np.ndarray, boxes: Sequence[Mapping], style: Mapping, scale: int, text, dashed: bool = False
+    pixels: np.ndarray,
+    boxes: Sequence[Mapping],
+    style: Mapping,
+    scale: int,
+    text: Callable[[Mapping], str],
+    dashed: bool = False,
 ) -> np.ndarray:
     xyxy = box_math.xywh_to_xyxy([box["bbox"] for box in boxes]) * scale
     labels = [style[box["category_id"]][0] + text(box) for box in boxes]

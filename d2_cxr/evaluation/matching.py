@@ -300,7 +300,9 @@ def _steps(walk: np.ndarray, rank: np.ndarray) -> list[np.ndarray]:
     return np.split(order[by_step], bounds)
 
 
-def _choose(gt, reaches, ignored, taken, crowd) -> tuple[np.ndarray, np.ndarray]:
+def _choose(
+    gt: np.ndarray, reaches: np.ndarray, ignored: np.ndarray, taken: np.ndarray, crowd: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Return for rows (n, M) the chosen truth box and whether there is one, both (n, A, T)."""
     free = ~taken[gt] | crowd[gt][:, :, None, None]  # (n, M, A, T); a crowd is never used up
     column = np.arange(1, gt.shape[1] + 1, dtype=np.int16)[None, :, None]

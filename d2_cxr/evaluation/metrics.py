@@ -44,8 +44,10 @@ class Overall:
     needs_negatives: bool = False
 
 
-def _ap(areas=(0,), thresholds=precision.ALL_THRESHOLDS, negatives=False) -> Values:
-    def values(matches, weights, classes):
+def _ap(
+    areas: Sequence[int] = (0,), thresholds: Sequence[int] = precision.ALL_THRESHOLDS, negatives: bool = False
+) -> Values:
+    def values(matches: Matches, weights: np.ndarray, classes: Sequence[int]) -> np.ndarray:
         found = precision.average_precision(matches, weights, classes, areas, thresholds, negatives)
         return found[:, 0].mean(axis=1)
 
@@ -53,9 +55,10 @@ def _ap(areas=(0,), thresholds=precision.ALL_THRESHOLDS, negatives=False) -> Val
 
 
 def _ar(max_detections: int, area: int = 0) -> Values:
-    return lambda matches, weights, classes: precision.recall(matches, weights, max_detections, area, classes).mean(
-        axis=1
-    )
+    def values(matches: Matches, weights: np.ndarray, classes: Sequence[int]) -> np.ndarray:
+        return precision.recall(matches, weights, max_detections, area, classes).mean(axis=1)
+
+    return values
 
 
 def _class_froc(matches: Matches, weights: np.ndarray, classes: Sequence[int]) -> np.ndarray:
@@ -67,9 +70,10 @@ def _findings_froc(matches: Matches, weights: np.ndarray, classes: Sequence[int]
 
 
 def _agnostic(max_detections: int, area: int) -> Values:
-    return lambda matches, weights, classes: precision.agnostic_recall(matches, weights, max_detections, area).mean(
-        axis=0
-    )
+    def values(matches: Matches, weights: np.ndarray, classes: Sequence[int]) -> np.ndarray:
+        return precision.agnostic_recall(matches, weights, max_detections, area).mean(axis=0)
+
+    return values
 
 
 _COCO_AP = "COCO AP: mean of interpolated precision at 101 recall values, at most 100 detections an image and class, "
@@ -227,34 +231,35 @@ class Computation:
 
 
 def is_interpolated(metric: str) -> bool:
-    """Tell whether an overall metric rests on interpolated precision (estimates.corrected)."""
+    """Return whether an overall metric rests on interpolated precision (estimates.corrected)."""
     rule = OVERALL[metric]
     return rule.of is not None and CLASS_METRICS[rule.of].interpolated
 
 
 def frequent(matches: Matches) -> np.ndarray:
-    """Tell which classes (C,) at least MIN_IMAGES of the images show."""
+    """Return which classes (C,) at least MIN_IMAGES of the images show."""
     return image_level.image_labels(matches).sum(axis=0) >= MIN_IMAGES
 
 
 def class_indices(matches: Matches, classes: Sequence[str] | None) -> list[int]:
+    """Return the positions of these classes (None: all) in `matches.class_names`."""
     names = matches.class_names if classes is None else classes
     return [matches.class_index(name) for name in names]
 
 
-def _mean(per_class, matches, weights, indices) -> np.ndarray:
+def _mean(per_class: np.ndarray, matches: Matches, weights: np.ndarray, indices: Sequence[int]) -> np.ndarray:
     return weighted_mean(per_class, np.ones_like(per_class))
 
 
-def _support(per_class, matches, weights, indices) -> np.ndarray:
+def _support(per_class: np.ndarray, matches: Matches, weights: np.ndarray, indices: Sequence[int]) -> np.ndarray:
     return weighted_mean(per_class, np.stack([precision.truth_boxes(matches, weights, index) for index in indices]))
 
 
-def _frequent(per_class, matches, weights, indices) -> np.ndarray:
+def _frequent(per_class: np.ndarray, matches: Matches, weights: np.ndarray, indices: Sequence[int]) -> np.ndarray:
     return weighted_mean(per_class, np.broadcast_to(frequent(matches)[list(indices), None], per_class.shape))
 
 
-def _no_finding(per_class, matches, weights, indices) -> np.ndarray:
+def _no_finding(per_class: np.ndarray, matches: Matches, weights: np.ndarray, indices: Sequence[int]) -> np.ndarray:
     extra = precision.no_finding_average_precision(matches, weights)
     return weighted_mean(np.concatenate([per_class, extra[None]]), np.ones((len(per_class) + 1, per_class.shape[1])))
 

@@ -1,7 +1,7 @@
 """Readers and model under one matching rule.
 
-A reader cannot be held against fused boxes that hold his own. So each image is taken once for every reader who read it:
-truth is what the *other* readers' boxes fuse to, the reader answers with his boxes, and the model with as many boxes
+A reader cannot be compared with fused boxes that contain the reader's own. So each image is a case once for every reader
+who read it: truth is what the *other* readers' boxes fuse to, the reader answers with their own boxes, and the model with as many boxes
 on that image, its best-scored ones. A reader who draws more finds more; equal numbers of boxes make the two comparable.
 """
 
@@ -124,7 +124,14 @@ def _group(images: Mapping, image: Mapping) -> str:
     return str(images[image["id"]].get("patient", f"image {image['id']}"))
 
 
-def _others_fused(readers, read, case_of, categories, fusion: str, iou_threshold: float) -> list[dict]:
+def _others_fused(
+    readers: Mapping,
+    read: Sequence[Mapping],
+    case_of: Mapping[tuple[str, int], int],
+    categories: Sequence[Mapping],
+    fusion: str,
+    iou_threshold: float,
+) -> list[dict]:
     """Fuse, for each case, the boxes of everyone but its reader; returns COCO annotations."""
     ids = {category["name"]: category["id"] for category in categories}
     kept = {image["id"] for image in read}
@@ -145,7 +152,9 @@ def _answer(row: Mapping) -> dict:
     return {"category_id": row["category_id"], "bbox": row["bbox"]}
 
 
-def _model_answers(results: Sequence[Mapping], pairs, case_of) -> list[dict]:
+def _model_answers(
+    results: Sequence[Mapping], pairs: Sequence[tuple[str, Mapping]], case_of: Mapping[tuple[str, int], int]
+) -> list[dict]:
     by_image = defaultdict(list)
     for row in results:
         by_image[row["image_id"]].append(row)

@@ -12,7 +12,7 @@ from d2_cxr import artifacts
 from d2_cxr.datasets.image_sizes import sizes_in
 from d2_cxr.datasets.manifest import list_sources
 from d2_cxr.dicom.preprocess import Preprocess, box_map
-from d2_cxr.image_name import image_name
+from d2_cxr.image_name import image_name, png_name
 from d2_cxr.labels.annotations import CORNERS, Annotations, read_annotations
 from d2_cxr.labels.formats.write import Export
 from d2_cxr.labels.label_table import CONSENSUS
@@ -110,7 +110,7 @@ def export_of_labels(path: str | Path, images: str | Path | None = None, **optio
         size = sizes.get(name) or (size_of(name) if size_of else None)
         if size is None:
             raise ValueError(f"{path}: the size of image {name} is not known; --images names the folder of the images")
-        rows.append({"image_name": name, "file_name": files.get(name, f"{name}.png")} | _sides(size))
+        rows.append({"image_name": name, "file_name": files.get(name, png_name(name))} | _sides(size))
     readings = labels.readings[labels.readings["image_name"].isin(known)].to_dict("records")
     found = labels.boxes.to_dict("records")
     if labels.consensus:

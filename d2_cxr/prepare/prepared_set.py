@@ -14,7 +14,7 @@ import pandas as pd
 from d2_cxr.boxes import BoxMap
 from d2_cxr.datasets import named_sets
 from d2_cxr.dicom.preprocess import Preprocess, box_map
-from d2_cxr.image_name import image_name
+from d2_cxr.image_name import image_name, png_name
 from d2_cxr.labels import coco, splits, vindr_cxr
 from d2_cxr.labels.annotations import CORNERS, Annotations, cut_to_images
 from d2_cxr.labels.box_rules import check_extent
@@ -66,7 +66,7 @@ def number_images(rows: Sequence[Row], size: int, patients: Mapping[str, str] | 
         row["image_name"]: {
             "id": index + 1,
             "image_name": row["image_name"],
-            "file_name": f"{row['image_name']}.png",
+            "file_name": png_name(row["image_name"]),
             "width": size,
             "height": size,
             "source_width": int(row["columns"]),

@@ -51,9 +51,7 @@ def test_a_jpeg_in_dicom_of_another_size_is_refused_before_it_is_decoded(make_di
     frame = bytearray(imagecodecs.jpeg8_encode(np.zeros((16, 16), np.uint8)))
     start = frame.find(b"\xff\xc0")
     frame[start + 5 : start + 9] = struct.pack(">HH", 60000, 60000)
-    path = make_dicom(
-        np.zeros((16, 16)), bits_allocated=8, bits_stored=8, syntax=JPEGBaseline8Bit, frame=bytes(frame)
-    )
+    path = make_dicom(np.zeros((16, 16)), bits_allocated=8, bits_stored=8, syntax=JPEGBaseline8Bit, frame=bytes(frame))
     with pytest.raises(ImageError, match=r"the pixels are \(60000, 60000\), the header says 16 rows x 16 columns"):
         reading.read(path)
     assert preview(path.read_bytes()) is None

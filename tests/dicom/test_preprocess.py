@@ -26,7 +26,9 @@ def test_without_equalisation_a_ramp_stays_a_ramp():
 
 
 def test_low_values_are_bright_on_monochrome1():
-    pixels, _ = prepare_image(image(ramp(64, 64, 4095), GrayscaleTransform(inverted=True)), Preprocess(64, equalize="none"))
+    pixels, _ = prepare_image(
+        image(ramp(64, 64, 4095), GrayscaleTransform(inverted=True)), Preprocess(64, equalize="none")
+    )
     assert pixels[0, [0, 63]].tolist() == [255, 0]
 
 
@@ -54,12 +56,16 @@ def test_the_window_is_cut_before_pixels_are_averaged():
     # Averaged first they would be 2000, beyond the window: 255.
     columns = np.tile(np.array([0, 4000], np.uint16), 64)
     columns[:64] = np.linspace(0, 1000, 64)
-    pixels, _ = prepare_image(image(np.tile(columns, (128, 1)), GrayscaleTransform(0, 1000)), Preprocess(64, equalize="none"))
+    pixels, _ = prepare_image(
+        image(np.tile(columns, (128, 1)), GrayscaleTransform(0, 1000)), Preprocess(64, equalize="none")
+    )
     assert pixels[10, 50] == 128
 
 
 def test_a_table_is_applied_before_pixels_are_averaged():
-    table = GrayscaleTransform(table=np.array([0, 1, 0], np.float32), table_start=0)  # 1 is bright, its neighbors are not
+    table = GrayscaleTransform(
+        table=np.array([0, 1, 0], np.float32), table_start=0
+    )  # 1 is bright, its neighbors are not
     stored = np.tile(np.array([0, 2], np.uint16), (64, 32))
     stored[:32] = 1
     pixels, _ = prepare_image(image(stored, table), Preprocess(32, equalize="none"))
@@ -67,7 +73,9 @@ def test_a_table_is_applied_before_pixels_are_averaged():
 
 
 def test_window_full_ignores_the_files_window():
-    pixels, _ = prepare_image(image(ramp(64, 64, 4095), GrayscaleTransform(0, 10)), Preprocess(64, equalize="none", window="full"))
+    pixels, _ = prepare_image(
+        image(ramp(64, 64, 4095), GrayscaleTransform(0, 10)), Preprocess(64, equalize="none", window="full")
+    )
     assert pixels[0, [0, 21, 42, 63]].tolist() == [0, 85, 170, 255]
 
 
@@ -100,7 +108,9 @@ def test_squash_scales_both_sides_and_the_box_map_comes_back():
 def test_letterbox_centers_the_image_on_black():
     bright = np.full((100, 50), 3000, np.uint16)
     bright[0, 0] = 0
-    pixels, boxes = prepare_image(image(bright, GrayscaleTransform(0, 3000)), Preprocess(64, "letterbox", equalize="none"))
+    pixels, boxes = prepare_image(
+        image(bright, GrayscaleTransform(0, 3000)), Preprocess(64, "letterbox", equalize="none")
+    )
     assert boxes.forward([[0, 0, 50, 100]]).tolist() == [[16, 0, 48, 64]]
     assert not pixels[:, :16].any() and not pixels[:, 48:].any() and (pixels[1:, 17:48] == 255).all()
 

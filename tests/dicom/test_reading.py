@@ -136,7 +136,10 @@ REFUSED = [
     ({"BitsStored": 8, "HighBit": 7}, "pixel values above 255 contradict Bits Stored"),
     ({"Modality": "CT"}, "Modality (0008,0060) is CT"),
     ({"RescaleSlope": 0, "RescaleIntercept": 0}, "Rescale Slope (0028,1053) is 0"),
-    ({"WindowCenter": 1, "WindowWidth": 10, "VOILUTFunction": "CUBIC"}, "VOI LUT Function (0028,1056) is (not a known code)"),
+    (
+        {"WindowCenter": 1, "WindowWidth": 10, "VOILUTFunction": "CUBIC"},
+        "VOI LUT Function (0028,1056) is (not a known code)",
+    ),
     ({"Rows": 3}, "cut short: 6 of 18 bytes"),
 ]
 

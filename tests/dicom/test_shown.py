@@ -1,4 +1,4 @@
-"""A window or table that shows next to nothing gives way to the full range, and codes that are not known are not quoted."""
+"""A window or table that shows next to nothing gives way to the full range; unknown codes are not quoted."""
 
 import numpy as np
 import pytest

@@ -123,7 +123,8 @@ def test_an_estimate_has_value_interval_n_and_unit():
     values = np.concatenate([[50.0], np.arange(101.0)])
     found = estimates.estimate(values, 7, "boxes")
     assert found == {"value": 50.0, "interval": pytest.approx([2.5, 97.5]), "n": 7, "unit": "boxes"}
-    assert estimates.estimate(values / 100 + 0.4, 7, "boxes", interpolated=True)["interval"] == pytest.approx([0.425, 1.0])
+    lifted = estimates.estimate(values / 100 + 0.4, 7, "boxes", interpolated=True)
+    assert lifted["interval"] == pytest.approx([0.425, 1.0])
     nothing = estimates.estimate(np.array([np.nan, 0.5]), 0, "images")
     assert nothing == {"value": None, "interval": None, "n": 0, "unit": "images"}
     assert estimates.estimate(np.array([0.5]), 1, "images")["interval"] is None  # no resamples

@@ -137,7 +137,5 @@ def test_an_evaluation_of_another_format_is_refused_with_the_command_that_writes
     path = evaluate(*simulate(num_images=5), resamples=0, dataset="toy_test").write(tmp_path)
     assert read_evaluation(path)["dataset"] == "toy_test"
     path.write_text(json.dumps({**json.loads(path.read_text()), "format_version": 1}))
-    with pytest.raises(
-        ValueError, match="has format 1, this version of d2_cxr reads 2; evaluate again: python"
-    ):
+    with pytest.raises(ValueError, match="has format 1, this version of d2_cxr reads 2; evaluate again: python"):
         read_evaluation(path)

@@ -1,4 +1,4 @@
-"""Weights that were made elsewhere: fetched or found, their sha256 compared, converted where they are not Detectron2's."""
+"""Weights that were made elsewhere: fetched or found, compared with their sha256, converted where that is needed."""
 
 from __future__ import annotations
 

@@ -56,6 +56,7 @@ def _phantoms(stage: dict, study_dir: Path) -> dict:
 
 def _prepare(stage: dict, study_dir: Path) -> dict:
     from d2_cxr.dicom.preprocess import Preprocess
+    from d2_cxr.prepare.options import PrepareOptions
     from d2_cxr.prepare.prepare import prepare
 
     settings = dict(stage["settings"])
@@ -66,7 +67,7 @@ def _prepare(stage: dict, study_dir: Path) -> dict:
     rules = {key: settings.pop(key) for key in ("size", "resize", "equalize", "window") if key in settings}
     output = study_dir / stage["output"]
     tables = {"annotations": annotations, "patients": patients}
-    prepare(dicom_dir, output, **tables, preprocess=Preprocess(**rules), **settings)
+    prepare(PrepareOptions(dicom_dir, output, **tables, preprocess=Preprocess(**rules), **settings))
     return _fingerprints(output)
 
 
