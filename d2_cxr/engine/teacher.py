@@ -22,10 +22,10 @@ from detectron2.structures import Boxes, Instances
 from torch import nn
 
 from d2_cxr.datasets.named_sets import named_set
+from d2_cxr.engine.build_loaders import TrainingImages
 from d2_cxr.engine.teacher_health import TeacherHealth, validation_thresholds
 from d2_cxr.engine.teacher_pool import Pool
 from d2_cxr.engine.teacher_settings import burn_in
-from d2_cxr.engine.training_data import TrainingImages
 
 logger = logging.getLogger(__name__)
 
