@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from d2_cxr.evaluation import bootstrap
+from d2_cxr.evaluation import estimates, ranking
 from d2_cxr.evaluation.errors import working_score
-from d2_cxr.evaluation.greedy import AREA_NAMES, AREA_RANGES
-from d2_cxr.evaluation.matching import HIT_RULES, Matches
+from d2_cxr.evaluation.matching import AREA_NAMES, AREA_RANGES, HIT_RULES, Matches
 
 DEFINITION = (
     f"sensitivity: share of these truth boxes that a detection of their class with at least that score points at "
@@ -55,15 +54,9 @@ def _best_pointing_score(matches: Matches) -> np.ndarray:
 
 
 def _mean(matches: Matches, keep: np.ndarray, column: np.ndarray, weights: np.ndarray) -> dict:
-    """Average a column over truth boxes, with its bootstrap interval."""
+    """Average a column over truth boxes, with its estimates interval."""
     images = matches.gt_image[keep]
-    total = np.bincount(images, column[keep], minlength=matches.num_images) @ weights.astype(np.float64)
-    number = np.bincount(images, minlength=matches.num_images) @ weights.astype(np.float64)
+    sums = np.stack([np.bincount(images, power, minlength=matches.num_images) for power in (column[keep], keep[keep])])
+    total, number = ranking.weighted_sums(sums, weights)
     values = np.where(number > 0, total / np.maximum(number, 1), np.nan)
-    defined = bool(keep.any())
-    return {
-        "value": float(values[0]) if defined else None,
-        "interval": bootstrap.interval(values[1:]) if defined else None,
-        "n": int(keep.sum()),
-        "unit": "boxes",
-    }
+    return estimates.estimate(values, int(keep.sum()), "boxes")
