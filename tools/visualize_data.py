@@ -2,7 +2,7 @@
 
 python tools/visualize_data.py --dataset phantom_cxr_test --root output/demo/datasets --output output/gallery
 python tools/visualize_data.py --dataset vindr_cxr_test --results RUN/coco_instances_results.json --worst --output DIR
-python tools/visualize_data.py --dataset vindr_cxr_test --results RUN/coco_instances_results.json --mistakes --output DIR
+python tools/visualize_data.py --dataset vindr_cxr_test --results RUN/coco_instances_results.json --mistakes --output D
 """
 
 from __future__ import annotations
