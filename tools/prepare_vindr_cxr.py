@@ -48,6 +48,15 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add("--order-csv", help="CSV whose rows have the published order, when that of --annotations differs")
     add("--rename", metavar="KEYFILE", help="give images pseudonyms; the key file is made where it does not exist")
     add("--rename-map", metavar="CSV", help="also write image names and their pseudonyms to this file")
+    add(
+        "--split",
+        choices=("stratified", "given", "all-train"),
+        help="stratified 70/10/20; given by a column split (train, val, test) of --annotations or --patients; or all "
+        "images in train (default: given where there is such a column, else stratified)",
+    )
+    add(
+        "--split-by", metavar="COLUMN=VALUE,…", help="of these tables, for example site=B: such images are the test set"
+    )
     add("--seed", type=int, default=0, help="of the stratified split (%(default)s)")
     add("--array", action="store_true", help="also write images.npy, which loads faster than PNGs")
     add("--jobs", type=int, help="worker processes (default: the processors at hand)")
@@ -78,6 +87,8 @@ def main(argv: list[str] | None = None) -> int:
         test_dicom_dir=args.test_dicom_dir,
         test_annotations=args.test_annotations,
         order_csv=args.order_csv,
+        split=args.split,
+        split_by=args.split_by,
         seed=args.seed,
         array=args.array,
         jobs=args.jobs,

@@ -16,16 +16,16 @@ from d2_cxr.labels.statistics import label_statistics
 
 
 def report_labels(
-    csv_path: str | os.PathLike,
+    csv_path: str | Path,
     split: str = "published",
     seed: int = 0,
     fusion: str = "mean",
     iou_threshold: float = PAPER_IOU_THRESHOLD,
     class_names: str | Sequence[str] | None = None,
-    patients_csv: str | os.PathLike | None = None,
+    patients_csv: str | Path | None = None,
     negative_names: Sequence[str] = (),
     annotation_format: str | None = None,
-    images: str | os.PathLike | None = None,
+    images: str | Path | None = None,
     json_path: str | os.PathLike | None = None,
     html_path: str | os.PathLike | None = None,
     command: str = "",
@@ -39,7 +39,7 @@ def report_labels(
         images: folder of the images, for formats that count in shares of the side.
         json_path: everything, with the audits under "audits".
         html_path: a page with charts.
-        command: what the page says how it was made.
+        command: the command that made the page.
 
     Raises:
         ValueError: see `read_annotations` and `label_statistics`.
@@ -67,7 +67,7 @@ def report_labels(
 def _as_text(found: dict, audits: dict) -> str:
     tables = [
         (f"Images and boxes, {label_text.split_name(found)}", label_text.overview(found)),
-        ("Rows that could not be used as they stand", label_text.problems(found, PROBLEMS)),
+        ("Rows that could not be used as they are", label_text.problems(found, PROBLEMS)),
         ("Classes", label_text.classes(found)),
         ("Label fractions", label_text.fractions(found)),
         ("Density", label_text.density(found)),

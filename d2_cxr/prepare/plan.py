@@ -13,7 +13,9 @@ from d2_cxr.datasets.image_sizes import sizes_of
 from d2_cxr.datasets.manifest import Source
 from d2_cxr.dicom.preprocess import Preprocess
 from d2_cxr.labels.annotations import Annotations, read_annotations, read_patients
+from d2_cxr.labels.csv_formats import CSV_FORMATS
 from d2_cxr.labels.fusion import PAPER_IOU_THRESHOLD, fuse_annotations
+from d2_cxr.labels.given_splits import choose_parts
 from d2_cxr.labels.spelling import similar_names
 from d2_cxr.prepare.image_names import ImageNames, is_image, personal_looking
 from d2_cxr.prepare.options import PrepareOptions
@@ -32,6 +34,7 @@ class Plan:
         annotations, test_annotations: None where there is no table.
         order: the finding images in the published order, from another table.
         patients: image -> patient, None where unknown.
+        parts: image -> train, val or test where the split is given; None: the stratified split.
         rules: how images become network input.
         settings: what decides the set's content beside its files, as dataset.json says it.
     """
@@ -43,6 +46,7 @@ class Plan:
     test_annotations: Annotations | None
     order: list[str] | None
     patients: dict[str, str] | None
+    parts: dict[str, str] | None
     rules: Preprocess
     settings: dict
 
@@ -71,6 +75,7 @@ def make_plan(options: PrepareOptions) -> Plan:
     tests, test_table = _official_test(options, class_names)
     order = _read(options, options.order_csv, _class_names(options.classes), names)
     known = table.patients if table else read_patients(options.patients, names.of_text) if options.patients else None
+    parts, rule = _parts(options, table, known, names) or (None, "stratified")
     plan = Plan(
         name=options.name,
         output=output,
@@ -79,8 +84,9 @@ def make_plan(options: PrepareOptions) -> Plan:
         test_annotations=test_table,
         order=order.finding_ids if order else None,
         patients=known,
+        parts=parts,
         rules=options.preprocess,
-        settings=_settings(options, table, test_table, known),
+        settings=_settings(options, table, test_table, known, rule),
     )
     return _renamed(plan, options) if options.rename else _with_warning(plan)
 
@@ -121,6 +127,17 @@ def _read(
     return read_annotations(path, classes, negative_names=options.negative_names, name_of=names.of_text)
 
 
+def _parts(
+    options: PrepareOptions, table: Annotations | None, patients: dict[str, str] | None, names: ImageNames
+) -> tuple[dict[str, str], str] | None:
+    """Return image -> part and the rule where the split is given, None for the stratified split."""
+    if table is None:
+        return None
+    csvs = [options.annotations] if table.format_name in {csv_format.name for csv_format in CSV_FORMATS} else []
+    csvs = [options.patients, *csvs] if options.patients else csvs
+    return choose_parts(table, csvs, options.split, options.split_by, patients, options.seed, names.of_text)
+
+
 def _official_test(options: PrepareOptions, classes: str | Sequence[str]) -> tuple[list[Source], Annotations | None]:
     if not options.test_dicom_dir:
         return [], None
@@ -129,7 +146,11 @@ def _official_test(options: PrepareOptions, classes: str | Sequence[str]) -> tup
 
 
 def _settings(
-    options: PrepareOptions, table: Annotations | None, test_table: Annotations | None, patients: dict | None
+    options: PrepareOptions,
+    table: Annotations | None,
+    test_table: Annotations | None,
+    patients: dict | None,
+    split_rule: str,
 ) -> dict:
     """Return what decides the set's content beside its files."""
     order, known = options.order_csv, options.patients
@@ -137,7 +158,7 @@ def _settings(
         "format_version": named_sets.FORMAT_VERSION,
         "name": options.name,
         "source": {
-            "release": table.flavor if table else None,
+            "release": table.format_name if table else None,
             "csv_sha256": table.sha256 if table else None,
             "order_csv_sha256": artifacts.sha256_file(order) if order else None,
             "patients_csv_sha256": artifacts.sha256_file(known) if known else None,
@@ -149,8 +170,8 @@ def _settings(
             "iou_threshold": PAPER_IOU_THRESHOLD,
         },
         "split": {
-            "rule": "stratified",
-            "parts": [0.7, 0.1, 0.2],
+            "rule": split_rule,
+            "parts": [0.7, 0.1, 0.2] if split_rule == "stratified" else None,
             "seed": options.seed,
             "by_patient": patients is not None,
         },
@@ -171,6 +192,7 @@ def _renamed(plan: Plan, options: PrepareOptions) -> Plan:
         test_annotations=pseudonyms.rename_annotations(plan.test_annotations),
         order=None if plan.order is None else [pseudonyms.of(name) for name in plan.order],
         patients=pseudonyms.rename_keys(plan.patients),
+        parts=pseudonyms.rename_keys(plan.parts),
         settings={**plan.settings, "renamed": pseudonyms.fingerprint},
     )
     if options.rename_map:

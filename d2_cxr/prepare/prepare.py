@@ -139,7 +139,17 @@ def _lists(plan: Plan, rows: Sequence[Mapping], copies: Sequence[Mapping]) -> pr
     in_folder = [row["image_name"] for row in rows if row["outcome"] == "prepared" and row["part"] == "images"]
     fusion, seed = plan.settings["fusion"]["rule"], plan.settings["split"]["seed"]
     lists = prepared_set.assemble(
-        plan.name, plan.annotations, images, plan.rules, fusion, seed, plan.order, plan.patients, in_folder, copies
+        plan.name,
+        plan.annotations,
+        images,
+        plan.rules,
+        fusion,
+        seed,
+        plan.order,
+        plan.patients,
+        in_folder,
+        copies,
+        plan.parts,
     )
     if plan.test_annotations:
         test, told = prepared_set.assemble_official_test(plan.test_annotations, images, plan.rules)
