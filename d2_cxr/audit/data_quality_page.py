@@ -144,7 +144,9 @@ def _pictures(output: Path, refused: Sequence[Mapping], odd: Sequence[Mapping]) 
         path = output / "refused" / png_name(row["image_name"])
         source = pages.data_url(path.read_bytes()) if path.is_file() else ""
         instead = f"{row['outcome']}, nothing to see"
-        figures.append({"source": source, "caption": _caption(row), "kind": "refused" if source else "", "instead": instead})
+        figures.append(
+            {"source": source, "caption": _caption(row), "kind": "refused" if source else "", "instead": instead}
+        )
     for row in odd:
         source = thumbnail(output / "images" / png_name(row["image_name"]))
         figures.append({"source": source, "caption": _caption(row)})

@@ -188,7 +188,9 @@ def match_boxes(pairs: pd.DataFrame, iou_threshold: float) -> pd.DataFrame:
     return pairs[np.array(kept, dtype=bool)]
 
 
-def _differences_by_chance(per_image: np.ndarray, num_train: int, num_test: int, rng) -> np.ndarray:
+def _differences_by_chance(
+    per_image: np.ndarray, num_train: int, num_test: int, rng: np.random.Generator
+) -> np.ndarray:
     """Return train mean minus test mean (P,) over random orders of the images."""
     shuffled = np.stack([rng.permutation(per_image) for _ in range(_PERMUTATIONS)])
     return shuffled[:, :num_train].mean(axis=1) - shuffled[:, -num_test:].mean(axis=1)

@@ -30,7 +30,7 @@ def write_page(path: str | os.PathLike, found: dict, audits: dict, source: str, 
     )
 
 
-_EMPTY = {"lines": [], "audit": None, "chart": None, "tables": [], "folded": [], "kind": "numbers"}
+_EMPTY: dict = {"lines": [], "audit": None, "chart": None, "tables": [], "folded": [], "kind": "numbers"}
 
 
 def _counts(found: dict) -> list[dict]:

@@ -16,16 +16,16 @@ from d2_cxr.labels.statistics import label_statistics
 
 
 def report_labels(
-    csv_path: str | os.PathLike,
+    csv_path: str | Path,
     split: str = "published",
     seed: int = 0,
     fusion: str = "mean",
     iou_threshold: float = PAPER_IOU_THRESHOLD,
     class_names: str | Sequence[str] | None = None,
-    patients_csv: str | os.PathLike | None = None,
+    patients_csv: str | Path | None = None,
     negative_names: Sequence[str] = (),
     annotation_format: str | None = None,
-    images: str | os.PathLike | None = None,
+    images: str | Path | None = None,
     json_path: str | os.PathLike | None = None,
     html_path: str | os.PathLike | None = None,
     command: str = "",

@@ -42,7 +42,10 @@ def decode_samples(frame: bytes, form: PixelFormat, syntax: str) -> np.ndarray:
             return _rle(frame, form, imagecodecs.packbits_decode)
         if syntax in JPEG or syntax in JPEG_LS:
             limits.check_jpeg(frame, form.rows, form.columns)
-            return imagecodecs.jpeg8_decode(frame) if syntax in JPEG else imagecodecs.jpegls_decode(frame)
+            if syntax in JPEG:
+                return imagecodecs.jpeg8_decode(frame)
+            limits.check_jpeg_ls(frame)
+            return imagecodecs.jpegls_decode(frame)
     except ImageError:
         raise
     except Exception as error:

@@ -79,6 +79,16 @@ def check_jpeg(frame: bytes, rows: int, columns: int) -> None:
         raise ImageError(f"the pixels are {(height, width)}, the header says {rows} rows x {columns} columns")
 
 
+def check_jpeg_ls(frame: bytes) -> None:
+    """Refuse a JPEG-LS stream without its End Of Image: a decoder may look for it for ever.
+
+    Raises:
+        ImageError: no EOI (ITU-T T.87 C.1.1) follows the start of the scan.
+    """
+    if b"\xff\xd9" not in frame[frame.find(b"\xff\xda") :]:
+        raise ImageError("the JPEG-LS pixels do not end: damaged or cut short")
+
+
 def jpeg_size(frame: bytes) -> tuple[int, int]:
     """Return (height, width) of a JPEG stream's frame header.
 

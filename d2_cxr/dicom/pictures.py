@@ -6,9 +6,11 @@ Pillow keeps 8 bits.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import re
 import warnings
+from collections.abc import Iterator
 
 import cv2
 import numpy as np
@@ -69,7 +71,7 @@ def decode(content: bytes, kind: str) -> StoredImage:
         ImageError: it is colored, transparent, of several pages, larger than the limit, damaged or cut short.
     """
     try:
-        with _opened(content, kind) as image:
+        with _quiet(), _opened(content, kind) as image:
             notes: list[str] = []
             mode, is_inverted = image.mode, _is_inverted(image)
             orientation = image.getexif().get(_ORIENTATION, 1)  # asked before decoding, which may turn a TIFF
@@ -109,8 +111,16 @@ def raw_pixels(content: bytes) -> np.ndarray:
     Raises:
         Exception: any, where there is nothing to look at.
     """
-    with _opened(content, kind_of(content)) as image:
+    with _quiet(), _opened(content, kind_of(content)) as image:
         return np.asarray(image.convert("L" if image.mode in (*_WIDE_GRAY, "F") else "RGB"))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Pillow from warning of sizes, whose limit is another here, and of damaged tags, which it leaves out."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _opened(content: bytes, kind: str):
@@ -119,16 +129,14 @@ def _opened(content: bytes, kind: str):
 
     if kind == "JPEG":
         limits.jpeg_size(content)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit here is another
-        try:
-            image = Image.open(io.BytesIO(content), formats=(kind,))
-        except Image.DecompressionBombError as error:
-            pixels = int(re.findall(r"\d+", str(error))[0])
-            raise ImageError(
-                f"{pixels // 10**6} million pixels: more than the limit of {limits.MAX_PIXELS // 10**6} million; make "
-                "the image smaller"
-            ) from error
+    try:
+        image = Image.open(io.BytesIO(content), formats=(kind,))
+    except Image.DecompressionBombError as error:
+        pixels = int(re.findall(r"\d+", str(error))[0])
+        raise ImageError(
+            f"{pixels // 10**6} million pixels: more than the limit of {limits.MAX_PIXELS // 10**6} million; make the "
+            "image smaller"
+        ) from error
     limits.check_pixels(*image.size, len(content))
     if getattr(image, "n_frames", 1) > 1 and kind == "TIFF":
         raise ImageError(f"the TIFF has {image.n_frames} pages: an image has one")

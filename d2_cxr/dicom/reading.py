@@ -20,7 +20,7 @@ from pydicom.encaps import get_frame
 from pydicom.pixels import pixel_array
 
 from d2_cxr.dicom import grayscale, header, limits
-from d2_cxr.dicom.codecs import JPEG_2000, SOC_SIZ, decode_jpeg_2000, decode_samples, stored_bits
+from d2_cxr.dicom.codecs import JPEG_2000, JPEG_LS, SOC_SIZ, decode_jpeg_2000, decode_samples, stored_bits
 from d2_cxr.dicom.header import PixelFormat, syntax_name
 from d2_cxr.dicom.stored_image import ImageError, StoredImage, gray_of_color, shown
 
@@ -103,6 +103,8 @@ def raw_frame(content: bytes) -> np.ndarray:
         limits.check_pixels(dataset.Columns, dataset.Rows * dataset.SamplesPerPixel, len(content))
         if dataset.file_meta.TransferSyntaxUID not in NATIVE | {uids.RLELossless} | JPEG_2000:
             limits.check_jpeg(_encapsulated(dataset.PixelData), dataset.Rows, dataset.Columns)
+        if dataset.file_meta.TransferSyntaxUID in JPEG_LS:
+            limits.check_jpeg_ls(_encapsulated(dataset.PixelData))
         return pixel_array(dataset, index=0)
 
 

@@ -50,7 +50,7 @@ class Annotations:
         patients: image_name -> patient where the labels or the second table give them, else None.
         consensus: the labels name no reader; their boxes are not to be fused.
         problems: kind of PROBLEMS -> number of rows (images for `without_patient`).
-        flavor: name of the format.
+        format_name: name of the format.
         sha256: of the file as it lies on disk.
     """
 
@@ -63,7 +63,7 @@ class Annotations:
     patients: dict[str, str] | None
     consensus: bool
     problems: dict[str, int]
-    flavor: str
+    format_name: str
     sha256: str
     finding_ids: list[str] = field(init=False)
 
@@ -98,7 +98,7 @@ def read_annotations(
         FileNotFoundError: no such file.
     """
     problems = Problems()
-    table = read_labels(path, problems, annotation_format, size_of)
+    table = read_labels(path, problems, annotation_format, size_of, name_of)
     rows, classes = match_classes(table, class_names, negative_names, problems, path)
     rows = _with_names(rows, name_of, path)
     rows = problems.refuse(rows, rows["reader_id"].isna(), "no_reader")
@@ -119,7 +119,7 @@ def read_annotations(
         patients=patients,
         consensus=table.consensus,
         problems=dict(problems),
-        flavor=table.format_name,
+        format_name=table.format_name,
         sha256=hash_of(path),
     )
 

@@ -21,7 +21,7 @@ Sizes = Mapping[str, tuple[float, float]]
 LARGE_SHARE, LARGE_MIN = 0.2, 3  # more than this part of the boxes, and at least so many: refused, not left out
 # Width and height look swapped where this many boxes lie this far (share of the side) beyond their image.
 _SWAPPED_MIN, _MARGIN = 3, 0.02
-_CORNER_MIN, _CORNER_SHARE = 10, 0.4  # so many boxes, all of them within this part of width and height
+_CORNER_MIN, _CORNER_SHARE = 20, 0.34  # so many boxes, all of them within this part of width and height
 _BAD_KINDS = ("not_a_number", "reversed", "no_area", "share_of_side", "outside")
 _REASONS = {
     "not_a_number": "these are no numbers",

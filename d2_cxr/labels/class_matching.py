@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 
 import pandas as pd
 
@@ -40,20 +41,23 @@ def match_classes(
     _check_negative_names(rows, negative_names, path)
     negative = {name_key(name) for name in negative_names}
     found = [name for name in rows["class_name"].unique() if name_key(name) not in negative]
-    card, (classes, aliases, extra) = table.card, ((), {}, ())
+    card = table.card
+    classes: tuple[str, ...] = ()
+    aliases: Mapping[str, str] = {}
+    extra: tuple[str, ...] = ()
     if own_names(table, class_names):
         _refuse_classes_without_box(rows, found, path)
         listed = [name for name in table.class_names if name_key(name) not in negative]
         classes = names_of_table(listed + found, _ids_of(rows, listed))
         _log_merged(found, path)
-    elif class_names in (None, "card"):
+    elif card and class_names in (None, "card"):
         classes, aliases, extra = card.CLASS_NAMES, card.ALIASES, card.EXTRA_CLASS_NAMES
-    elif class_names == "extended" and card:
+    elif card and class_names == "extended":
         classes, aliases = card.CLASS_NAMES + card.EXTRA_CLASS_NAMES, card.ALIASES
     elif isinstance(class_names, str):
         raise ValueError(f"classes {class_names!r} is none of 'card', 'extended', 'from-csv'; a list gives own names")
     else:
-        classes, aliases = tuple(class_names), card.ALIASES if card else {}
+        classes, aliases = tuple(class_names or ()), card.ALIASES if card else {}
     try:
         matched = match_to_card(list(rows["class_name"].unique()), classes, aliases, extra, negative_names)
     except ValueError as error:
@@ -127,7 +131,7 @@ def _log_merged(found: Sequence[str], path: str | Path) -> None:
             logger.warning("%s: class %r is read as %r", path, name, known)
 
 
-def _check_class_ids(rows: pd.DataFrame, card, problems: Problems, path: str | Path) -> None:
+def _check_class_ids(rows: pd.DataFrame, card: ModuleType | None, problems: Problems, path: str | Path) -> None:
     """Count rows whose class id and name disagree; raise where many do: which of the two is wrong is not known.
 
     Ids of the table's own are right as long as each belongs to one name. The card's ids are asked where the table uses

@@ -99,7 +99,7 @@ def names_of_table(found: Sequence[str], class_ids: Mapping[str, int] | None = N
         if not is_no_finding(name):
             spelled.setdefault(name_key(name), str(name))
     names = sorted(spelled.values(), key=str.casefold)
-    ids = {name: class_ids.get(name) for name in names} if class_ids else {}
-    if ids and None not in ids.values() and len(set(ids.values())) == len(names):
-        names.sort(key=ids.__getitem__)
+    ids = {name: class_ids[name] for name in names if name in class_ids} if class_ids else {}
+    if len(ids) == len(names) == len(set(ids.values())):
+        names.sort(key=lambda name: ids[name])
     return tuple(names)

@@ -32,10 +32,12 @@ class CsvFormat:
 
     @property
     def is_xywh(self) -> bool:
+        """Boxes are x, y, width, height."""
         return "x" in self.columns
 
     @property
     def is_consensus(self) -> bool:
+        """The layout names no reader."""
         return "reader_id" not in self.columns
 
 

@@ -99,10 +99,10 @@ def parts_of_images(
     missing = [image for image in images if image not in values]
     if missing:
         raise ValueError(f"{len(missing)} of {len(images)} images have no value of {column}, first {missing[0]}")
-    parts = {image: _PARTS.get(values[image].casefold()) for image in images}
-    unknown = next((image for image in images if parts[image] is None), None)
+    unknown = next((image for image in images if values[image].casefold() not in _PARTS), None)
     if unknown is not None:
         raise ValueError(f"image {unknown}: {column} is {values[unknown]!r}, which is none of train, val, test")
+    parts = {image: _PARTS[values[image].casefold()] for image in images}
     refuse_divided_patients(parts, patients)
     return parts
 
@@ -172,4 +172,4 @@ def refuse_divided_patients(parts: Mapping[str, str], patients: Mapping[str, str
 
 def has_parts(values: Mapping[str, str] | None) -> bool:
     """Tell whether a column says train, val or test, and nothing else."""
-    return bool(values) and all(value.casefold() in _PARTS for value in values.values())
+    return bool(values) and all(value.casefold() in _PARTS for value in (values or {}).values())

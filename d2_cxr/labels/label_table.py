@@ -75,11 +75,11 @@ def _row(row: Mapping) -> dict:
     return {"reader_id": None, **rest, **dict(zip(CORNERS, corners, strict=True)), "given": row.get("given") or given}
 
 
-def _number(value) -> float:
+def _number(value: object) -> float:
     if isinstance(value, bool):
         return np.nan
     try:
-        number = float(value)
+        number = float(value)  # type: ignore[arg-type]  # anything that a file may hold
     except (TypeError, ValueError):
         return np.nan
     return number if np.isfinite(number) else np.nan

@@ -34,7 +34,7 @@ LEFT_OUT = ("no_reader", "class_id_disagrees", "not_a_number", "reversed", "no_a
 class Problems(dict[str, int]):
     """Kind of PROBLEMS -> number of rows (images for `without_patient`), and where each kind first occurs."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__(dict.fromkeys(PROBLEMS, 0))
         self.first: dict[str, str] = {}
 

@@ -46,6 +46,11 @@ def one_spelling(ids: pd.Series) -> tuple[pd.Series, pd.Series]:
     return unified.astype(object), written.fillna(False).astype(bool)
 
 
+def natural_order(text: str) -> list[tuple[int, str]]:
+    """Return a sort key that puts f2 before f10."""
+    return [(int(word) if word.isdecimal() else -1, word) for word in re.split(r"(\d+)", text)]
+
+
 def similar_names(names: Iterable[str], others: Iterable[str]) -> list[tuple[str, str]]:
     """Return (name, other) of image names that differ in case, spaces or leading zeros only: a hint, never a match.
 

@@ -12,6 +12,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import pandas as pd
 
 Split = dict[str, list[str]]
 
@@ -86,14 +87,10 @@ def random_split(
         follow: a split of other images of the same patients, whose part their images must share: a patient with a test
             image has no image in train. The shares then hold for the images of the other patients.
     """
-    home = {
-        patients[image]: part
-        for part, images in (follow or {}).items()
-        for image in images
-        if image in (patients or {})
-    }
+    known = patients or {}
+    home = {known[image]: part for part, images in (follow or {}).items() for image in images if image in known}
     groups = _groups(image_names, patients, seed)
-    bound = [home.get((patients or {}).get(group[0], None)) for group in groups]
+    bound = [home.get(known[group[0]]) if group[0] in known else None for group in groups]
     free = [group for group, part in zip(groups, bound, strict=True) if part is None]
     images = [image for group in free for image in group]
     starts = np.cumsum([0, *map(len, free)])
@@ -146,7 +143,7 @@ def nested_fraction(
     return [image for image in train_ids if image in labeled], [image for image in train_ids if image not in labeled]
 
 
-def label_matrix(image_names: Sequence[str], boxes, class_names: Sequence[str]) -> np.ndarray:
+def label_matrix(image_names: Sequence[str], boxes: pd.DataFrame, class_names: Sequence[str]) -> np.ndarray:
     """Return (N, C) bool: which classes have a box on which image.
 
     Args:

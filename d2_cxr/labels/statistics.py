@@ -1,4 +1,4 @@
-"""What labels alone tell: counts, class balance, label fractions, density and agreement. No image is opened.
+"""Statistics of labels alone: counts, class balance, label fractions, density and agreement. No image is opened.
 
 The definitions are those of the paper as docs/paper.md makes them exact: repeat factors of Gupta et al. 2019 (LVIS,
 https://arxiv.org/abs/1908.03195) over the images *with* findings, and reader agreement as IoU over all pairs of
@@ -30,7 +30,7 @@ def label_statistics(
     fusion: str = "mean",
     iou_threshold: float = PAPER_IOU_THRESHOLD,
 ) -> dict:
-    """Return everything that a table of annotations tells, as plain JSON values.
+    """Return all statistics of the labels as plain JSON values.
 
     Args:
         annotations: as read; boxes of a consensus are not fused.
@@ -52,7 +52,7 @@ def label_statistics(
     parts = split_images(annotations, split, seed)
     train_labels = splits.label_matrix(parts["train"], fused, annotations.class_names)
     return {
-        "source": {"flavor": annotations.flavor, "sha256": annotations.sha256, "consensus": annotations.consensus},
+        "source": {"format": annotations.format_name, "sha256": annotations.sha256, "consensus": annotations.consensus},
         "images": _image_counts(annotations, parts),
         "boxes": {"read": len(annotations.boxes), "fused": len(fused)},
         "fusion": {"rule": fusion, "iou_threshold": iou_threshold, **fusion_report(annotations.boxes, fused)},
@@ -148,7 +148,7 @@ def partition(
 
 
 def box_density(fused: pd.DataFrame, parts: splits.Split) -> dict[str, float | None]:
-    """Return fused boxes an image in train, val, test and in the last tenth of train (`last_307` of 3075 images)."""
+    """Return fused boxes per image in train, val, test and in the last tenth of train (`last_307` of 3075 images)."""
     last = splits.published_fraction(parts["train"], 10)[0]
     images = {**parts, f"last_{len(last)}": last}
     per_image = fused["image_name"].value_counts()
@@ -161,8 +161,8 @@ def reader_agreement(
     """Return the agreement of every pair of readers who read an image in common, in number order.
 
     Args:
-        boxes: image_name, class_name, rad_id and corners of the single readers' boxes.
-        readings: image_name, rad_id: who read what.
+        boxes: image_name, class_name, reader_id and corners of the single readers' boxes.
+        readings: image_name, reader_id: who read what.
         iou_threshold: of the second of the two definitions.
 
     Returns:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from d2_cxr import artifacts
@@ -124,7 +125,9 @@ def with_names(export: Export, model_version: str, image_url: str) -> Export:
     return replace(export, model_version=model_version, image_url=image_url)
 
 
-def _export(images: Iterable[Mapping], boxes: Iterable[Mapping], readings: Iterable[Mapping], names) -> Export:
+def _export(
+    images: Iterable[Mapping], boxes: Iterable[Mapping], readings: Iterable[Mapping], names: Iterable[str]
+) -> Export:
     table = pd.DataFrame([{"reader_id": None, "score": None, **box} for box in boxes], columns=_BOX_COLUMNS)
     table = table.astype({"reader_id": object, "score": object})
     read = pd.DataFrame(list(readings), columns=["image_name", "reader_id"]).astype(object)
@@ -146,7 +149,7 @@ def _exists(folder: Path, name: str) -> bool:
 
 
 def _in_source(image: Mapping, box: list[float], rules: Preprocess) -> list[float]:
-    mapped = box_map(image["source_width"], image["source_height"], rules).inverse([box])
+    mapped = box_map(image["source_width"], image["source_height"], rules).inverse(np.array([box]))
     return [round(float(value), 4) for value in mapped[0]]
 
 

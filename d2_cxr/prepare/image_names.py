@@ -57,7 +57,11 @@ class ImageNames:
         for source in sources if are_paths else ():
             by_last[image_name(source.file)].append(path_name(source.file))
         common = os.path.commonpath([os.path.dirname(source.file) for source in sources]) if sources else ""
-        return cls(are_paths, {last: tuple(dict.fromkeys(paths)) for last, paths in by_last.items()}, len(common.split("/")) if common else 0)
+        return cls(
+            are_paths,
+            {last: tuple(dict.fromkeys(paths)) for last, paths in by_last.items()},
+            len(common.split("/")) if common else 0,
+        )
 
     def name_files(self, sources: Iterable[Source]) -> list[Source]:
         """Return the sources with their names."""

@@ -133,7 +133,7 @@ def _parts(
     """Return image -> part and the rule where the split is given, None for the stratified split."""
     if table is None:
         return None
-    csvs = [options.annotations] if table.flavor in {csv_format.name for csv_format in CSV_FORMATS} else []
+    csvs = [options.annotations] if table.format_name in {csv_format.name for csv_format in CSV_FORMATS} else []
     csvs = [options.patients, *csvs] if options.patients else csvs
     return choose_parts(table, csvs, options.split, options.split_by, patients, options.seed, names.of_text)
 
@@ -158,7 +158,7 @@ def _settings(
         "format_version": named_sets.FORMAT_VERSION,
         "name": options.name,
         "source": {
-            "release": table.flavor if table else None,
+            "release": table.format_name if table else None,
             "csv_sha256": table.sha256 if table else None,
             "order_csv_sha256": artifacts.sha256_file(order) if order else None,
             "patients_csv_sha256": artifacts.sha256_file(known) if known else None,

@@ -105,7 +105,7 @@ def assemble(
         patients: image -> patient.
         in_folder: the images of the input folder, prepared or not; of them, those without annotations are unlabeled.
         parts: image -> train, val or test where the split is given; None: the stratified split.
-        copies: near copies (similarity.py); those of val or test images are not among the unlabeled.
+        copies: near duplicates; those of val or test images are not among the unlabeled.
     """
     result = Assembly()
     if annotations is None:
@@ -152,7 +152,7 @@ def map_boxes(annotations: Annotations, images: Images, rules: Preprocess, told:
         told.notes.append(f"{len(resized)} images have another size than the table says: their boxes were scaled to it")
     maps = {image: BoxMap(sizes[image][0] / given[image][0], sizes[image][1] / given[image][1]) for image in resized}
     boxes = _mapped(boxes, maps)
-    check_extent(boxes, sizes, annotations.flavor)
+    check_extent(boxes, sizes, f"the labels ({annotations.format_name})")
     boxes, counts = cut_to_images(boxes, sizes)
     told.counts |= {f"boxes_{kind}": count for kind, count in counts.items()}
     return _mapped(boxes, {image: box_map(*sizes[image], rules) for image in boxes["image_name"].unique()})
@@ -224,8 +224,8 @@ def _published(name: str, annotations: Annotations, images: Images, order, told:
     missing = [image for images_of_part in split.values() for image in images_of_part if image not in images.rows]
     if missing:
         told.notes.append(
-            f"the published split was not written: {len(missing)} of its {sum(map(len, split.values()))} images are not "
-            "prepared, and its names mean all of them"
+            f"the published split was not written: {len(missing)} of its {sum(map(len, split.values()))} images are "
+            "not prepared, and its names mean all of them"
         )
         return None
     return split

@@ -9,7 +9,7 @@ import numpy as np
 import pydicom
 import pytest
 from PIL import Image
-from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEGBaseline8Bit, JPEGLosslessSV1, RLELossless
+from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEGBaseline8Bit, JPEGLosslessSV1, JPEGLSLossless, RLELossless
 
 from d2_cxr.dicom import limits, reading
 from d2_cxr.dicom.image_files import decode_image, preview
@@ -136,6 +136,16 @@ def test_jpeg_lossless_still_decodes(make_dicom):
     pixels = np.arange(256, dtype=np.uint16).reshape(16, 16)
     frame = imagecodecs.ljpeg_encode(pixels, bitspersample=12)
     assert np.array_equal(reading.read(make_dicom(pixels, syntax=JPEGLosslessSV1, frame=frame)).pixels, pixels)
+
+
+def test_a_jpeg_ls_stream_without_an_end_is_refused(make_dicom):
+    pixels = np.random.default_rng(0).integers(0, 4096, (24, 20)).astype(np.uint16)
+    frame = imagecodecs.jpegls_encode(pixels)
+    assert np.array_equal(reading.read(make_dicom(pixels, syntax=JPEGLSLossless, frame=frame)).pixels, pixels)
+    cut = make_dicom(pixels, syntax=JPEGLSLossless, frame=frame[:108], name="cut.dicom")
+    with pytest.raises(ImageError, match="do not end"):  # its decoder would never return
+        reading.read(cut)
+    assert preview(cut.read_bytes()) is None
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -200,7 +200,7 @@ def test_refused_files_are_shown_where_there_is_something_to_see(archive, tmp_pa
 
 
 def kill_and_go_on(archive, tmp_path, name: str, after_images: int) -> None:
-    """Kill a run, group and all, once so many images are there; run again and compare with a run that was left alone."""
+    """Kill a run and its group once so many images are there; run again and compare with a run that was not killed."""
     images, table = archive
     command = [sys.executable, "-c", _RUN, str(images), str(table), str(tmp_path / name)]
     process = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)

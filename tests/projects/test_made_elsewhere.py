@@ -164,7 +164,7 @@ def test_a_stand_in_of_the_zoos_coco_detector_starts_the_coco_arm(tmp_path):
 
     from d2_cxr.checkpoint.weights_card import contradictions, zoo_card
     from d2_cxr.engine.checkpointer import CXRCheckpointer
-    from d2_cxr.engine.setup import load_config
+    from d2_cxr.engine.config import load_config
     from d2_cxr.engine.weights_report import refusals
 
     settings = study("study.yaml").settings
@@ -181,6 +181,6 @@ def test_a_stand_in_of_the_zoos_coco_detector_starts_the_coco_arm(tmp_path):
     assert weights == str(path) and contradictions(zoo_card(weights), cfg) == []
     checkpointer = CXRCheckpointer(model)
     checkpointer.load(weights)
-    assert refusals(model, checkpointer.loaded) == []
-    assert list(checkpointer.loaded.skipped) == ["roi_heads.box_predictor.cls_score.weight"]
+    assert refusals(model, checkpointer.report) == []
+    assert list(checkpointer.report.skipped) == ["roi_heads.box_predictor.cls_score.weight"]
     assert float(model.backbone.bottom_up.stem.conv1.weight.detach().mean()) == 0.5

@@ -61,7 +61,9 @@ def _most_alike(small: np.ndarray, among) -> float:
     kept, near_duplicates.SAME_IMAGE = near_duplicates.SAME_IMAGE, 0.0
     known = {(copy.first, copy.second) for copy in among} | {(copy.second, copy.first) for copy in among}
     try:
-        others = [c.correlation for c in near_duplicates.find_near_duplicates(small) if (c.first, c.second) not in known]
+        others = [
+            c.correlation for c in near_duplicates.find_near_duplicates(small) if (c.first, c.second) not in known
+        ]
     finally:
         near_duplicates.SAME_IMAGE = kept
     return max(others, default=0.0)

@@ -85,7 +85,7 @@ def measure_loading(images: dict[str, list[dict]], rounds: int) -> dict[str, flo
     from detectron2.data import DatasetMapper
 
     from d2_cxr.datasets.mapper import CXRMapper, ImageDataset
-    from d2_cxr.engine.setup import load_config
+    from d2_cxr.engine.config import load_config
 
     cfg = load_config("configs/Base-Faster-RCNN-FPN.yaml")
     stock = DatasetMapper(cfg, is_train=True)
@@ -107,7 +107,7 @@ def measure_loading(images: dict[str, list[dict]], rounds: int) -> dict[str, flo
 
 def measure_steps(images: dict[str, list[dict]], config_file: str, steps: int) -> dict[str, float]:
     """Return images a second of training: Detectron2's loader and step, then ours, over `steps` steps each."""
-    from d2_cxr.engine.setup import load_config
+    from d2_cxr.engine.config import load_config
 
     cfg = load_config(config_file)
     cfg.MODEL.ROI_HEADS.NUM_CLASSES, cfg.MODEL.WEIGHTS = CLASSES, ""
@@ -132,7 +132,7 @@ def stock_loader(cfg, images: list[dict]):
 def our_loader(cfg, images: list[dict]):
     import torch
 
-    from d2_cxr.engine.training_data import TrainingImages, build_train_loader
+    from d2_cxr.engine.build_loaders import TrainingImages, build_train_loader
 
     names = tuple(str(index) for index in range(CLASSES))
     return build_train_loader(cfg, TrainingImages(images, [], torch.ones(len(images)), names), seed=0)[0]
@@ -143,15 +143,15 @@ def steps_of(cfg, loader, steps: int, precision: str, channels_last: bool = Fals
     from detectron2.modeling import build_model
     from detectron2.utils.events import EventStorage
 
-    from d2_cxr.engine import stepping
+    from d2_cxr.engine import train_step
 
     cfg = cfg.clone()
     cfg.CXR.AMP = precision
     cfg.MODEL.DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(0)
     model = build_model(cfg).train()
-    model = stepping.to_channels_last(model) if channels_last else model
-    stepper, _ = stepping.build_stepper(cfg, model, loader, stepping.build_optimizer(cfg, model))
+    model = train_step.to_channels_last(model) if channels_last else model
+    stepper, _ = train_step.build_stepper(cfg, model, loader, train_step.build_optimizer(cfg, model))
     warm = max(1, steps // 10)
     with EventStorage(0):
         for step in range(warm + steps):

@@ -21,6 +21,7 @@ _SHAPES = ("box", "polygon", "ellipse", "mask", "polyline", "points", "skeleton"
 
 
 def is_format(root: Element) -> bool:
+    """Tell whether an XML document is CVAT's for images or videos."""
     return root.tag == "annotations" and (root.find("image") is not None or root.find("track") is not None)
 
 

@@ -25,6 +25,7 @@ _UPLOADED = re.compile(r"^[0-9a-f]{8}-")  # Label Studio puts it before the name
 
 
 def is_format(document: object) -> bool:
+    """Tell whether a JSON document is a list of Label Studio's tasks."""
     return isinstance(document, list) and bool(document) and isinstance(document[0], dict) and "data" in document[0]
 
 
@@ -34,7 +35,7 @@ def read(path: Path, size_of: SizeOf | None = None) -> tuple[list[dict], list[st
     Raises:
         ValueError: a task has no image, or a result no label.
     """
-    rows = []
+    rows: list[dict] = []
     for number, task in enumerate(read_json(path), start=1):
         place = f"{path.name}, task {task.get('id', number) if isinstance(task, dict) else number}"
         if not isinstance(task, dict) or not isinstance(task.get("data"), dict):
@@ -78,7 +79,7 @@ def _names(entry: Mapping) -> list[str]:
     value = entry.get("value")
     if not isinstance(value, dict):
         return []
-    found = next((value[key] for key in _LABELS if isinstance(value.get(key), list)), [])
+    found: list = next((value[key] for key in _LABELS if isinstance(value.get(key), list)), [])
     return [str(name) for name in found]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -14,12 +14,19 @@ from d2_cxr.labels.formats import coco, cvat, label_studio, labelme, voc, yolo
 from d2_cxr.labels.formats.documents import SizeOf, read_json, read_xml
 from d2_cxr.labels.label_table import FORMATS, LabelTable, table_of
 from d2_cxr.labels.problems import Problems
+from d2_cxr.labels.spelling import natural_order
 
-_JSON, _XML = (coco, label_studio, labelme), (voc, cvat)
+_JSON: tuple[ModuleType, ...] = (coco, label_studio, labelme)
+_XML: tuple[ModuleType, ...] = (voc, cvat)
+_FILE_AN_IMAGE = (voc, labelme)
 
 
 def read_labels(
-    path: str | Path, problems: Problems, annotation_format: str | None = None, size_of: SizeOf | None = None
+    path: str | Path,
+    problems: Problems,
+    annotation_format: str | None = None,
+    size_of: SizeOf | None = None,
+    name_of: Callable[[str], str] = image_name,
 ) -> LabelTable:
     """Read a file or a folder of labels.
 
@@ -31,6 +38,7 @@ def read_labels(
         problems: counts, which this changes.
         annotation_format: one of FORMATS; None: told by content.
         size_of: image -> (width, height); needed for YOLO.
+        name_of: an image's text in the labels -> its name.
 
     Raises:
         ValueError: the format is unknown or mixed, or a file of it cannot be read.
@@ -42,15 +50,15 @@ def read_labels(
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist")
     if path.is_dir():
-        return _read_folder(path, annotation_format, size_of)
+        return _read_folder(path, annotation_format, size_of, name_of)
     if annotation_format == yolo.NAME or (annotation_format is None and path.suffix in (".yaml", ".yml")):
-        return _read_folder(path.parent, yolo.NAME, size_of)
+        return _read_folder(path.parent, yolo.NAME, size_of, name_of)
     parser = None if annotation_format == "csv" else _parser_of(path)
     if annotation_format not in (None, "csv", parser and parser.NAME):
         raise ValueError(f"{path} is {parser.NAME if parser else 'a table'}, not {annotation_format}")
     if parser is None:
         return read_csv(path, problems)
-    return _joined([(path, parser)], path.parent, size_of)
+    return _joined([(path, parser)], path.parent, size_of, name_of)
 
 
 def hash_of(path: str | Path) -> str:
@@ -65,7 +73,9 @@ def hash_of(path: str | Path) -> str:
 _SUFFIXES = (".json", ".xml", ".txt", ".yaml", ".yml", ".zip", ".names", ".labels")
 
 
-def _read_folder(folder: Path, annotation_format: str | None, size_of: SizeOf | None) -> LabelTable:
+def _read_folder(
+    folder: Path, annotation_format: str | None, size_of: SizeOf | None, name_of: Callable[[str], str]
+) -> LabelTable:
     found: dict[ModuleType, list[Path]] = {}
     if annotation_format in (None, yolo.NAME) and yolo.label_files(folder) and yolo.class_list(folder):
         found[yolo] = yolo.label_files(folder)
@@ -86,32 +96,37 @@ def _read_folder(folder: Path, annotation_format: str | None, size_of: SizeOf | 
     parser, files = next(iter(found.items()))
     if parser is yolo:
         rows, names = yolo.read_folder(folder, size_of)
-        return table_of(_with_readers(rows), yolo.NAME, names)
-    return _joined([(file, parser) for file in files], folder, size_of)
+        return table_of(_with_readers(rows, name_of, file_an_image=True), yolo.NAME, names)
+    return _joined([(file, parser) for file in files], folder, size_of, name_of)
 
 
-def _joined(files: Sequence[tuple[Path, ModuleType]], folder: Path, size_of: SizeOf | None) -> LabelTable:
+def _joined(
+    files: Sequence[tuple[Path, ModuleType]], folder: Path, size_of: SizeOf | None, name_of: Callable[[str], str]
+) -> LabelTable:
     rows: list[dict] = []
     names: dict[str, None] = {}
     for file, parser in files:
         found, listed = parser.read(file, size_of)
-        one_file_an_image = parser in (voc, labelme)
-        source = str((file.parent if one_file_an_image else file.with_suffix("")).relative_to(folder))
+        source = str((file.parent if parser in _FILE_AN_IMAGE else file.with_suffix("")).relative_to(folder))
         rows += [row | {"source": source} for row in found]
         names |= dict.fromkeys(listed)
     if not names:
         names = dict.fromkeys(yolo.class_list(folder) or ())  # classes.txt, which several tools keep beside their files
-    return table_of(_with_readers(rows), files[0][1].NAME, list(names))
+    parser = files[0][1]
+    return table_of(_with_readers(rows, name_of, parser in _FILE_AN_IMAGE), parser.NAME, list(names))
 
 
-def _with_readers(rows: Sequence[Mapping]) -> list[dict]:
+def _with_readers(rows: Sequence[Mapping], name_of: Callable[[str], str], file_an_image: bool) -> list[dict]:
     """Take each source for a reader where two of them label one image and no row names its reader."""
     sources: dict[str, set[str]] = {}
     for row in rows:
-        sources.setdefault(image_name(row["image_name"]), set()).add(row["source"])
+        sources.setdefault(name_of(row["image_name"]), set()).add(row["source"])
     several = any(len(found) > 1 for found in sources.values()) and not any(row.get("reader_id") for row in rows)
-    place = {image: number for number, image in enumerate(sorted(sources) if several else sources)}
-    rows = sorted(rows, key=lambda row: place[image_name(row["image_name"])])  # an image's readers one after another
+    if file_an_image:
+        rows = sorted(rows, key=lambda row: (natural_order(row["image_name"]), natural_order(row["source"])))
+    else:  # an image's readers one after another
+        place = {image: number for number, image in enumerate(sources)}
+        rows = sorted(rows, key=lambda row: place[name_of(row["image_name"])])
     return [
         {key: value for key, value in row.items() if key != "source"}
         | ({"reader_id": row["source"]} if several else {})

@@ -45,6 +45,7 @@ class Export:
 
     @property
     def readers(self) -> list[str]:
+        """Names of the readers, sorted."""
         return sorted({reader for reader in self.readings["reader_id"] if reader})
 
     def by_image(self) -> Iterator[tuple[dict, list[dict], list[str | None]]]:
@@ -75,7 +76,8 @@ def write(export: Export, format_name: str, folder: str | Path) -> None:
 
 
 def _write_coco(export: Export, folder: Path) -> None:
-    images, annotations = [], []
+    images: list[dict] = []
+    annotations: list[dict] = []
     for number, (image, boxes, negative) in enumerate(export.by_image(), start=1):
         if not boxes and not negative:
             continue  # listed images count as annotated

@@ -194,8 +194,8 @@ def _time_detector(settings: dict) -> dict:
     from detectron2.structures import Boxes, Instances
     from detectron2.utils.events import EventStorage
 
-    from d2_cxr.engine.setup import load_config
-    from d2_cxr.engine.stepping import build_optimizer
+    from d2_cxr.engine.config import load_config
+    from d2_cxr.engine.train_step import build_optimizer
 
     options = [part for pair in settings["options"].items() for part in pair]
     cfg = load_config(REPOSITORY / settings["config"], [*options, "MODEL.WEIGHTS", ""])

@@ -20,7 +20,7 @@ def make_weights(settings: Mapping, target: Path, study_dir: Path) -> dict:
         ValueError: the file is another one, or can not be converted whole.
     """
     from d2_cxr.checkpoint.convert import convert_file
-    from d2_cxr.engine.weights_check import local_path
+    from d2_cxr.engine.start_weights import local_path
 
     path = Path(local_path(settings["file"]))
     found = artifacts.sha256_file(path)

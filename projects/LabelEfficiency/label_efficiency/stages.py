@@ -117,8 +117,8 @@ def permute(stage: dict, study_dir: Path) -> dict:
 
 def prior_box(stage: dict, study_dir: Path) -> dict:
     """Evaluate the prior-box baseline as a run, with its card and its matches."""
-    from d2_cxr.evaluation.constant_box import constant_box_results
     from d2_cxr.evaluation.evaluate import evaluate
+    from d2_cxr.evaluation.prior_box import prior_box_results
 
     settings = stage["settings"]
     root = _register(settings["dataset"], study_dir)
@@ -127,10 +127,11 @@ def prior_box(stage: dict, study_dir: Path) -> dict:
     every_image = {**test, "images": test["images"] + negative["images"]}
     found = evaluate(
         test,
-        constant_box_results(train, every_image),
+        prior_box_results(train, every_image),
         negative if negative["images"] else None,
         resamples=settings["evaluation"].get("resamples", 1000),
         dataset=settings["test"],
+        check=False,  # the same boxes on every image
     )
     output = study_dir / stage["output"]
     found.write(output / "inference" / settings["test"])
@@ -165,7 +166,7 @@ def choose(stage: dict, study_dir: Path) -> dict:
     Validation images are few, so the best of near-equal trials is chance, and its effect would stay in every run of the
     arm.
     """
-    from d2_cxr.evaluation import bootstrap
+    from d2_cxr.evaluation import estimates
     from d2_cxr.evaluation.matching import Matches
 
     settings = stage["settings"]
@@ -176,7 +177,7 @@ def choose(stage: dict, study_dir: Path) -> dict:
     }
     trials = []
     for value, matches in found.items():
-        against = bootstrap.paired_difference(matches, found[default], metric, classes)
+        against = estimates.paired_difference(matches, found[default], metric, classes)
         trial = {"value": value, "score": against["value_a"], "difference": against["difference"]}
         trials.append(trial | {"interval": against["interval"]})
     better = [trial for trial in trials if trial["interval"] and trial["interval"][0] > 0]

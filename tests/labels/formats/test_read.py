@@ -39,7 +39,7 @@ COCO = {
 def test_coco(write):
     read = read_annotations(write("boxes.json", COCO))
     assert boxes_of(read) == [["a", "Mass", "consensus", 10, 20, 40, 60]]
-    assert (read.flavor, read.class_names, read.negative_ids, read.consensus) == ("coco", ("Mass",), ["b"], True)
+    assert (read.format_name, read.class_names, read.negative_ids, read.consensus) == ("coco", ("Mass",), ["b"], True)
     assert read.sizes == {"a": (400, 300), "b": (400, 300)}
 
 
@@ -99,7 +99,7 @@ def test_voc_counts_pixels_from_1(write, tmp_path):
     write("voc/b.xml", "<annotation><filename>b.jpg</filename></annotation>")
     read = read_annotations(tmp_path / "voc")
     assert boxes_of(read) == [["a", "Mass", "consensus", 10, 20, 40, 60]]
-    assert (read.flavor, read.negative_ids, read.sizes) == ("voc", ["b"], {"a": (400, 300)})
+    assert (read.format_name, read.negative_ids, read.sizes) == ("voc", ["b"], {"a": (400, 300)})
 
 
 CVAT = """<?xml version="1.0"?><annotations><version>1.1</version>
@@ -207,7 +207,7 @@ def test_a_mixed_folder_needs_the_format(write, tmp_path):
     write("mixed/notes.json", {"any": "thing"})
     with pytest.raises(ValueError, match="several formats: 1 of voc, 1 of coco; --annotation-format"):
         read_annotations(tmp_path / "mixed")
-    assert read_annotations(tmp_path / "mixed", annotation_format="voc").flavor == "voc"
+    assert read_annotations(tmp_path / "mixed", annotation_format="voc").format_name == "voc"
     with pytest.raises(ValueError, match="coco.json is coco, not voc"):
         read_annotations(tmp_path / "mixed/coco.json", annotation_format="voc")
     with pytest.raises(ValueError, match="'mine' is none of csv, coco"):
@@ -249,7 +249,7 @@ def test_files_of_a_foreign_writer_are_read(name, tmp_path):
         (folder / "classes.txt").write_text("Mass\nNodule\n")
     read = read_annotations(folder, size_of=lambda image: (400, 300))
     shift = 1 if name == "voc" else 0
-    assert read.flavor == name
+    assert read.format_name == name
     found = {row[1]: row[3:] for row in boxes_of(read)}
     for _, label, (x0, y0, x1, y1) in FOREIGN:
         assert found[label] == pytest.approx([x0 - shift, y0 - shift, x1, y1], abs=1e-3)

@@ -1,7 +1,7 @@
 """Scores of a study's runs with their resamples, from `matches.npz` alone, kept in a cache beside the report.
 
 A run's score is a vector: the score, then the score under each resample of the test images (average precision corrected
-for small-sample bias, evaluation/bootstrap.py). Runs on the same test images share the resamples, so that any two of
+for small-sample bias, evaluation/estimates.py). Runs on the same test images share the resamples, so that any two of
 them are compared image by image.
 """
 
@@ -16,7 +16,7 @@ from d2_cxr.projects.label_efficiency.report.study_results import Run, StudyResu
 
 from d2_cxr import artifacts
 from d2_cxr.evaluation import metrics
-from d2_cxr.evaluation.bootstrap import corrected, image_weights, with_original
+from d2_cxr.evaluation.estimates import corrected, image_weights, with_original
 
 RESAMPLES = 1000
 Classes = Sequence[str] | str | None  # names, "each", or all

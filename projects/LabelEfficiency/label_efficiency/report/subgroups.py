@@ -1,6 +1,6 @@
 """A study's scores within subgroups of images, e.g. within AP and within PA views.
 
-A detector's image-level score may reflect how an image was taken and not what it shows (evaluation/groups.py); within
+A detector's image-level score may reflect how an image was taken and not what it shows (evaluation/subgroups.py); within
 one projection that does not help. The study file names the table: `subgroups: CSV:COLUMN`.
 """
 
@@ -15,7 +15,7 @@ from d2_cxr.projects.label_efficiency.report.scores import Scores
 from d2_cxr.projects.label_efficiency.report.study_results import Run, StudyResults
 from d2_cxr.projects.label_efficiency.report.tables import cell
 
-from d2_cxr.evaluation import groups
+from d2_cxr.evaluation import subgroups
 
 ALL = "all images"
 COLUMNS = [
@@ -42,8 +42,8 @@ def subgroup_rows(results: StudyResults, scores: Scores) -> list[dict]:
     done = [run for run in results.runs if run.done]
     if not argument or not done or not Path(argument.rpartition(":")[0]).is_file():
         return []
-    grouping = groups.read_grouping(argument)
-    masks = {run.test: groups.members(run.matches, grouping) for run in {run.test: run for run in done}.values()}
+    grouping = subgroups.read_grouping(argument)
+    masks = {run.test: subgroups.members(run.matches, grouping) for run in {run.test: run for run in done}.values()}
     values = sorted({value for members in masks.values() for value in members})
     return [row for value in (ALL, *values) for row in _rows(results, scores, done, masks, value)]
 
