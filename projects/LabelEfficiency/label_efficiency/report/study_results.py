@@ -33,10 +33,12 @@ class Run:
 
     @property
     def done(self) -> bool:
+        """Whether the run is finished and evaluated."""
         return self.evaluation is not None
 
     @property
     def name(self) -> str:
+        """The run in words."""
         return f"{self.arm} {self.label_fraction} % seed {self.seed}"
 
     def val_selected(self) -> Run:
@@ -47,6 +49,7 @@ class Run:
 
     @functools.cached_property
     def matches(self) -> Matches:
+        """The run's matches with the truth, read when first asked for."""
         return Matches.load(self.folder / "inference" / self.test / "matches.npz")
 
 
@@ -71,14 +74,17 @@ class StudyResults:
 
     @property
     def arms(self) -> tuple[str, ...]:
+        """Arms in the order of the plan."""
         return tuple(dict.fromkeys(run.arm for run in self.runs))
 
     @property
     def label_fractions(self) -> tuple[int, ...]:
+        """Label fractions of the runs in percent, ascending."""
         return tuple(sorted({run.label_fraction for run in self.runs}))
 
     @property
     def seeds(self) -> tuple[int, ...]:
+        """Seeds of the runs, ascending."""
         return tuple(sorted({run.seed for run in self.runs}))
 
     def select(self, arm: str, label_fraction: int | None = None) -> list[Run]:

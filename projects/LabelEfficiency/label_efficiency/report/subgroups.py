@@ -81,7 +81,9 @@ def _images(run: Run, masks: dict, value: str) -> np.ndarray:
     return everyone if value == ALL else masks[run.test].get(value, ~everyone)
 
 
-def _curves(results: StudyResults, scores: Scores, done, images: dict, metric: str, classes) -> Curves:
+def _curves(
+    results: StudyResults, scores: Scores, done: list[Run], images: dict, metric: str, classes: list[str] | None
+) -> Curves:
     arms, label_fractions, seeds = results.arms, results.label_fractions, results.seeds
     table = np.full((len(arms), len(label_fractions), len(seeds), 1 + scores.resamples), np.nan)
     for run in done:
