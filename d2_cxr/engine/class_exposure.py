@@ -68,7 +68,7 @@ def log_preview(values: dict) -> None:
     ]
     logger.info("Repeat threshold %g:\n%s", values["repeat_threshold"], "\n".join(lines))
     logger.info(
-        "%d images with findings (%d of them without a box); %d negative images, of which an epoch draws %.0f; an epoch "
+        "%d images with findings (%d without a box); %d negative images, of which an epoch draws %.0f; an epoch "
         "is %.2f images",
         values["num_images"],
         values["num_images_without_boxes"],
