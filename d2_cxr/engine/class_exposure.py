@@ -68,8 +68,8 @@ def log_preview(values: dict) -> None:
     ]
     logger.info("Repeat threshold %g:\n%s", values["repeat_threshold"], "\n".join(lines))
     logger.info(
-        "%d images with findings (%d of them without a box), %d negative images to draw %.0f an epoch from; an epoch is "
-        "%.2f images",
+        "%d images with findings (%d without a box); %d negative images, of which an epoch draws %.0f; an epoch "
+        "is %.2f images",
         values["num_images"],
         values["num_images_without_boxes"],
         values["num_negative_images"],
