@@ -16,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks import _record
+from benchmarks import _detector, _record
 
 SIZE, BOXES, CLASSES = 512, 5, 14
 GOAL = 10.0  # times DatasetMapper, from the array
@@ -107,26 +107,22 @@ def measure_loading(images: dict[str, list[dict]], rounds: int) -> dict[str, flo
 
 def measure_steps(images: dict[str, list[dict]], config_file: str, steps: int) -> dict[str, float]:
     """Return images a second of training: Detectron2's loader and step, then ours, over `steps` steps each."""
+    import torch
+
     from d2_cxr.engine.setup import load_config
 
     cfg = load_config(config_file)
     cfg.MODEL.ROI_HEADS.NUM_CLASSES, cfg.MODEL.WEIGHTS = CLASSES, ""
-    return {
-        "stock float32": steps_of(cfg, stock_loader(cfg, images["png"]), steps, "off"),
-        "ours float32": steps_of(cfg, our_loader(cfg, images["array"]), steps, "off"),
-        "ours, what pays here": steps_of(cfg, our_loader(cfg, images["array"]), steps, "auto", channels_last=True),
+    cfg.MODEL.DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+    ours = cfg.clone()
+    ours.CXR.AMP, ours.CXR.CHANNELS_LAST = "auto", True
+    ways = {
+        "stock float32": (cfg, _detector.stock_loader(cfg, images["png"])),
+        "ours float32": (cfg, our_loader(cfg, images["array"])),
+        "ours, what pays here": (ours, our_loader(cfg, images["array"])),
     }
-
-
-def stock_loader(cfg, images: list[dict]):
-    from detectron2.data import DatasetMapper, build_detection_train_loader
-
-    return build_detection_train_loader(
-        images,
-        mapper=DatasetMapper(cfg, is_train=True),
-        total_batch_size=cfg.SOLVER.IMS_PER_BATCH,
-        num_workers=cfg.DATALOADER.NUM_WORKERS,
-    )
+    warm = max(1, steps // 10)
+    return {name: _detector.timed_steps(*way, warm, steps)["images_per_second"] for name, way in ways.items()}
 
 
 def our_loader(cfg, images: list[dict]):
@@ -136,35 +132,3 @@ def our_loader(cfg, images: list[dict]):
 
     names = tuple(str(index) for index in range(CLASSES))
     return build_train_loader(cfg, TrainingImages(images, [], torch.ones(len(images)), names), seed=0)[0]
-
-
-def steps_of(cfg, loader, steps: int, precision: str, channels_last: bool = False) -> float:
-    import torch
-    from detectron2.modeling import build_model
-    from detectron2.utils.events import EventStorage
-
-    from d2_cxr.engine import stepping
-
-    cfg = cfg.clone()
-    cfg.CXR.AMP = precision
-    cfg.MODEL.DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-    torch.manual_seed(0)
-    model = build_model(cfg).train()
-    model = stepping.to_channels_last(model) if channels_last else model
-    stepper, _ = stepping.build_stepper(cfg, model, loader, stepping.build_optimizer(cfg, model))
-    warm = max(1, steps // 10)
-    with EventStorage(0):
-        for step in range(warm + steps):
-            if step == warm:
-                synchronize()
-                start = time.perf_counter()
-            stepper.run_step()
-        synchronize()
-    return steps * cfg.SOLVER.IMS_PER_BATCH / (time.perf_counter() - start)
-
-
-def synchronize() -> None:
-    import torch
-
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
