@@ -55,7 +55,7 @@ def timed_steps(cfg, loader, warm: int, steps: int, compiled: str = "") -> dict:
     """
     from detectron2.utils.events import EventStorage
 
-    stepper = _stepper(cfg, loader, compiled)
+    stepper = make_stepper(cfg, loader, compiled)
     began = time.perf_counter()
     with EventStorage(0) as storage:
         for step in range(warm + steps):
@@ -72,7 +72,8 @@ def timed_steps(cfg, loader, warm: int, steps: int, compiled: str = "") -> dict:
     return {"images_per_second": rate, "seconds_before": start - began, "loss": losses, "memory_mb": memory_mb()}
 
 
-def _stepper(cfg, loader, compiled: str):
+def make_stepper(cfg, loader, compiled: str = ""):
+    """Return a trainer of single steps over a new model with random weights, the same for every call."""
     import torch
     from detectron2.modeling import build_model
 

@@ -2,10 +2,12 @@
 
     python tools/benchmark.py train
     python tools/benchmark.py train --steps 200 --config-file configs/VinDr-CXR/faster_rcnn_R_50_FPN_random.yaml
+    python tools/benchmark.py train --profile --steps 5 --rounds 3 --config-file configs/quick_schedules/demo_R_18.yaml
 
 The loader: our mapper from the memory-mapped array and from gray PNGs against Detectron2's DatasetMapper on the same
 512 px images with five boxes each, in turns, medians. The steps: stock DefaultTrainer and ours on the same images, same
-config, in float32 and (ours) in the number format that pays here.
+config, in float32 and (ours) in the number format that pays here; --profile takes them in turns and divides a step
+into loader, backbone, FPN, RPN, RoI heads, backward passes and optimizer.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--images", type=int, default=32, help="synthetic images (%(default)s)")
     parser.add_argument("--rounds", type=int, default=7, help="interleaved rounds, the median counts (%(default)s)")
     parser.add_argument("--steps", type=int, default=0, help="also time training steps (%(default)s: none)")
+    parser.add_argument("--profile", action="store_true", help="of those steps, the milliseconds of every part")
     parser.add_argument("--config-file", default="configs/VinDr-CXR/faster_rcnn_R_50_FPN_random.yaml", help="for steps")
     return parser.parse_args(argv)
 
@@ -38,6 +41,9 @@ def main(argv: list[str] | None = None) -> int:
     torch.set_num_threads(1 if not torch.cuda.is_available() else torch.get_num_threads())
     with tempfile.TemporaryDirectory() as folder:
         images = write_set(Path(folder), args.images)
+        if args.profile:
+            numbers = {"milliseconds": measure_parts(images, args.config_file, args.steps or 10, args.rounds)}
+            return _record.finish("train", numbers, argv, args.json)
         numbers = {"milliseconds_per_sample": measure_loading(images, args.rounds)}
         if args.steps:
             numbers["images_per_second"] = measure_steps(images, args.config_file, args.steps)
@@ -64,10 +70,10 @@ def write_set(folder: Path, count: int) -> dict[str, list[dict]]:
     np.save(folder / "array" / "images.npy", images)
     rows = "".join(f"{index}\n" for index in range(count))
     (folder / "array" / "images.csv").write_text(f"image_name\n{rows}")
-    return {name: [image(folder / name, index, random) for index in range(count)] for name in ("array", "png")}
+    return {name: [dataset_dict(folder / name, index, random) for index in range(count)] for name in ("array", "png")}
 
 
-def image(root: Path, index: int, random) -> dict:
+def dataset_dict(root: Path, index: int, random) -> dict:
     from detectron2.structures import BoxMode
 
     corners = random.uniform(10, SIZE / 2, (BOXES, 2))
@@ -107,6 +113,25 @@ def measure_loading(images: dict[str, list[dict]], rounds: int) -> dict[str, flo
 
 def measure_steps(images: dict[str, list[dict]], config_file: str, steps: int) -> dict[str, float]:
     """Return images a second of training: Detectron2's loader and step, then ours, over `steps` steps each."""
+    warm = max(1, steps // 10)
+    ways = step_ways(images, config_file)
+    return {name: _detector.timed_steps(*way, warm, steps)["images_per_second"] for name, way in ways.items()}
+
+
+def measure_parts(images: dict[str, list[dict]], config_file: str, steps: int, rounds: int) -> dict[str, dict]:
+    """Return for each way to train the milliseconds of every part of a step; the ways take `steps` steps in turns."""
+    from benchmarks._profile import Profile
+
+    ways = step_ways(images, config_file)
+    profiles = {name: Profile(_detector.make_stepper(*way)) for name, way in ways.items()}
+    for _ in range(rounds):
+        for profile in profiles.values():
+            profile.run(steps)
+    return {name: profile.table() for name, profile in profiles.items()}
+
+
+def step_ways(images: dict[str, list[dict]], config_file: str) -> dict[str, tuple]:
+    """Return for each way to train its config and its loader."""
     import torch
 
     from d2_cxr.engine.setup import load_config
@@ -114,15 +139,14 @@ def measure_steps(images: dict[str, list[dict]], config_file: str, steps: int) -
     cfg = load_config(config_file)
     cfg.MODEL.ROI_HEADS.NUM_CLASSES, cfg.MODEL.WEIGHTS = CLASSES, ""
     cfg.MODEL.DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+    cfg.CXR.AMP, cfg.CXR.CHANNELS_LAST = "off", False
     ours = cfg.clone()
     ours.CXR.AMP, ours.CXR.CHANNELS_LAST = "auto", True
-    ways = {
+    return {
         "stock float32": (cfg, _detector.stock_loader(cfg, images["png"])),
         "ours float32": (cfg, our_loader(cfg, images["array"])),
         "ours, what pays here": (ours, our_loader(cfg, images["array"])),
     }
-    warm = max(1, steps // 10)
-    return {name: _detector.timed_steps(*way, warm, steps)["images_per_second"] for name, way in ways.items()}
 
 
 def our_loader(cfg, images: list[dict]):
