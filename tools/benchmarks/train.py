@@ -30,6 +30,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=7, help="interleaved rounds, the median counts (%(default)s)")
     parser.add_argument("--steps", type=int, default=0, help="also time training steps (%(default)s: none)")
     parser.add_argument("--profile", action="store_true", help="of those steps, the milliseconds of every part")
+    parser.add_argument("--batch-size", type=int, help="images a step; default: the config's")
     parser.add_argument("--config-file", default="configs/VinDr-CXR/faster_rcnn_R_50_FPN_random.yaml", help="for steps")
     return parser.parse_args(argv)
 
@@ -42,11 +43,11 @@ def main(argv: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as folder:
         images = write_set(Path(folder), args.images)
         if args.profile:
-            numbers = {"milliseconds": measure_parts(images, args.config_file, args.steps or 10, args.rounds)}
+            numbers = {"milliseconds": measure_parts(step_ways(images, args), args.steps or 10, args.rounds)}
             return _record.finish("train", numbers, argv, args.json)
         numbers = {"milliseconds_per_sample": measure_loading(images, args.rounds)}
         if args.steps:
-            numbers["images_per_second"] = measure_steps(images, args.config_file, args.steps)
+            numbers["images_per_second"] = measure_steps(step_ways(images, args), args.steps)
     usual = numbers["milliseconds_per_sample"]["DatasetMapper"]
     numbers["times_faster"] = {key: usual / value for key, value in numbers["milliseconds_per_sample"].items()}
     numbers["goal"] = {"array": GOAL, "met": numbers["times_faster"]["array"] >= GOAL}
@@ -83,7 +84,8 @@ def dataset_dict(root: Path, index: int, random) -> dict:
         for box in boxes
     ]
     path = str(root / "images" / f"{index}.png")
-    return {"file_name": path, "height": SIZE, "width": SIZE, "image_name": index, "annotations": annotations}
+    names = {"file_name": path, "image_name": str(index), "image_id": index}
+    return {**names, "height": SIZE, "width": SIZE, "annotations": annotations}
 
 
 def measure_loading(images: dict[str, list[dict]], rounds: int) -> dict[str, float]:
@@ -111,18 +113,16 @@ def measure_loading(images: dict[str, list[dict]], rounds: int) -> dict[str, flo
     return {name: 1000 * statistics.median(values[1:]) for name, values in seconds.items()}  # the first warms up
 
 
-def measure_steps(images: dict[str, list[dict]], config_file: str, steps: int) -> dict[str, float]:
+def measure_steps(ways: dict[str, tuple], steps: int) -> dict[str, float]:
     """Return images a second of training: Detectron2's loader and step, then ours, over `steps` steps each."""
     warm = max(1, steps // 10)
-    ways = step_ways(images, config_file)
     return {name: _detector.timed_steps(*way, warm, steps)["images_per_second"] for name, way in ways.items()}
 
 
-def measure_parts(images: dict[str, list[dict]], config_file: str, steps: int, rounds: int) -> dict[str, dict]:
+def measure_parts(ways: dict[str, tuple], steps: int, rounds: int) -> dict[str, dict]:
     """Return for each way to train the milliseconds of every part of a step; the ways take `steps` steps in turns."""
     from benchmarks._profile import Profile
 
-    ways = step_ways(images, config_file)
     profiles = {name: Profile(_detector.make_stepper(*way)) for name, way in ways.items()}
     for _ in range(rounds):
         for profile in profiles.values():
@@ -130,13 +130,14 @@ def measure_parts(images: dict[str, list[dict]], config_file: str, steps: int, r
     return {name: profile.table() for name, profile in profiles.items()}
 
 
-def step_ways(images: dict[str, list[dict]], config_file: str) -> dict[str, tuple]:
+def step_ways(images: dict[str, list[dict]], args: argparse.Namespace) -> dict[str, tuple]:
     """Return for each way to train its config and its loader."""
     import torch
 
     from d2_cxr.engine.setup import load_config
 
-    cfg = load_config(config_file)
+    cfg = load_config(args.config_file)
+    cfg.SOLVER.IMS_PER_BATCH = args.batch_size or cfg.SOLVER.IMS_PER_BATCH
     cfg.MODEL.ROI_HEADS.NUM_CLASSES, cfg.MODEL.WEIGHTS = CLASSES, ""
     cfg.MODEL.DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
     cfg.CXR.AMP, cfg.CXR.CHANNELS_LAST = "off", False
