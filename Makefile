@@ -12,7 +12,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # Two test processes, one thread each.
 test: export OMP_NUM_THREADS := 1
 
-.PHONY: demo test test-slow lint setup clean-demo help
+.PHONY: demo test test-slow fuzz lint setup clean-demo help
 
 help:
 	@sed -n '1,3s/^# //p' Makefile
@@ -32,6 +32,10 @@ test: setup
 
 test-slow: setup
 	@$(BIN)/python -m pytest -q -m slow
+
+# make fuzz N=10000: so many mutated inputs of each kind; SEED= chooses others
+fuzz: setup
+	@FUZZ_CASES=$(or $(N),1000) FUZZ_SEED=$(or $(SEED),0) $(BIN)/python -m pytest -q -n 0 tests/fuzz
 
 lint: setup
 	@$(BIN)/ruff check .

@@ -25,6 +25,7 @@ COMMANDS = {  # command: (module with main(argv), what it does)
     "serve-dicom": ("d2_cxr.tools.serve_dicom", "answer radiographs with reports: a DICOM node and a watched folder"),
     "read-sr": ("d2_cxr.tools.read_sr", "structured reports, corrected in a viewer -> a label table"),
     "study": ("d2_cxr.projects.LabelEfficiency.run_study", "how many labels does an initialization save?"),
+    "export": ("d2_cxr.tools.export_labels", "boxes as COCO, YOLO, VOC, CVAT or Label Studio"),
     "report": ("d2_cxr.tools.report", "a study's report from its run folders"),
     "phantoms": ("d2_cxr.tools.make_phantom", "render synthetic images with known truth"),
     "demo": ("d2_cxr.projects.LabelEfficiency.run_study", "the whole way on phantoms: minutes, no data needed"),

@@ -6,33 +6,79 @@ moment leaves either the old file or the new one. The forms are those of docs/fo
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import errno
+import fcntl
 import hashlib
 import io
 import json
 import os
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+
+_FULL = 1 << 20  # free bytes
 
 
 def write_with(path: str | os.PathLike, write: Callable[[str], None]) -> None:
     """Call `write(temporary_path)` and rename what it wrote to `path`.
 
     The temporary file stands in the same folder and keeps the suffix, because some writers (numpy, OpenCV) go by it.
+
+    Raises:
+        OSError: the file cannot be written; names file and folder where the disk is full.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=".unfinished-", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
+    path, temporary = Path(path), None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=".unfinished-", suffix=path.suffix, dir=path.parent)
+        os.close(handle)
         write(temporary)
         os.chmod(temporary, 0o666 & ~_UMASK)  # mkstemp gives 0600; other users of a shared set must read it
         os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+    except BaseException as error:
+        full = is_full(error, path.parent)
+        if temporary:
+            Path(temporary).unlink(missing_ok=True)
+        if full:
+            raise OSError(errno.ENOSPC, f"{path.name} cannot be written, the disk of {path.parent} is full") from error
         raise
+
+
+def is_full(error: BaseException, folder: str | os.PathLike) -> bool:
+    """Whether an error while writing comes of a full disk; some writers (PyTorch, OpenCV) raise a kind of their own."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    if not isinstance(error, RuntimeError) or not os.path.isdir(folder):
+        return False
+    state = os.statvfs(folder)
+    return state.f_bavail * state.f_frsize < _FULL
+
+
+@contextlib.contextmanager
+def only_one(folder: str | os.PathLike) -> Iterator[None]:
+    """Hold a folder that a run writes to, so that no second process writes there at the same time.
+
+    The lock is the operating system's: it ends with the process, however that ends. The file `.lock` stays.
+
+    Raises:
+        ValueError: another process holds the folder.
+        OSError: something inside found the disk full and did not say where; names the folder.
+    """
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    with open(Path(folder) / ".lock", "ab") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"another process writes to {folder}; wait for it, end it, or choose another") from None
+        try:
+            yield
+        except OSError as error:
+            if error.errno == errno.ENOSPC and str(folder) not in str(error):
+                raise OSError(errno.ENOSPC, f"{folder} cannot be written to, its disk is full") from error
+            raise
 
 
 def write_bytes(path: str | os.PathLike, content: bytes) -> None:
@@ -66,13 +112,28 @@ def read_json(path: str | os.PathLike):
         raise ValueError(f"{path} is not a JSON file ({error}); was it cut short?") from error
 
 
-def write_csv(path: str | os.PathLike, rows: Iterable[Mapping], columns: Sequence[str]) -> None:
-    """Write rows (dicts) as CSV with these columns in this order; None becomes an empty cell."""
+def write_csv(
+    path: str | os.PathLike, rows: Iterable[Mapping], columns: Sequence[str], for_people: bool = False
+) -> None:
+    """Write rows (dicts) as CSV with these columns in this order; None becomes an empty cell.
+
+    Args:
+        path: the file to write.
+        rows: dicts.
+        columns: their keys, in order.
+        for_people: the table is opened in spreadsheets: text that begins like a formula (= + - @) gets an apostrophe
+            in front, so that nothing is computed from a file's name.
+    """
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(columns), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows(({key: _inert(value) for key, value in row.items()} for row in rows) if for_people else rows)
     write_text(path, text.getvalue())
+
+
+def _inert(value: object) -> object:
+    """Return text that no spreadsheet takes for a formula; numbers stay."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
 
 
 def read_csv(path: str | os.PathLike) -> list[dict[str, str]]:

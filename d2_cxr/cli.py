@@ -1,57 +1,117 @@
-"""What every command-line tool does alike: logging, and one line for a user's mistake."""
+"""What every command-line tool does alike: logging, and one line for whatever ends it early.
+
+Exit codes, the same for all tools:
+
+    0    done
+    1    done in part, or what was checked failed; the tool's output says what (refused.csv, MISSING, ...)
+    2    a wrong input: one line on stderr says what, where, and what to do
+    3    an unexpected error: one line on stderr names the log file that holds the traceback
+    130  interrupted (Ctrl-C); 143 terminated (SIGTERM): the same command continues where the tool can
+    141  the reader of the output has gone (tool | head)
+"""
 
 from __future__ import annotations
 
 import logging
 import os
 import select
+import signal
 import sys
+import tempfile
+import traceback
+import types
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
-MISTAKE = 2  # exit code where what was given is wrong, as argparse's own
-_CLOSED_PIPE = 141  # 128 + SIGPIPE, what a shell reports of any program whose reader has gone
+MISTAKE = 2  # a wrong input, as argparse's own exit code
+UNEXPECTED = 3
+_INTERRUPTED, _CLOSED_PIPE, _TERMINATED = 130, 141, 143  # 128 + SIGINT, SIGPIPE, SIGTERM, as shells report them
 
 
-def run_tool(main: Callable[[], int | None]) -> None:
-    """Run a tool's `main` and leave the process; a wrong input ends in one line on stderr and exit code 2.
-
-    Only the kinds of error that a user, a file or the machine causes are shortened; anything else keeps its traceback,
-    because it is our mistake. Where the reader of our output has gone (`tool | head`), the tool ends without a word.
-    """
+def run_tool(main: Callable[[], int | None]) -> NoReturn:
+    """Run a tool's `main` and leave the process with one of the exit codes above; no traceback reaches the console."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if not sys.warnoptions:  # deprecations inside libraries, nothing a user could do about; -W default shows them
         warnings.filterwarnings("ignore", module=r"(torch|torchvision|detectron2|fvcore)(\.|$)")
     logging.getLogger("torch.fx").setLevel(logging.ERROR)  # warns of what Detectron2 asks it at every start
+    leave_on_sigterm()
     try:
         code = main()
         sys.stdout.flush()  # here, where a closed pipe can still be told from a failure
-    except BrokenPipeError:
+    except BrokenPipeError as error:
         if not _stdout_is_closed():
-            raise  # another pipe, such as a worker's: our mistake
+            fail_unexpectedly(error)  # another pipe, such as a worker's
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains at its own last flush
         raise SystemExit(_CLOSED_PIPE) from None
-    except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] == "d2_cxr":
-            raise
-        fail(f"{error}; python -m d2_cxr.doctor says what is missing")
-    except (ValueError, OSError) as error:  # UnknownDatasetError, ImageError, ... are kinds of ValueError
-        fail(error)
     except KeyboardInterrupt:
         sys.stderr.write("stopped; the same command goes on from here\n")
-        raise SystemExit(130) from None
+        raise SystemExit(_INTERRUPTED) from None
+    except Exception as error:
+        end_with(error)
     raise SystemExit(code or 0)
 
 
-def fail(error: object) -> None:
-    """Write the one line and leave with the exit code of a mistake."""
-    sys.stderr.write(f"{Path(sys.argv[0]).name}: error: {' '.join(str(error).split())}\n")
+def end_with(error: Exception) -> NoReturn:
+    """Write one line about an exception and leave: code 2 for what a user, a file or the machine causes, else 3."""
+    if isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] != "d2_cxr":
+        fail(f"{error}; python -m d2_cxr.doctor says what is missing")
+    if isinstance(error, ValueError | OSError) and not isinstance(error, BrokenPipeError):
+        fail(error)  # UnknownDatasetError, ImageError, ... are kinds of ValueError
+    if isinstance(error, MemoryError):
+        fail(f"not enough memory ({error or 'MemoryError'})")
+    fail_unexpectedly(error)
+
+
+def fail(error: object) -> NoReturn:
+    """Write the one line and leave with the exit code of a wrong input."""
+    sys.stderr.write(f"{_tool()}: error: {' '.join(str(error).split())}\n")
     raise SystemExit(MISTAKE) from None
+
+
+def fail_unexpectedly(error: BaseException) -> NoReturn:
+    """Write the traceback to a log file, one line with its path to stderr, and leave with exit code 3."""
+    line = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    sys.stderr.write(f"{_tool()}: unexpected error: {line}; {_traceback_file(error)}\n")
+    raise SystemExit(UNEXPECTED) from None
+
+
+def leave_on_sigterm() -> None:
+    """Let SIGTERM end the process as an exception does: worker processes end, files are closed, exit code 143."""
+    try:
+        signal.signal(signal.SIGTERM, _terminated)
+    except ValueError:  # not the main thread: a program of its own calls a tool, and handles its signals itself
+        logging.getLogger(__name__).debug("SIGTERM is left to the program")
+
+
+def _terminated(_signal: int, _frame: types.FrameType | None) -> NoReturn:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # one is enough; the files are being closed
+    raise SystemExit(_TERMINATED)
+
+
+def _traceback_file(error: BaseException) -> str:
+    text = "".join(traceback.format_exception(error))
+    try:
+        handle, path = tempfile.mkstemp(prefix=f"{Path(_tool()).stem}-", suffix=".log")
+        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(text)
+    except OSError:  # no room or no right to write: the last place where the error happened must do
+        last = traceback.extract_tb(error.__traceback__)[-1:]
+        return f"at {', '.join(f'{frame.filename}:{frame.lineno}' for frame in last)}"
+    return f"traceback in {path}"
+
+
+def _tool() -> str:
+    return Path(sys.argv[0]).name
 
 
 def _stdout_is_closed() -> bool:
     """Whether stdout is a pipe that nobody reads; asked of the system, because an unbuffered stdout keeps no trace."""
+    try:
+        number = sys.stdout.fileno()
+    except OSError:  # no file of the system, as under a test
+        return False
     asked = select.poll()
-    asked.register(sys.stdout.fileno(), 0)  # errors are told unasked
+    asked.register(number, 0)  # errors are reported without being asked for
     return any(event & select.POLLERR for _, event in asked.poll(0))

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+# Keys of earlier versions -> their names today. Configs of old weights are read with them.
+RENAMED_KEYS = {"CXR.NORMAL_RATIO": "CXR.NEGATIVE_RATIO", "CXR.TEST_NORMALS": "CXR.TEST_NEGATIVES"}
+
 
 def add_cxr_config(cfg) -> None:
     """Add the `CXR` keys, with defaults that reproduce plain Detectron2, to a Detectron2 CfgNode in place."""
     node = type(cfg)  # detectron2.config.CfgNode, without importing Detectron2 here
     cfg.CXR = node()
+    for old, new in RENAMED_KEYS.items():
+        cfg.register_renamed_key(old, new)
 
     # Network of timm under `MODEL.BACKBONE.NAME build_timm_fpn_backbone`, e.g. "tf_efficientnet_lite0".
     cfg.MODEL.TIMM = node()
@@ -36,6 +41,10 @@ def add_cxr_config(cfg) -> None:
     # validation after the burn-in.
     cfg.CXR.TEACHER.THRESHOLDS = [0.7]
 
+    # Boxes scored above this and below the threshold are uncertain: RoIs on them are learned neither as their class nor
+    # as background. 1.0 makes everything below the threshold background.
+    cfg.CXR.TEACHER.UNCERTAIN = 0.2
+
     # Part of the teacher that stays at each step, at most; early on its memory is a tenth of the iterations so far.
     cfg.CXR.TEACHER.EMA = 0.9996
 
@@ -45,6 +54,9 @@ def add_cxr_config(cfg) -> None:
 
     # Evaluate on NAME_negative_test beside NAME_test: false positives on negative images, image-level AUROC.
     cfg.CXR.TEST_NEGATIVES = True
+
+    # Images of each set whose pixels are compared with the manifest before training; -1 compares all.
+    cfg.CXR.CHECK_IMAGES = 16
 
     # Train with weights that carry no card and are no known zoo file; the weights report says so.
     cfg.CXR.WEIGHTS_UNCHECKED = False

@@ -11,6 +11,7 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
+import re
 import sys
 import tempfile
 from collections.abc import Callable
@@ -38,6 +39,7 @@ _PACKAGES = (
     ("imagecodecs", "JPEG, JPEG lossless and JPEG-LS pixels", "pip install imagecodecs", True),
     ("pandas", "label tables", "pip install pandas", True),
     ("iterstrat", "stratified splits", "pip install iterative-stratification", True),
+    ("safetensors", "weights of other projects", "pip install safetensors", True),
     ("pycocotools", "reference COCO metrics", "pip install pycocotools", True),
     ("torch", "training", "pip install torch torchvision, the build for your hardware", True),
     ("torchvision", "RoIAlign, NMS", "pip install torchvision, the release that belongs to your torch", True),
@@ -47,6 +49,7 @@ _PACKAGES = (
     ("highdicom", "DICOM reports of findings", "pip install -e '.[delivery]'", False),
     ("submitit", "study runs on Slurm", "pip install -e '.[slurm]'", False),
 )
+_SAFE_TORCH = (2, 10)  # CVE-2025-32434 is fixed in 2.6, CVE-2026-24747 in 2.10
 _DISTRIBUTIONS = {"cv2": ("opencv-python-headless", "opencv-python"), "PIL": ("pillow",), "solo": ("solo-learn",)}
 
 # solo-learn imports only beside the stand-ins that d2_cxr.pretraining puts in place, which costs seconds.
@@ -57,14 +60,15 @@ def examine() -> list[Finding]:
     """Look at everything; never raises."""
     findings = [_python()]
     findings += [_package(*row) for row in _PACKAGES]
-    findings += [_attempt("codecs", _codecs), _attempt("GPU", _gpu), _attempt("precision", _precision)]
+    looks = {"torch safety": _safe_torch, "codecs": _codecs, "GPU": _gpu, "precision": _precision}
+    findings += [_attempt(subject, look) for subject, look in looks.items()]
     findings += [_datasets(), _write_access(Path.cwd())]
     return findings
 
 
 def main(argv: list[str] | None = None) -> int:
     """Write the report to stdout; return 1 if something required is missing."""
-    argparse.ArgumentParser(prog="d2cxr doctor", description=__doc__.split("\n")[0]).parse_args(argv)
+    argparse.ArgumentParser(prog="d2cxr doctor", description=__doc__.split("\n")[0]).parse_args(argv or [])
     findings = examine()
     width = max(len(finding.subject) for finding in findings)
     lines = []
@@ -105,6 +109,19 @@ def _version(name: str) -> str:
         except importlib.metadata.PackageNotFoundError:
             continue
     return str(getattr(sys.modules.get(name), "__version__", "version unknown"))
+
+
+def _safe_torch() -> Finding:
+    """Reading weights relies on `torch.load(weights_only=True)`, which older releases can be made to bypass."""
+    import torch
+
+    found = tuple(int(part) for part in re.findall(r"\d+", torch.__version__)[:2])
+    seen = f"{torch.__version__} reads weights files without running them"
+    if found >= _SAFE_TORCH:
+        return Finding("torch safety", True, seen)
+    wanted = ".".join(map(str, _SAFE_TORCH))
+    seen = f"{torch.__version__} is below {wanted}: weights files from others may run code (CVE-2026-24747)"
+    return Finding("torch safety", False, seen, f"pip install 'torch>={wanted}' and the torchvision that belongs to it")
 
 
 def _attempt(subject: str, look: Callable[[], Finding]) -> Finding:
@@ -159,4 +176,4 @@ def _write_access(folder: Path) -> Finding:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(main(sys.argv[1:]))

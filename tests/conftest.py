@@ -170,7 +170,9 @@ def write_prepared_set(root, num_images=NUM_IMAGES, size=64, seed=0, array=False
             "format_version": named_sets.FORMAT_VERSION,
             "name": "tiny",
             "class_names": ["Cardiomegaly"],
-            "images_fingerprint": "f" * 64,
+            "images_fingerprint": artifacts.sha256_lines(
+                f"{row['image_name']} {row['image_sha256']}" for row in sorted(manifest, key=lambda row: row["image_name"])
+            ),
             "preprocess": {"size": size, "resize": "squash", "equalize": "histogram", "window": "file"},
         },
     )

@@ -51,3 +51,38 @@ def test_fingerprints_depend_on_content_and_on_order(tmp_path):
     assert artifacts.sha256_json({"a": 1, "b": 2}) == artifacts.sha256_json({"b": 2, "a": 1})
     assert artifacts.sha256_lines(["a", "b"]) == hashlib.sha256(b"a\nb\n").hexdigest()
     assert artifacts.sha256_lines(["a", "b"]) != artifacts.sha256_lines(["b", "a"])
+
+
+def test_a_full_disk_is_named_with_file_and_folder(tmp_path):
+    def write(_path):
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match=f"a.pth cannot be written, the disk of {tmp_path} is full") as error:
+        artifacts.write_with(tmp_path / "a.pth", write)
+    assert error.value.errno == 28 and list(tmp_path.iterdir()) == []
+
+
+def test_a_writer_with_an_error_of_its_own_is_asked_how_full_the_disk_is(tmp_path, monkeypatch):
+    def write(_path):
+        raise RuntimeError("PytorchStreamWriter failed writing file data/0")
+
+    with pytest.raises(RuntimeError):
+        artifacts.write_with(tmp_path / "a.pth", write)
+    monkeypatch.setattr(artifacts, "_FULL", 1 << 62)
+    with pytest.raises(OSError, match="is full"):
+        artifacts.write_with(tmp_path / "a.pth", write)
+
+
+def test_a_folder_is_held_by_one(tmp_path):
+    with artifacts.only_one(tmp_path / "run"), pytest.raises(ValueError, match="another process writes to"):
+        artifacts.only_one(tmp_path / "run").__enter__()
+    with artifacts.only_one(tmp_path / "run"), pytest.raises(OSError, match=f"{tmp_path}/run cannot be written to"):
+        with artifacts.only_one(tmp_path / "run2"):
+            pass
+        raise OSError(28, f"{tmp_path}/run cannot be written to")
+
+
+def test_a_table_for_people_holds_no_formula(tmp_path):
+    rows = [{"file": "=1+1", "number": -3}, {"file": "@sum", "number": 2}, {"file": "a=b", "number": 1}]
+    artifacts.write_csv(tmp_path / "a.csv", rows, ["file", "number"], for_people=True)
+    assert (tmp_path / "a.csv").read_text() == "file,number\n'=1+1,-3\n'@sum,2\na=b,1\n"

@@ -1,8 +1,9 @@
-"""How tools end: one line and a code, a traceback for our own mistakes, silence where nobody reads on."""
+"""How tools end: one line and a code, a log file for what nobody expected, silence where nobody reads on."""
 
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -54,12 +55,37 @@ def test_an_unknown_data_set_is_one_line(monkeypatch, capsys):
     "error",
     [KeyError("image_id"), TypeError("our mistake"), BrokenPipeError(), ModuleNotFoundError(name="d2_cxr.gone")],
 )
-def test_our_own_mistakes_keep_their_traceback(error):
-    def main():
-        raise error
+def test_an_unexpected_error_is_one_line_and_its_traceback_a_file(monkeypatch, capsys, error, tmp_path):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    code, line = ended(monkeypatch, capsys, error)
+    assert code == 3 and line.count("\n") == 1 and "Traceback" not in line
+    path = line.strip().rpartition("traceback in ")[2]
+    text = Path(path).read_text()
+    assert Path(path).parent == tmp_path and text.startswith("Traceback") and type(error).__name__ in text
 
-    with pytest.raises(type(error)):
-        run_tool(main)
+
+def test_without_a_place_for_the_log_the_line_says_where_it_happened(monkeypatch, capsys):
+    def full(**_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(tempfile, "mkstemp", full)
+    code, line = ended(monkeypatch, capsys, KeyError("x"))
+    assert code == 3 and "test_cli.py:" in line
+
+
+def test_sigterm_ends_with_143_after_cleaning_up(tmp_path):
+    script = (
+        "import sys, time; from d2_cxr.cli import run_tool\n"
+        "def main():\n"
+        "    try:\n        print('ready', flush=True); time.sleep(60)\n"
+        f"    finally:\n        open({str(tmp_path / 'closed')!r}, 'w').close()\n"
+        "run_tool(main)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout.readline() == b"ready\n"
+    process.terminate()
+    assert (process.wait(), process.stderr.read()) == (143, b"") and (tmp_path / "closed").exists()
 
 
 def test_the_code_of_main_is_the_processs(monkeypatch):

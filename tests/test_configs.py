@@ -10,7 +10,7 @@ import torch
 from detectron2.modeling import build_model
 
 from d2_cxr.checkpoint.weights_card import WeightsCard, contradictions, zoo_card
-from d2_cxr.engine.setup import load_config
+from d2_cxr.engine.config import load_config
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = [

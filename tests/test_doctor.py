@@ -51,3 +51,13 @@ def test_the_doctor_starts_without_detectron2(monkeypatch):
 
     monkeypatch.setattr(builtins, "__import__", guarded)
     importlib.import_module("d2_cxr.doctor")
+
+
+def test_a_pytorch_below_2_10_fails(monkeypatch):
+    import torch
+
+    for version, ok in (("2.9.1+cpu", False), ("2.10.0", True), ("3.0.0", True)):
+        monkeypatch.setattr(torch, "__version__", version)
+        found = next(finding for finding in doctor.examine() if finding.subject == "torch safety")
+        assert found.ok is ok and found.required
+        assert ok or "torch>=2.10" in found.remedy

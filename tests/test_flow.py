@@ -173,12 +173,12 @@ def test_a_study_by_jobs_of_slurm_killed_once_ends_in_the_same_figures(study, sl
 
 @pytest.mark.slow
 def test_a_job_of_slurm_that_dies_and_one_that_is_refused_are_told_in_one_line(study, slurm, tmp_path):
-    from d2_cxr.projects.label_efficiency import schedule  # importable by the fixture `study`
+    from d2_cxr.projects.label_efficiency import slurm as slurm_jobs  # importable by the fixture `study`
 
-    workers = schedule.SubmititWorkers("slurm", tmp_path / "jobs", 2, 1, {})
+    workers = slurm_jobs.SubmititWorkers("slurm", tmp_path / "jobs", 2, 1, {})
     workers.patience = 2.0
     with pytest.raises(ChildProcessError, match=r"^job \d+ ended without a result, .*; its output is .*_0_log.err$"):
         workers.submit(os.abort).result(timeout=120)
-    wrong = schedule.SubmititWorkers("slurm", tmp_path / "refused", 2, 1, {"slurm_partition": "nowhere"})
+    wrong = slurm_jobs.SubmititWorkers("slurm", tmp_path / "refused", 2, 1, {"slurm_partition": "nowhere"})
     with pytest.raises(ValueError, match=r"^slurm takes no job: .*partition(.|\n)*resources: slurm:"):
         wrong.submit(os.getcwd).result(timeout=60)

@@ -50,3 +50,11 @@ def test_every_link_leads_to_a_file(page):
     targets = [target.split("#")[0] for target in re.findall(r"\]\(([^)]+)\)", text) if "://" not in target]
     missing = [target for target in targets if target and not (ROOT / page).parent.joinpath(target).exists()]
     assert not missing
+
+
+def test_every_decision_is_in_the_index_under_its_own_number():
+    folder = ROOT / "docs" / "decisions"
+    pages = sorted(path.name for path in folder.glob("[0-9]*.md"))
+    index = (folder / "README.md").read_text(encoding="utf-8")
+    assert len({page[:3] for page in pages}) == len(pages)
+    assert all(f"[{page[:3]}]({page})" in index for page in pages)

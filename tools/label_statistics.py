@@ -2,7 +2,8 @@
 
     python tools/label_statistics.py train.csv --html labels.html --json labels.json
 
-Reads VinDr-CXR's tables (Kaggle, PhysioNet), RSNA's and NIH's, and any table in one of these layouts.
+Reads VinDr-CXR's tables (Kaggle, PhysioNet), RSNA's and NIH's, any table in one of these layouts, and the files of
+annotation tools: COCO, YOLO, Pascal VOC, CVAT, Label Studio, labelme.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ import shlex
 import sys
 
 from d2_cxr.cli import run_tool
+from d2_cxr.labels.label_table import FORMATS
 
 EXAMPLE = "example: python tools/label_statistics.py train.csv --split stratified --seed 1 --html labels.html"
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], epilog=EXAMPLE)
-    parser.add_argument("csv", help="table of annotations; .csv, .csv.gz or .zip")
+    parser.add_argument("csv", help="labels: CSV (.gz, .zip), or a file or folder of COCO, YOLO, VOC, CVAT, …")
     parser.add_argument("--json", metavar="OUT", help="write everything as JSON")
     parser.add_argument("--html", metavar="OUT", help="write a page with charts")
     parser.add_argument("--split", choices=["published", "stratified"], default="published")
@@ -31,6 +33,14 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         help="card (the layout's own list), extended (VinDr-CXR's 22 local labels), from-csv (the names found), a "
         "file with a class a line, or names separated by commas",
     )
+    parser.add_argument(
+        "--negative-names",
+        default="",
+        metavar="NAMES",
+        help='class names that mean "No finding", separated by commas, for example Normal,Healthy',
+    )
+    parser.add_argument("--annotation-format", choices=FORMATS, help="of the labels (default: told by their content)")
+    parser.add_argument("--images", metavar="FOLDER", help="the images, whose sizes YOLO's labels need")
     parser.add_argument("--patients", metavar="CSV", help="second table with image_id and patient_id")
     return parser.parse_args(argv)
 
@@ -38,7 +48,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     from d2_cxr.audit.label_report import report_labels
-    from d2_cxr.labels.class_names import read_classes
+    from d2_cxr.labels.class_names import read_classes, read_names
 
     text = report_labels(
         args.csv,
@@ -48,6 +58,9 @@ def main(argv: list[str] | None = None) -> int:
         iou_threshold=args.iou_threshold,
         class_names=read_classes(args.classes),
         patients_csv=args.patients,
+        negative_names=read_names(args.negative_names),
+        annotation_format=args.annotation_format,
+        images=args.images,
         json_path=args.json,
         html_path=args.html,
         command=shlex.join(["python", "tools/label_statistics.py", *(sys.argv[1:] if argv is None else argv)]),

@@ -2,7 +2,8 @@
 
 python tools/predict.py --weights output/run/model_final.pth image.dicom more_images/ --output output/findings
 
-Preprocessing, classes and thresholds come from the card inside the weights. Research only, not for diagnosis.
+Preprocessing, classes and thresholds come from the card inside the weights. An image that cannot be read is listed in
+refused.csv, and the exit code is 1. Research only, not for diagnosis.
 """
 
 from __future__ import annotations
@@ -12,17 +13,21 @@ import logging
 
 from d2_cxr.cli import run_tool
 
+_SHOWN = 20  # images whose findings are printed
+
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="image files, and folders of them")
     parser.add_argument("--weights", required=True, metavar="FILE", help="model_final.pth or model_best.pth of a run")
-    parser.add_argument("--output", required=True, metavar="DIR", help="gets findings.json, findings.csv, overlays/")
-    parser.add_argument("--thresholds", metavar="FILE", help="a thresholds.json, instead of the card's")
-    parser.add_argument("--device", help="cpu, cuda, cuda:1; a GPU where there is one")
-    parser.add_argument("--no-overlays", action="store_true", help="no pictures")
+    parser.add_argument(
+        "--output", required=True, metavar="DIR", help="folder for findings.json, findings.csv, overlays/"
+    )
+    parser.add_argument("--thresholds", metavar="FILE", help="a thresholds.json to use instead of the card's")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1; default: a GPU if there is one")
+    parser.add_argument("--no-overlays", action="store_true", help="write no pictures")
     dicom = parser.add_argument_group("DICOM objects for a viewer (docs/reading_room.md)")
-    dicom.add_argument("--sr", action="append_const", const="sr", dest="kinds", help="a structured report an image")
+    dicom.add_argument("--sr", action="append_const", const="sr", dest="kinds", help="a structured report per image")
     dicom.add_argument("--gsps", action="append_const", const="gsps", dest="kinds", help="a presentation state")
     dicom.add_argument("--key-image", action="append_const", const="key_image", dest="kinds", help="boxes burned in")
     dicom.add_argument("--assume-uids", action="store_true", help="derive UIDs for files without, from their sha256")
@@ -45,8 +50,12 @@ def main(argv: list[str] | None = None) -> int:
     thresholds = artifacts.read_json(args.thresholds) if args.thresholds else None
     predictor = Predictor(args.weights, args.device, thresholds)
     images, refused = predict(predictor, args.inputs, args.output, overlays=not args.no_overlays)
-    count = sum(int(image.reported.sum()) for image in images)
     logger = logging.getLogger(__name__)
+    for image in images[:_SHOWN]:
+        logger.info("%s: %s", image.image_name, image)
+    if len(images) > _SHOWN:
+        logger.info("... and %d more images", len(images) - _SHOWN)
+    count = sum(len(image.reported) for image in images)
     logger.info("%d findings on %d images, %d refused: %s/findings.json", count, len(images), len(refused), args.output)
     failed = deliver(images, predictor, args.output, args.kinds, args.assume_uids) if args.kinds else {}
     return 1 if refused or failed else 0

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 
 from d2_cxr.cli import run_tool
+from d2_cxr.labels.label_table import FORMATS
 
 EXAMPLE = """example, VinDr-CXR from Kaggle or PhysioNet:
   python tools/prepare_vindr_cxr.py --dicom-dir vindr/train --annotations vindr/train.csv --output datasets/vindr_cxr
@@ -25,11 +26,16 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--dicom-dir", required=True, help="images as DICOM, PNG or JPEG, at any depth")
+    add("--dicom-dir", required=True, help="folder of DICOM, PNG, JPEG, TIFF or BMP files, searched at any depth")
     add("--output", required=True, help="folder of the set, customarily $DETECTRON2_DATASETS/NAME")
-    add("--annotations", help="CSV of readers' boxes: Kaggle's, PhysioNet's, RSNA's or NIH's; without one no labels")
+    add(
+        "--annotations",
+        help="labels: CSV (Kaggle's, PhysioNet's, RSNA's, NIH's), or COCO, YOLO, VOC, CVAT, …; none: no labels",
+    )
+    add("--annotation-format", choices=FORMATS, help="of the labels, a file or folder (default: told by content)")
     add("--name", default="vindr_cxr", help="of the set (default: %(default)s); other names have no published split")
     add("--classes", default="card", help="card, extended, from-csv, or a file with a class a line (%(default)s)")
+    add("--negative-names", default="", help='class names that mean "No finding", with commas: Normal,Healthy')
     add("--patients", help="CSV of image_id and patient_id: splits keep a patient's images together")
     add("--fusion", default="mean", help="of several readers' boxes: mean, majority:K or none (%(default)s)")
     add("--size", type=int, default=512, help="side of the prepared image in pixels (%(default)s)")
@@ -40,10 +46,21 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add("--test-dicom-dir", help="VinDr-CXR's official test images")
     add("--test-annotations", help="and their annotations_test.csv")
     add("--order-csv", help="CSV whose rows have the published order, when that of --annotations differs")
+    add("--rename", metavar="KEYFILE", help="give images pseudonyms; the key file is made where it does not exist")
+    add("--rename-map", metavar="CSV", help="also write image names and their pseudonyms to this file")
+    add(
+        "--split",
+        choices=("stratified", "given", "all-train"),
+        help="stratified 70/10/20; given by a column split (train, val, test) of --annotations or --patients; or all "
+        "images in train (default: given where there is such a column, else stratified)",
+    )
+    add(
+        "--split-by", metavar="COLUMN=VALUE,…", help="of these tables, for example site=B: such images are the test set"
+    )
     add("--seed", type=int, default=0, help="of the stratified split (%(default)s)")
     add("--array", action="store_true", help="also write images.npy, which loads faster than PNGs")
     add("--jobs", type=int, help="worker processes (default: the processors at hand)")
-    add("--strict", action="store_true", help="end with exit code 1 where an image or box was refused or is missing")
+    add("--strict", action="store_true", help="exit with code 1 if an image or box was refused, left out or is missing")
     add("--shard", help="i/n: prepare only every n-th image; a last run without it writes the lists")
     return parser.parse_args(argv)
 
@@ -51,31 +68,40 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     from d2_cxr.dicom.preprocess import Preprocess
+    from d2_cxr.labels.class_names import read_names
+    from d2_cxr.prepare.options import PrepareOptions
     from d2_cxr.prepare.prepare import prepare
 
-    counts = prepare(
+    options = PrepareOptions(
         args.dicom_dir,
         args.output,
         annotations=args.annotations,
         name=args.name,
         classes=args.classes,
         patients=args.patients,
+        negative_names=read_names(args.negative_names),
+        annotation_format=args.annotation_format,
         fusion=args.fusion,
         preprocess=Preprocess(args.size, args.resize, args.equalize, args.window),
         findings_only=args.findings_only,
         test_dicom_dir=args.test_dicom_dir,
         test_annotations=args.test_annotations,
         order_csv=args.order_csv,
+        split=args.split,
+        split_by=args.split_by,
         seed=args.seed,
         array=args.array,
         jobs=args.jobs,
         strict=args.strict,
         shard=_shard(args.shard),
+        rename=args.rename,
+        rename_map=args.rename_map,
     )
+    counts = prepare(options)
     if args.shard:
         print(f"Shard {args.shard} of {args.output} is done ({counts['images']} images); run without --shard to finish")
     else:
-        print(f"{counts['prepared']} images are prepared in {args.output}; see {args.output}/intake.html")
+        print(f"{counts['prepared']} images are prepared in {args.output}; see {args.output}/data_quality.html")
     return 1 if args.strict and counts["problems"] else 0
 
 

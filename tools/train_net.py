@@ -33,12 +33,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     from d2_cxr.datasets import leakage
-    from d2_cxr.engine import processes, trainer
+    from d2_cxr.engine import launch, trainer
 
     if args.allow:
         leakage.allow(args.allow)
     cfg = trainer.setup(args.config_file, args.opts)  # refused here, before processes are started
-    code = processes.launch(
+    code = launch.launch(
         args.config_file,
         args.opts,
         args.resume,

@@ -11,14 +11,17 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-CATEGORIES = ("transfer_syntax", "photometric", "bits_stored", "signed", "rescale", "spacing_tag", "pixel_spacing")
+CATEGORIES = (
+    *("transfer_syntax", "photometric", "bits_stored", "signed", "rescale", "spacing_tag", "pixel_spacing"),
+    *("view_position", "body_part"),
+)
 NUMBERS = ("rows", "columns")
 _FOLDS = 5
 _FEWEST = 20  # images of either kind: below that an AUROC says nothing
 _RESAMPLES = 1000
 
 
-def metadata_auroc(
+def header_shortcut_audit(
     rows: Sequence[Mapping[str, str]], has_finding: Sequence[bool], groups: Sequence | None = None, seed: int = 0
 ) -> dict | None:
     """Return how well the header predicts the label, cross-validated.

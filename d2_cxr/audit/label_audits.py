@@ -1,12 +1,12 @@
-"""What labels alone say against a data set: is the split random, who read what, do readers give findings away?
+"""Four questions to the labels alone: is the split random, who read what, do readers agree, do they predict findings?
 
-Four audits of a table of annotations, each a plain function of tables that returns plain JSON values. They need the
-labels only; what they found on VinDr-CXR stands in docs/paper.md with the command.
+Each audit is a function of tables that returns plain JSON values. Their results on VinDr-CXR are in docs/paper.md.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -24,7 +24,7 @@ _FOLDS = 5
 
 
 def label_audits(annotations: Annotations, fused: pd.DataFrame, split: str = "published", seed: int = 0) -> dict:
-    """Return the audits that this table allows: a consensus has no readers to look at.
+    """Return the audits of a table; those of readers only where the labels name readers.
 
     Args:
         annotations: as read.
@@ -42,7 +42,7 @@ def label_audits(annotations: Annotations, fused: pd.DataFrame, split: str = "pu
 
 
 def density_by_position(boxes: pd.DataFrame, fused: pd.DataFrame, parts: splits.Split, seed: int = 0) -> dict:
-    """Tell whether images early in the order of a split carry more boxes than late ones.
+    """Test whether images early in the order of a split have more boxes than late ones.
 
     Args:
         boxes: single readers' boxes in file order.
@@ -51,9 +51,9 @@ def density_by_position(boxes: pd.DataFrame, fused: pd.DataFrame, parts: splits.
         seed: of the permutations.
 
     Returns:
-        deciles: fused boxes an image in each tenth of the order; train_minus_test; p: share of random orders whose
+        deciles: fused boxes per image in each tenth of the order; train_minus_test; p: share of random orders whose
         difference is at least as large either way ((hits + 1) / (permutations + 1)); last_tenth_of_train with
-        random_draws, the least and greatest mean of as many images drawn at random from train; raw boxes an image in
+        random_draws, the least and greatest mean of as many images drawn at random from train; raw boxes per image in
         train and test of this split, and the mean of the same under `published` after the rows were shuffled again.
     """
     images = [image for part in parts.values() for image in part]
@@ -84,12 +84,12 @@ def density_by_position(boxes: pd.DataFrame, fused: pd.DataFrame, parts: splits.
 
 
 def reader_shift(readings: pd.DataFrame, parts: splits.Split) -> dict:
-    """Tell who read the images of which part, and how much the three most frequent readers hold together.
+    """Count who read the images of each part, and what share the commonest set of readers read.
 
     Returns:
-        images: part -> number of images; readers: reader -> part -> images read; trios: the ten commonest sets of
-        readers of one image with the images of each part; trio: the commonest set, its share of each part, and images
-        that none of it read (`others`): what a study "train on their images, test on the others'" would have.
+        images: part -> number of images; readers: reader -> part -> images read; sets: the ten commonest sets of
+        readers of one image with the images of each part; commonest: the first of them, its share of each part, and
+        the images that none of its readers read: the test images of a study that trains on their images.
     """
     of_image = {image: part for part, images in parts.items() for image in images}
     rows = readings.assign(part=readings["image_name"].map(of_image)).dropna(subset="part")
@@ -120,7 +120,7 @@ def reader_shift(readings: pd.DataFrame, parts: splits.Split) -> dict:
 
 
 def readers_predict_findings(annotations: Annotations, seed: int = 0) -> dict:
-    """Tell how well the names of an image's readers alone predict what was found on it.
+    """Measure how well the names of an image's readers alone predict what was found on it.
 
     The score of an image is the share of positive images among those of the *other* folds that the same set of readers
     read; a set seen in no other fold scores the overall share. Images of one patient share a fold.
@@ -135,8 +135,7 @@ def readers_predict_findings(annotations: Annotations, seed: int = 0) -> dict:
     group = [(annotations.patients or {}).get(image, image) for image in images]
     labels = splits.label_matrix(images, annotations.boxes, annotations.class_names)
     labels = np.hstack([labels.any(axis=1, keepdims=True), labels])
-    fold = _folds(group, seed)
-    scores = _cross_fitted_share(reader_set[0], labels, fold)
+    scores = _cross_fitted_share(reader_set[0], labels, group, seed)
     columns = ["any_finding", *annotations.class_names]
     found = {name: _auroc(scores[:, index], labels[:, index]) for index, name in enumerate(columns)}
     commonest = np.bincount(reader_set[0]).argmax() if images else 0
@@ -156,7 +155,7 @@ def readers_predict_findings(annotations: Annotations, seed: int = 0) -> dict:
 
 
 def box_f1(boxes: pd.DataFrame, readings: pd.DataFrame, iou_threshold: float = F1_IOU_THRESHOLD) -> dict:
-    """Return how far two readers agree box by box: F1 = 2 matches / (boxes of one + boxes of the other).
+    """Return the agreement of two readers box by box: F1 = 2 matches / (boxes of one + boxes of the other).
 
     On every image that both read, boxes of one class are matched one to one, best IoU first, where IoU > threshold.
     Boxes on images where the other reader found nothing count as unmatched.
@@ -189,7 +188,9 @@ def match_boxes(pairs: pd.DataFrame, iou_threshold: float) -> pd.DataFrame:
     return pairs[np.array(kept, dtype=bool)]
 
 
-def _differences_by_chance(per_image: np.ndarray, num_train: int, num_test: int, rng) -> np.ndarray:
+def _differences_by_chance(
+    per_image: np.ndarray, num_train: int, num_test: int, rng: np.random.Generator
+) -> np.ndarray:
     """Return train mean minus test mean (P,) over random orders of the images."""
     shuffled = np.stack([rng.permutation(per_image) for _ in range(_PERMUTATIONS)])
     return shuffled[:, :num_train].mean(axis=1) - shuffled[:, -num_test:].mean(axis=1)
@@ -218,32 +219,31 @@ def _readers_of_images(readings: pd.DataFrame) -> dict[str, set[str]]:
     return readers
 
 
-def _folds(group: list[str], seed: int) -> np.ndarray:
-    codes, names = pd.factorize(pd.Series(group))
-    return np.random.default_rng(seed).integers(_FOLDS, size=len(names))[codes]
+def _cross_fitted_share(codes: np.ndarray, labels: np.ndarray, groups: Sequence[str], seed: int) -> np.ndarray:
+    """Return (N, C): the share of positive images with the same code in the other folds, by class.
 
+    Args:
+        codes: (N,) int, which set of readers read an image.
+        labels: (N, C) bool.
+        groups: N names; images of one group share a fold.
+        seed: of the folds.
+    """
+    from sklearn.model_selection import GroupKFold  # scikit-learn takes a second to import
 
-def _cross_fitted_share(code: np.ndarray, labels: np.ndarray, fold: np.ndarray) -> np.ndarray:
-    """Return (N, C): the share of positive images with the same code in the other folds."""
-    num_codes = int(code.max()) + 1 if len(code) else 0
-    everywhere = labels.mean(axis=0) if len(labels) else 0
-    scores = np.empty(labels.shape, dtype=np.float64)
-    for number in range(_FOLDS):
-        rest = fold != number
-        images = np.bincount(code[rest], minlength=num_codes)
-        positive = np.zeros((num_codes, labels.shape[1]))
-        np.add.at(positive, code[rest], labels[rest])
-        share = np.where(images[:, None] > 0, positive / np.maximum(images, 1)[:, None], everywhere)
-        scores[~rest] = share[code[~rest]]
+    scores = np.tile(labels.mean(axis=0), (len(labels), 1)) if len(labels) else np.zeros(labels.shape)
+    num_folds = min(_FOLDS, len(set(groups)))
+    if num_folds < 2:
+        return scores
+    for rest, fold in GroupKFold(num_folds, shuffle=True, random_state=seed).split(labels, groups=groups):
+        share = pd.DataFrame(labels[rest]).groupby(codes[rest]).mean().reindex(codes[fold]).to_numpy(np.float64)
+        scores[fold] = np.where(np.isnan(share), scores[fold], share)
     return scores
 
 
 def _auroc(scores: np.ndarray, positive: np.ndarray) -> dict:
-    """Return the area under the ROC curve as the Mann-Whitney statistic, ties counting one half."""
-    num_positive, num_negative = int(positive.sum()), int((~positive).sum())
-    counts = {"positive": num_positive, "negative": num_negative}
-    if not num_positive or not num_negative:
-        return {"auroc": None, **counts}
-    ranks = pd.Series(scores).rank().to_numpy()
-    statistic = ranks[positive].sum() - num_positive * (num_positive + 1) / 2
-    return {"auroc": float(statistic / (num_positive * num_negative)), **counts}
+    """Return the area under the ROC curve, None where one side is empty, and the number of images of each side."""
+    from sklearn.metrics import roc_auc_score
+
+    counts = {"positive": int(positive.sum()), "negative": int((~positive).sum())}
+    area = float(roc_auc_score(positive, scores)) if all(counts.values()) else None
+    return {"auroc": area, **counts}

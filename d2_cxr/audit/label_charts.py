@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import io
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _BLUE, _ORANGE, _GREEN, _GRAY = "#0072B2", "#E69F00", "#009E73", "#999999"
 
@@ -16,17 +20,17 @@ def class_balance(found: dict) -> str:
     series = (("train_images", "original", _GRAY), ("expected_exposures", "resampled", _BLUE))
     for shift, (key, label, color) in enumerate((*series, ("ceil_exposures", "resampled, ceiling", _ORANGE))):
         axes.barh(places + 0.27 * (shift - 1), [entry[key] for _, entry in entries], 0.27, label=label, color=color)
-    axes.set_xlabel("images an epoch")
+    axes.set_xlabel("images per epoch")
     _legend(axes)
     return _svg(axes)
 
 
 def density(audit: dict) -> str:
-    """Draw fused boxes an image in each tenth of the split's order."""
+    """Draw fused boxes per image in each tenth of the split's order."""
     axes = _axes(4)
     tenths = np.arange(1, len(audit["deciles"]) + 1)
     axes.bar(tenths, audit["deciles"], color=_BLUE)
-    axes.set(xlabel="tenth of the images, in the order train, val, test", ylabel="fused boxes an image", xticks=tenths)
+    axes.set(xlabel="tenth of the images, in the order train, val, test", ylabel="fused boxes per image", xticks=tenths)
     return _svg(axes)
 
 
@@ -75,7 +79,7 @@ def box_f1(audit: dict) -> str:
     return _svg(axes)
 
 
-def _axes(height: float):
+def _axes(height: float) -> Axes:
     from matplotlib.figure import Figure  # no pyplot: no display and no global state
 
     figure = Figure(figsize=(7.2, height), layout="constrained")
@@ -84,7 +88,7 @@ def _axes(height: float):
     return axes
 
 
-def _horizontal(labels: list[str]):
+def _horizontal(labels: list[str]) -> tuple[Axes, np.ndarray]:
     """Return axes with one row a label, the first on top, and the rows' places (N,)."""
     axes = _axes(1.2 + 0.34 * len(labels))
     places = np.arange(len(labels))
@@ -93,15 +97,17 @@ def _horizontal(labels: list[str]):
     return axes, places
 
 
-def _legend(axes) -> None:
+def _legend(axes: Axes) -> None:
     """Put the legend above the axes, where no bar can be."""
     axes.figure.legend(*axes.get_legend_handles_labels(), frameon=False, loc="outside upper center", ncols=3)
 
 
-def _svg(axes) -> str:
+def _svg(axes: Axes) -> str:
     import matplotlib
 
     text = io.StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "d2_cxr"}):
-        axes.figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
+        figure = axes.get_figure(root=True)
+        assert figure is not None
+        figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
     return text.getvalue()[text.getvalue().index("<svg") :]

@@ -9,19 +9,23 @@ from pathlib import Path
 from d2_cxr import artifacts
 from d2_cxr.audit import label_text
 from d2_cxr.audit.label_audits import label_audits
+from d2_cxr.datasets.image_sizes import sizes_in
 from d2_cxr.labels.annotations import PROBLEMS, read_annotations
 from d2_cxr.labels.fusion import PAPER_IOU_THRESHOLD, fuse_annotations
 from d2_cxr.labels.statistics import label_statistics
 
 
 def report_labels(
-    csv_path: str | os.PathLike,
+    csv_path: str | Path,
     split: str = "published",
     seed: int = 0,
     fusion: str = "mean",
     iou_threshold: float = PAPER_IOU_THRESHOLD,
     class_names: str | Sequence[str] | None = None,
-    patients_csv: str | os.PathLike | None = None,
+    patients_csv: str | Path | None = None,
+    negative_names: Sequence[str] = (),
+    annotation_format: str | None = None,
+    images: str | Path | None = None,
     json_path: str | os.PathLike | None = None,
     html_path: str | os.PathLike | None = None,
     command: str = "",
@@ -29,16 +33,25 @@ def report_labels(
     """Return the statistics and audits of a table as text, and write what was asked for.
 
     Args:
-        csv_path: see `read_annotations`, as are class_names and patients_csv.
+        csv_path: see `read_annotations`, as are class_names, patients_csv and negative_names.
         split: see `label_statistics`, as are seed, fusion and iou_threshold.
+        annotation_format: see `read_annotations`.
+        images: folder of the images, for formats that count in shares of the side.
         json_path: everything, with the audits under "audits".
         html_path: a page with charts.
-        command: what the page says how it was made.
+        command: the command that made the page.
 
     Raises:
         ValueError: see `read_annotations` and `label_statistics`.
     """
-    annotations = read_annotations(csv_path, class_names, patients_csv)
+    annotations = read_annotations(
+        csv_path,
+        class_names,
+        patients_csv,
+        negative_names,
+        annotation_format=annotation_format,
+        size_of=sizes_in(images) if images else None,
+    )
     found = label_statistics(annotations, split, seed, fusion, iou_threshold)
     fused = fuse_annotations(annotations.boxes, found["fusion"]["rule"], iou_threshold)
     audits = label_audits(annotations, fused, split, seed)
@@ -54,7 +67,7 @@ def report_labels(
 def _as_text(found: dict, audits: dict) -> str:
     tables = [
         (f"Images and boxes, {label_text.split_name(found)}", label_text.overview(found)),
-        ("Rows that could not be used as they stand", label_text.problems(found, PROBLEMS)),
+        ("Rows that could not be used as they are", label_text.problems(found, PROBLEMS)),
         ("Classes", label_text.classes(found)),
         ("Label fractions", label_text.fractions(found)),
         ("Density", label_text.density(found)),

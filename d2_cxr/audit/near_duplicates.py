@@ -1,16 +1,17 @@
-"""Near copies: images that are one image, encoded or resized anew, cropped or mirrored, found in two steps.
+"""Near duplicates: images that are one image, encoded or resized anew, cropped or mirrored, found in two steps.
 
-1. Candidates, by a perceptual hash: the lowest 8 x 8 cosine frequencies of a small copy, their mean left out (Zauner,
-   *Implementation and Benchmarking of Perceptual Image Hash Functions*, 2010, section 3.2.1). They are kept as numbers
-   and not cut to bits, so that all pairs are one matrix product. Each image is held against every other's crops (none,
-   5 or 10 % on each side) and their mirror images.
+1. Candidates, by the lowest 8 x 8 cosine frequencies of a small copy without their mean, as in a perceptual hash
+   (Zauner, *Implementation and Benchmarking of Perceptual Image Hash Functions*, 2010, section 3.2.1), but kept as
+   numbers, so that all pairs are one matrix product. Each image is compared with every other's crops (none, 5 or 10 %
+   on each side) and their mirror images.
 2. Pixels: the crop is refined to an affine map (Evangelidis and Psarakis, *Parametric Image Alignment Using Enhanced
    Correlation Coefficient Maximization*, 2008), and what is finer than a 24th of the image's side is compared: all
    chests have lungs and a heart in the same places, but no two have the same ribs and vessels.
 
-`near_copies.csv` of a prepared set says what was found: preparation leaves such copies of val or test images out of the
-unlabeled images, and learning from an image with a copy among those held out is refused (leakage.py). How far copies and
-other images lie apart was measured by tools/benchmarks/near_copies.py (docs/decisions/035-near-copies.md).
+`near_duplicates.csv` of a prepared set lists the pairs. Preparation leaves near duplicates of val or test images out of
+the unlabeled images, and training on an image with one among those held out is refused (leakage.py). How far near
+duplicates and other images lie apart was measured by tools/benchmarks/near_copies.py
+(docs/decisions/035-near-copies.md).
 """
 
 from __future__ import annotations
@@ -26,14 +27,14 @@ import cv2
 import numpy as np
 
 from d2_cxr import artifacts
+from d2_cxr.image_name import png_name
 
-FILE = "near_copies.csv"  # in a prepared set
+FILE = "near_duplicates.csv"  # in a prepared set
 COLUMNS = ("image_name", "other_image_name", "how", "correlation")
 CANDIDATE = 0.97  # cosine of two images' frequencies; of crops up to 10 % a side, one in fifty lies below
 SAME_IMAGE = 0.80  # correlation of fine structure; from here on two images are one
 MOST_CROPPED = 40_000  # images; of larger sets only whole images are compared, since the time goes with the square
 
-_SIDE = 32  # pixels of the copy that is hashed for the manifest
 _SMALL, _FINE = 64, 96  # pixels of the copies whose frequencies, and whose structure, are compared
 _FINE_SIGMA = 2.0  # pixels of 96: structure is what this blur takes away
 _KEPT = 8  # lowest frequencies of each axis
@@ -43,7 +44,7 @@ _STOP = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 50, 1e-4)
 
 
 @dataclass(frozen=True)
-class NearCopy:
+class NearDuplicate:
     """Two images that are one; where one is a crop it is `second`.
 
     Attributes:
@@ -59,7 +60,7 @@ class NearCopy:
 
 
 def find_in_set(folder: Path, rows: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
-    """Return the near copies among a set's prepared images, the most alike first.
+    """Return the near duplicates among a set's prepared images, the most alike first.
 
     Args:
         folder: of the set; its PNGs are read.
@@ -69,9 +70,9 @@ def find_in_set(folder: Path, rows: Sequence[Mapping[str, str]]) -> list[dict[st
         dicts of COLUMNS; `how` is "the same pixels" where that is so.
     """
     prepared = [row for row in rows if row["outcome"] == "prepared"]
-    small = read_small([folder / "images" / f"{row['image_name']}.png" for row in prepared])
+    small = read_small([folder / "images" / png_name(row["image_name"]) for row in prepared])
     found = []
-    for copy in near_copies(small):
+    for copy in find_near_duplicates(small):
         image, other = prepared[copy.first], prepared[copy.second]
         how = "the same pixels" if image["image_sha256"] == other["image_sha256"] else copy.how
         found.append((image["image_name"], other["image_name"], how, f"{copy.correlation:.3f}"))
@@ -79,23 +80,8 @@ def find_in_set(folder: Path, rows: Sequence[Mapping[str, str]]) -> list[dict[st
 
 
 def write(folder: Path, copies: Sequence[Mapping[str, str]]) -> None:
-    """Write near_copies.csv of a set."""
+    """Write near_duplicates.csv of a set."""
     artifacts.write_csv(folder / FILE, copies, COLUMNS)
-
-
-def perceptual_hash(image: np.ndarray) -> str:
-    """Return 64 bits as 16 hex digits, for comparing sets by their manifests.
-
-    Args:
-        image: (H, W) uint8.
-
-    A bit says whether one of the lowest 8 x 8 cosine frequencies exceeds their median. Resizing and encoding again
-    change a few bits, another image about half of them.
-    """
-    small = cv2.resize(image, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA).astype(np.float32)
-    values = cv2.dct(small)[:_KEPT, :_KEPT].ravel()
-    bits = values > np.median(values[1:])  # the mean gray is no feature
-    return np.packbits(bits).tobytes().hex()
 
 
 def read_small(paths: Sequence[Path]) -> np.ndarray:
@@ -110,7 +96,7 @@ def small_copy(image: np.ndarray) -> np.ndarray:
     return cv2.resize(image, (_FINE, _FINE), interpolation=cv2.INTER_AREA)
 
 
-def near_copies(images: np.ndarray) -> list[NearCopy]:
+def find_near_duplicates(images: np.ndarray) -> list[NearDuplicate]:
     """Return pairs of images that are one image, the most alike first.
 
     Args:
@@ -122,11 +108,11 @@ def near_copies(images: np.ndarray) -> list[NearCopy]:
     candidates = _candidates(images, cuts)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         likeness = pool.map(lambda way: compare(images[way[0]], images[way[1]], cuts[way[2]], way[3]), candidates)
-    found: dict[tuple[int, int], NearCopy] = {}
+    found: dict[tuple[int, int], NearDuplicate] = {}
     for (first, second, cut, mirrored), alike in zip(candidates, likeness, strict=True):
         pair = (min(first, second), max(first, second))
         if alike >= SAME_IMAGE and (pair not in found or alike > found[pair].correlation):
-            found[pair] = NearCopy(first, second, _how(any(cuts[cut]), mirrored), round(alike, 3))
+            found[pair] = NearDuplicate(first, second, _how(any(cuts[cut]), mirrored), round(alike, 3))
     return sorted(found.values(), key=lambda copy: (-copy.correlation, copy.first, copy.second))
 
 

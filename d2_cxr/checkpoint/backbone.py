@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from d2_cxr.checkpoint.convert import ConversionError, convert_state, state_dict_of
+from d2_cxr.checkpoint.conversion import ConversionError
+from d2_cxr.checkpoint.convert import convert_state
 from d2_cxr.checkpoint.loading import load_weights_file
 from d2_cxr.checkpoint.resnet_names import BOTTOM_UP, below, detectron2_to_torchvision
+from d2_cxr.checkpoint.sources import state_dict_of
 from d2_cxr.checkpoint.timm_names import NETWORK, convert_timm_state, timm_name
 
 
@@ -52,7 +54,7 @@ def imagenet_backbone(architecture: str) -> tuple[str, dict]:
     """Return torchvision's description and weights (its version 1 recipe), downloaded once by torchvision.
 
     Raises:
-        ConversionError: they can not be downloaded; says what to do without a network.
+        ConversionError: they cannot be downloaded; says what to do without a network.
     """
     import torchvision
 
@@ -61,7 +63,7 @@ def imagenet_backbone(architecture: str) -> tuple[str, dict]:
         state = weights.get_state_dict(progress=False, check_hash=True)
     except OSError as error:
         raise ConversionError(
-            f"torchvision can not download its ImageNet weights for {architecture} ({error}); "
+            f"torchvision cannot download its ImageNet weights for {architecture} ({error}); "
             "fetch the file on another machine and give init_from=FILE"
         ) from error
     return f"ImageNet, torchvision {weights}", convert_state(state).backbone

@@ -7,40 +7,18 @@ timm needs `d2_cxr.add_cxr_config(cfg)` and `import d2_cxr.checkpoint.timm_backb
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 
-from d2_cxr import artifacts
+from d2_cxr import artifacts, configs
+from d2_cxr.checkpoint.loading import load_yaml
 from d2_cxr.checkpoint.weights_card import IMAGENET_MEAN_RGB, IMAGENET_STD_RGB, WeightsCard
 
-_DETECTOR = {
-    "MODEL": {
-        "META_ARCHITECTURE": "GeneralizedRCNN",
-        "MASK_ON": False,
-        "BACKBONE": {"NAME": "build_resnet_fpn_backbone", "FREEZE_AT": 2},
-        "FPN": {"IN_FEATURES": ["res2", "res3", "res4", "res5"]},
-        "ANCHOR_GENERATOR": {"SIZES": [[32], [64], [128], [256], [512]], "ASPECT_RATIOS": [[0.5, 1.0, 2.0]]},
-        "RPN": {
-            "IN_FEATURES": ["p2", "p3", "p4", "p5", "p6"],
-            "PRE_NMS_TOPK_TRAIN": 2000,
-            "PRE_NMS_TOPK_TEST": 1000,
-            "POST_NMS_TOPK_TRAIN": 1000,
-            "POST_NMS_TOPK_TEST": 1000,
-        },
-        "ROI_HEADS": {"NAME": "StandardROIHeads", "IN_FEATURES": ["p2", "p3", "p4", "p5"], "NUM_CLASSES": 14},
-        "ROI_BOX_HEAD": {"NAME": "FastRCNNConvFCHead", "NUM_FC": 2, "POOLER_RESOLUTION": 7},
-    },
-    "INPUT": {"MIN_SIZE_TRAIN": [512], "MAX_SIZE_TRAIN": 512, "MIN_SIZE_TEST": 512, "MAX_SIZE_TEST": 512},
-    "DATASETS": {"TRAIN": ["vindr_cxr_train"], "TEST": ["vindr_cxr_test"]},
-    "SOLVER": {  # 15 epochs of the resampled training set: the sum of its repeat factors is 4658 images
-        "IMS_PER_BATCH": 8,
-        "BASE_LR": 0.001,
-        "WEIGHT_DECAY": 0.0001,
-        "WARMUP_ITERS": 0,
-        "STEPS": [4658, 6405],
-        "MAX_ITER": 8734,
-    },
-    "VERSION": 2,
-}
+_BASE = "Base-Faster-RCNN-FPN.yaml"
+# The paper's 15 epochs of VinDr-CXR, whose repeat factors sum up to 4658 images, in iterations of batch 8: stock
+# Detectron2 knows no epochs.
+_SCHEDULE = {"STEPS": [4658, 6405], "MAX_ITER": 8734}
+_CLASSES = 14  # of VinDr-CXR
 
 
 def detector_config(card: WeightsCard, weights: str) -> dict:
@@ -66,7 +44,16 @@ def detector_config(card: WeightsCard, weights: str) -> dict:
         for section in sections:
             node = node.setdefault(section, {})
         node[last] = value
-    return _merged(config, _DETECTOR)
+    return _merged(config, base_config())
+
+
+def base_config() -> dict:
+    """Return the project's base config as plain values that stock Detectron2 reads: without the keys under CXR."""
+    base = load_yaml(configs.path(_BASE))
+    del base["CXR"], base["OUTPUT_DIR"], base["DATALOADER"]
+    base["MODEL"]["ROI_HEADS"]["NUM_CLASSES"] = _CLASSES
+    base["SOLVER"] |= _SCHEDULE
+    return _without_python(base)
 
 
 def write_config(path: str | Path, config: dict, card: WeightsCard) -> None:
@@ -92,3 +79,12 @@ def _merged(first: dict, rest: dict) -> dict:
         else:
             merged.setdefault(key, value)
     return merged
+
+
+def _without_python(value: object) -> object:
+    """Return a value with the texts that YACS evaluates, ("vindr_cxr_train",), as lists."""
+    if isinstance(value, dict):
+        return {key: _without_python(entry) for key, entry in value.items()}
+    if isinstance(value, str) and value.startswith("("):
+        return list(ast.literal_eval(value))
+    return value

@@ -9,7 +9,7 @@ COUNTER = "num_batches_tracked"
 
 
 class ConversionError(ValueError):
-    """Weights that can not be converted completely; says which tensor and what is wrong."""
+    """Weights that cannot be converted completely; says which tensor and what is wrong."""
 
 
 @dataclass
@@ -64,11 +64,15 @@ def checked_tensor(name: str, value, shape: tuple[int, ...], notes: list[str]):
         value = torch.as_tensor(value)
     if tuple(value.shape) != tuple(shape):
         raise ConversionError(f"{name} has shape {tuple(value.shape)}, expected {tuple(shape)}")
-    if not value.dtype.is_floating_point:
+    if name.endswith(COUNTER):
         return value.to(torch.int64)
+    if value.is_quantized or not (value.is_floating_point() and value.element_size() >= 2):
+        raise ConversionError(f"{name} is quantized ({value.dtype}); give the weights before quantization")
     if value.dtype != torch.float32:
         notes.append(f"{value.dtype} widened to float32")
     value = value.detach().to(torch.float32).contiguous()
     if not torch.isfinite(value).all():
-        raise ConversionError(f"{name} holds NaN or infinite values: its training broke down")
+        raise ConversionError(f"{name} holds NaN or infinite values: its training diverged")
+    if name.endswith("running_var") and bool((value < 0).any()):
+        raise ConversionError(f"{name} holds negative variances: the file is damaged")
     return value

@@ -9,26 +9,22 @@ compared with the original network's, stage by stage (verify.py).
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from d2_cxr import __version__, artifacts
 from d2_cxr.checkpoint import resnet_names
 from d2_cxr.checkpoint.config_file import detector_config, write_config
 from d2_cxr.checkpoint.conversion import COUNTER, Conversion, ConversionError, add_counters, check_names, checked_tensor
+from d2_cxr.checkpoint.fingerprint import fingerprint, never_updated
 from d2_cxr.checkpoint.loading import load_weights_file
 from d2_cxr.checkpoint.resnet_names import BOTTOM_UP, torchvision_to_detectron2
+from d2_cxr.checkpoint.sources import PREFIXES, is_head, is_momentum, state_dict_of
 from d2_cxr.checkpoint.timm_names import NETWORK, convert_timm_state, input_convention, timm_name
 from d2_cxr.checkpoint.weights_card import WeightsCard, project_commit
 
 __all__ = ["ConversionError", "convert_file", "convert_state", "state_dict_of", "torchvision_to_detectron2"]
 logger = logging.getLogger(__name__)
-
-_PREFIX_FORMATS = {  # prefix of the backbone -> who writes it so
-    "encoder.": "solo-learn <= 1.0.2",
-    "backbone.": "solo-learn >= 1.0.3",
-    "": "torchvision",
-}
 
 
 def convert_file(
@@ -45,7 +41,8 @@ def convert_file(
     """Write `output` (.pth) with its card, and beside it the `.yaml` that the weights demand.
 
     Args:
-        source: pretraining's `last.ckpt`, a checkpoint of solo-learn, or a state dict of torchvision's ResNet.
+        source: pretraining's `last.ckpt`, a checkpoint of a self-supervised learner (sources.py), or a state dict of
+            torchvision's ResNet; `.pth`, `.pt`, `.ckpt` or `.safetensors`.
         output: the `.pth` to write.
         verify: load the written file through Detectron2 and compare features at res2 ... res5.
         detector: a Detectron2 detector whose FPN, RPN and heads are kept and whose backbone is replaced.
@@ -87,7 +84,7 @@ def convert_state(state: Mapping[str, object], prefix: str | None = None) -> Con
     outside = sorted(name for name in state if not name.startswith(prefix))
     architecture = resnet_names.recognize(inside)
     expected = resnet_names.expected_shapes(architecture)
-    head = sorted(name for name in inside if name.startswith("fc."))  # torchvision's classifier
+    head = sorted(name for name in inside if is_head(name))
     inside = {name: value for name, value in inside.items() if name not in head}
     notes = add_counters(inside, expected)
     check_names(inside, expected, prefix, architecture)
@@ -103,34 +100,21 @@ def _prefix(state: Mapping[str, object], asked: str | None) -> str:
         return asked
     if any(name.startswith(BOTTOM_UP) for name in state):
         raise ConversionError("the file is in Detectron2's names already; use it as MODEL.WEIGHTS as it is")
-    # A momentum encoder is an average of the backbone that was trained, never the one that is meant.
-    online = [prefix for prefix in found if not prefix.split(".")[0].startswith("momentum")]
+    online = [prefix for prefix in found if not is_momentum(prefix)]
     if len(online) != 1:
         if not online:
             raise ConversionError("the file holds no ResNet (no names with layer1 ... layer4)")
         raise ConversionError(f"several backbones lie in the file, below {online}; say which with --prefix")
-    if online[0] not in _PREFIX_FORMATS:
+    if online[0] not in PREFIXES:
         raise ConversionError(f"the backbone lies below the unknown prefix {online[0]!r}; confirm it with --prefix")
     return online[0]
-
-
-def state_dict_of(content: dict, source: Path) -> dict:
-    """Find the tensors: Lightning says `state_dict`, Detectron2 and many others `model`, torchvision nothing."""
-    import torch
-
-    for key in ("state_dict", "model"):
-        if isinstance(content.get(key), dict):
-            return content[key]
-    if any(isinstance(value, torch.Tensor) for value in content.values()):
-        return content
-    raise ConversionError(f"{source} holds no tensors under state_dict, model or at its top: {sorted(content)[:5]}")
 
 
 def _detectron2_name(name: str, conversion: Conversion) -> str:
     return NETWORK + name if timm_name(conversion.architecture) else BOTTOM_UP + torchvision_to_detectron2(name)
 
 
-def _named(source: Path, function, *arguments):
+def _named(source: Path, function: Callable[..., Conversion], *arguments: object) -> Conversion:
     """Call a pure function and let its refusals name the file."""
     try:
         return function(*arguments)
@@ -138,9 +122,15 @@ def _named(source: Path, function, *arguments):
         raise ConversionError(f"{source}: {error}") from error
 
 
-def _card(content: dict, conversion: Conversion, source: Path, pixel_mean, pixel_std) -> WeightsCard:
+def _card(
+    content: dict,
+    conversion: Conversion,
+    source: Path,
+    pixel_mean: Sequence[float] | None,
+    pixel_std: Sequence[float] | None,
+) -> WeightsCard:
     stated = {key: value for key, value in (content.get("d2_cxr") or {}).items() if key != "images"}
-    card = WeightsCard.from_dict(stated)
+    card = WeightsCard.from_dict(stated, str(source))
     if card.architecture not in (None, conversion.architecture):
         raise ConversionError(f"{source}: its card says {card.architecture}, its tensors are {conversion.architecture}")
     timm = timm_name(conversion.architecture)
@@ -161,7 +151,7 @@ def _card(content: dict, conversion: Conversion, source: Path, pixel_mean, pixel
     card.source_sha256 = artifacts.sha256_file(source)
     if timm and not conversion.prefix:
         card.source_format = card.source_format or "timm"
-    card.source_format = card.source_format or _PREFIX_FORMATS.get(conversion.prefix, f"prefix {conversion.prefix}")
+    card.source_format = card.source_format or PREFIXES.get(conversion.prefix, f"prefix {conversion.prefix}")
     card.project_version, card.project_commit = __version__, project_commit()
     return card
 
@@ -184,13 +174,16 @@ def _detector_weights(path: str | Path, conversion: Conversion, trust: bool) -> 
     return {name: value for name, value in state.items() if not name.startswith(BOTTOM_UP)}
 
 
-def _write(output: Path, model: dict, card: WeightsCard, content: dict, conversion: Conversion, detector) -> None:
+def _write(
+    output: Path, model: dict, card: WeightsCard, content: dict, conversion: Conversion, detector: str | Path | None
+) -> None:
     import torch
 
     origins = {name: "source" if name.startswith(BOTTOM_UP) else "detector" for name in sorted(model)}
     record = {"prefix": conversion.prefix, "left_out": conversion.left_out, "notes": conversion.notes}
     if detector:
         record |= {"detector_sha256": artifacts.sha256_file(detector), "origins": origins}
+    card.tensors_sha256 = fingerprint(model)
     stored = {"model": model, "card": card.to_dict(), "conversion": record}
     images = (content.get("d2_cxr") or {}).get("images")
     stored["images"] = images if images is not None else torch.zeros((0, 16), dtype=torch.uint8)
@@ -198,13 +191,26 @@ def _write(output: Path, model: dict, card: WeightsCard, content: dict, conversi
     write_config(output.with_suffix(".yaml"), detector_config(card, weights=str(output)), card)
 
 
-def _report(conversion: Conversion, card: WeightsCard, output: Path, num_kept: int, detector) -> None:
+def _subtree(name: str, prefix: str) -> str:
+    """Return which part of a file a tensor belongs to: "projector", or "module.prototypes" below the prefix."""
+    inside = name.startswith(prefix)
+    return (prefix if inside else "") + name.removeprefix(prefix if inside else "").split(".")[0]
+
+
+def _report(
+    conversion: Conversion, card: WeightsCard, output: Path, num_kept: int, detector: str | Path | None
+) -> None:
     logger.info("%s: %d tensors below %r", conversion.architecture, len(conversion.backbone), conversion.prefix)
-    heads = sorted({name.split(".")[0] for name in conversion.left_out})
+    heads = sorted({_subtree(name, conversion.prefix) for name in conversion.left_out})
     if heads:
         logger.info("left out: %d tensors of %s", len(conversion.left_out), ", ".join(heads))
     for note in conversion.notes:
         logger.info("%s", note)
+    if never_updated(conversion.backbone):
+        logger.warning(
+            "no BatchNorm of the file has seen a batch (every mean is 0, every variance 1): the weights are not trained, "
+            "or their statistics were not saved; frozen norms would keep these values"
+        )
     if detector:
         logger.info("%d tensors outside the backbone kept from %s", num_kept, detector)
     if card.pixel_mean is None or card.pixel_std is None:

@@ -12,6 +12,7 @@ import re
 from collections import OrderedDict
 from pathlib import Path
 
+MINIMUM_TORCH = (2, 6)  # below it `weights_only=True` is no defense
 _ZIP = b"PK\x03\x04"  # how files of torch.save begin since PyTorch 1.6
 _TRUST = "if you made it yourself, load it with --trust"
 
@@ -24,7 +25,7 @@ def load_weights_file(path: str | Path, trust: bool = False) -> dict:
     """Return what a weights file holds, tensors on the CPU.
 
     Args:
-        path: a file of `torch.save` (`.pth`, `.pt`, `.ckpt`) or a `.pkl` of Detectron2's model zoo.
+        path: a file of `torch.save` (`.pth`, `.pt`, `.ckpt`), `.safetensors`, or a `.pkl` of Detectron2's model zoo.
         trust: also run whatever else the pickle asks for; only for files that you made yourself.
 
     Returns:
@@ -40,6 +41,8 @@ def load_weights_file(path: str | Path, trust: bool = False) -> dict:
         raise FileNotFoundError(f"weights file {path} does not exist")
     if path.stat().st_size == 0:
         raise WeightsError(f"{path} is empty")
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
     content = _read_pkl(path, trust) if path.suffix == ".pkl" else _read_torch(path, trust)
     if not isinstance(content, dict):
         raise WeightsError(f"{path} holds a {type(content).__name__}, not a dict of tensors")
@@ -64,9 +67,37 @@ def load_yaml(path: str | Path):
         raise ValueError(f"{path} is not plain YAML: {' '.join(str(error).split())}") from error
 
 
+def require_safe_torch() -> None:
+    """Raise on a PyTorch whose `weights_only=True` can be made to run code (CVE-2025-32434, fixed in 2.6).
+
+    Raises:
+        WeightsError: names the version.
+    """
+    import torch
+
+    release = tuple(int(part) for part in re.findall(r"\d+", torch.__version__)[:2])
+    if release < MINIMUM_TORCH:
+        raise WeightsError(
+            f"PyTorch {torch.__version__} does not read weights files safely (CVE-2025-32434); install "
+            f"{MINIMUM_TORCH[0]}.{MINIMUM_TORCH[1]} or later"
+        )
+
+
+def _read_safetensors(path: Path) -> dict:
+    """Return {"model": {name: tensor}}; the format holds nothing but tensors, so nothing can run."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return {"model": load_file(path, device="cpu")}
+    except (SafetensorError, ValueError, OSError) as error:
+        raise WeightsError(f"{path} is no readable weights file ({_first_line(error)}); was it cut short?") from error
+
+
 def _read_torch(path: Path, trust: bool):
     import torch
 
+    require_safe_torch()
     with open(path, "rb") as file:
         mapped = file.read(4) == _ZIP  # only these can be memory-mapped
     try:

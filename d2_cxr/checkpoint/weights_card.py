@@ -8,14 +8,18 @@ compared with nothing. Weights of Detectron2's model zoo carry no card; their co
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
+import types
+import typing
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from d2_cxr.artifacts import project_commit as project_commit
 from d2_cxr.checkpoint.loading import load_weights_file
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 2: `license` (1: `licence`), `tensors_sha256`
 IMAGENET_MEAN_RGB = (123.675, 116.28, 103.53)  # 255 * (0.485, 0.456, 0.406)
 IMAGENET_STD_RGB = (58.395, 57.12, 57.375)  # 255 * (0.229, 0.224, 0.225)
 MSRA_MEAN_BGR = (103.53, 116.28, 123.675)
@@ -54,6 +58,7 @@ class WeightsCard:
     config: str | None = None  # a detector's: its YAML text
     class_names: list[str] | None = None  # a detector's
     thresholds: dict | None = None  # a detector's
+    tensors_sha256: str | None = None  # of the tensors that travel with the card (fingerprint.py)
     format_version: int = FORMAT_VERSION
     more: dict = field(default_factory=dict)  # keys of a newer version, kept as they are
 
@@ -63,9 +68,30 @@ class WeightsCard:
         return {**values.pop("more"), **values}
 
     @classmethod
-    def from_dict(cls, values: dict) -> WeightsCard:
-        """Build a card from plain values; unknown keys are kept in `more`."""
-        known = {entry.name for entry in dataclasses.fields(cls)} - {"more"}
+    def from_dict(cls, values: Mapping, source: str = "the card") -> WeightsCard:
+        """Build a card from plain values; unknown keys are kept in `more`.
+
+        Args:
+            values: as stored. Version 1 spelled `license` as `licence`.
+            source: the file, for errors.
+
+        Raises:
+            ValueError: the card was written by a later version, or a value has another type than its field.
+        """
+        values = dict(values)
+        version = values.pop("format_version", FORMAT_VERSION)
+        if not isinstance(version, int) or version > FORMAT_VERSION:
+            raise ValueError(
+                f"{source}: its card has format version {version!r}, this version of d2_cxr reads up to "
+                f"{FORMAT_VERSION}; update d2_cxr"
+            )
+        if "licence" in values:
+            values["license"] = values.pop("licence")
+        kinds = typing.get_type_hints(cls)
+        known = kinds.keys() - {"more", "format_version"}
+        for key in known & values.keys():
+            if not _has_type(values[key], kinds[key]):
+                raise ValueError(f"{source}: {key} in its card is {values[key]!r}, expected {_in_words(kinds[key])}")
         more = {key: value for key, value in values.items() if key not in known}
         return cls(**{key: value for key, value in values.items() if key in known}, more=more)
 
@@ -114,10 +140,30 @@ def read_card(path: str | Path) -> WeightsCard | None:
     values = content.get("card") or content.get("d2_cxr")
     if values is None:
         return None
-    return WeightsCard.from_dict({key: value for key, value in values.items() if key != "images"})
+    return WeightsCard.from_dict({key: value for key, value in values.items() if key != "images"}, str(path))
 
 
-def _floats(values) -> list[float] | None:
+def _has_type(value: object, kind: object) -> bool:
+    """Whether a plain value has a field's type, e.g. `list[float] | None`; whole numbers are floats, too."""
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if origin is types.UnionType:
+        return any(_has_type(value, each) for each in inner)
+    if origin is list:
+        return isinstance(value, list | tuple) and all(_has_type(entry, inner[0]) for entry in value)
+    if origin is dict:
+        return isinstance(value, Mapping) and all(isinstance(key, str) for key in value)
+    if kind is float:
+        return isinstance(value, float | int) and not isinstance(value, bool) and math.isfinite(value)
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, kind)
+
+
+def _in_words(kind: object) -> str:
+    return str(kind).removesuffix(" | None") if typing.get_origin(kind) else kind.__name__
+
+
+def _floats(values: Sequence[float] | None) -> list[float] | None:
     return None if values is None else [float(value) for value in values]
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from d2_cxr import artifacts
 from d2_cxr.datasets import manifest
-from d2_cxr.image_name import image_name
+from d2_cxr.image_name import image_name, png_name
 
 ARRAY, INDEX = "images.npy", "images.csv"
 
@@ -74,7 +74,7 @@ def require_images(file_names: Iterable[str]) -> None:
         root, name = Path(file_name).parents[1], os.path.basename(file_name)
         if root not in there:
             folder = root / "images"
-            there[root] = {f"{image}.png" for image in open_array(root)[1]}
+            there[root] = {png_name(image) for image in open_array(root)[1]}
             there[root] |= set(os.listdir(folder)) if folder.is_dir() else set()
         if name not in there[root]:
             missing.append(file_name)
@@ -96,7 +96,7 @@ def _open_array(root: Path, written: int) -> tuple[np.ndarray | None, dict[str, 
 def _fill(path: str, folder: Path, images: list[str], size: int) -> None:
     array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(len(images), size, size))
     for index, name in enumerate(images):
-        png = folder / "images" / f"{name}.png"
+        png = folder / "images" / png_name(name)
         pixels = cv2.imread(str(png), cv2.IMREAD_GRAYSCALE)
         if pixels is None:
             raise FileNotFoundError(f"{png} is missing; prepare the set again")

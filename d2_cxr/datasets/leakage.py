@@ -143,14 +143,14 @@ def _images(names: Iterable[str]) -> list[_Image]:
 def _near_copies(folder: Path) -> dict[str, list[tuple]]:
     """Return image name -> one key per near duplicate of it; the duplicate has the same key."""
     keys: dict[str, list[tuple]] = {}
-    for copy in read_near_copies(folder):
+    for copy in read_near_duplicates(folder):
         images = (copy["image_name"], copy["other_image_name"])
         for image in images:
             keys.setdefault(image, []).append((f"the same image ({copy['how']})", str(folder), *images))
     return keys
 
 
-def read_near_copies(folder: Path) -> list[dict[str, str]]:
-    """Read near_copies.csv of a prepared set; a set of an earlier version has none."""
-    path = folder / "near_copies.csv"
+def read_near_duplicates(folder: Path) -> list[dict[str, str]]:
+    """Read near_duplicates.csv of a prepared set; a set of an earlier version has none."""
+    path = folder / "near_duplicates.csv"
     return artifacts.read_csv(path) if path.is_file() else []

@@ -6,6 +6,7 @@ bytes. They hold codes and numbers, never a header's text, a time or a path abov
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,9 +31,10 @@ COLUMNS = (
     "columns",
     "pixel_spacing",
     "spacing_tag",
+    "view_position",
+    "body_part",
     "source_sha256",
     "image_sha256",
-    "perceptual_hash",
 )
 OUTCOMES = {
     "prepared": "in images/; a reason says what was unusual",
@@ -54,6 +56,7 @@ class Source:
         file: its path below the folder, with "/".
         path: where it lies.
         bytes: its length.
+        refusal: why it is refused before it is read, "" for most.
     """
 
     image_name: str
@@ -61,6 +64,7 @@ class Source:
     file: str
     path: Path
     bytes: int
+    refusal: str = ""
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -86,10 +90,18 @@ def list_sources(folder: str | Path, part: str = "images", without: Path | None 
         hidden = any(name.startswith(".") for name in file.parts)
         if hidden or not path.is_file() or (without and path.resolve().is_relative_to(without)):
             continue
-        sources.append(Source(image_name(path.name), part, file.as_posix(), path, path.stat().st_size))
+        sources.append(_source(part, file.as_posix(), path))
     if not sources:
         raise ValueError(f"{folder} holds no file")
     return sources
+
+
+def _source(part: str, file: str, path: Path) -> Source:
+    """Return a listed file; a name that is no UTF-8 cannot be written into CSV and JSON, so it is shown escaped."""
+    raw = os.fsencode(file)
+    shown = raw.decode("utf-8", "backslashreplace")
+    refusal = "" if shown == file else "the file name is not UTF-8; rename the file"
+    return Source(image_name(shown), part, shown, path, path.stat().st_size, refusal)
 
 
 def row_of(source: Source, result: Mapping) -> dict[str, str]:

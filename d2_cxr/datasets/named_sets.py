@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from d2_cxr import artifacts
+from d2_cxr.datasets.coco_file import check_coco_file
+from d2_cxr.datasets.provenance import require_same_annotations
 from d2_cxr.image_name import image_name
 from d2_cxr.labels import nih_bbox, rsna_pneumonia, splits, vindr_cxr
 
@@ -154,11 +156,14 @@ class NamedSet:
 
         Raises:
             FileNotFoundError: the set is not prepared.
-            ValueError: the set was prepared by another version, or is not the published split that its name promises.
+            ValueError: the set was prepared by another version, is not the published split that its name promises, or
+                its annotations are malformed or were changed after preparation.
         """
         if not self.exists:
             raise FileNotFoundError(self.missing_message())
         self.dataset_json()
+        check_coco_file(self.json)
+        require_same_annotations(self.folder)
         images = artifacts.read_json(self.json)["images"]
         self._check_published(images)
         if self.percent_labeled is None:

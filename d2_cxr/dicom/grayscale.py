@@ -5,31 +5,38 @@ A straight line where the header describes one, else a table of every value that
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import numpy as np
 from pydicom.dataset import Dataset
 
-from d2_cxr.dicom.header import Layout, code, number, numbers, pixel_spacing
-from d2_cxr.dicom.stored_image import Display, ImageError
+from d2_cxr.dicom.header import PixelFormat, code, number, numbers, pixel_spacing
+from d2_cxr.dicom.stored_image import GrayscaleTransform, ImageError
 
 
-def display(dataset: Dataset, form: Layout, notes: list[str]) -> Display:
+def transform(dataset: Dataset, form: PixelFormat, notes: list[str]) -> GrayscaleTransform:
     """Return the map from stored value to display sense, PS3.3 C.11.1, C.11.2 and C.7.6.3.1.2."""
     inverted = _is_inverted(dataset, notes)
     slope, intercept = rescale(dataset)
     modality_lut = _lut(dataset, "ModalityLUTSequence", form.signed)
     voi_lut = _lut(dataset, "VOILUTSequence", modality_lut is None and (form.signed or intercept < 0))
+    if voi_lut is not None:
+        voi_lut = _reached(voi_lut, notes)
     window = _window(dataset, notes) if voi_lut is None else None
     function = (code(dataset, "VOILUTFunction") or "LINEAR") if window else "LINEAR"
     if function not in ("LINEAR", "LINEAR_EXACT", "SIGMOID"):
         raise ImageError(f"VOI LUT Function (0028,1056) is {function}: none of LINEAR, LINEAR_EXACT, SIGMOID")
     if modality_lut is not None or voi_lut is not None or function == "SIGMOID":
         return _table(form, slope, intercept, modality_lut, voi_lut, window, function, inverted)
+    falls = inverted != (slope < 0)  # high stored values are dark
     if window is None:
-        return Display(inverted=inverted != (slope < 0))
+        return GrayscaleTransform(inverted=falls)
     black, white = ((value - intercept) / slope for value in _window_ends(window, function))
-    return Display(white, black) if inverted else Display(black, white)
+    if not (math.isfinite(black) and math.isfinite(white)):
+        notes.append("Window Center (0028,1050) and Width (0028,1051) are out of range: full range used")
+        return GrayscaleTransform(inverted=falls)
+    return GrayscaleTransform(white, black, falls) if inverted else GrayscaleTransform(black, white, falls)
 
 
 def rescale(dataset: Dataset) -> tuple[float, float]:
@@ -40,7 +47,7 @@ def rescale(dataset: Dataset) -> tuple[float, float]:
     return 1.0 if slope is None else slope, intercept or 0.0
 
 
-def attributes(dataset: Dataset, form: Layout, transfer_syntax: str, notes: list[str]) -> dict:
+def attributes(dataset: Dataset, form: PixelFormat, transfer_syntax: str, notes: list[str]) -> dict:
     """Return what the manifest keeps of a header."""
     window = _window(dataset, [])
     if "VOILUTSequence" in dataset and _items(dataset, "VOILUTSequence"):
@@ -60,6 +67,8 @@ def attributes(dataset: Dataset, form: Layout, transfer_syntax: str, notes: list
         "rescale": "modality LUT" if has_lut else f"{slope:g}/{intercept:g}" if has_rescale else "",
         "pixel_spacing": spacing,
         "spacing_tag": tag,
+        "view_position": code(dataset, "ViewPosition"),
+        "body_part": code(dataset, "BodyPartExamined"),
     }
 
 
@@ -96,8 +105,17 @@ def _window_ends(window: tuple[float, float], function: str) -> tuple[float, flo
     return center - width / 2, center + width / 2
 
 
-def _table(form: Layout, slope, intercept, modality_lut, voi_lut, window, function: str, inverted: bool) -> Display:
-    """Return the display of every value that the stored bits can hold, as a table."""
+def _table(
+    form: PixelFormat,
+    slope: float,
+    intercept: float,
+    modality_lut: _Lut | None,
+    voi_lut: _Lut | None,
+    window: tuple[float, float] | None,
+    function: str,
+    inverted: bool,
+) -> GrayscaleTransform:
+    """Return the gray of every value that the stored bits can hold, as a table."""
     start = -(1 << (form.stored - 1)) if form.signed else 0
     values = np.arange(start, start + (1 << form.stored), dtype=np.float64)
     values = modality_lut.apply(values) if modality_lut is not None else values * slope + intercept
@@ -109,7 +127,11 @@ def _table(form: Layout, slope, intercept, modality_lut, voi_lut, window, functi
         low, high = _window_ends(window, function) if window else (values.min(), values.max())
         gray = (values - low) / (high - low) if high > low else values > low
     gray = np.clip(np.asarray(gray, np.float64), 0, 1)
-    return Display(table=(1 - gray if inverted else gray).astype(np.float32), table_start=start)
+    if not np.isfinite(gray).all():
+        raise ImageError("the rescale or the window maps stored values to no finite number")
+    table = (1 - gray if inverted else gray).astype(np.float32)
+    falls = (values[-1] < values[0]) != inverted  # of the whole range: how it is shown where the table shows nothing
+    return GrayscaleTransform(table=table, table_start=start, inverted=bool(falls))
 
 
 @dataclass(frozen=True)
@@ -123,6 +145,19 @@ class _Lut:
     def apply(self, values: np.ndarray) -> np.ndarray:
         index = np.clip(np.floor(values).astype(np.int64) - self.first, 0, len(self.entries) - 1)
         return self.entries[index]
+
+
+def _reached(voi_lut: _Lut, notes: list[str]) -> _Lut:
+    """Return a VOI LUT with the bits that its entries reach.
+
+    The third value of LUT Descriptor (0028,3002) is the range of the entries, PS3.3 C.11.2.1.1; some devices write the
+    width of a cell there, 16, for entries of 12 bits.
+    """
+    bits = max(1, int(voi_lut.entries.max()).bit_length())
+    if bits == voi_lut.bits:
+        return voi_lut
+    notes.append(f"LUT Descriptor (0028,3002) says {voi_lut.bits} bits, the entries reach {bits}: scaled by {bits}")
+    return replace(voi_lut, bits=bits)
 
 
 def _items(dataset: Dataset, keyword: str) -> list[Dataset]:

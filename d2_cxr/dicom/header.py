@@ -7,10 +7,11 @@ Values are quoted only where they are codes or numbers: a header may hold names.
 
 from __future__ import annotations
 
-import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from pydicom import uid as uids
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 
@@ -18,11 +19,30 @@ from d2_cxr.dicom.stored_image import ImageError
 
 # PS3.3 C.7.3.1.1.1. VinDr-CXR's images carry no modality. OT and SC hold what scanners and converters made.
 RADIOGRAPHS = ("CR", "DX", "RG", "RF", "OT", "SC")
-MAX_PIXELS = 150_000_000  # a header may claim any size; no detector is larger
+
+# Codes that may be quoted. Anything else in these elements may be a name or a number of a patient.
+_KNOWN_CODES = {
+    keyword: frozenset(codes.split("|"))
+    for keyword, codes in {
+        "Modality": "AR|AU|BDUS|BI|BMD|CD|CR|CT|DG|DX|ECG|EPS|ES|GM|HD|IO|IVOCT|IVUS|KO|LS|MG|MR|NM|OCT|OP|OT|PT|PX"
+        "|RF|RG|RTDOSE|RTIMAGE|RTPLAN|RTSTRUCT|SC|SEG|SM|SR|TG|US|VA|XA|XC",
+        "PhotometricInterpretation": "MONOCHROME1|MONOCHROME2|PALETTE COLOR|RGB|ARGB|CMYK|HSV|XYB|YBR_FULL|YBR_FULL_422"
+        "|YBR_PARTIAL_420|YBR_PARTIAL_422|YBR_ICT|YBR_RCT",
+        "VOILUTFunction": "LINEAR|LINEAR_EXACT|SIGMOID",
+        "PresentationLUTShape": "IDENTITY|INVERSE|LIN OD",
+        "ViewPosition": "PA|AP|LL|RL|LLD|RLD|LLO|RLO|RAO|LAO|RPO|LPO|LAT|LATERAL",
+        "BodyPartExamined": "ABDOMEN|ANKLE|ARM|BREAST|CHEST|CLAVICLE|CSPINE|ELBOW|FEMUR|FINGER|FOOT|FOREARM|HAND|HEAD"
+        "|HIP|HUMERUS|JAW|KNEE|LEG|LSPINE|LUNG|NECK|PELVIS|PORT CHEST|RIB|SHOULDER|SKULL|SPINE|SSPINE|THORAX|TIBIA|TSPINE"
+        "|WHOLEBODY|WRIST",
+    }.items()
+}
+UNKNOWN_CODE = "(not a known code)"
+_FRONTAL = ("", "PA", "AP")
+_CHEST = ("", "CHEST", "THORAX", "LUNG", "PORT CHEST", "RIB")
 
 OVERLAY_BIT_POSITION = Tag(0x6000, 0x0102)
 SPECIFIC_TAGS = [  # nothing else is read, so nothing else can leak
-    "Modality",
+    *("Modality", "ViewPosition", "BodyPartExamined"),
     *("SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames", "Rows", "Columns"),
     *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", OVERLAY_BIT_POSITION),
     *("PixelPaddingValue", "PixelPaddingRangeLimit", "RescaleSlope", "RescaleIntercept", "ModalityLUTSequence"),
@@ -33,7 +53,7 @@ SPECIFIC_TAGS = [  # nothing else is read, so nothing else can leak
 
 
 @dataclass(frozen=True)
-class Layout:
+class PixelFormat:
     """How one frame's samples lie in memory, PS3.5 section 8.1.
 
     Attributes:
@@ -56,7 +76,7 @@ class Layout:
     has_overlay_bits: bool
 
 
-def layout(dataset: Dataset, notes: list[str]) -> Layout:
+def pixel_format(dataset: Dataset, notes: list[str]) -> PixelFormat:
     """Read the image pixel module (PS3.3 C.7.6.3).
 
     Raises:
@@ -64,7 +84,7 @@ def layout(dataset: Dataset, notes: list[str]) -> Layout:
     """
     _refuse_without_pixels(dataset)
     rows, columns = (int(required(dataset, keyword)) for keyword in ("Rows", "Columns"))
-    if not 0 < rows * columns <= MAX_PIXELS:
+    if rows <= 0 or columns <= 0:
         raise ImageError(f"Rows (0028,0010) {rows} x Columns (0028,0011) {columns} is no size of an image")
     frames = number(dataset, "NumberOfFrames")
     if frames is not None and frames > 1:
@@ -82,7 +102,7 @@ def layout(dataset: Dataset, notes: list[str]) -> Layout:
     high_bit = stored - 1 if high_bit is None else high_bit
     if not stored - 1 <= high_bit < allocated:
         raise ImageError(f"High Bit (0028,0102) is {high_bit:g} with {stored:g} bits stored of {allocated}")
-    return Layout(
+    return PixelFormat(
         rows=rows,
         columns=columns,
         samples=_samples(dataset),
@@ -96,10 +116,21 @@ def layout(dataset: Dataset, notes: list[str]) -> Layout:
 
 
 def check_modality(dataset: Dataset) -> None:
-    """Refuse what says of itself that it is no radiograph; a missing modality passes."""
+    """Raise ImageError if Modality is present and is not a radiograph (CR, DX, ...)."""
     modality = code(dataset, "Modality")
     if modality and modality not in RADIOGRAPHS:
-        raise ImageError(f"Modality (0008,0060) is {modality}: no radiograph ({', '.join(RADIOGRAPHS)})")
+        raise ImageError(f"Modality (0008,0060) is {modality}: not a radiograph ({', '.join(RADIOGRAPHS)})")
+
+
+def view_notes(dataset: Dataset) -> list[str]:
+    """Return a note each where View Position (0018,5101) or Body Part Examined (0018,0015) is no frontal chest."""
+    view, part = code(dataset, "ViewPosition"), code(dataset, "BodyPartExamined")
+    notes = []
+    if view not in _FRONTAL:
+        notes.append(f"View Position (0018,5101) is {view}: not a frontal view")
+    if part not in _CHEST:
+        notes.append(f"Body Part Examined (0018,0015) is {part}: not a chest")
+    return notes
 
 
 def padding(dataset: Dataset) -> tuple[int, int] | None:
@@ -130,13 +161,22 @@ def pixel_spacing(dataset: Dataset, notes: list[str]) -> tuple[tuple[float, floa
 
 
 def code(dataset: Dataset, keyword: str) -> str:
-    """Return a code string, "" where absent; what does not look like a code is not repeated."""
+    """Return a known code of an element, "" where it is absent, "(not a known code)" of any other text.
+
+    Unknown text is not repeated: it may be a name.
+    """
     value = dataset.get(keyword)
     if value is None or value == "":
         return ""
-    value = value if isinstance(value, str) else value[0] if len(value) else ""
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        value = value[0] if len(value) else ""
     value = str(value).strip().upper()
-    return value if re.fullmatch(r"[A-Z0-9_ ]{0,16}", value) else "(not a code)"
+    return value if value == "" or value in _KNOWN_CODES[keyword] else UNKNOWN_CODE
+
+
+def syntax_name(syntax: str) -> str:
+    """Return the keyword of a transfer syntax that DICOM defines, else "an unknown syntax": it may be a name."""
+    return getattr(uids.UID(syntax), "keyword", "") or "an unknown syntax"
 
 
 def number(dataset: Dataset, keyword: str) -> float | None:

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from d2_cxr.boxes import BoxMap
-from d2_cxr.dicom.stored_image import Display, ImageError, StoredImage, padded, value_range
+from d2_cxr.dicom.stored_image import GrayscaleTransform, ImageError, StoredImage, padded, value_range
 
 _CHOICES = {
     "resize": ("squash", "letterbox"),
@@ -28,7 +28,7 @@ class Preprocess:
     Attributes:
         size: side of the square result, in pixels.
         resize: "squash", width and height each scale to `size`; "letterbox", the longer side does, the image is
-            centerd and the rest is 0.
+            centered and the rest is 0.
         equalize: "histogram", 256 bins over the image's display range; "none".
         window: "file", the window of the file where it has one; "full", from the darkest to the brightest value.
     """
@@ -68,17 +68,17 @@ def prepare_image(image: StoredImage, rules: Preprocess) -> tuple[np.ndarray, Bo
         ImageError: every pixel of the image has the same value, or is padding.
     """
     width, height, left, top = _placement(image.source_width, image.source_height, rules)
-    display = _display(image, rules)
+    transform = _transform(image, rules)
     outside = padded(image)
-    black, white = display.limits(image.pixels if outside is None else image.pixels[~outside].reshape(1, -1))
-    pixels = image.pixels if outside is None else np.where(outside, _dark(display, black), image.pixels)
+    black, white = transform.limits(image.pixels if outside is None else image.pixels[~outside].reshape(1, -1))
+    pixels = image.pixels if outside is None else np.where(outside, _dark(transform, black), image.pixels)
     low, high = value_range(pixels)
     if low == high:
         raise ImageError(f"every pixel has the value {low:g}")
-    if display.table is None:
-        gray = display.gray(_resize(_clip(pixels, low, high, black, white), width, height), black, white)
+    if transform.table is None:
+        gray = transform.gray(_resize(_clip(pixels, low, high, black, white), width, height), black, white)
     else:
-        gray = _resize(display.gray(pixels, black, white), width, height)
+        gray = _resize(transform.gray(pixels, black, white), width, height)
     inside = None if outside is None else _resize((~outside).astype(np.float32), width, height) >= 0.5
     result = _to_bytes(gray, rules.equalize, inside)
     if rules.resize == "letterbox":
@@ -102,18 +102,18 @@ def _placement(source_width: int, source_height: int, rules: Preprocess) -> tupl
     return width, height, (rules.size - width) // 2, (rules.size - height) // 2
 
 
-def _display(image: StoredImage, rules: Preprocess) -> Display:
-    if rules.window == "file" or image.display.table is not None:
-        return image.display
-    shown = image.display
-    inverted = shown.inverted if shown.black is None else shown.black > shown.white
-    return Display(inverted=inverted)
+def _transform(image: StoredImage, rules: Preprocess) -> GrayscaleTransform:
+    if rules.window == "file" or image.transform.table is not None:
+        return image.transform
+    own = image.transform
+    inverted = own.inverted if own.black is None else own.inverted or own.black > own.white
+    return GrayscaleTransform(inverted=inverted)
 
 
-def _dark(display: Display, black: float) -> float:
+def _dark(transform: GrayscaleTransform, black: float) -> float:
     """Return the stored value that is shown darkest."""
-    if display.table is not None:
-        return display.table_start + int(display.table.argmin())
+    if transform.table is not None:
+        return transform.table_start + int(transform.table.argmin())
     return black
 
 
@@ -126,10 +126,11 @@ def _clip(pixels: np.ndarray, low: float, high: float, black: float, white: floa
         pixels = pixels.astype(np.float32)
         return np.clip(pixels, first, last)
     whole = np.iinfo(pixels.dtype)
-    halves = first != int(first) or last != int(last)  # common: center - 0.5
+    halves = first % 1 != 0 or last % 1 != 0  # common: center - 0.5
+    first, last = (min(max(end, whole.min), whole.max) for end in (first, last))
     if halves and last - first < 64:  # where half a step shows
         return np.clip(pixels.astype(np.float32), first, last)
-    return np.clip(pixels, max(whole.min, int(np.floor(first))), min(whole.max, int(np.ceil(last))))
+    return np.clip(pixels, int(np.floor(first)), int(np.ceil(last)))
 
 
 def _resize(pixels: np.ndarray, width: int, height: int) -> np.ndarray:

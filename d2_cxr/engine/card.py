@@ -11,13 +11,15 @@ from detectron2.config import CfgNode, get_cfg
 
 import d2_cxr
 from d2_cxr.checkpoint.weights_card import WeightsCard, project_commit
+from d2_cxr.config import RENAMED_KEYS
 from d2_cxr.datasets import loading
 from d2_cxr.datasets.named_sets import named_set
+from d2_cxr.datasets.provenance import images_fingerprint
 
 _IMAGE_BYTES = 8  # of source and image sha256 each, as in a pretraining's list
 
 
-def detector_card(cfg, class_names: Sequence[str], origin: WeightsCard | None, num_images: int) -> WeightsCard:
+def detector_card(cfg: CfgNode, class_names: Sequence[str], origin: WeightsCard | None, num_images: int) -> WeightsCard:
     """Return the card of a detector trained with a config.
 
     Args:
@@ -40,7 +42,7 @@ def detector_card(cfg, class_names: Sequence[str], origin: WeightsCard | None, n
         source_format="d2_cxr detector",
         data_names=list(cfg.DATASETS.TRAIN),
         num_images=num_images,
-        data_fingerprints={name: values.get("images_fingerprint") for name in cfg.DATASETS.TRAIN},
+        data_fingerprints={name: images_fingerprint(named_set(name).folder) for name in cfg.DATASETS.TRAIN},
         preprocess=values.get("preprocess"),
         license=origin.license if origin else None,
         citation=origin.citation if origin else None,
@@ -51,14 +53,14 @@ def detector_card(cfg, class_names: Sequence[str], origin: WeightsCard | None, n
     )
 
 
-def _backbone(cfg) -> dict:
+def _backbone(cfg: CfgNode) -> dict:
     if cfg.MODEL.BACKBONE.NAME == "build_timm_fpn_backbone":
         return {"architecture": f"timm:{cfg.MODEL.TIMM.NAME}"}
     depth = cfg.MODEL.RESNETS.DEPTH
     return {"architecture": f"resnet{depth}", "depth": depth, "stride_in_1x1": cfg.MODEL.RESNETS.STRIDE_IN_1X1}
 
 
-def portable_config(cfg) -> str:
+def portable_config(cfg: CfgNode) -> str:
     """Return the config as YAML without this machine's paths."""
     cfg = cfg.clone()
     cfg.defrost()
@@ -80,10 +82,25 @@ def config_of(card: WeightsCard, source: str) -> CfgNode:
     cfg = get_cfg()
     d2_cxr.add_cxr_config(cfg)
     try:
-        cfg.merge_from_other_cfg(CfgNode(yaml.safe_load(card.config)))
-    except (KeyError, ValueError, AssertionError, yaml.YAMLError) as error:
+        cfg.merge_from_other_cfg(CfgNode(_with_todays_names(yaml.safe_load(card.config))))
+    except (KeyError, ValueError, AssertionError, TypeError, AttributeError, yaml.YAMLError) as error:
         raise ValueError(f"{source}: its config does not fit this version ({' '.join(str(error).split())})") from error
+    stated = cfg.MODEL.RETINANET if cfg.MODEL.META_ARCHITECTURE == "RetinaNet" else cfg.MODEL.ROI_HEADS
+    if len(card.class_names) != stated.NUM_CLASSES:
+        raise ValueError(
+            f"{source}: its card names {len(card.class_names)} classes, but its config has {stated.NUM_CLASSES}; "
+            "the card was changed"
+        )
     return cfg
+
+
+def _with_todays_names(values: dict) -> dict:
+    """Rename, in place, the keys that earlier versions spelled otherwise."""
+    for old, new in RENAMED_KEYS.items():
+        section, key = old.split(".")
+        if key in values.get(section, {}):
+            values[section][new.split(".")[1]] = values[section].pop(key)
+    return values
 
 
 def image_hashes(names: Sequence[str], others: torch.Tensor | None = None) -> torch.Tensor:

@@ -10,35 +10,54 @@ from pathlib import Path
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.checkpoint.c2_model_loading import align_and_update_state_dicts
+from torch import nn
 
 from d2_cxr import artifacts
+from d2_cxr.checkpoint.fingerprint import fingerprint, require_finite, require_same_tensors
 from d2_cxr.checkpoint.loading import load_weights_file
-from d2_cxr.engine.weights_report import Loaded
+from d2_cxr.engine.weights_report import LoadReport, compare
 
 
 class CXRCheckpointer(DetectionCheckpointer):
-    """Detectron2's checkpointer; `loaded` says what the last `load` gave the model, `extra` goes into every file."""
+    """Detectron2's checkpointer.
 
-    def __init__(self, model, save_dir: str = "", *, keep: int = 0, **checkpointables):
-        """
+    Attributes:
+        report: what the last `load` gave the model.
+        extra: goes into every file: `card` (plain values) and `images`.
+    """
+
+    def __init__(self, model: nn.Module, save_dir: str = "", *, keep: int = 0, **checkpointables: object):
+        """Bind a model to a folder.
+
         Args:
+            model: saved without the wrapper of DistributedDataParallel.
+            save_dir: folder of the checkpoints; "" writes none.
             keep: periodic checkpoints (`model_0000999.pth`) left in the folder; 0 keeps all.
+            checkpointables: name -> object with state_dict and load_state_dict, saved beside the model.
         """
         super().__init__(model, save_dir, **checkpointables)
         self._keep = keep
-        self.extra: dict = {}  # goes into every file: card, images
-        self.loaded = Loaded()
+        self._content: dict[str, Mapping] = {}
+        self.extra: dict = {}
+        self.report = LoadReport()
 
-    def load(self, path: str, *args, **kwargs):
-        """Load as Detectron2 does, and record the names; "" loads nothing."""
-        self.loaded = Loaded(file=path or "")
+    def take(self, path: str, content: Mapping) -> None:
+        """Use the content of a file that is in memory already when `path` is loaded."""
+        self._content[path] = content
+
+    def load(self, path: str, *args: object, **kwargs: object) -> dict:
+        """Load as Detectron2 does, and record the names; "" loads nothing.
+
+        Raises:
+            WeightsError: the file is damaged, or its tensors were changed after its card was written.
+        """
+        self.report = LoadReport(file=path or "")
         rest = super().load(path, *args, **kwargs)
         if path:
-            local = self.path_manager.get_local_path(path)
-            self.loaded.sha256 = artifacts.sha256_file(local)
+            self.report.sha256 = artifacts.sha256_file(self.path_manager.get_local_path(path))
         return rest
 
-    def save(self, name: str, **kwargs) -> None:
+    def save(self, name: str, **kwargs: object) -> None:
         """Write `name`.pth with the model, the trainer's state and the card, and name it in `last_checkpoint`."""
         if not self.save_dir or not self.save_to_disk:
             return
@@ -47,13 +66,17 @@ class CXRCheckpointer(DetectionCheckpointer):
         artifacts.write_text(Path(self.save_dir) / "last_checkpoint", f"{name}.pth")
         self._drop_old()
 
-    def save_weights(self, name: str, **kwargs) -> None:
+    def save_weights(self, name: str, **kwargs: object) -> None:
         """Write `name`.pth with model and card only; resume does not see it."""
         if self.save_dir and self.save_to_disk:
             self._write(name, kwargs)
 
     def _write(self, name: str, content: dict) -> None:
-        content = {"model": _module(self.model).state_dict(), **content, **self.extra}
+        model = {key: value.detach() for key, value in _module(self.model).state_dict().items()}
+        content = {"model": model, **content, **self.extra}
+        if "card" in content:
+            require_finite(model, f"the model of {name}.pth")
+            content["card"] = {**content["card"], "tensors_sha256": fingerprint(model)}
         artifacts.write_with(Path(self.save_dir) / f"{name}.pth", lambda path: torch.save(content, path))
 
     def _drop_old(self) -> None:
@@ -64,7 +87,7 @@ class CXRCheckpointer(DetectionCheckpointer):
     def _load_file(self, filename: str) -> dict:
         if not filename.endswith(".pkl"):
             return super()._load_file(filename)
-        content = load_weights_file(filename)  # Detectron2 would unpickle whatever the file asks for
+        content = self._content_of(filename)  # Detectron2 would unpickle whatever the file asks for
         if "model" in content and "__author__" in content:
             return content
         blobs = content.get("blobs", content)
@@ -72,9 +95,18 @@ class CXRCheckpointer(DetectionCheckpointer):
         return {"model": model, "__author__": "Caffe2", "matching_heuristics": True}
 
     def _torch_load(self, path: str) -> dict:
-        return load_weights_file(path)
+        content = self._content_of(path)
+        require_same_tensors(content, path)
+        return content
 
-    def _load_model(self, checkpoint: dict):
+    def _content_of(self, path: str) -> dict:
+        """Return a copy of what a file holds; loading takes entries out."""
+        content = self._content.pop(path, None) or load_weights_file(path)
+        return (
+            {**content, "model": dict(content["model"])} if isinstance(content.get("model"), Mapping) else dict(content)
+        )
+
+    def _load_model(self, checkpoint: dict) -> object:
         if checkpoint.get("matching_heuristics", False):
             self._convert_ndarray_to_tensor(checkpoint["model"])
             from_caffe2 = checkpoint.get("__author__") == "Caffe2"
@@ -82,20 +114,10 @@ class CXRCheckpointer(DetectionCheckpointer):
             checkpoint["model"], checkpoint["matching_heuristics"] = aligned, False
         self._convert_ndarray_to_tensor(checkpoint["model"])
         given = {name.removeprefix("module."): tuple(value.shape) for name, value in checkpoint["model"].items()}
-        self._record(given)
+        self.report = compare(_module(self.model), given, self.report.file)
         return super()._load_model(checkpoint)
 
-    def _record(self, given: Mapping[str, tuple]) -> None:
-        """Note what fits; before loading, because FrozenBN adds the statistics that it misses to what it is given."""
-        for name, value in _module(self.model).state_dict().items():
-            if name in given and given[name] == tuple(value.shape):
-                self.loaded.names.add(name)
-            elif name in given:
-                self.loaded.skipped[name] = f"shape {given[name]} in the file, {tuple(value.shape)} in the model"
-        norms = [name for name in given if ".norm." in name]
-        self.loaded.folded_statistics = bool(norms) and not any("running_" in name for name in norms)
 
-
-def _module(model):
+def _module(model: nn.Module) -> nn.Module:
     """The model itself, where DistributedDataParallel holds it (and fvcore has not taken it out already)."""
     return getattr(model, "module", model)

@@ -54,8 +54,9 @@ def deliver(
 
 def reported(image: Findings) -> list[ScoredBox]:
     """Return the findings of an image that pass the threshold of their class, the most certain first."""
-    found = zip(image.class_names, image.scores, image.boxes_xyxy, image.reported, strict=True)
-    return [ScoredBox(name, float(score), tuple(box.tolist())) for name, score, box, passes in found if passes]
+    shown = image.reported
+    found = zip(shown.class_names, shown.scores, shown.boxes_xyxy, strict=True)
+    return [ScoredBox(name, float(score), tuple(box.tolist())) for name, score, box in found]
 
 
 def algorithm_of(predictor: Predictor) -> Algorithm:

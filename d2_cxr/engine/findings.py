@@ -1,41 +1,44 @@
-"""What a detector found on an image, and the files it is delivered in (docs/formats.md, 4).
+"""What a detector found on one image, and the files that deliver it (docs/formats.md, 4).
 
-Boxes are in the source file's own pixels. `reported` says which findings pass the operating thresholds; all that the
-detector gave are kept, because another reader may want another threshold.
+Boxes are in the source file's own pixels. Every box of the detector is kept; `reported` selects those that pass the
+operating thresholds, because another reader may want other thresholds.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from d2_cxr import artifacts
-from d2_cxr.delivery.picture import draw_on_image
-from d2_cxr.drawing import class_color
+from d2_cxr.delivery.picture import draw_on_image, draw_on_prepared
+from d2_cxr.dicom.preprocess import Preprocess
+from d2_cxr.drawing import class_color, encode_png
 
-DEFAULT_THRESHOLD = 0.3  # of the score, where a detector brings no thresholds of its own
+DEFAULT_THRESHOLD = 0.3  # of the score, where a detector has no thresholds of its own
 CSV_COLUMNS = ("file", "image_name", "class", "score", "x_min", "y_min", "x_max", "y_max", "reported", "image_score")
+SHOWN = Preprocess(size=1024, resize="letterbox", equalize="none")  # the picture below an overlay's boxes
 
 
 @dataclass(frozen=True)
 class Findings:
-    """The findings on one image, the most certain first.
+    """The findings on one image, highest score first.
 
     Attributes:
-        file: as it was given.
-        image_name: the file's name without its suffix.
+        file: as it was given; "" for an image that was no file.
+        image_name: the file's name without an image suffix (image_name.py).
         width, height: of the source image, pixels.
-        pixel_spacing_mm: (row, column), None where the file does not tell.
-        spacing_tag: the DICOM keyword that told it, "" where none did.
+        pixel_spacing_mm: (row, column), None where the file does not state it.
+        spacing_tag: the DICOM keyword that states it, "" where none does.
         class_names: N names.
-        class_ids: (N,) int, their places among the detector's classes.
+        class_ids: (N,) int, indices of the detector's classes.
         scores: (N,) float64 in [0, 1].
         boxes_xyxy: (N, 4) float64 in [0, width] x [0, height].
-        reported: (N,) bool, passes the threshold of its class.
+        is_reported: (N,) bool, the score reaches the threshold of the class.
+        lowest_threshold: the lowest operating threshold of any class, 0 to 1; None where no class is reported.
     """
 
     file: str
@@ -48,19 +51,38 @@ class Findings:
     class_ids: np.ndarray
     scores: np.ndarray
     boxes_xyxy: np.ndarray
-    reported: np.ndarray
+    is_reported: np.ndarray
+    lowest_threshold: float | None = DEFAULT_THRESHOLD
 
     def __len__(self) -> int:
         return len(self.scores)
 
+    def __str__(self) -> str:
+        """The reported findings in one line, or "nothing above 0.29"."""
+        shown = self.reported
+        if not len(shown):
+            return "nothing" if self.lowest_threshold is None else f"nothing above {self.lowest_threshold:.2f}"
+        return "; ".join(
+            f"{name} {score:.2f} at {', '.join(f'{value:.0f}' for value in box)}"
+            for name, score, box in zip(shown.class_names, shown.scores, shown.boxes_xyxy, strict=True)
+        )
+
+    @property
+    def reported(self) -> Findings:
+        """The findings that reach the operating threshold of their class."""
+        keep = self.is_reported
+        names = tuple(name for name, kept in zip(self.class_names, keep, strict=True) if kept)
+        arrays = {key: getattr(self, key)[keep] for key in ("class_ids", "scores", "boxes_xyxy", "is_reported")}
+        return replace(self, class_names=names, **arrays)
+
     @property
     def image_score(self) -> float:
-        """The image's score for "something is there": its highest box; 0 without any."""
+        """The image's score for having any finding: its highest box score, 0 without a box."""
         return float(self.scores.max(initial=0.0))
 
     def to_dict(self) -> dict:
         """Return the image's entry of findings.json."""
-        found = zip(self.class_names, self.scores, self.boxes_xyxy, self.reported, strict=True)
+        found = zip(self.class_names, self.scores, self.boxes_xyxy, self.is_reported, strict=True)
         return {
             "file": self.file,
             "image_name": self.image_name,
@@ -81,53 +103,83 @@ class Findings:
         }
 
 
-def passes(class_names: Sequence[str], scores: np.ndarray, thresholds: Mapping | None) -> np.ndarray:
-    """Return (N,) bool: which findings an operating threshold lets through.
+def check_thresholds(document: object, class_names: Sequence[str], source: str) -> dict:
+    """Return the content of a thresholds.json after checking it.
 
     Args:
-        thresholds: content of a `thresholds.json`: per class a score, or null for "report nothing of this class"; None
-            takes DEFAULT_THRESHOLD for every class.
+        document: as read.
+        class_names: of the detector.
+        source: the file, for errors.
 
     Raises:
-        ValueError: a class has no entry.
+        ValueError: it is not {"thresholds": {class: score or null}}, lacks a class, or a score is outside 0 to 1.
     """
-    if thresholds is None:
-        return np.asarray(scores) >= DEFAULT_THRESHOLD
-    chosen = thresholds["thresholds"]
-    missing = sorted(set(class_names) - set(chosen))
+    chosen = document.get("thresholds") if isinstance(document, Mapping) else None
+    if not isinstance(chosen, Mapping):
+        raise ValueError(f'{source} is no thresholds.json: it has no entry "thresholds" with a score for each class')
+    missing = [name for name in class_names if name not in chosen]
     if missing:
         raise ValueError(
-            f"the thresholds have no entry for {', '.join(missing)}; choose them with this detector's classes"
+            f"{source} has no threshold for {', '.join(missing)}; it must be chosen with this detector's classes"
         )
-    limits = np.array([np.inf if chosen[name] is None else chosen[name] for name in class_names], dtype=float)
-    return np.asarray(scores) >= limits
+    for name, value in chosen.items():
+        is_score = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
+        if value is not None and not is_score:  # NaN is not in 0 to 1 either
+            raise ValueError(f"{source}: the threshold of {name} is {value!r}; give a score from 0 to 1, or null")
+    return dict(document)
+
+
+def limits_of(class_names: Sequence[str], thresholds: Mapping | None) -> np.ndarray:
+    """Return the lowest reported score of each name, (N,) float64; infinite where a class is not reported.
+
+    Args:
+        thresholds: a checked thresholds.json; None is DEFAULT_THRESHOLD for every class.
+    """
+    if thresholds is None:
+        return np.full(len(class_names), DEFAULT_THRESHOLD)
+    chosen = thresholds["thresholds"]
+    return np.array([math.inf if chosen[name] is None else chosen[name] for name in class_names], dtype=float)
 
 
 def write_json(path: str | Path, images: Sequence[Findings]) -> None:
-    """Write findings.json: one entry an image."""
+    """Write findings.json: one entry per image."""
     artifacts.write_json(path, [image.to_dict() for image in images])
 
 
 def write_csv(path: str | Path, images: Sequence[Findings]) -> None:
-    """Write one row a finding; an image without any has a row with empty cells, so that none seems forgotten."""
+    """Write one row per finding; an image without findings has one row with empty cells."""
     artifacts.write_csv(path, [row for image in images for row in _rows(image)], CSV_COLUMNS)
 
 
-def overlay(radiograph: Findings) -> np.ndarray:
-    """Return the image as it is meant to be seen, reported boxes drawn: (h, w, 3) uint8 RGB, no side above 1024."""
-    shown = [index for index in range(len(radiograph)) if radiograph.reported[index]]
-    return draw_on_image(
-        radiograph.file,
-        radiograph.boxes_xyxy[radiograph.reported],
-        labels=[f"{radiograph.class_names[index]} {radiograph.scores[index]:.2f}" for index in shown],
-        colors=[class_color(int(radiograph.class_ids[index])) for index in shown],
-    )
+def overlay(found: Findings) -> np.ndarray:
+    """Return the image file as a radiologist sees it, reported boxes drawn: (h, w, 3) uint8 RGB, no side above 1024."""
+    return draw_on_image(found.file, *_drawn(found))
 
 
-def write_overlay(path: str | Path, radiograph: Findings) -> None:
+def draw(found: Findings, shown: np.ndarray) -> np.ndarray:
+    """Return an image with its reported boxes: (h, w, 3) uint8 RGB, longer side 1024.
+
+    Args:
+        shown: (1024, 1024) uint8, the image prepared with the rules SHOWN.
+    """
+    return draw_on_prepared(shown, (found.width, found.height), SHOWN, *_drawn(found))
+
+
+def _drawn(found: Findings) -> tuple[np.ndarray, list[str], list[tuple[int, int, int]]]:
+    """Return boxes, labels and colors of the reported findings."""
+    reported = found.reported
+    labels = [f"{name} {score:.2f}" for name, score in zip(reported.class_names, reported.scores, strict=True)]
+    return reported.boxes_xyxy, labels, [class_color(int(index)) for index in reported.class_ids]
+
+
+def write_overlay(path: str | Path, found: Findings) -> None:
     """Write the overlay as PNG."""
-    image = cv2.cvtColor(overlay(radiograph), cv2.COLOR_RGB2BGR)
-    artifacts.write_bytes(path, cv2.imencode(".png", image)[1].tobytes())  # imwrite would fail without an error
+    artifacts.write_bytes(path, png_of(overlay(found)))
+
+
+def png_of(drawn: np.ndarray) -> bytes:
+    """Return a picture (h, w, 3) uint8 RGB as PNG."""
+    return encode_png(np.ascontiguousarray(drawn[..., ::-1]))
 
 
 def _rows(image: Findings) -> list[dict]:

@@ -1,55 +1,68 @@
-"""From a detector's file to findings on an image, in the image's own pixels.
+"""A detector's weights file and an image in, findings in the image's own pixels out.
 
-The file's card decides everything: reading, size, equalisation, classes, thresholds. There is no flag for any of
-these, because a detector that sees images prepared in another way than in training is quietly worse.
+The card inside the file decides how images are prepared, which classes there are and which thresholds apply. No
+argument changes the preparation: a detector is silently worse on images that were not prepared as in training.
 
     from d2_cxr.engine.predictor import Predictor
     findings = Predictor("model_final.pth")("image.dicom")
-    findings.boxes_xyxy, findings.class_names, findings.scores
+    print(findings)  # what is reported, or "nothing above 0.29"
+    findings.reported.class_names, findings.reported.scores, findings.reported.boxes_xyxy
 """
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from detectron2.modeling import build_model
 
-from d2_cxr.boxes import BoxMap, clip
+from d2_cxr.boxes import clip
 from d2_cxr.checkpoint import timm_backbone  # noqa: F401 - puts build_timm_fpn_backbone into Detectron2's registry
+from d2_cxr.checkpoint.fingerprint import require_same_tensors
 from d2_cxr.checkpoint.loading import load_weights_file
 from d2_cxr.checkpoint.weights_card import WeightsCard
 from d2_cxr.datasets.mapper import CXRMapper
-from d2_cxr.dicom.image_files import ImageError, StoredImage, read_image
-from d2_cxr.dicom.preprocess import Preprocess, prepare_image
+from d2_cxr.dicom.image_files import ImageError, decode_image
+from d2_cxr.dicom.preprocess import Preprocess, box_map, prepare_image
+from d2_cxr.dicom.stored_image import Display, StoredImage
 from d2_cxr.engine.card import config_of
-from d2_cxr.engine.findings import Findings, passes
-from d2_cxr.engine.weights_report import expected_tensors
+from d2_cxr.engine.findings import Findings, check_thresholds, limits_of
+from d2_cxr.engine.weights_report import compare, require_complete
 from d2_cxr.image_name import image_name
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+_ARRAY_TYPES = (np.uint8, np.uint16, np.int16)
 
 
 class Predictor:
-    """A detector ready for image files.
+    """A detector ready for images.
 
     Attributes:
         weights: their file.
         card: of the weights.
         class_names: what it can find, in the model's order.
-        thresholds: content of a `thresholds.json`, None where neither the card nor the caller has one.
+        thresholds: content of a `thresholds.json`; None where neither the card nor the caller has one.
+        preprocess: how images are prepared for it.
     """
 
     def __init__(self, weights: str | Path, device: str | None = None, thresholds: Mapping | None = None):
-        """
+        """Load a detector.
+
         Args:
             weights: `model_final.pth` or `model_best.pth` of a run.
-            device: "cpu", "cuda", "cuda:1"; a GPU where there is one when left out.
-            thresholds: instead of the card's.
+            device: "cpu", "cuda", "cuda:1"; default: a GPU if there is one.
+            thresholds: replace those of the card.
 
         Raises:
             FileNotFoundError, WeightsError: see `load_weights_file`.
-            ValueError: the file has no card, is no detector, or does not fill the whole model.
+            ValueError: the file has no card, is no detector, does not fill the whole model, or the thresholds are
+                malformed.
         """
         content = load_weights_file(weights)
         if not isinstance(content.get("card"), dict):
@@ -57,38 +70,76 @@ class Predictor:
                 f"{weights} carries no card, so its images' preparation is unknown; give a run's model_final.pth"
             )
         self.weights = Path(weights)
-        self.card = WeightsCard.from_dict(content["card"])
+        self.card = WeightsCard.from_dict(content["card"], str(weights))
+        require_same_tensors(content, str(weights))
         cfg = config_of(self.card, str(weights))
         if not self.card.preprocess:
             raise ValueError(f"{weights}: its card does not say how images were prepared; train on a prepared set")
         self.class_names = tuple(self.card.class_names)
-        self.thresholds = thresholds if thresholds is not None else self.card.thresholds
-        self._rules = Preprocess.from_dict(self.card.preprocess)
+        self.thresholds = self._checked_thresholds(thresholds, weights)
+        self.preprocess = Preprocess.from_dict(self.card.preprocess)
         self._mapper = CXRMapper.from_config(cfg, is_train=False)
         cfg.MODEL.DEVICE = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self._model = _filled(build_model(cfg), content["model"], weights)
 
-    def __call__(self, path: str | Path) -> Findings:
-        """Return the findings on an image.
+    def __call__(self, image: str | Path | bytes | Dataset | np.ndarray, name: str = "") -> Findings:
+        """Return the findings on one image.
 
         Args:
-            path: DICOM, PNG or JPEG, told apart by content.
+            image: path or bytes of a DICOM, PNG or JPEG file, distinguished by content; a pydicom Dataset; or an array
+                (H, W) uint8, uint16 or int16 in which high values are bright.
+            name: `file` of the result for an image that is no path.
 
         Raises:
             FileNotFoundError: there is no such file.
-            ImageError: it is no image that can be read as it would be seen; names the file and the reason.
+            ImageError: the image cannot be read as a radiologist would see it; names the file and the reason.
+            TypeError: `image` is none of these.
         """
-        if not Path(path).is_file():
-            raise FileNotFoundError(f"image {path} does not exist")
+        if isinstance(image, str | Path):
+            if not Path(image).is_file():
+                raise FileNotFoundError(f"image {image} does not exist")
+            name = str(image)
         try:
-            image = read_image(path, self._rules.size)
-            pixels, to_prepared = prepare_image(image, self._rules)
+            stored = _stored(image, self.preprocess.size)
+            pixels, _ = prepare_image(stored, self.preprocess)
         except ImageError as error:
-            raise ImageError(f"{path}: {error}") from error
-        return self._findings(path, image, to_prepared, self._detect(pixels))
+            raise ImageError(f"{name}: {error}" if name else str(error)) from error
+        except (TypeError, OSError, MemoryError):
+            raise
+        except Exception as error:  # a decoder may raise anything
+            raise ImageError(f"{name}: cannot be decoded ({type(error).__name__})") from error
+        return self.detect(pixels, name, (stored.source_width, stored.source_height), stored.attributes)
 
-    def _detect(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return boxes (N, 4) in prepared pixels, scores (N,) and classes (N,), the highest score first."""
+    def detect(self, pixels: np.ndarray, name: str, source_size: tuple[int, int], attributes: Mapping) -> Findings:
+        """Return the findings on an image that is prepared already.
+
+        Args:
+            pixels: (size, size) uint8, prepared with the rules of `preprocess`.
+            name: the source file.
+            source_size: width and height of the source image, pixels.
+            attributes: `pixel_spacing` ((row, column) in mm or None) and `spacing_tag` of the source.
+        """
+        boxes, scores, classes = self._boxes(pixels)
+        names = tuple(self.class_names[index] for index in classes)
+        limits = limits_of(self.class_names, self.thresholds)
+        spacing = attributes.get("pixel_spacing")
+        return Findings(
+            file=name,
+            image_name=image_name(name),
+            width=source_size[0],
+            height=source_size[1],
+            pixel_spacing_mm=tuple(float(value) for value in spacing) if spacing else None,
+            spacing_tag=attributes.get("spacing_tag") or "",
+            class_names=names,
+            class_ids=classes.astype(np.int64),
+            scores=scores.astype(np.float64),
+            boxes_xyxy=clip(box_map(*source_size, self.preprocess).inverse(boxes), *source_size),
+            is_reported=scores >= limits[classes.astype(np.int64)],
+            lowest_threshold=float(limits.min()) if np.isfinite(limits).any() else None,
+        )
+
+    def _boxes(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return boxes (N, 4) in prepared pixels, scores (N,) and classes (N,), highest score first."""
         image, _ = self._mapper.image_of(pixels)
         with torch.no_grad():
             output = self._model([{"image": image, "height": pixels.shape[0], "width": pixels.shape[1]}])[0]
@@ -97,23 +148,42 @@ class Predictor:
         found = instances.pred_boxes.tensor, instances.scores, instances.pred_classes
         return tuple(values[order].numpy() for values in found)
 
-    def _findings(self, path: str | Path, image: StoredImage, to_prepared: BoxMap, detected) -> Findings:
-        boxes, scores, classes = detected
-        names = tuple(self.class_names[index] for index in classes)
-        spacing = image.attributes.get("pixel_spacing")
-        return Findings(
-            file=str(path),
-            image_name=image_name(path),
-            width=image.source_width,
-            height=image.source_height,
-            pixel_spacing_mm=tuple(float(value) for value in spacing) if spacing else None,
-            spacing_tag=image.attributes.get("spacing_tag") or "",
-            class_names=names,
-            class_ids=classes.astype(np.int64),
-            scores=scores.astype(np.float64),
-            boxes_xyxy=clip(to_prepared.inverse(boxes), image.source_width, image.source_height),
-            reported=passes(names, scores, self.thresholds),
+    def _checked_thresholds(self, given: Mapping | None, weights: str | Path) -> dict | None:
+        if given is not None:
+            return check_thresholds(given, self.class_names, "thresholds")
+        if self.card.thresholds is None:
+            return None
+        return check_thresholds(self.card.thresholds, self.class_names, f"the card of {weights}")
+
+
+def _stored(image: str | Path | bytes | Dataset | np.ndarray, size: int) -> StoredImage:
+    """Return the stored pixels of any kind of image.
+
+    Raises:
+        ImageError: it cannot be decoded, or the array has another form.
+        TypeError: it is no image.
+    """
+    if isinstance(image, str | Path):
+        return decode_image(Path(image).read_bytes(), size)
+    if isinstance(image, bytes | bytearray | memoryview):
+        return decode_image(bytes(image), size)
+    if isinstance(image, np.ndarray):
+        return _stored_array(image)
+    if hasattr(image, "save_as"):  # a pydicom Dataset, without importing pydicom to say so
+        file = io.BytesIO()
+        image.save_as(file, enforce_file_format=True)
+        return decode_image(file.getvalue(), size)
+    raise TypeError(f"an image is a path, bytes, a pydicom Dataset or an array, not {type(image).__name__}")
+
+
+def _stored_array(pixels: np.ndarray) -> StoredImage:
+    if pixels.ndim != 2 or pixels.dtype not in _ARRAY_TYPES:
+        raise ImageError(
+            f"an array must be (height, width) of uint8, uint16 or int16, got {pixels.shape} of {pixels.dtype}"
         )
+    height, width = pixels.shape
+    display = Display(0, 255) if pixels.dtype == np.uint8 else Display()
+    return StoredImage(pixels=pixels, source_width=width, source_height=height, display=display)
 
 
 def _filled(model: torch.nn.Module, state: Mapping, weights: str | Path) -> torch.nn.Module:
@@ -122,9 +192,6 @@ def _filled(model: torch.nn.Module, state: Mapping, weights: str | Path) -> torc
     Raises:
         ValueError: a tensor is missing or has another shape.
     """
-    own = model.state_dict()
-    for name in expected_tensors(model):
-        if name not in state or tuple(state[name].shape) != tuple(own[name].shape):
-            raise ValueError(f"{weights} lacks {name} in the shape {tuple(own[name].shape)} that its config asks for")
-    model.load_state_dict({name: value for name, value in state.items() if name in own}, strict=False)
+    require_complete(model, compare(model, {name: tuple(value.shape) for name, value in state.items()}, str(weights)))
+    model.load_state_dict({name: value for name, value in state.items() if name in model.state_dict()}, strict=False)
     return model.eval()

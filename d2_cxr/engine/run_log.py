@@ -15,12 +15,19 @@ from pathlib import Path
 _LOGGERS = ("d2_cxr", "detectron2", "fvcore")
 
 
+class _LogFile(logging.FileHandler):
+    """A log that cannot be written (full disk) does not write a traceback for each line: what fails next says it."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Pass over the line."""
+
+
 @contextlib.contextmanager
 def log_to(output_dir: str | Path, rank: int = 0) -> Iterator[None]:
     """Log to `output_dir`/log.txt (log.txt.rank1, ... on other processes) and the console while this lasts."""
     path = Path(output_dir) / ("log.txt" if rank == 0 else f"log.txt.rank{rank}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    file = logging.FileHandler(path, encoding="utf-8")
+    file = _LogFile(path, encoding="utf-8")
     file.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s: %(message)s"))
     console = _console() if rank == 0 else None
     levels = {name: logging.getLogger(name).level for name in _LOGGERS}

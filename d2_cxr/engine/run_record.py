@@ -11,10 +11,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from detectron2.config import CfgNode
 
 from d2_cxr import __version__, artifacts
 from d2_cxr.checkpoint.weights_card import WeightsCard, project_commit
 from d2_cxr.datasets.named_sets import named_set
+from d2_cxr.datasets.provenance import images_fingerprint, require_same_annotations
 
 FORMAT_VERSION = 1
 RUNNING, FINISHED, FAILED = "running", "finished", "failed"
@@ -48,7 +50,7 @@ class RunRecord:
             artifacts.write_json(self._path, self.values)
 
 
-def start_values(cfg, seed: int, schedule: Mapping, preview: Mapping, card: WeightsCard | None) -> dict:
+def start_values(cfg: CfgNode, seed: int, schedule: Mapping, preview: Mapping, card: WeightsCard | None) -> dict:
     """Return what is known of a run before its first step, plain values."""
     names = [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]
     return {
@@ -81,10 +83,20 @@ def finished_results(output_dir: str | Path) -> dict | None:
 
 
 def dataset_record(name: str) -> dict:
-    """Return fingerprints and preparation of the set behind a name, as its dataset.json says."""
-    values = named_set(name).dataset_json()
-    keys = ("images_fingerprint", "annotations_fingerprint", "preprocess", "fusion")
-    return {key: values.get(key) for key in keys} if values else {}
+    """Return fingerprints and preparation of the set behind a name.
+
+    Raises:
+        ValueError: the set is not the one that its fingerprints were computed from.
+    """
+    named = named_set(name)
+    values = named.dataset_json()
+    if not values:
+        return {}
+    require_same_annotations(named.folder)
+    return {
+        "images_fingerprint": images_fingerprint(named.folder),
+        **{key: values.get(key) for key in ("annotations_fingerprint", "preprocess", "fusion")},
+    }
 
 
 def versions() -> dict[str, str]:

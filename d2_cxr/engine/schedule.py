@@ -9,6 +9,11 @@ from __future__ import annotations
 
 import math
 
+import torch
+from detectron2.config import CfgNode
+from detectron2.solver import build_lr_scheduler
+
+_NEAR = 0.9  # of BASE_LR: a cosine after a warm-up stays a little below it
 _DETECTRON2_MAX_ITER = 40000  # its default; means "not stated" beside CXR.EPOCHS
 
 
@@ -17,7 +22,7 @@ def iterations(epochs: float, epoch_length: float, batch: int) -> int:
     return max(1, math.ceil(epochs * epoch_length / batch - 1e-9))
 
 
-def resolve(cfg, epoch_length: float) -> dict:
+def resolve(cfg: CfgNode, epoch_length: float) -> dict:
     """Set `SOLVER.MAX_ITER` and `STEPS` from `CXR.EPOCHS` where that is positive; return the arithmetic.
 
     Args:
@@ -49,7 +54,36 @@ def resolve(cfg, epoch_length: float) -> dict:
     }
 
 
-def _set_iterations(cfg, epoch_length: float, batch: int) -> None:
+def schedule_warnings(cfg: CfgNode) -> list[str]:
+    """Return a sentence for each way in which a schedule hardly trains: the warm-up takes half of the run, or the
+    learning rate never comes near BASE_LR.
+
+    Args:
+        cfg: with the schedule resolved.
+    """
+    warm_up, steps = cfg.SOLVER.WARMUP_ITERS, cfg.SOLVER.MAX_ITER
+    found = []
+    if warm_up * 2 >= steps and warm_up > 0:
+        found.append(
+            f"the warm-up (SOLVER.WARMUP_ITERS {warm_up}) takes at least half of the {steps} iterations; shorten it"
+        )
+    reached = largest_rate(cfg)
+    if reached < _NEAR * cfg.SOLVER.BASE_LR:
+        found.append(
+            f"the learning rate reaches {reached:.3g} at most, never SOLVER.BASE_LR {cfg.SOLVER.BASE_LR:g}; shorten "
+            "SOLVER.WARMUP_ITERS or lengthen the run"
+        )
+    return found
+
+
+def largest_rate(cfg: CfgNode) -> float:
+    """Return the largest learning rate of any iteration, as Detectron2's scheduler gives it."""
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=cfg.SOLVER.BASE_LR)
+    factor, steps = build_lr_scheduler(cfg, optimizer)._multiplier, cfg.SOLVER.MAX_ITER
+    return cfg.SOLVER.BASE_LR * max(factor(step / steps) for step in range(steps))
+
+
+def _set_iterations(cfg: CfgNode, epoch_length: float, batch: int) -> None:
     max_iter = iterations(cfg.CXR.EPOCHS, epoch_length, batch)
     if cfg.SOLVER.MAX_ITER not in (_DETECTRON2_MAX_ITER, max_iter):
         raise ValueError(

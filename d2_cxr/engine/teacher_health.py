@@ -19,9 +19,9 @@ from torch import nn
 from d2_cxr import artifacts
 from d2_cxr.datasets.mapper import CXRMapper
 from d2_cxr.datasets.named_sets import named_set
+from d2_cxr.engine.build_loaders import TrainingImages
 from d2_cxr.engine.teacher_pool import Pool
 from d2_cxr.engine.teacher_settings import burn_in
-from d2_cxr.engine.training_data import TrainingImages
 from d2_cxr.evaluation.matching import HIT_RULES, Matches, match
 
 logger = logging.getLogger(__name__)

@@ -15,9 +15,9 @@ from detectron2.data import DatasetCatalog, build_detection_train_loader
 from d2_cxr.datasets import image_array
 from d2_cxr.datasets.mapper import CXRMapper, ImageDataset
 from d2_cxr.datasets.samplers import PositionedSampler
+from d2_cxr.engine.build_loaders import TrainingImages
 from d2_cxr.engine.strong_view import strong_view
 from d2_cxr.engine.teacher_settings import burn_in
-from d2_cxr.engine.training_data import TrainingImages
 
 _OTHER_ORDER = 1_000_003  # added to the run's seed: the pool's order is another than that of the labels
 

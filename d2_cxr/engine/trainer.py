@@ -1,6 +1,6 @@
-"""Train and evaluate a detector: Detectron2's `DefaultTrainer` with our images, checks and records.
+"""Train a detector with Detectron2's loop on the images, checks and records of this project.
 
-What is not the loop is a hook (hooks.py). `train(cfg)` may be called again and again in one process.
+What is not the loop is a hook (hooks.py). `train(cfg)` may be called repeatedly in one process.
 """
 
 from __future__ import annotations
@@ -8,11 +8,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
-from detectron2.engine import DefaultTrainer, hooks
-from detectron2.evaluation import inference_on_dataset
+import torch
+from detectron2.config import CfgNode
+from detectron2.engine import HookBase, TrainerBase, hooks
+from detectron2.engine.defaults import default_writers
 from detectron2.modeling import build_model
 from detectron2.solver import build_lr_scheduler
 from detectron2.utils import comm
@@ -20,36 +22,36 @@ from detectron2.utils.env import seed_all_rng
 from detectron2.utils.events import EventStorage
 
 from d2_cxr import artifacts
-from d2_cxr.datasets.named_sets import named_set
+from d2_cxr.engine import class_exposure, run_record, schedule, teacher, teacher_pool, train_step, weights_report
 from d2_cxr.engine import hooks as cxr_hooks
-from d2_cxr.engine import (
-    preview,
-    run_record,
-    schedule,
-    stepping,
-    teacher,
-    teacher_pool,
-    weights_check,
-    weights_report,
-)
+from d2_cxr.engine import resume as resuming
+from d2_cxr.engine.build_loaders import TrainingImages, build_test_loader, build_train_loader, training_images
 from d2_cxr.engine.card import detector_card, image_hashes
 from d2_cxr.engine.checkpointer import CXRCheckpointer
+from d2_cxr.engine.config import register_datasets, setup
+from d2_cxr.engine.evaluate import evaluate_model, evaluate_only, test_on_all, validation_set, validation_thresholds
+from d2_cxr.engine.held_out import refuse_shared_images, trained_on
 from d2_cxr.engine.run_log import log_to
-from d2_cxr.engine.setup import register_datasets, setup
+from d2_cxr.engine.start_weights import StartWeights, read_start_weights
 from d2_cxr.engine.teacher_pool import PoolLoader
-from d2_cxr.engine.training_data import TrainingImages, build_test_loader, build_train_loader, training_images
-from d2_cxr.evaluation.cxr_evaluation import CXREvaluator
 
-__all__ = ["Trainer", "evaluate_only", "setup", "train"]
+__all__ = ["Trainer", "evaluate_model", "evaluate_only", "setup", "train"]
 logger = logging.getLogger(__name__)
+_LAST_LOSSES = 5  # shown where a training diverged
 
 
-class Trainer(DefaultTrainer):
-    """Detectron2's trainer over a fast-forwarded sampler, on CPU or GPU, one process or several."""
+class Trainer(TrainerBase):
+    """Detectron2's loop over a fast-forwarded sampler, on CPU or GPU, in one process or several.
 
-    def __init__(self, cfg, images: TrainingImages, seed: int, pool: teacher_pool.Pool | None = None):
-        """Build everything that `DefaultTrainer.__init__` builds, which leaves no place for a CPU, bfloat16 or
-        another checkpointer.
+    Attributes:
+        checkpointer: saves the model and the state of this trainer.
+        precision: number format of the training, and the reason for it.
+        teaching: the hook of a teacher, None without one.
+        validation: the hook that evaluates during training, None without one.
+    """
+
+    def __init__(self, cfg: CfgNode, images: TrainingImages, seed: int, pool: teacher_pool.Pool | None = None):
+        """Build model, loader, optimizer, schedule, checkpointer and hooks.
 
         Args:
             cfg: with the schedule resolved.
@@ -57,20 +59,20 @@ class Trainer(DefaultTrainer):
             seed: of order, augmentation and the model's own sampling; >= 0.
             pool: of a teacher; None trains on labels alone.
         """
-        super(DefaultTrainer, self).__init__()
+        super().__init__()
         self.cfg, self.seed = cfg, seed
         model = build_model(cfg)
         if cfg.CXR.CHANNELS_LAST:
-            stepping.to_channels_last(model)
+            train_step.to_channels_last(model)
         loader, self.sampler = build_train_loader(cfg, images, seed)
         self.teaching = self._with_teacher(model, images, pool) if pool else None
         stepped = self.teaching.stepped if self.teaching else model
         if pool:
             loader = PoolLoader(cfg, loader, pool, seed)
-        optimizer = stepping.build_optimizer(cfg, getattr(stepped, "student", stepped))
-        stepped = stepping.wrap_for_processes(cfg, stepped)
-        self._trainer, self.precision = stepping.build_stepper(cfg, stepped, loader, optimizer)
-        self.scheduler = build_lr_scheduler(cfg, optimizer)
+        self.optimizer = train_step.build_optimizer(cfg, getattr(stepped, "student", stepped))
+        stepped = train_step.wrap_for_processes(cfg, stepped)
+        self._stepper, self.precision = train_step.build_stepper(cfg, stepped, loader, self.optimizer)
+        self.scheduler = build_lr_scheduler(cfg, self.optimizer)
         self.checkpointer = CXRCheckpointer(
             self.model, cfg.OUTPUT_DIR, keep=cfg.CXR.KEEP_CHECKPOINTS, trainer=weakref.proxy(self)
         )
@@ -79,23 +81,27 @@ class Trainer(DefaultTrainer):
         self.register_hooks(self.build_hooks())
 
     @property
-    def model(self):
+    def model(self) -> torch.nn.Module:
         """What is validated, saved and tested: the teacher, where there is one."""
-        return self.teaching.stepped.teacher if self.teaching else self._trainer.model
+        return self.teaching.stepped.teacher if self.teaching else self._stepper.model
 
     def resume_or_load(self, resume: bool = True) -> bool:
-        """Load the last checkpoint where resume asks for it and there is one, else MODEL.WEIGHTS; return whether it
-        was resumed."""
-        self.checkpointer.resume_or_load(self.cfg.MODEL.WEIGHTS, resume=resume)
+        """Load the last checkpoint if `resume` asks for it and there is one, else MODEL.WEIGHTS.
+
+        Returns:
+            whether the run was resumed.
+        """
         resumed = resume and self.checkpointer.has_checkpoint()
+        self.checkpointer.resume_or_load(self.cfg.MODEL.WEIGHTS, resume=resume)
         if resumed:
             self.start_iter = self.iter + 1  # the checkpoint holds the iteration that was finished
             self.sampler.start = self.start_iter * self.cfg.SOLVER.IMS_PER_BATCH
             if self.teaching:
-                self.data_loader.start_at(self.start_iter)
+                self._stepper.data_loader.start_at(self.start_iter)
         return resumed
 
-    def build_hooks(self) -> list:
+    def build_hooks(self) -> list[HookBase]:
+        """Return the hooks in the order in which they act."""
         cfg = self.cfg
         found = [self.teaching] if self.teaching else []
         found += [cxr_hooks.StepSeed(self.seed), hooks.IterationTimer(), hooks.LRScheduler()]
@@ -104,41 +110,63 @@ class Trainer(DefaultTrainer):
             found.append(self.validation)
         found.append(cxr_hooks.Checkpoints(self.checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD))
         if comm.is_main_process():
-            found += [hooks.PeriodicWriter(self.build_writers(), period=20), cxr_hooks.ProgressBar()]
+            writers = default_writers(cfg.OUTPUT_DIR, self.max_iter)
+            found += [hooks.PeriodicWriter(writers, period=20), cxr_hooks.ProgressBar()]
         return found
 
     def train(self) -> None:
-        """Run from `start_iter` to `max_iter`, which a hook may lower; Detectron2's loop fixes it beforehand."""
+        """Run from `start_iter` to `max_iter`, which a hook may lower; Detectron2's own loop cannot stop early.
+
+        Raises:
+            DivergenceError: a loss became infinite or NaN.
+        """
         self.iter = self.start_iter
         with EventStorage(self.start_iter) as self.storage:
             try:
                 self.before_train()
-                _ = self._trainer._data_loader_iter  # made before a step is seeded: making it draws a random number
+                _ = self._stepper._data_loader_iter  # made before a step is seeded: making it draws a random number
                 while self.iter < self.max_iter:
                     self.before_step()
                     self.run_step()
                     self.after_step()
                     self.iter += 1
+            except FloatingPointError as error:
+                history = self.storage.histories().get("total_loss")
+                losses = [value for value, _ in history.values()[-_LAST_LOSSES:]] if history else []
+                raise train_step.divergence(error, self.cfg, self.iter, losses) from error
             finally:
                 self.after_train()
 
+    def run_step(self) -> None:
+        """Train on one batch."""
+        self._stepper.iter = self.iter
+        self._stepper.run_step()
+
     def state_dict(self) -> dict:
-        return {**super().state_dict(), "seed": self.seed}
+        """Return what a checkpoint holds beside the model: iteration, hooks, optimizer, seed."""
+        return {**super().state_dict(), "_trainer": self._stepper.state_dict(), "seed": self.seed}
 
     def load_state_dict(self, state: dict) -> None:
+        """Restore `state_dict`.
+
+        Raises:
+            ValueError: the checkpoint was made with another seed.
+        """
         if state.get("seed", self.seed) != self.seed:
             raise ValueError(f"the checkpoint was made with SEED {state['seed']}, this run has {self.seed}")
         super().load_state_dict(state)
+        self._stepper.load_state_dict(state["_trainer"])
 
-    def _with_teacher(self, model, images: TrainingImages, pool: teacher_pool.Pool) -> teacher.Teaching:
+    def _with_teacher(
+        self, model: torch.nn.Module, images: TrainingImages, pool: teacher_pool.Pool
+    ) -> teacher.Teaching:
         def evaluate(name: str) -> None:
             evaluate_model(self.cfg, model, name, resamples=0)
 
         return teacher.build(self.cfg, model, images, pool, evaluate)
 
     def _validation_hook(self) -> cxr_hooks.Validation:
-        cfg = self.cfg
-        name = cfg.CXR.VAL_DATASET or named_set(cfg.DATASETS.TRAIN[0]).sibling("val").name
+        cfg, name = self.cfg, validation_set(self.cfg).name
         loss = None
         if cfg.CXR.VAL_LOSS:
             loader = build_test_loader(cfg, name, with_boxes=True)
@@ -152,156 +180,128 @@ class Trainer(DefaultTrainer):
         return cxr_hooks.Validation(cfg.TEST.EVAL_PERIOD, run, self.checkpointer, cfg.CXR.PATIENCE, loss)
 
 
-def train(cfg, resume: bool = False) -> dict:
+def train(cfg: CfgNode, resume: bool = False) -> dict:
     """Train with a config of `setup`, evaluate, and leave a run folder (docs/formats.md, 3).
 
     Args:
         cfg: not changed.
-        resume: go on from the last checkpoint in OUTPUT_DIR; a run that has finished gives its results at once.
+        resume: continue from the last checkpoint in OUTPUT_DIR; a finished run returns its results at once.
 
     Returns:
         name of each test set -> {"bbox": {"AP": per cent, ...}}; {} on processes other than the first.
 
     Raises:
-        ValueError: the weights, the config and the data contradict each other (weights_check, weights_report), or
-            OUTPUT_DIR holds a finished run and `resume` is not given.
+        FileNotFoundError: a set, an image, the weights or the checkpoint to continue from is missing.
+        ValueError: the weights, the config and the data contradict each other; another process trains in OUTPUT_DIR;
+            OUTPUT_DIR holds a finished run and `resume` is False, or a run of another config; the training diverged.
     """
     cfg = cfg.clone()
     cfg.defrost()
     register_datasets(cfg)
-    finished = run_record.finished_results(cfg.OUTPUT_DIR)
+    finished = resuming.finished_results(cfg, resume)
+    continued = resuming.last_checkpoint(cfg.OUTPUT_DIR) is not None if resume and finished is None else False
     comm.synchronize()  # nobody writes before everybody has looked
-    if finished is not None and not resume:
-        raise ValueError(f"{cfg.OUTPUT_DIR} holds a finished run; choose another OUTPUT_DIR, or --resume to keep it")
     if finished is not None:
         logger.info("%s is finished already", cfg.OUTPUT_DIR)
         return finished
-    with log_to(cfg.OUTPUT_DIR, comm.get_rank()):
-        return _train(cfg, resume)
+    if continued:
+        resuming.require_same_config(cfg)
+    with _alone(cfg.OUTPUT_DIR), log_to(cfg.OUTPUT_DIR, comm.get_rank()):
+        return _train(cfg, continued)
 
 
-def evaluate_only(cfg, resume: bool = False) -> dict:
-    """Evaluate MODEL.WEIGHTS (or the last checkpoint of OUTPUT_DIR) on DATASETS.TEST; returns what `train` does.
-
-    Raises:
-        ValueError: the file does not fill the whole model, contradicts the config, or has other classes.
-    """
-    register_datasets(cfg)
-    with log_to(cfg.OUTPUT_DIR, comm.get_rank()):
-        stepping.set_machine(cfg)
-        model = build_model(cfg)
-        if cfg.CXR.CHANNELS_LAST:
-            stepping.to_channels_last(model)
-        checkpointer = CXRCheckpointer(model, cfg.OUTPUT_DIR)
-        resumed = resume and checkpointer.has_checkpoint()
-        path = checkpointer.get_checkpoint_file() if resumed else cfg.MODEL.WEIGHTS
-        thresholds = weights_check.check_detector(cfg, path)
-        checkpointer.load(path, checkpointables=[])
-        weights_check.require_complete(model, checkpointer.loaded)
-        return _test(cfg, model, thresholds)
-
-
-def evaluate_model(cfg, model, name: str, resamples: int | None = None, thresholds: Mapping | None = None) -> dict:
-    """Run a model over a set and the negative images of its split; write OUTPUT_DIR/inference/`name`/.
-
-    Args:
-        resamples: of the bootstrap; CXR.RESAMPLES when left out.
-        thresholds: content of a thresholds.json of other images, to report at.
-
-    Returns:
-        {"bbox": {"AP": per cent, ...}}; {} on processes other than the first.
-    """
-    negatives = named_set(name).negatives()
-    evaluator = CXREvaluator(
-        name,
-        str(Path(cfg.OUTPUT_DIR) / "inference" / name),
-        resamples=cfg.CXR.RESAMPLES if resamples is None else resamples,
-        negative_dataset=negatives.name if negatives and cfg.CXR.TEST_NEGATIVES else None,
-        chosen_thresholds=thresholds,
-    )
-    model = getattr(model, "module", model)  # DistributedDataParallel has nothing to do here
-    return inference_on_dataset(model, build_test_loader(cfg, name), evaluator) or {}
-
-
-def _train(cfg, resume: bool) -> dict:
-    stepping.set_machine(cfg)
-    seed = _seed(cfg, resume)
+def _train(cfg: CfgNode, continued: bool) -> dict:
+    """Check everything, write what is known before the first step, train, test."""
+    train_step.set_machine(cfg)
+    seed = _seed(cfg, continued)
     seed_all_rng(seed + comm.get_rank())
     images = training_images(cfg)
-    weights_check.refuse_shared_images(cfg)
+    refuse_shared_images(cfg)
     plan = schedule.resolve(cfg, images.epoch_length)
     pool = teacher_pool.load_pool(cfg, images)
-    shown = preview.preview(images, cfg.DATALOADER.REPEAT_THRESHOLD, plan)
-    if pool:
-        shown["teacher"] = teacher_pool.preview(cfg, pool)
-    preview.log_preview(shown)
-    origin = weights_check.check_weights(cfg)
-    values = run_record.start_values(cfg, seed, plan, shown, origin)
+    shown = _shown_first(cfg, images, plan, pool)
+    start = read_start_weights(cfg)
+    values = run_record.start_values(cfg, seed, plan, shown, start.card)
     record = run_record.RunRecord(cfg.OUTPUT_DIR, values, writes=comm.is_main_process())
     with _recorded(record):
-        _begin(cfg, fresh=not (resume and (Path(cfg.OUTPUT_DIR) / "last_checkpoint").is_file()))
+        _begin(cfg, continued)
         trainer = Trainer(cfg, images, seed, pool)
         record.values["precision"] = list(trainer.precision)
-        trainer.checkpointer.extra = _extra(cfg, images, origin)
-        _place_weights(trainer, resume, origin)
+        card = detector_card(cfg, images.class_names, start.card, len(images.findings))
+        trainer.checkpointer.extra = {"card": card.to_dict(), "images": image_hashes(trained_on(cfg), start.images)}
+        _place_weights(trainer, continued, start)
         record.start()
         trainer.train()
         return _finish(trainer, record)
 
 
+def _shown_first(cfg: CfgNode, images: TrainingImages, plan: dict, pool: teacher_pool.Pool | None) -> dict:
+    """Log what an epoch shows, the schedule and the warnings; return it for run.json."""
+    shown = class_exposure.preview(images, cfg.DATALOADER.REPEAT_THRESHOLD, plan)
+    if pool:
+        shown["teacher"] = teacher_pool.preview(cfg, pool)
+    shown["warnings"] += schedule.schedule_warnings(cfg)
+    validation = validation_set(cfg)
+    if cfg.CXR.VAL_AT_END and not (validation.exists and validation.images()):
+        shown["warnings"].append(
+            f"the validation set {validation.name} has no image: the detector gets no thresholds of its own"
+        )
+    class_exposure.log_preview(shown)
+    return shown
+
+
 @contextlib.contextmanager
-def _recorded(record: run_record.RunRecord):
-    """Let run.json say that a run that had started failed."""
+def _alone(output_dir: str) -> Iterator[None]:
+    """Hold OUTPUT_DIR on the first process, so that no other run writes there, and name it on a full disk."""
+    with artifacts.only_one(output_dir) if comm.is_main_process() else contextlib.nullcontext():
+        yield
+
+
+@contextlib.contextmanager
+def _recorded(record: run_record.RunRecord) -> Iterator[None]:
+    """Let run.json say that a run failed after it had started, and why."""
     try:
         yield
     except BaseException as error:
         if record.values.get("status") == run_record.RUNNING:
-            record.fail(error)
+            with contextlib.suppress(OSError):  # a full disk is what the error says already
+                record.fail(error)
         raise
 
 
-def _seed(cfg, resume: bool) -> int:
-    """Return SEED, or where it is negative one random seed for all processes, the same after --resume."""
+def _seed(cfg: CfgNode, continued: bool) -> int:
+    """Return SEED; where that is negative, one random seed for all processes, which a resumed run keeps."""
     if cfg.SEED >= 0:
         return cfg.SEED
     path = Path(cfg.OUTPUT_DIR) / "run.json"
-    if resume and path.is_file():
+    if continued and path.is_file():
         return artifacts.read_json(path)["seed"]
     return comm.shared_random_seed() % 2**31
 
 
-def _extra(cfg, images: TrainingImages, origin) -> dict:
-    """Return what every checkpoint carries beside the model: its card and the images it has seen."""
-    names = list(cfg.DATASETS.TRAIN)
-    if images.negatives:
-        names += dict.fromkeys(named_set(name).sibling("negative_train").name for name in cfg.DATASETS.TRAIN)
-    names += cfg.CXR.TEACHER.POOL
-    seen = weights_check.images_of(cfg.MODEL.WEIGHTS)
-    card = detector_card(cfg, images.class_names, origin, len(images.findings))
-    return {"card": card.to_dict(), "images": image_hashes(names, seen)}
-
-
-def _place_weights(trainer: Trainer, resume: bool, origin) -> None:
+def _place_weights(trainer: Trainer, continued: bool, start: StartWeights) -> None:
     """Load the weights; at iteration 0 write weights.json, and refuse to start with a hole in them."""
-    if trainer.resume_or_load(resume):
+    if start.path and not continued:
+        trainer.checkpointer.take(start.path, start.content)
+    if trainer.resume_or_load(continued):
         logger.info("resumed after iteration %d", trainer.start_iter)
         return
     model = getattr(trainer.model, "module", trainer.model)
-    found = weights_report.refusals(model, trainer.checkpointer.loaded)
+    found = weights_report.refusals(model, trainer.checkpointer.report)
     if found:
         raise ValueError("; ".join(found))
-    report = weights_report.weights_report(model, trainer.checkpointer.loaded)
-    report["unchecked"] = bool(trainer.cfg.MODEL.WEIGHTS) and origin is None
+    report = weights_report.weights_report(model, trainer.checkpointer.report)
+    report["unchecked"] = bool(trainer.cfg.MODEL.WEIGHTS) and start.card is None
     weights_report.log_report(report)
     if comm.is_main_process():
         artifacts.write_json(Path(trainer.cfg.OUTPUT_DIR) / "weights.json", report)
 
 
-def _begin(cfg, fresh: bool) -> None:
-    """Write the config; a run that starts over does not append to an interrupted one's metrics, nor resume from it."""
+def _begin(cfg: CfgNode, continued: bool) -> None:
+    """Write the config; a run that starts anew does not append to an interrupted one's metrics, nor resume from it."""
     if comm.is_main_process():
         artifacts.write_text(Path(cfg.OUTPUT_DIR) / "config.yaml", cfg.dump())
-        if fresh:
+        if not continued:
             (Path(cfg.OUTPUT_DIR) / "last_checkpoint").unlink(missing_ok=True)
             (Path(cfg.OUTPUT_DIR) / "metrics.json").unlink(missing_ok=True)
     comm.synchronize()
@@ -309,23 +309,16 @@ def _begin(cfg, fresh: bool) -> None:
 
 def _finish(trainer: Trainer, record: run_record.RunRecord) -> dict:
     """Choose thresholds on validation, put them into the card, test, and close the record."""
-    cfg, checkpointer = trainer.cfg, trainer.checkpointer
-    name = "model_final"
-    best = trainer.validation is not None and trainer.validation.best_iteration >= 0
-    if cfg.CXR.TEST_WEIGHTS == "best" and not best:
-        logger.warning("no validation gave a mAP, so none is best: the last weights are tested")
-    elif cfg.CXR.TEST_WEIGHTS == "best":
-        name = "model_best"
-        checkpointer.load(str(Path(cfg.OUTPUT_DIR) / "model_best.pth"), checkpointables=[])
-    thresholds = _validation_thresholds(cfg, trainer.model)
+    cfg, validation = trainer.cfg, trainer.validation
+    name = _tested_weights(trainer)
+    thresholds = validation_thresholds(cfg, trainer.model)
     if thresholds is not None:
-        checkpointer.extra["card"]["thresholds"] = thresholds
+        trainer.checkpointer.extra["card"]["thresholds"] = thresholds
         if name == "model_best":
-            checkpointer.save_weights(name, iteration=trainer.validation.best_iteration)
+            trainer.checkpointer.save_weights(name, iteration=validation.best_iteration)
         else:
-            checkpointer.save(name, iteration=trainer.iter - 1)
-    results = _test(cfg, trainer.model, thresholds)
-    validation = trainer.validation
+            trainer.checkpointer.save(name, iteration=trainer.iter - 1)
+    results = test_on_all(cfg, trainer.model, thresholds)
     record.update(
         iterations=trainer.iter,
         tested=f"{name}.pth",
@@ -336,24 +329,12 @@ def _finish(trainer: Trainer, record: run_record.RunRecord) -> dict:
     return results
 
 
-def _validation_thresholds(cfg, model) -> dict | None:
-    """Evaluate on NAME_val and return its thresholds.json; None where CXR.VAL_AT_END is off."""
-    name = cfg.CXR.VAL_DATASET or named_set(cfg.DATASETS.TRAIN[0]).sibling("val").name
-    if not cfg.CXR.VAL_AT_END or name in cfg.DATASETS.TEST or not named_set(name).exists:
-        return None
-    if not named_set(name).images():
-        return None
-    evaluate_model(cfg, model, name, resamples=0)
-    comm.synchronize()
-    return artifacts.read_json(Path(cfg.OUTPUT_DIR) / "inference" / name / "thresholds.json")
-
-
-def _test(cfg, model, thresholds: Mapping | None) -> dict:
-    results = {}
-    for name in cfg.DATASETS.TEST:
-        chosen = thresholds if thresholds and thresholds["chosen_on"] != name else None
-        results[name] = evaluate_model(cfg, model, name, thresholds=chosen)
-        if results[name]:
-            box = results[name]["bbox"]
-            logger.info("%s: AP %.2f, AP50 %.2f", name, box["AP"], box["AP50"])
-    return run_record.plain(results) if comm.is_main_process() else {}
+def _tested_weights(trainer: Trainer) -> str:
+    """Return the name of the weights to test, after loading the best ones where CXR.TEST_WEIGHTS asks for them."""
+    if trainer.cfg.CXR.TEST_WEIGHTS != "best":
+        return "model_final"
+    if trainer.validation is None or trainer.validation.best_iteration < 0:
+        logger.warning("no validation gave a mAP, so none is best: the last weights are tested")
+        return "model_final"
+    trainer.checkpointer.load(str(Path(trainer.cfg.OUTPUT_DIR) / "model_best.pth"), checkpointables=[])
+    return "model_best"

@@ -7,15 +7,15 @@ a word. Here the names that the file really gave are recorded, and a run with a 
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-import torch
 from detectron2.layers import FrozenBatchNorm2d
 from torch import nn
+
+from d2_cxr.checkpoint.fingerprint import fingerprint
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ _NORMS = {FrozenBatchNorm2d: "FrozenBN", nn.SyncBatchNorm: "SyncBN", nn.BatchNor
 
 
 @dataclass
-class Loaded:
+class LoadReport:
     """What a weights file gave a model.
 
     Attributes:
@@ -61,7 +61,7 @@ def groups_of(model: nn.Module) -> dict[str, list[str]]:
     return groups
 
 
-def weights_report(model: nn.Module, loaded: Loaded) -> dict:
+def weights_report(model: nn.Module, loaded: LoadReport) -> dict:
     """Return the content of `weights.json`.
 
     Returns:
@@ -94,25 +94,65 @@ def weights_report(model: nn.Module, loaded: Loaded) -> dict:
     }
 
 
-def refusals(model: nn.Module, loaded: Loaded) -> list[str]:
-    """Return, one sentence each, why a run must not start with these weights; [] when it may."""
-    missing = [name for name in expected_tensors(model) if name not in loaded.names]
-    frozen_statistics = _frozen_statistics(model)
-    if loaded.folded_statistics:
-        missing = [name for name in missing if name not in frozen_statistics]
+def compare(model: nn.Module, given: Mapping[str, tuple], file: str = "") -> LoadReport:
+    """Return which tensors of a model a file fills; before loading, because Detectron2 then adds what is missing.
+
+    Args:
+        model: the model itself, not wrapped.
+        given: name -> shape of the file's tensors.
+        file: for the report.
+    """
+    report = LoadReport(file)
+    for name, value in model.state_dict().items():
+        if name in given and given[name] == tuple(value.shape):
+            report.names.add(name)
+        elif name in given:
+            report.skipped[name] = f"shape {given[name]} in the file, {tuple(value.shape)} in the model"
+    norms = [name for name in given if ".norm." in name]
+    report.folded_statistics = bool(norms) and not any("running_" in name for name in norms)
+    return report
+
+
+def missing_tensors(model: nn.Module, report: LoadReport) -> dict[str, str]:
+    """Return name -> reason of the tensors that decide what the model computes and that no file filled."""
+    missing = [name for name in model.state_dict() if name not in _INPUT_BUFFERS and not _is_counter(name)]
+    missing = [name for name in missing if name not in report.names]
+    if report.folded_statistics:
+        frozen = _frozen_statistics(model)
+        missing = [name for name in missing if name not in frozen]
+    return {name: report.skipped.get(name, "it is not in the file") for name in missing}
+
+
+def require_complete(model: nn.Module, report: LoadReport) -> None:
+    """Raise if a part of a detector that is to be used kept its random values.
+
+    Raises:
+        ValueError: names the first tensor.
+    """
+    missing = missing_tensors(model, report)
+    if missing:
+        name, reason = next(iter(missing.items()))
+        raise ValueError(
+            f"{report.file} leaves {len(missing)} tensors of the model random, first: {name} ({reason}); "
+            "give a detector trained with this config"
+        )
+
+
+def refusals(model: nn.Module, report: LoadReport) -> list[str]:
+    """Return, one sentence each, why training must not start with these weights; [] if it may."""
+    missing = missing_tensors(model, report)
     found = []
-    if loaded.file:
-        holes = [name for name in missing if name.startswith(BOTTOM_UP)]
-        if holes:
-            reason = loaded.skipped.get(holes[0], "it is not in the file")
-            found.append(
-                f"{len(holes)} tensors of the backbone stay random although MODEL.WEIGHTS is {loaded.file}, first: "
-                f"{holes[0]} ({reason}); convert the file with tools/convert_simclr_to_d2.py"
-            )
-    normless = [name for name in missing if name in frozen_statistics]
-    if normless:
+    holes = [name for name in missing if name.startswith(BOTTOM_UP)] if report.file else []
+    if holes:
         found.append(
-            f"{len(normless)} statistics of FrozenBN were not loaded, first: {normless[0]}; with them at 0 and 1 "
+            f"{len(holes)} tensors of the backbone stay random although MODEL.WEIGHTS is {report.file}, first: "
+            f"{holes[0]} ({missing[holes[0]]}); convert the file with tools/convert_simclr_to_d2.py"
+        )
+    frozen_statistics = _frozen_statistics(model)
+    without = [name for name in missing if name in frozen_statistics]
+    if without:
+        found.append(
+            f"{len(without)} statistics of FrozenBN were not loaded, first: {without[0]}; with them at 0 and 1 "
             "training diverges: use MODEL.RESNETS.NORM BN and MODEL.BACKBONE.FREEZE_AT 0"
         )
     stuck = _stuck(model, missing)
@@ -122,11 +162,6 @@ def refusals(model: nn.Module, loaded: Loaded) -> list[str]:
             "MODEL.BACKBONE.FREEZE_AT 0"
         )
     return found
-
-
-def expected_tensors(model: nn.Module) -> list[str]:
-    """Names of the tensors that decide what the model computes."""
-    return [name for name in model.state_dict() if name not in _INPUT_BUFFERS and not _is_counter(name)]
 
 
 def log_report(report: Mapping) -> None:
@@ -144,16 +179,6 @@ def log_report(report: Mapping) -> None:
         logger.warning("%s was not taken from the file: %s", name, reason)
 
 
-def fingerprint(tensors: Mapping[str, torch.Tensor]) -> str:
-    """Return the sha256 of tensors: each name, type, shape and bytes, in the order of names."""
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        value = tensors[name].detach().cpu().contiguous()
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-        digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes() if value.numel() else b"")
-    return digest.hexdigest()
-
-
 def _group(name: str) -> str:
     for pattern in _GROUPS:
         match = re.match(pattern, name)
@@ -166,7 +191,7 @@ def _is_counter(name: str) -> bool:
     return name.endswith("num_batches_tracked")
 
 
-def _modules_of(model: nn.Module, kind) -> list[str]:
+def _modules_of(model: nn.Module, kind: type[nn.Module]) -> list[str]:
     return [name for name, module in model.named_modules() if isinstance(module, kind)]
 
 
@@ -180,7 +205,7 @@ def _frozen_affine(model: nn.Module) -> set[str]:
     return {f"{name}.{buffer}" for name in names for buffer in ("weight", "bias")}
 
 
-def _stuck(model: nn.Module, missing: list[str]) -> list[str]:
+def _stuck(model: nn.Module, missing: Iterable[str]) -> list[str]:
     fixed = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
     return [name for name in missing if name in fixed]
 

@@ -77,7 +77,9 @@ def from_coco(coco: Mapping) -> pd.DataFrame:
         },
         dtype=object,
     )
-    corners = xywh_to_xyxy([annotation["bbox"] for annotation in annotations])
+    corners = xywh_to_xyxy(
+        np.array([annotation["bbox"] for annotation in annotations], dtype=np.float64).reshape(-1, 4)
+    )
     table[CORNERS] = corners
     for key, column in (("reader", "reader_id"), ("num_readers", "num_readers"), ("reader_ious", "reader_ious")):
         if annotations and key in annotations[0]:

@@ -1,4 +1,9 @@
-"""The layouts of annotation tables, told apart by their headers, and their columns under our names."""
+"""Annotation tables as CSV, told apart by their headers -> the label table.
+
+Columns go by name: Kaggle's VinBigData table (image_id, class_name, class_id, rad_id, corners), PhysioNet's VinDr-CXR
+(the same without class_id; its test table has no rad_id: a consensus), RSNA's and NIH's (x, y, width, height). Any of
+the first three may carry `width, height` or `dim0, dim1` (dim0 is the *height*) and `patient_id`.
+"""
 
 from __future__ import annotations
 
@@ -12,16 +17,14 @@ import numpy as np
 import pandas as pd
 
 from d2_cxr.boxes import xywh_to_xyxy
-from d2_cxr.image_name import image_name
 from d2_cxr.labels import class_names, nih_bbox, rsna_pneumonia, vindr_cxr
-
-CORNERS = ["x_min", "y_min", "x_max", "y_max"]
-CONSENSUS = "consensus"  # the reader of a table without a reader column
+from d2_cxr.labels.label_table import CONSENSUS, CORNERS, LabelTable
+from d2_cxr.labels.problems import Problems
 
 
 @dataclass(frozen=True)
-class Flavor:
-    """A layout: our column -> its header (lower case), and the card whose class names it uses."""
+class CsvFormat:
+    """A layout of columns: our name -> its header (lower case), and the card whose class names it uses."""
 
     name: str
     columns: Mapping[str, str]
@@ -29,10 +32,12 @@ class Flavor:
 
     @property
     def is_xywh(self) -> bool:
+        """Boxes are x, y, width, height."""
         return "x" in self.columns
 
     @property
     def is_consensus(self) -> bool:
+        """The layout names no reader."""
         return "reader_id" not in self.columns
 
 
@@ -48,13 +53,32 @@ _RSNA = {
 _NIH = {"image_name": "image index", "class_name": "finding label"}
 _NIH |= {"x": "bbox [x", "y": "y", "box_width": "w", "box_height": "h]"}  # the header's list splits at its commas
 
-FLAVOURS = (  # the first whose headers are all present
-    Flavor("kaggle", {**_VINDR, "class_id": "class_id", "reader_id": "rad_id"}, vindr_cxr),
-    Flavor("physionet_train", {**_VINDR, "reader_id": "rad_id"}, vindr_cxr),
-    Flavor("physionet_test", _VINDR, vindr_cxr),
-    Flavor("rsna", _RSNA, rsna_pneumonia),
-    Flavor("nih", _NIH, nih_bbox),
+CSV_FORMATS = (  # the first whose headers are all present
+    CsvFormat("kaggle", {**_VINDR, "class_id": "class_id", "reader_id": "rad_id"}, vindr_cxr),
+    CsvFormat("physionet_train", {**_VINDR, "reader_id": "rad_id"}, vindr_cxr),
+    CsvFormat("physionet_test", _VINDR, vindr_cxr),
+    CsvFormat("rsna", _RSNA, rsna_pneumonia),
+    CsvFormat("nih", _NIH, nih_bbox),
 )
+_BLANK = {"", "nan", "na", "n/a", "none", "null"}  # of an id, in lower case
+
+
+def read_csv(csv_path: str | Path, problems: Problems) -> LabelTable:
+    """Read a table of annotations in one of CSV_FORMATS; `.gz` and `.zip` are opened too.
+
+    Raises:
+        ValueError: the layout is unknown, or a row names no image or no class; gives file and line.
+        FileNotFoundError: no such file.
+    """
+    table = read_table(csv_path)
+    csv_format = find_format(table, csv_path)
+    rows = _drop_repeated_headers(_pick_columns(table, csv_format), table, problems)
+    for column, meaning in (("image_name", "image id"), ("class_name", "class name")):
+        empty = rows[column].isna() | (rows[column].str.strip() == "")
+        if empty.any():
+            place = rows["place"].iloc[int(empty.argmax())]
+            raise ValueError(f"{csv_path}, {place}: the {meaning} is empty or not understood")
+    return LabelTable(rows, csv_format.name, csv_format.card, csv_format.is_consensus)
 
 
 def read_table(csv_path: str | Path) -> pd.DataFrame:
@@ -64,7 +88,7 @@ def read_table(csv_path: str | Path) -> pd.DataFrame:
         ValueError: the file is no table, has no row or two columns of one name.
         FileNotFoundError: no such file.
     """
-    empty = ["", "nan", "NaN", "NA", "None"]
+    empty = ["", "nan", "NaN", "NA"]
     try:
         table = pd.read_csv(
             csv_path, dtype=str, index_col=False, encoding="utf-8-sig", keep_default_na=False, na_values=empty
@@ -81,16 +105,16 @@ def read_table(csv_path: str | Path) -> pd.DataFrame:
     return table
 
 
-def find_flavor(table: pd.DataFrame, csv_path: str | Path) -> Flavor:
+def find_format(table: pd.DataFrame, csv_path: str | Path) -> CsvFormat:
     """Return the layout of a table by its headers.
 
     Raises:
         ValueError: none fits; lists what is there and what is missing.
     """
     headers = set(table.columns)
-    for flavor in FLAVOURS:
-        if set(flavor.columns.values()) <= headers:
-            return flavor
+    for csv_format in CSV_FORMATS:
+        if set(csv_format.columns.values()) <= headers:
+            return csv_format
     missing = [header for header in _VINDR.values() if header not in headers]
     raise ValueError(
         f"{csv_path} has the columns {', '.join(table.columns)}; missing {', '.join(missing)} (with rad_id where "
@@ -99,38 +123,31 @@ def find_flavor(table: pd.DataFrame, csv_path: str | Path) -> Flavor:
     )
 
 
-def pick_columns(table: pd.DataFrame, flavor: Flavor, csv_path: str | Path) -> pd.DataFrame:
-    """Return image_name, class_name, reader_id, corners (NaN where no number), row, and class_id, patient_id and sizes where
-    the table has them.
-
-    Raises:
-        ValueError: a row names no image or no class.
-    """
-    wanted = {**flavor.columns, "class_id": "class_id", "patient_id": "patient_id"}
-    if not flavor.is_xywh:  # there, width and height are the box's
+def _pick_columns(table: pd.DataFrame, csv_format: CsvFormat) -> pd.DataFrame:
+    """Return the columns of a label table: image_name and class_name as written."""
+    wanted = {**csv_format.columns, "class_id": "class_id", "patient_id": "patient_id", "split": "split"}
+    if not csv_format.is_xywh:  # there, width and height are the box's
         wanted |= {name: name for name in ("width", "height", "dim0", "dim1")}
-    columns = pd.DataFrame({ours: table[theirs] for ours, theirs in wanted.items() if theirs in table.columns})
-    if "target" in columns:
-        columns["class_name"] = _class_of_target(columns["target"], flavor.card.CLASS_NAMES[0])
-    for column, meaning in (("image_name", "image id"), ("class_name", "class name")):
-        empty = columns[column].isna() | (columns[column].str.strip() == "")
-        if empty.any():  # lines count from 1, and the first is the header
-            raise ValueError(f"{csv_path}, line {int(empty.argmax()) + 2}: the {meaning} is empty or not understood")
-    columns["image_name"] = columns["image_name"].map(image_name)
-    columns["reader_id"] = CONSENSUS if flavor.is_consensus else columns["reader_id"].str.strip()
-    columns["row"] = np.arange(len(columns))
-    return _with_corners(columns, flavor)
+    rows = pd.DataFrame({ours: table[theirs] for ours, theirs in wanted.items() if theirs in table.columns})
+    if "target" in rows:
+        rows["class_name"] = _class_of_target(rows["target"], csv_format.card.CLASS_NAMES[0])
+    for column in {"image_name", "reader_id", "patient_id", "split"} & set(rows):
+        rows[column] = rows[column].str.strip().where(~rows[column].str.strip().str.casefold().isin(_BLANK))
+    if csv_format.is_consensus:
+        rows["reader_id"] = CONSENSUS
+    rows["row"] = np.arange(len(rows))
+    rows["place"] = [f"line {line}" for line in range(2, len(rows) + 2)]  # lines count from 1, the first is the header
+    return _with_corners(rows, csv_format)
 
 
-def class_ids(columns: pd.DataFrame) -> dict[str, int] | None:
-    """Return class name -> id where the table has ids and no name has two."""
-    if "class_id" not in columns:
-        return None
-    ids = columns.assign(class_id=pd.to_numeric(columns["class_id"], errors="coerce")).dropna(subset="class_id")
-    distinct = ids.drop_duplicates(["class_name", "class_id"])
-    if distinct["class_name"].duplicated().any():
-        return None
-    return dict(zip(distinct["class_name"], distinct["class_id"], strict=True))
+def _drop_repeated_headers(rows: pd.DataFrame, table: pd.DataFrame, problems: Problems) -> pd.DataFrame:
+    """Leave out rows in which every cell that is not empty holds a header of this table."""
+    first = table.iloc[:, 0].str.strip().str.casefold()
+    if not first.isin(table.columns).any():  # spares looking at every cell
+        return rows
+    words = table.apply(lambda column: column.str.strip().str.casefold())
+    repeated = (words.isin(table.columns) | words.isna()).all(axis=1)
+    return problems.refuse(rows, repeated, "repeated_header")
 
 
 def _class_of_target(target: pd.Series, class_name: str) -> pd.Series:
@@ -138,9 +155,12 @@ def _class_of_target(target: pd.Series, class_name: str) -> pd.Series:
     return pd.to_numeric(target, errors="coerce").map({1: class_name, 0: class_names.NO_FINDING})
 
 
-def _with_corners(columns: pd.DataFrame, flavor: Flavor) -> pd.DataFrame:
-    four = ["x", "y", "box_width", "box_height"] if flavor.is_xywh else CORNERS
-    numbers = columns[four].apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
+def _with_corners(rows: pd.DataFrame, csv_format: CsvFormat) -> pd.DataFrame:
+    four = ["x", "y", "box_width", "box_height"] if csv_format.is_xywh else CORNERS
+    numbers = rows[four].apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
     numbers = np.where(np.isfinite(numbers), numbers, np.nan)
-    corners = xywh_to_xyxy(numbers) if flavor.is_xywh else numbers
-    return columns.assign(**dict(zip(CORNERS, corners.T, strict=True)))
+    bad = np.isnan(numbers).any(axis=1)
+    rows["given"] = ""
+    rows.loc[bad, "given"] = [" ".join(cells).strip()[:80] for cells in rows.loc[bad, four].fillna("").to_numpy()]
+    corners = xywh_to_xyxy(numbers) if csv_format.is_xywh else numbers
+    return rows.assign(**dict(zip(CORNERS, corners.T, strict=True)))

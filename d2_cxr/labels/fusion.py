@@ -27,15 +27,15 @@ def fuse_annotations(
     """Fuse readers' boxes image by image and class by class.
 
     Args:
-        boxes: image_name, class_name, rad_id, x_min, y_min, x_max, y_max in file order (`Annotations.boxes`).
+        boxes: image_name, class_name, reader_id, x_min, y_min, x_max, y_max in file order (`Annotations.boxes`).
         rule: "mean", the paper's; "majority:K", the same but only clusters to which at least K readers contributed;
             "none", every box as it was drawn (also right for a consensus).
         iou_threshold: in [0, 1); a box joins a cluster above it.
 
     Returns:
         image_name, class_name, x_min, y_min, x_max, y_max, num_readers (int, distinct readers), reader_ious
-        ({rad_id: IoU of the fused box with that reader's box, the highest where there are several}), num_boxes (int)
-        and row (int, position in `boxes` of the cluster's first box). Images in order of first appearance, boxes of a
+        ({reader_id: IoU of the fused box with that reader's box, the highest where there are several}), num_boxes (int)
+        and row (int, position in `boxes` of the cluster's first box). Images in order of first appearance, boxes of an
         image by `row`.
 
     Raises:
@@ -74,7 +74,7 @@ def cluster_boxes(boxes: pd.DataFrame, iou_threshold: float = PAPER_IOU_THRESHOL
 
 
 def fusion_report(boxes: pd.DataFrame, fused: pd.DataFrame) -> dict:
-    """Tell what fusion changed: boxes read, fused, merged away, dropped with their cluster, and seen by one reader.
+    """Count what fusion changed: boxes read, fused, merged away, dropped with their cluster, and seen by one reader.
 
     Args:
         boxes: what went into `fuse_annotations`.
@@ -102,7 +102,15 @@ def _min_readers(rule: str) -> int:
     return int(match[1])
 
 
-def _best_cluster(walked, opened, group, corners, sums, counts, iou_threshold: float) -> np.ndarray:
+def _best_cluster(
+    walked: np.ndarray,
+    opened: list[np.ndarray],
+    group: np.ndarray,
+    corners: np.ndarray,
+    sums: np.ndarray,
+    counts: np.ndarray,
+    iou_threshold: float,
+) -> np.ndarray:
     """Return for each walked box (one a group) the cluster it joins: its own number where it opens one."""
     chosen = walked.copy()
     if not opened:

@@ -12,6 +12,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import pandas as pd
 
 Split = dict[str, list[str]]
 
@@ -43,12 +44,35 @@ def stratified_split(
         return {"train": [], "val": [], "test": []}
     labels = np.asarray(labels, dtype=bool).reshape(len(image_names), -1)
     groups = _groups(image_names, patients, seed)
-    row = {image_name: index for index, image_name in enumerate(image_names)}
-    united = np.array([labels[[row[image_name] for image_name in images]].any(axis=0) for images in groups])
+    united = _united(groups, image_names, labels)
     rest, test = _stratified_cut(np.arange(len(groups)), united, 0.2, seed)
     train, val = _stratified_cut(rest, united[rest], 0.125, seed)  # an eighth of the remaining 80 % is 10 %
     parts = {"train": train, "val": val, "test": test}
     return {name: [image for index in chosen for image in groups[index]] for name, chosen in parts.items()}
+
+
+def stratified_cut(
+    image_names: Sequence[str], labels: np.ndarray, share: float, seed: int, patients: Mapping[str, str] | None = None
+) -> tuple[list[str], list[str]]:
+    """Return (rest, chosen) with about `share` of the images' groups and of each class in `chosen`.
+
+    Args:
+        image_names: N images.
+        labels: (N, C) bool, the classes on each image.
+        share: from 0 to 1.
+        seed: of the cut.
+        patients: image -> patient; a patient's images stay together.
+    """
+    groups = _groups(image_names, patients, seed)
+    united = _united(groups, image_names, np.asarray(labels, dtype=bool).reshape(len(image_names), -1))
+    both = _stratified_cut(np.arange(len(groups)), united, share, seed)
+    rest, chosen = ([image for index in units for image in groups[index]] for units in both)
+    return rest, chosen
+
+
+def in_order(image_names: Sequence[str], patients: Mapping[str, str] | None, seed: int) -> list[str]:
+    """Return the images in a seeded order with a patient's images adjacent."""
+    return [image for group in _groups(image_names, patients, seed) for image in group]
 
 
 def random_split(
@@ -63,14 +87,10 @@ def random_split(
         follow: a split of other images of the same patients, whose part their images must share: a patient with a test
             image has no image in train. The shares then hold for the images of the other patients.
     """
-    home = {
-        patients[image]: part
-        for part, images in (follow or {}).items()
-        for image in images
-        if image in (patients or {})
-    }
+    known = patients or {}
+    home = {known[image]: part for part, images in (follow or {}).items() for image in images if image in known}
     groups = _groups(image_names, patients, seed)
-    bound = [home.get((patients or {}).get(group[0], None)) for group in groups]
+    bound = [home.get(known[group[0]]) if group[0] in known else None for group in groups]
     free = [group for group, part in zip(groups, bound, strict=True) if part is None]
     images = [image for group in free for image in group]
     starts = np.cumsum([0, *map(len, free)])
@@ -123,7 +143,7 @@ def nested_fraction(
     return [image for image in train_ids if image in labeled], [image for image in train_ids if image not in labeled]
 
 
-def label_matrix(image_names: Sequence[str], boxes, class_names: Sequence[str]) -> np.ndarray:
+def label_matrix(image_names: Sequence[str], boxes: pd.DataFrame, class_names: Sequence[str]) -> np.ndarray:
     """Return (N, C) bool: which classes have a box on which image.
 
     Args:
@@ -163,6 +183,12 @@ def _groups(image_names: Sequence[str], patients: Mapping[str, str] | None, seed
         key = ("patient", patients[image]) if image in patients else ("image", image)
         groups.setdefault(key, []).append(image)
     return sorted(groups.values(), key=lambda images: hashlib.sha256(f"{seed}:{images[0]}".encode()).digest())
+
+
+def _united(groups: list[list[str]], image_names: Sequence[str], labels: np.ndarray) -> np.ndarray:
+    """Return (G, C) bool: which classes are on an image of each group."""
+    row = {image_name: index for index, image_name in enumerate(image_names)}
+    return np.array([labels[[row[image] for image in images]].any(axis=0) for images in groups])
 
 
 def _nearest_start(starts: np.ndarray, cut: int) -> int:

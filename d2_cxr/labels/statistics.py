@@ -1,4 +1,4 @@
-"""What labels alone tell: counts, class balance, label fractions, density and agreement. No image is opened.
+"""Statistics of labels alone: counts, class balance, label fractions, density and agreement. No image is opened.
 
 The definitions are those of the paper as docs/paper.md makes them exact: repeat factors of Gupta et al. 2019 (LVIS,
 https://arxiv.org/abs/1908.03195) over the images *with* findings, and reader agreement as IoU over all pairs of
@@ -8,7 +8,7 @@ same-class boxes of two readers on one image.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
@@ -30,7 +30,7 @@ def label_statistics(
     fusion: str = "mean",
     iou_threshold: float = PAPER_IOU_THRESHOLD,
 ) -> dict:
-    """Return everything that a table of annotations tells, as plain JSON values.
+    """Return all statistics of the labels as plain JSON values.
 
     Args:
         annotations: as read; boxes of a consensus are not fused.
@@ -52,7 +52,7 @@ def label_statistics(
     parts = split_images(annotations, split, seed)
     train_labels = splits.label_matrix(parts["train"], fused, annotations.class_names)
     return {
-        "source": {"flavor": annotations.flavor, "sha256": annotations.sha256, "consensus": annotations.consensus},
+        "source": {"format": annotations.format_name, "sha256": annotations.sha256, "consensus": annotations.consensus},
         "images": _image_counts(annotations, parts),
         "boxes": {"read": len(annotations.boxes), "fused": len(fused)},
         "fusion": {"rule": fusion, "iou_threshold": iou_threshold, **fusion_report(annotations.boxes, fused)},
@@ -64,7 +64,10 @@ def label_statistics(
         },
         "classes": class_balance(train_labels, fused, annotations.class_names),
         "epoch_length": epoch_length(train_labels),
-        "fractions": fraction_counts(len(parts["train"])),
+        "fractions": {
+            str(100 - row["percent"]): {"unlabeled": row["unlabeled"], "labeled": row["labeled"]}
+            for row in partition(parts["train"], annotations.patients if split == "stratified" else None)[1:]
+        },
         "density": box_density(fused, parts),
         "agreement": [] if annotations.consensus else _agreement(annotations, parts["test"]),
     }
@@ -119,19 +122,33 @@ def class_balance(train_labels: np.ndarray, fused: pd.DataFrame, class_names: Se
 
 
 def epoch_length(train_labels: np.ndarray) -> dict[str, float]:
-    """Return the images of one epoch of the resampled training set: expected (stochastic rounding) and with ceilings."""
+    """Return the images of an epoch of the resampled training set: expected (stochastic rounding) and with ceilings."""
     by_image = repeat_factors(train_labels)[1]
     return {"stochastic": float(by_image.sum()), "ceil": int(np.ceil(by_image).sum())}
 
 
-def fraction_counts(num_train: int) -> dict[str, dict[str, int]]:
-    """Return per cent *unlabeled*, as the paper counts -> how many training images are without and with labels."""
-    labeled = {percent: splits.labeled_count(num_train, 100 - percent) for percent in range(10, 100, 10)}
-    return {str(percent): {"unlabeled": num_train - n, "labeled": n} for percent, n in labeled.items()}
+def partition(
+    train_ids: Sequence[str], patients: Mapping[str, str] | None = None, seed: int | None = None
+) -> list[dict[str, int]]:
+    """Return percent (of images that keep their labels), labeled and unlabeled (images), from 100 per cent down to 10.
+
+    Args:
+        train_ids: training images in the order that fractions are cut from.
+        patients: image -> patient; a patient's images stay together.
+        seed: of the nested fractions; None: the published rule.
+    """
+    rows = []
+    for percent in range(100, 0, -10):
+        if seed is None:
+            labeled, unlabeled = splits.published_fraction(train_ids, percent, patients)
+        else:
+            labeled, unlabeled = splits.nested_fraction(train_ids, percent, seed, patients)
+        rows.append({"percent": percent, "labeled": len(labeled), "unlabeled": len(unlabeled)})
+    return rows
 
 
 def box_density(fused: pd.DataFrame, parts: splits.Split) -> dict[str, float | None]:
-    """Return fused boxes an image in train, val, test and in the last tenth of train (`last_307` of 3075 images)."""
+    """Return fused boxes per image in train, val, test and in the last tenth of train (`last_307` of 3075 images)."""
     last = splits.published_fraction(parts["train"], 10)[0]
     images = {**parts, f"last_{len(last)}": last}
     per_image = fused["image_name"].value_counts()
@@ -144,8 +161,8 @@ def reader_agreement(
     """Return the agreement of every pair of readers who read an image in common, in number order.
 
     Args:
-        boxes: image_name, class_name, rad_id and corners of the single readers' boxes.
-        readings: image_name, rad_id: who read what.
+        boxes: image_name, class_name, reader_id and corners of the single readers' boxes.
+        readings: image_name, reader_id: who read what.
         iou_threshold: of the second of the two definitions.
 
     Returns:

@@ -68,5 +68,5 @@ def is_published(split: Mapping[str, Sequence[str]]) -> bool:
 
 
 def matches_published(part: str, image_names: Sequence[str]) -> bool:
-    """Tell whether these image ids, in this order, are part `part` ("train", "val" or "test") of the published split."""
+    """Tell whether these image names, in this order, are the part "train", "val" or "test" of the published split."""
     return artifacts.sha256_lines(image_names) == FINGERPRINTS[part]

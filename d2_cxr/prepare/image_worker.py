@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -16,7 +17,6 @@ import cv2
 import numpy as np
 
 from d2_cxr import artifacts
-from d2_cxr.audit.near_duplicates import perceptual_hash
 from d2_cxr.dicom import image_files
 from d2_cxr.dicom.preprocess import Preprocess, prepare_image
 from d2_cxr.dicom.stored_image import ImageError
@@ -31,8 +31,8 @@ def prepare_file(path: str, png: str, rules: Preprocess, refused_png: str | None
 
     Returns:
         outcome ("prepared" or "refused"), reason (what was unusual, or why it was refused), bytes, source_sha256,
-        decode_ms and total_ms; of a prepared image also rows, columns, its attributes, image_sha256 (of the pixel
-        array) and perceptual_hash.
+        decode_ms and total_ms; of a prepared image also rows, columns, its attributes, and image_sha256 (of the pixel
+        array).
 
     Raises:
         OSError: the PNG cannot be written; a full disk is not the image's fault.
@@ -74,7 +74,6 @@ def _prepare(content: bytes, rules: Preprocess, result: dict) -> np.ndarray | No
         "rows": image.source_height,
         "columns": image.source_width,
         "image_sha256": artifacts.sha256_bytes(pixels.tobytes()),
-        "perceptual_hash": perceptual_hash(pixels),
     }
     return pixels
 
@@ -89,6 +88,8 @@ def main() -> None:
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever a codec prints must not look like an answer
     cv2.setNumThreads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends its workers
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     answers.write(READY + "\n")
     answers.flush()
     for line in sys.stdin:
@@ -98,8 +99,11 @@ def main() -> None:
             result = prepare_file(task["path"], task["png"], rules, task.get("refused_png"))
         except OSError as error:
             result = {"outcome": CANNOT_WRITE, "reason": error.strerror or type(error).__name__}
-        answers.write(json.dumps(result) + "\n")
-        answers.flush()
+        try:
+            answers.write(json.dumps(result) + "\n")
+            answers.flush()
+        except BrokenPipeError:  # the parent has ended
+            os._exit(0)
 
 
 if __name__ == "__main__":

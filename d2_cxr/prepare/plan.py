@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from d2_cxr import artifacts
 from d2_cxr.datasets import builtin, manifest, named_sets
+from d2_cxr.datasets.image_sizes import sizes_of
 from d2_cxr.datasets.manifest import Source
 from d2_cxr.dicom.preprocess import Preprocess
 from d2_cxr.labels.annotations import Annotations, read_annotations, read_patients
+from d2_cxr.labels.csv_formats import CSV_FORMATS
 from d2_cxr.labels.fusion import PAPER_IOU_THRESHOLD, fuse_annotations
+from d2_cxr.labels.given_splits import choose_parts
+from d2_cxr.labels.spelling import similar_names
+from d2_cxr.prepare.image_names import ImageNames, is_image, personal_looking
+from d2_cxr.prepare.options import PrepareOptions
+from d2_cxr.prepare.pseudonyms import Pseudonyms
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -24,6 +34,7 @@ class Plan:
         annotations, test_annotations: None where there is no table.
         order: the finding images in the published order, from another table.
         patients: image -> patient, None where unknown.
+        parts: image -> train, val or test where the split is given; None: the stratified split.
         rules: how images become network input.
         settings: what decides the set's content beside its files, as dataset.json says it.
     """
@@ -35,6 +46,7 @@ class Plan:
     test_annotations: Annotations | None
     order: list[str] | None
     patients: dict[str, str] | None
+    parts: dict[str, str] | None
     rules: Preprocess
     settings: dict
 
@@ -48,86 +60,181 @@ class Plan:
         return [("images", image) for image in images] + [("official_test", image) for image in tests]
 
 
-def make_plan(
-    dicom_dir,
-    output,
-    annotations,
-    name: str,
-    classes,
-    patients,
-    fusion: str,
-    rules: Preprocess,
-    findings_only: bool,
-    test_dicom_dir,
-    test_annotations,
-    order_csv,
-    seed: int,
-) -> Plan:
-    """Read and check the inputs; the arguments are those of `prepare`.
+def make_plan(options: PrepareOptions) -> Plan:
+    """Read and check the inputs.
 
     Raises:
-        ValueError, FileNotFoundError, NotADirectoryError: one line that names the input and the way out.
+        ValueError, FileNotFoundError, NotADirectoryError: one line that names the input and what to do.
     """
-    output = Path(output)
-    if name not in named_sets.BUILTIN:
-        builtin.register_prepared(name, output)  # raises for a name that cannot be one
-    _check_combination(annotations, findings_only, test_dicom_dir, test_annotations)
-    class_names = _class_names(classes)
-    table = read_annotations(annotations, class_names, patients) if annotations else None
-    if table:
-        fuse_annotations(table.boxes.iloc[:0], fusion)  # an unknown rule ends here
-    test_names = table.class_names if table and classes == "from-csv" else class_names
-    test_table = read_annotations(test_annotations, test_names) if test_annotations else None
-    sources = _images(dicom_dir, output, annotations, table, findings_only)
-    if test_dicom_dir:
-        sources += manifest.list_sources(test_dicom_dir, "official_test", without=output)
-    known = table.patients if table else read_patients(patients) if patients else None
-    return Plan(
-        name=name,
+    output = Path(options.output)
+    if options.name not in named_sets.BUILTIN:
+        builtin.register_prepared(options.name, output)  # raises for a name that cannot be one
+    files, names = _named_files(options.dicom_dir, "images", output)
+    table, class_names = _read_table(options, files, names)
+    sources = _wanted(files, table, options)
+    tests, test_table = _official_test(options, class_names)
+    order = _read(options, options.order_csv, _class_names(options.classes), names)
+    known = table.patients if table else read_patients(options.patients, names.of_text) if options.patients else None
+    parts, rule = _parts(options, table, known, names) or (None, "stratified")
+    plan = Plan(
+        name=options.name,
         output=output,
-        sources=sources,
+        sources=sources + tests,
         annotations=table,
         test_annotations=test_table,
-        order=read_annotations(order_csv, class_names).finding_ids if order_csv else None,
+        order=order.finding_ids if order else None,
         patients=known,
-        rules=rules,
-        settings={
-            "format_version": named_sets.FORMAT_VERSION,
-            "name": name,
-            "source": {
-                "release": table.flavor if table else None,
-                "csv_sha256": table.sha256 if table else None,
-                "order_csv_sha256": artifacts.sha256_file(order_csv) if order_csv else None,
-                "patients_csv_sha256": artifacts.sha256_file(patients) if patients else None,
-                "test_csv_sha256": test_table.sha256 if test_table else None,
-            },
-            "preprocess": rules.to_dict(),
-            "fusion": {"rule": "none" if table and table.consensus else fusion, "iou_threshold": PAPER_IOU_THRESHOLD},
-            "split": {"rule": "stratified", "parts": [0.7, 0.1, 0.2], "seed": seed, "by_patient": known is not None},
-            "class_names": list(table.class_names if table else named_sets.BUILTIN.get(name, ())),
-            "findings_only": findings_only,
-        },
+        parts=parts,
+        rules=options.preprocess,
+        settings=_settings(options, table, test_table, known, rule),
     )
+    return _renamed(plan, options) if options.rename else _with_warning(plan)
 
 
-def _check_combination(annotations, findings_only: bool, test_dicom_dir, test_annotations) -> None:
-    if (not test_dicom_dir) != (not test_annotations):
-        raise ValueError("the official test set needs both its images and its annotations; give the other too")
-    if findings_only and not annotations:
-        raise ValueError("only images with findings: which they are, annotations must tell")
+def _named_files(folder: str | Path, part: str, output: Path) -> tuple[list[Source], ImageNames]:
+    files = manifest.list_sources(folder, part, without=output)
+    names = ImageNames.of([source for source in files if not source.refusal and is_image(source)])
+    if names.are_paths:
+        logger.info("%s: many files share a name, so images are named by their paths", folder)
+    return names.name_files(files), names
 
 
-def _images(dicom_dir, output: Path, annotations, table: Annotations | None, findings_only: bool) -> list[Source]:
-    sources = manifest.list_sources(dicom_dir, "images", without=output)
+def _read_table(
+    options: PrepareOptions, files: list[Source], names: ImageNames
+) -> tuple[Annotations | None, str | Sequence[str]]:
+    """Return the annotations, and the classes that the official test set's are read with."""
+    classes = _class_names(options.classes)
+    if not options.annotations:
+        return None, classes
+    table = read_annotations(
+        options.annotations,
+        classes,
+        options.patients,
+        negative_names=options.negative_names,
+        name_of=names.of_text,
+        annotation_format=options.annotation_format,
+        size_of=sizes_of(files, names.of_text),
+    )
+    fuse_annotations(table.boxes.iloc[:0], options.fusion)  # an unknown rule ends here
+    return table, table.class_names if options.classes == "from-csv" else classes
+
+
+def _read(
+    options: PrepareOptions, path: str | Path | None, classes: str | Sequence[str], names: ImageNames
+) -> Annotations | None:
+    if not path:
+        return None
+    return read_annotations(path, classes, negative_names=options.negative_names, name_of=names.of_text)
+
+
+def _parts(
+    options: PrepareOptions, table: Annotations | None, patients: dict[str, str] | None, names: ImageNames
+) -> tuple[dict[str, str], str] | None:
+    """Return image -> part and the rule where the split is given, None for the stratified split."""
+    if table is None:
+        return None
+    csvs = [options.annotations] if table.format_name in {csv_format.name for csv_format in CSV_FORMATS} else []
+    csvs = [options.patients, *csvs] if options.patients else csvs
+    return choose_parts(table, csvs, options.split, options.split_by, patients, options.seed, names.of_text)
+
+
+def _official_test(options: PrepareOptions, classes: str | Sequence[str]) -> tuple[list[Source], Annotations | None]:
+    if not options.test_dicom_dir:
+        return [], None
+    files, names = _named_files(options.test_dicom_dir, "official_test", Path(options.output))
+    return files, _read(options, options.test_annotations, classes, names)
+
+
+def _settings(
+    options: PrepareOptions,
+    table: Annotations | None,
+    test_table: Annotations | None,
+    patients: dict | None,
+    split_rule: str,
+) -> dict:
+    """Return what decides the set's content beside its files."""
+    order, known = options.order_csv, options.patients
+    return {
+        "format_version": named_sets.FORMAT_VERSION,
+        "name": options.name,
+        "source": {
+            "release": table.format_name if table else None,
+            "csv_sha256": table.sha256 if table else None,
+            "order_csv_sha256": artifacts.sha256_file(order) if order else None,
+            "patients_csv_sha256": artifacts.sha256_file(known) if known else None,
+            "test_csv_sha256": test_table.sha256 if test_table else None,
+        },
+        "preprocess": options.preprocess.to_dict(),
+        "fusion": {
+            "rule": "none" if table and table.consensus else options.fusion,
+            "iou_threshold": PAPER_IOU_THRESHOLD,
+        },
+        "split": {
+            "rule": split_rule,
+            "parts": [0.7, 0.1, 0.2] if split_rule == "stratified" else None,
+            "seed": options.seed,
+            "by_patient": patients is not None,
+        },
+        "class_names": list(table.class_names if table else named_sets.BUILTIN.get(options.name, ())),
+        "negative_names": list(options.negative_names),
+        "findings_only": options.findings_only,
+        "renamed": None,
+    }
+
+
+def _renamed(plan: Plan, options: PrepareOptions) -> Plan:
+    """Return the plan under pseudonyms, and write their map where it is asked for."""
+    pseudonyms = Pseudonyms(options.rename, options.output)
+    renamed = replace(
+        plan,
+        sources=[pseudonyms.rename_source(source) for source in plan.sources],
+        annotations=pseudonyms.rename_annotations(plan.annotations),
+        test_annotations=pseudonyms.rename_annotations(plan.test_annotations),
+        order=None if plan.order is None else [pseudonyms.of(name) for name in plan.order],
+        patients=pseudonyms.rename_keys(plan.patients),
+        parts=pseudonyms.rename_keys(plan.parts),
+        settings={**plan.settings, "renamed": pseudonyms.fingerprint},
+    )
+    if options.rename_map:
+        pseudonyms.write_map(options.rename_map, options.output)
+    return renamed
+
+
+def _with_warning(plan: Plan) -> Plan:
+    """Warn where names look personal; they are copied into the set."""
+    personal = personal_looking(source.file for source in plan.sources)
+    if personal:
+        kinds = ", ".join(f"{kind} ({count})" for kind, count in personal.items())
+        logger.warning(
+            "file names look as if they held %s, and they become image names in the set; --rename KEYFILE gives "
+            "pseudonyms",
+            kinds,
+        )
+    return plan
+
+
+def _wanted(sources: list[Source], table: Annotations | None, options: PrepareOptions) -> list[Source]:
     if not table:
         return sources
+    _hint_at_spellings(table, sources)
     if not {source.image_name for source in sources} & set(table.image_names):
         raise ValueError(
-            f"no image of {annotations} lies in {dicom_dir}: the table names {table.image_names[0]}, the first file is "
-            f"{sources[0].file}"
+            f"no image of {options.annotations} is in {options.dicom_dir}: the first image of the labels is "
+            f"{table.image_names[0]}, the first file is {sources[0].file}"
         )
     wanted = set(table.finding_ids)
-    return [source for source in sources if source.image_name in wanted] if findings_only else sources
+    return [source for source in sources if source.image_name in wanted] if options.findings_only else sources
+
+
+def _hint_at_spellings(table: Annotations, sources: Sequence[Source]) -> None:
+    named, files = set(table.image_names), {source.image_name for source in sources}
+    pairs = similar_names([name for name in table.image_names if name not in files], files - named)
+    if pairs:
+        logger.warning(
+            "%d images have no file, but one whose name differs in case, spaces or leading zeros: %s may be %s",
+            len(pairs),
+            *pairs[0],
+        )
 
 
 def _class_names(classes: str | Sequence[str]) -> str | list[str]:

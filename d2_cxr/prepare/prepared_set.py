@@ -14,10 +14,12 @@ import pandas as pd
 from d2_cxr.boxes import BoxMap
 from d2_cxr.datasets import named_sets
 from d2_cxr.dicom.preprocess import Preprocess, box_map
-from d2_cxr.image_name import image_name
+from d2_cxr.image_name import image_name, png_name
 from d2_cxr.labels import coco, splits, vindr_cxr
 from d2_cxr.labels.annotations import CORNERS, Annotations, cut_to_images
+from d2_cxr.labels.box_rules import check_extent
 from d2_cxr.labels.fusion import PAPER_IOU_THRESHOLD, fuse_annotations
+from d2_cxr.labels.given_splits import given_split
 
 Row = Mapping[str, str]
 
@@ -65,7 +67,7 @@ def number_images(rows: Sequence[Row], size: int, patients: Mapping[str, str] | 
         row["image_name"]: {
             "id": index + 1,
             "image_name": row["image_name"],
-            "file_name": f"{row['image_name']}.png",
+            "file_name": png_name(row["image_name"]),
             "width": size,
             "height": size,
             "source_width": int(row["columns"]),
@@ -88,6 +90,7 @@ def assemble(
     patients: Mapping[str, str] | None = None,
     in_folder: Sequence[str] = (),
     copies: Sequence[Mapping[str, str]] = (),
+    parts: Mapping[str, str] | None = None,
 ) -> Assembly:
     """Return the JSON files of the set without its official test images.
 
@@ -101,7 +104,8 @@ def assemble(
         order: finding images in the published order, from another table; None: the table's own.
         patients: image -> patient.
         in_folder: the images of the input folder, prepared or not; of them, those without annotations are unlabeled.
-        copies: near copies (similarity.py); those of val or test images are not among the unlabeled.
+        parts: image -> train, val or test where the split is given; None: the stratified split.
+        copies: near duplicates; those of val or test images are not among the unlabeled.
     """
     result = Assembly()
     if annotations is None:
@@ -113,12 +117,13 @@ def assemble(
     boxes = map_boxes(annotations, images, rules, result)
     rule = "none" if annotations.consensus else fusion
     fused = _fuse(boxes, rule)
-    for folder, split, negative in _all_splits(name, annotations, images, seed, order, patients, result):
+    for folder, split, negative in _all_splits(name, annotations, images, seed, order, patients, parts, result):
         _write_split(folder, split, negative, images, fused, annotations.class_names, result)
     readers = coco.readers_to_coco(
         images.of(annotations.image_names), boxes, annotations.readings, annotations.class_names
     )
     result.files["readers.json"] = readers
+    _note_empty_parts(result)
     result.counts |= {"readers_boxes": len(readers["annotations"]), "fused_boxes": len(fused)}
     _write_unlabeled(annotations, images, patients, in_folder, copies, result)
     return result
@@ -146,7 +151,9 @@ def map_boxes(annotations: Annotations, images: Images, rules: Preprocess, told:
     if resized:
         told.notes.append(f"{len(resized)} images have another size than the table says: their boxes were scaled to it")
     maps = {image: BoxMap(sizes[image][0] / given[image][0], sizes[image][1] / given[image][1]) for image in resized}
-    boxes, counts = cut_to_images(_mapped(boxes, maps), sizes)
+    boxes = _mapped(boxes, maps)
+    check_extent(boxes, sizes, f"the labels ({annotations.format_name})")
+    boxes, counts = cut_to_images(boxes, sizes)
     told.counts |= {f"boxes_{kind}": count for kind, count in counts.items()}
     return _mapped(boxes, {image: box_map(*sizes[image], rules) for image in boxes["image_name"].unique()})
 
@@ -171,8 +178,22 @@ def _fuse(boxes: pd.DataFrame, rule: str) -> pd.DataFrame:
     return fuse_annotations(boxes, rule, PAPER_IOU_THRESHOLD) if len(boxes) else no_boxes()
 
 
-def _all_splits(name, annotations, images, seed, order, patients, told) -> list[tuple[str, splits.Split, splits.Split]]:
+def _all_splits(
+    name: str,
+    annotations: Annotations,
+    images: Images,
+    seed: int,
+    order: Sequence[str] | None,
+    patients: Mapping[str, str] | None,
+    parts: Mapping[str, str] | None,
+    told: Assembly,
+) -> list[tuple[str, splits.Split, splits.Split]]:
     """Return (folder, split of the images with findings, split of those without)."""
+    if parts is not None:
+        finding, negative = (
+            given_split(names, parts, seed, patients) for names in (annotations.finding_ids, annotations.negative_ids)
+        )
+        return [("stratified", finding, negative)]
     labels = splits.label_matrix(annotations.finding_ids, annotations.boxes, annotations.class_names)
     stratified = splits.stratified_split(annotations.finding_ids, labels, seed, patients)
     negative = splits.random_split(annotations.negative_ids, seed, patients, follow=stratified)
@@ -181,6 +202,12 @@ def _all_splits(name, annotations, images, seed, order, patients, told) -> list[
     if published:
         found.append(("published", published, splits.random_split(annotations.negative_ids, seed, patients)))
     return found
+
+
+def _note_empty_parts(told: Assembly) -> None:
+    empty = [part for part in ("train", "val", "test") if not told.counts[f"stratified_{part}"]]
+    if empty:
+        told.notes.append(f"no image with findings is in {', '.join(empty)}: it cannot be trained or tested with")
 
 
 def _published(name: str, annotations: Annotations, images: Images, order, told: Assembly) -> splits.Split | None:
@@ -197,8 +224,8 @@ def _published(name: str, annotations: Annotations, images: Images, order, told:
     missing = [image for images_of_part in split.values() for image in images_of_part if image not in images.rows]
     if missing:
         told.notes.append(
-            f"the published split was not written: {len(missing)} of its {sum(map(len, split.values()))} images are not "
-            "prepared, and its names mean all of them"
+            f"the published split was not written: {len(missing)} of its {sum(map(len, split.values()))} images are "
+            "not prepared, and its names mean all of them"
         )
         return None
     return split

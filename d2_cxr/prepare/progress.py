@@ -18,6 +18,7 @@ from pathlib import Path
 from d2_cxr import artifacts
 from d2_cxr.datasets import manifest
 from d2_cxr.datasets.manifest import Source
+from d2_cxr.image_name import image_name, png_name
 
 _FLUSH_S = 2.0  # so much work a kill may cost, and each image is then done again with the same result
 _RETRIED = ("quarantined", "missing")
@@ -66,7 +67,7 @@ class Progress:
         row = self._rows.get(source.key)
         if row is None or row["outcome"] in _RETRIED:
             return False
-        return row["outcome"] != "prepared" or (self._output / "images" / f"{source.image_name}.png").is_file()
+        return row["outcome"] != "prepared" or (self._output / "images" / png_name(source.image_name)).is_file()
 
     def add(self, source: Source, result: Mapping) -> None:
         """Keep what became of a file."""
@@ -97,7 +98,9 @@ class Progress:
             images.setdefault(row["outcome"], set()).add(row["image_name"])
         for folder, outcome in (("images", "prepared"), ("refused", "refused")):
             for png in (self._output / folder).glob("*"):
-                if png.name.startswith(".unfinished-") or (png.suffix == ".png" and png.stem not in images[outcome]):
+                if png.name.startswith(".unfinished-") or (
+                    png.suffix == ".png" and image_name(png) not in images[outcome]
+                ):
                     png.unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # not there, or not empty
             (self._output / "refused").rmdir()

@@ -6,6 +6,7 @@ would have ended. What is written and how is in docs/formats.md, 2.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import warnings
@@ -56,7 +57,8 @@ def run_once(settings: dict, images: Sequence[dict], identity: str, output: Path
         logger.info("%s is finished already", output)
         return checkpoint
     _refuse_another_run(checkpoint, identity)
-    _train(settings, images, identity, output, build)
+    with artifacts.only_one(output) if _rank() == 0 else contextlib.nullcontext():
+        _train(settings, images, identity, output, build)
     return checkpoint
 
 

@@ -1,9 +1,10 @@
-"""Run a label-efficiency study, or go on with it: arms x label shares x seeds, from images to report.
+"""Run a label-efficiency study, or continue one: arms x label fractions x seeds, from images to report.
 
     python projects/LabelEfficiency/run_study.py --config-file projects/LabelEfficiency/demo.yaml
+    python projects/LabelEfficiency/run_study.py --plan certificate --set clinic=datasets/clinic --dry-run
 
 Keys of the study file are set on the command line as KEY=VALUE, the value in YAML: seeds=[0,1] data.dicom_dir=images
-What is finished is not done again; after a kill the same command goes on.
+Finished stages are not run again; after a kill the same command continues.
 """
 
 from __future__ import annotations
@@ -16,57 +17,71 @@ import sys
 import time
 from pathlib import Path
 
-from d2_cxr.projects.label_efficiency import cost, schedule
-from d2_cxr.projects.label_efficiency.ledger import Ledger
+from d2_cxr.projects.label_efficiency import cost, schedule, slurm
+from d2_cxr.projects.label_efficiency.option_check import check_options
 from d2_cxr.projects.label_efficiency.plan import Study, read_study
 from d2_cxr.projects.label_efficiency.study_file import check_inputs
+from d2_cxr.projects.label_efficiency.study_state import StudyState
 
 from d2_cxr.artifacts import read_json
 from d2_cxr.cli import run_tool
 
 logger = logging.getLogger("run_study")
+_PLANS = Path(__file__).resolve().parent
 _CLUSTER = "local: processes of this machine; slurm: jobs by submitit; submitit-local: the same jobs on this machine"
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    example = "example: python projects/LabelEfficiency/run_study.py --config-file projects/LabelEfficiency/demo.yaml"
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], epilog=example)
-    parser.add_argument("--config-file", required=True, help="the study: demo.yaml, study.yaml, study_paper.yaml")
-    parser.add_argument("--output", help="folder of the study; default: the file's `output`")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    plan = parser.add_mutually_exclusive_group(required=True)
+    plan.add_argument("--config-file", help="the study file")
+    names = sorted(path.stem for path in _PLANS.glob("*.yaml"))
+    plan.add_argument("--plan", choices=names, metavar="NAME", help=f"a study file of this project: {', '.join(names)}")
+    parser.add_argument("--set", metavar="NAME=FOLDER", help="run it on this prepared set (data.name and data.root)")
+    parser.add_argument("--output", help="folder of the study (default: the file's `output`)")
     parser.add_argument("--cluster", default="local", choices=("local", "slurm", "submitit-local"), help=_CLUSTER)
-    parser.add_argument("--jobs", type=int, help="stages side by side; default: the file's, else one a core")
-    parser.add_argument("--threads", type=int, help="threads of each; default: the cores divided by --jobs")
+    parser.add_argument("--jobs", type=_positive, help="stages side by side (default: the file's, else one per core)")
+    parser.add_argument("--threads", type=_positive, help="threads per stage (default: the cores divided by --jobs)")
     parser.add_argument("--dry-run", action="store_true", help="print the plan and its cost, and do nothing")
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="of the study file, e.g. seeds=[0,1]")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="set a key of the study, e.g. seeds=[0,1]")
     return parser.parse_intermixed_args(argv)
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+    return int(text)
 
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
-    study = read_study(args.config_file, args.output, args.overrides)
+    path = args.config_file or _PLANS / f"{args.plan}.yaml"
+    study = read_study(path, args.output, [*_of_set(args.set), *args.overrides])
     check_inputs(study.settings)
     study = dataclasses.replace(study, command=("projects/LabelEfficiency/run_study.py", *(argv or sys.argv[1:])))
-    ledger = Ledger(study)
-    to_do = ledger.to_do()
+    state = StudyState(study)
+    to_do = state.to_do()
     if not to_do and not args.dry_run:
         logger.info("All %d stages of study %s are finished.", len(study.stages), study.settings["study"])
-        ledger.write()  # titles, endpoint and groups may have changed, which no stage depends on
+        state.write()  # titles, endpoint and subgroups may have changed, which no stage depends on
         return report(study)
-    resources = study.settings.get("resources") or {}
+    resources = study.settings.get("resources", {})
     jobs = args.jobs or resources.get("jobs") or os.cpu_count() or 1
     threads = args.threads or resources.get("threads") or max(1, (os.cpu_count() or 1) // jobs)
     began = time.time()
     workers = _workers(args.cluster, study, jobs, threads, resources)
     try:
         with schedule.only_process(study.output):
-            costs = cost.estimate(study, ledger, workers, threads)
-            logger.info("%s", cost.describe(study, ledger, costs, jobs, threads))
+            checked = [stage.to_dict() for stage in study.stages if stage.kind in ("train", "pretrain")]
+            workers.submit(check_options, checked, str(study.output / "logs" / "timing.log")).result()
+            costs = cost.estimate(study, state, workers)
+            logger.info("%s", cost.describe(study, costs, jobs, threads))
             if args.dry_run:
                 return 0
-            schedule.run(study, ledger, workers, costs, jobs)
+            schedule.run(study, state, workers, costs, jobs)
     finally:
         workers.shutdown(wait=False, cancel_futures=True)
-    logger.info("Finished %d stages in %.0f s.", len(to_do), time.time() - began)
+    logger.info("Finished %d stages in %s.", len(to_do), cost.duration(time.time() - began))
     return report(study)
 
 
@@ -84,12 +99,26 @@ def report(study: Study) -> int:
     return 0 if met else 1
 
 
+def _of_set(text: str | None) -> list[str]:
+    """Return what NAME=FOLDER sets in a study file.
+
+    Raises:
+        ValueError: it is no NAME=FOLDER, or the folder holds no prepared set.
+    """
+    if text is None:
+        return []
+    name, _, folder = text.partition("=")
+    if not name or not (Path(folder) / "dataset.json").is_file():
+        raise ValueError(f"--set {text}: give NAME=FOLDER of a prepared set, a folder with dataset.json")
+    return [f"data={{name: {name}, root: '{folder}'}}"]
+
+
 def _workers(cluster: str, study: Study, jobs: int, threads: int, resources: dict):
     if cluster == "local":
         return schedule.local_workers(jobs, threads)
     folder = Path(study.output) / "logs" / "submitit"
-    executor, options = cluster.removeprefix("submitit-"), resources.get("slurm") or {}
-    return schedule.SubmititWorkers(executor, folder, jobs, threads, options)
+    executor, options = cluster.removeprefix("submitit-"), resources.get("slurm", {})
+    return slurm.SubmititWorkers(executor, folder, jobs, threads, options)
 
 
 if __name__ == "__main__":

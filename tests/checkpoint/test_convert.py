@@ -27,7 +27,7 @@ def test_every_tensor_of_the_backbone_arrives_unchanged(solo_file, tmp_path, res
     assert list(card.parity) == ["res2", "res3", "res4", "res5"] and max(card.parity.values()) <= 1e-4
 
 
-@pytest.mark.parametrize("prefix, says", [("backbone.", "solo-learn >= 1.0.3"), ("", "torchvision")])
+@pytest.mark.parametrize("prefix, says", [("backbone.", "solo-learn >= 1.0.3, DINO, lightly"), ("", "torchvision")])
 def test_other_prefixes_are_found(solo_file, tmp_path, prefix, says):
     def without_heads(state):
         return {name: value for name, value in state.items() if not name.startswith(("projector", "classifier"))}
@@ -57,7 +57,13 @@ def test_deeper_networks_are_taken_whole(architecture):
         (put("encoder.conv1.weight", torch.zeros(64, 1, 7, 7)), r"encoder.conv1.weight has shape \(64, 1, 7, 7\)"),
         (put("encoder.layer1.0.se.weight", torch.zeros(1)), r"no part of resnet18, first: encoder.layer1.0.se.weight"),
         (put("encoder.bn1.bias", torch.full((64,), torch.nan)), r"encoder.bn1.bias holds NaN"),
-        (lambda state: {f"net.{name}": value for name, value in state.items()}, r"unknown prefix 'net.encoder.'"),
+        (lambda state: {f"other.{name}": value for name, value in state.items()}, r"unknown prefix 'other.encoder.'"),
+        (
+            put("encoder.layer1.0.bn1.running_var", -torch.ones(64)),
+            r"layer1.0.bn1.running_var holds negative variances",
+        ),
+        (put("encoder.conv1.weight", torch.ones(64, 3, 7, 7, dtype=torch.int8)), r"conv1.weight is quantized"),
+        (put("encoder.attnpool.weight", torch.zeros(1)), r"no part of resnet18, first: encoder.attnpool.weight"),
         (lambda state: {"projector.0.weight": torch.zeros(1)}, r"holds no ResNet"),
     ],
 )

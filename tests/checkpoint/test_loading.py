@@ -1,4 +1,5 @@
 import pickle
+import re
 from collections import OrderedDict
 
 import numpy as np
@@ -85,3 +86,16 @@ def test_yaml_runs_nothing(tmp_path):
         load_yaml(tmp_path / "c.yaml")
     (tmp_path / "c.yaml").write_text("a: [1, 2.5, null]\n")
     assert load_yaml(tmp_path / "c.yaml") == {"a": [1, 2.5, None]}
+
+
+@pytest.mark.parametrize(
+    "version, safe", [("2.5.1", False), ("1.13.0+cu117", False), ("2.6.0", True), ("2.10.0a0", True)]
+)
+def test_a_pytorch_that_can_be_made_to_run_code_reads_nothing(tmp_path, monkeypatch, version, safe):
+    torch.save({"model": {"a": torch.ones(1)}}, tmp_path / "w.pth")
+    monkeypatch.setattr(torch, "__version__", version)
+    if safe:
+        assert "model" in load_weights_file(tmp_path / "w.pth")
+    else:
+        with pytest.raises(WeightsError, match=rf"PyTorch {re.escape(version)} does not read weights files safely"):
+            load_weights_file(tmp_path / "w.pth")

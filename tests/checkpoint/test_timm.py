@@ -12,7 +12,7 @@ from d2_cxr.checkpoint.loading import load_weights_file
 from d2_cxr.checkpoint.timm_backbone import TimmBackbone
 from d2_cxr.checkpoint.timm_names import NETWORK, build_network, input_convention
 from d2_cxr.checkpoint.weights_card import contradictions, read_card
-from d2_cxr.engine.setup import load_config
+from d2_cxr.engine.config import load_config
 
 timm = pytest.importorskip("timm")
 LITE0 = "tf_efficientnet_lite0"

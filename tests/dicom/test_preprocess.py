@@ -7,12 +7,12 @@ from pydicom.uid import JPEG2000Lossless
 
 from d2_cxr.dicom import reading
 from d2_cxr.dicom.preprocess import Preprocess, equalization_curve, prepare_image
-from d2_cxr.dicom.stored_image import Display, ImageError, StoredImage
+from d2_cxr.dicom.stored_image import GrayscaleTransform, ImageError, StoredImage
 
 
-def image(pixels, display=None, **more) -> StoredImage:
+def image(pixels, transform=None, **more) -> StoredImage:
     pixels = np.asarray(pixels)
-    return StoredImage(pixels, pixels.shape[1], pixels.shape[0], display or Display(), **more)
+    return StoredImage(pixels, pixels.shape[1], pixels.shape[0], transform or GrayscaleTransform(), **more)
 
 
 def ramp(rows, columns, top) -> np.ndarray:
@@ -26,13 +26,15 @@ def test_without_equalisation_a_ramp_stays_a_ramp():
 
 
 def test_low_values_are_bright_on_monochrome1():
-    pixels, _ = prepare_image(image(ramp(64, 64, 4095), Display(inverted=True)), Preprocess(64, equalize="none"))
+    pixels, _ = prepare_image(
+        image(ramp(64, 64, 4095), GrayscaleTransform(inverted=True)), Preprocess(64, equalize="none")
+    )
     assert pixels[0, [0, 63]].tolist() == [255, 0]
 
 
 def test_equalisation_gives_every_value_the_middle_of_its_ranks():
     quarters = np.repeat(np.array([[0, 100, 101, 255]], np.uint8), 16, axis=1).repeat(64, axis=0)
-    pixels, _ = prepare_image(image(quarters, Display(0, 255)), Preprocess(64))
+    pixels, _ = prepare_image(image(quarters, GrayscaleTransform(0, 255)), Preprocess(64))
     assert pixels[0, ::16].tolist() == [32, 96, 159, 223]  # 255 x 1/8, 3/8, 5/8, 7/8
 
 
@@ -54,12 +56,16 @@ def test_the_window_is_cut_before_pixels_are_averaged():
     # Averaged first they would be 2000, beyond the window: 255.
     columns = np.tile(np.array([0, 4000], np.uint16), 64)
     columns[:64] = np.linspace(0, 1000, 64)
-    pixels, _ = prepare_image(image(np.tile(columns, (128, 1)), Display(0, 1000)), Preprocess(64, equalize="none"))
+    pixels, _ = prepare_image(
+        image(np.tile(columns, (128, 1)), GrayscaleTransform(0, 1000)), Preprocess(64, equalize="none")
+    )
     assert pixels[10, 50] == 128
 
 
 def test_a_table_is_applied_before_pixels_are_averaged():
-    table = Display(table=np.array([0, 1, 0], np.float32), table_start=0)  # 1 is bright, its neighbors are not
+    table = GrayscaleTransform(
+        table=np.array([0, 1, 0], np.float32), table_start=0
+    )  # 1 is bright, its neighbors are not
     stored = np.tile(np.array([0, 2], np.uint16), (64, 32))
     stored[:32] = 1
     pixels, _ = prepare_image(image(stored, table), Preprocess(32, equalize="none"))
@@ -67,7 +73,9 @@ def test_a_table_is_applied_before_pixels_are_averaged():
 
 
 def test_window_full_ignores_the_files_window():
-    pixels, _ = prepare_image(image(ramp(64, 64, 4095), Display(0, 10)), Preprocess(64, equalize="none", window="full"))
+    pixels, _ = prepare_image(
+        image(ramp(64, 64, 4095), GrayscaleTransform(0, 10)), Preprocess(64, equalize="none", window="full")
+    )
     assert pixels[0, [0, 21, 42, 63]].tolist() == [0, 85, 170, 255]
 
 
@@ -100,7 +108,9 @@ def test_squash_scales_both_sides_and_the_box_map_comes_back():
 def test_letterbox_centers_the_image_on_black():
     bright = np.full((100, 50), 3000, np.uint16)
     bright[0, 0] = 0
-    pixels, boxes = prepare_image(image(bright, Display(0, 3000)), Preprocess(64, "letterbox", equalize="none"))
+    pixels, boxes = prepare_image(
+        image(bright, GrayscaleTransform(0, 3000)), Preprocess(64, "letterbox", equalize="none")
+    )
     assert boxes.forward([[0, 0, 50, 100]]).tolist() == [[16, 0, 48, 64]]
     assert not pixels[:, :16].any() and not pixels[:, 48:].any() and (pixels[1:, 17:48] == 255).all()
 
@@ -119,7 +129,7 @@ def test_eight_bits_keep_their_fractions():
     stored = np.tile(np.array([[100, 101], [101, 101]], np.uint8), (64, 64))  # every mean is 100.75
     stored[:2] = 0
     stored[-2:] = 255
-    pixels, _ = prepare_image(image(stored, Display(0, 255)), Preprocess(64, equalize="none"))
+    pixels, _ = prepare_image(image(stored, GrayscaleTransform(0, 255)), Preprocess(64, equalize="none"))
     assert pixels[20, 20] == 101
 
 

@@ -129,13 +129,17 @@ REFUSED = [
     ({"PhotometricInterpretation": None}, "(0028,0004) is missing"),
     ({"NumberOfFrames": 2}, "Number of Frames (0028,0008) is 2"),
     ({"Rows": None}, "Rows (0028,0010) is missing"),
-    ({"Rows": 60000, "Columns": 60000}, "is no size of an image"),
+    ({"Rows": 60000, "Columns": 60000}, "60000 x 60000 pixels: more than the limit of 150 million"),
+    ({"Rows": 0}, "is no size of an image"),
     ({"BitsAllocated": 32}, "Bits Allocated (0028,0100) is 32"),
     ({"BitsStored": 17}, "Bits Stored (0028,0101) is 17"),
     ({"BitsStored": 8, "HighBit": 7}, "pixel values above 255 contradict Bits Stored"),
     ({"Modality": "CT"}, "Modality (0008,0060) is CT"),
     ({"RescaleSlope": 0, "RescaleIntercept": 0}, "Rescale Slope (0028,1053) is 0"),
-    ({"WindowCenter": 1, "WindowWidth": 10, "VOILUTFunction": "CUBIC"}, "VOI LUT Function (0028,1056) is CUBIC"),
+    (
+        {"WindowCenter": 1, "WindowWidth": 10, "VOILUTFunction": "CUBIC"},
+        "VOI LUT Function (0028,1056) is (not a known code)",
+    ),
     ({"Rows": 3}, "cut short: 6 of 18 bytes"),
 ]
 
@@ -159,8 +163,10 @@ def test_gray_rgb_is_an_image_and_colored_rgb_is_not(make_dicom):
     assert reading.read(gray).pixels.tolist() == [[7, 9]]
     planes = make_dicom([[7, 9, 7, 9, 7, 9]], bits_allocated=8, bits_stored=8, **{**rgb, "PlanarConfiguration": 1})
     assert reading.read(planes).pixels.tolist() == [[7, 9]]
+    noisy = reading.read(make_dicom([[7, 9, 8, 9, 7, 9]], bits_allocated=8, bits_stored=8, **rgb))
+    assert noisy.pixels.tolist() == [[8, 8]] and "channels differ a little" in noisy.notes[0]
     with pytest.raises(ImageError, match="colored"):
-        reading.read(make_dicom([[7, 7, 8, 9, 9, 9]], bits_allocated=8, bits_stored=8, **rgb))
+        reading.read(make_dicom([[7, 7, 40, 9, 9, 9]], bits_allocated=8, bits_stored=8, **rgb))
 
 
 def test_padding_is_black_in_both_polarities_and_no_part_of_the_range(make_dicom):
@@ -320,5 +326,8 @@ def test_every_file_that_pydicom_packages_decodes_as_pydicom_does_or_is_refused_
             expected = pydicom.dcmread(path).pixel_array
         except Exception:  # no plug-in of pydicom decodes it here
             continue
-        assert np.array_equal(image.pixels, expected), path.name
+        pixels, tolerance = image.pixels.astype(int), 0
+        if expected.ndim == 3:  # gray stored as color, whose channels may differ by noise
+            expected, tolerance = expected @ [0.299, 0.587, 0.114], 1
+        assert np.abs(pixels - expected).max() <= tolerance, path.name
     assert decoded >= 30

@@ -1,7 +1,5 @@
 """A prepared set of a few pictures, written by hand in the form of docs/formats.md, and a detector as small."""
 
-import hashlib
-
 import cv2
 import numpy as np
 import pytest
@@ -61,14 +59,28 @@ def write_tiny_set(root):
                 annotation = {"id": len(coco["annotations"]) + 1, "image_id": next_id, "category_id": category + 1}
                 annotation |= {"bbox": box, "area": box[2] * box[3], "iscrowd": 0, "num_readers": 1, "reader_ious": {}}
                 coco["annotations"].append(annotation)
-            hashes = {key: hashlib.sha256(key.encode() + image.tobytes()).hexdigest() for key in ("source", "image")}
-            rows.append({"image_name": radiograph, **{f"{key}_sha256": value for key, value in hashes.items()}})
+            hashes = {"source": b"source" + image.tobytes(), "image": image.tobytes()}
+            hashes = {f"{key}_sha256": artifacts.sha256_bytes(value) for key, value in hashes.items()}
+            rows.append({"image_name": radiograph, **hashes})
             next_id += 1
         artifacts.write_json(root / "annotations" / "stratified" / f"{part}.json", coco)
     artifacts.write_csv(root / "manifest.csv", rows, ["image_name", "source_sha256", "image_sha256"])
     preprocess = {"size": SIZE, "resize": "squash", "equalize": "histogram", "window": "file"}
     values = {"name": "tiny_cxr", "class_names": list(CLASSES), "preprocess": preprocess}
-    artifacts.write_json(root / "dataset.json", {"format_version": 2, **values, "images_fingerprint": "0" * 64})
+    artifacts.write_json(root / "dataset.json", {"format_version": 2, **values, **fingerprints_of(root, rows)})
+
+
+def fingerprints_of(root, rows) -> dict:
+    """Return what a preparation writes into dataset.json of these files."""
+    files = {
+        path.relative_to(root / "annotations").as_posix(): artifacts.read_json(path)
+        for path in (root / "annotations").rglob("*.json")
+    }
+    pairs = sorted((row["image_name"], row["image_sha256"]) for row in rows)
+    return {
+        "images_fingerprint": artifacts.sha256_lines(f"{image} {sha256}" for image, sha256 in pairs),
+        "annotations_fingerprint": artifacts.sha256_json(files),
+    }
 
 
 @pytest.fixture(scope="session")
@@ -89,7 +101,7 @@ def tiny_opts():
 @pytest.fixture
 def tiny_cfg(tiny_set, tmp_path):
     """Return a function: KEY VALUE pairs -> config of a run on the tiny set, in a folder of its own."""
-    from d2_cxr.engine.setup import setup
+    from d2_cxr.engine.config import setup
 
     def make(*opts, output="run"):
         config = "configs/quick_schedules/demo_R_18.yaml"
@@ -108,3 +120,15 @@ def finished(tiny_set, tmp_path_factory):
     opts += ["TEST.EVAL_PERIOD", "2", "CXR.NEGATIVE_RATIO", "0.5", "CXR.VAL_LOSS", "True"]
     cfg = trainer.setup("configs/quick_schedules/demo_R_18.yaml", opts, folder)
     return cfg, trainer.train(cfg), folder
+
+
+@pytest.fixture
+def forget_fingerprints():
+    """Return a function: take the fingerprints out of a set's dataset.json, as if an old version had prepared it."""
+
+    def forget(root):
+        values = artifacts.read_json(root / "dataset.json")
+        kept = {key: value for key, value in values.items() if not key.endswith("_fingerprint")}
+        artifacts.write_json(root / "dataset.json", kept)
+
+    return forget

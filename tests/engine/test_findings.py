@@ -6,7 +6,7 @@ import pytest
 
 from d2_cxr import artifacts
 from d2_cxr.engine import findings
-from d2_cxr.engine.findings import Findings, passes
+from d2_cxr.engine.findings import Findings, check_thresholds, limits_of
 
 
 @pytest.fixture
@@ -25,13 +25,14 @@ def image(tmp_path):
         class_ids=np.array([0, 1, 0]),
         scores=np.array([0.9, 0.5, 0.1]),
         boxes_xyxy=np.array([[10.0, 20.0, 60.0, 70.0], [100.0, 10.0, 180.0, 90.0], [0.0, 0.0, 5.0, 5.0]]),
-        reported=np.array([True, True, False]),
+        is_reported=np.array([True, True, False]),
+        lowest_threshold=0.29,
     )
 
 
 def empty(image):
     nothing = {"class_names": (), "class_ids": np.zeros(0, int), "scores": np.zeros(0)}
-    nothing |= {"boxes_xyxy": np.zeros((0, 4)), "reported": np.zeros(0, bool)}
+    nothing |= {"boxes_xyxy": np.zeros((0, 4)), "is_reported": np.zeros(0, bool)}
     return Findings(**{**image.__dict__, **nothing, "pixel_spacing_mm": None})
 
 
@@ -55,17 +56,40 @@ def test_csv_has_a_row_a_finding_and_one_for_an_image_without(image, tmp_path):
     assert (rows[0]["x_min"], rows[0]["y_max"], rows[2]["reported"]) == ("10.0", "70.0", "False")
 
 
-def test_thresholds_are_of_each_class_and_null_reports_nothing():
+def test_reported_findings_are_those_above_their_threshold(image):
+    assert image.reported.class_names == ("Disc", "Square") and len(image) == 3
+    assert image.reported.boxes_xyxy.tolist() == [[10, 20, 60, 70], [100, 10, 180, 90]]
+    assert str(image) == "Disc 0.90 at 10, 20, 60, 70; Square 0.50 at 100, 10, 180, 90"
+
+
+def test_an_image_without_reported_findings_says_above_which_score(image):
+    assert str(empty(image)) == "nothing above 0.29"
+    low = Findings(**{**image.__dict__, "is_reported": np.zeros(3, bool)})
+    assert str(low) == "nothing above 0.29" and len(low.reported) == 0
+    assert str(Findings(**{**empty(image).__dict__, "lowest_threshold": None})) == "nothing"
+
+
+def test_limits_are_of_each_class_and_null_reports_nothing():
     document = {"thresholds": {"Disc": 0.5, "Square": None}}
-    scores = np.array([0.5, 0.49, 0.99])
-    assert passes(("Disc", "Disc", "Square"), scores, document).tolist() == [True, False, False]
-    assert passes(("Disc",), np.array([0.3]), None).tolist() == [True]
-    assert passes((), np.zeros(0), document).tolist() == []
+    assert limits_of(("Disc", "Square"), document).tolist() == [0.5, np.inf]
+    assert limits_of(("Disc", "Square"), None).tolist() == [0.3, 0.3]
 
 
-def test_a_class_without_a_threshold_is_refused():
-    with pytest.raises(ValueError, match="no entry for Square"):
-        passes(("Square",), np.array([0.9]), {"thresholds": {"Disc": 0.5}})
+@pytest.mark.parametrize(
+    "document, reason",
+    [
+        ([0.5], "no thresholds.json"),
+        ({"thresholds": [0.5]}, "no thresholds.json"),
+        ({"thresholds": {"Disc": 0.5}}, "no threshold for Square"),
+        ({"thresholds": {"Disc": "0.5", "Square": None}}, "threshold of Disc is '0.5'"),
+        ({"thresholds": {"Disc": 0.5, "Square": float("nan")}}, "threshold of Square is nan"),
+        ({"thresholds": {"Disc": 50, "Square": None}}, "threshold of Disc is 50; give a score from 0 to 1"),
+        ({"thresholds": {"Disc": True, "Square": None}}, "threshold of Disc is True"),
+    ],
+)
+def test_malformed_thresholds_are_refused_in_one_line(document, reason):
+    with pytest.raises(ValueError, match=f"t.json.*{reason}"):
+        check_thresholds(document, ("Disc", "Square"), "t.json")
 
 
 def test_the_overlay_has_the_image_s_shape_and_the_reported_boxes(image):

@@ -9,7 +9,6 @@ import torch
 from d2_cxr import artifacts
 from d2_cxr.datasets import loading
 from d2_cxr.dicom.image_files import ImageError
-from d2_cxr.engine.predict import image_files, predict
 from d2_cxr.engine.predictor import Predictor
 
 
@@ -35,13 +34,14 @@ def test_boxes_are_in_the_source_images_pixels(predictor, image):
     assert (np.diff(found.scores) <= 0).all()
 
 
-def test_the_lines_of_the_readme_print_what_was_found(finished, image, capsys):
+def test_the_lines_of_the_readme_print_what_is_reported(finished, image, capsys):
     readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    lines = readme.split("## Five lines from checkpoint to findings")[1].split("## ")[0]
+    lines = readme.split("## Three lines from checkpoint to findings")[1].split("## ")[0]
     code = textwrap.dedent("\n".join(line for line in lines.splitlines() if line.startswith("    ")))
     code = code.replace("output/simclr_60/model_final.pth", str(finished[2] / "model_final.pth"))
     exec(code.replace("image.dicom", str(image)), {})
-    assert len(capsys.readouterr().out.strip().splitlines()) == len(Predictor(finished[2] / "model_final.pth")(image))
+    printed = capsys.readouterr().out
+    assert printed == f"{Predictor(finished[2] / 'model_final.pth')(image)}\n"
 
 
 def test_the_boxes_of_prediction_are_those_of_evaluation(predictor, finished, tiny_set):
@@ -50,23 +50,23 @@ def test_the_boxes_of_prediction_are_those_of_evaluation(predictor, finished, ti
     image = loading.prepared_images(["tiny_cxr_test"])[0]
     first = artifacts.read_json(tiny_set / "annotations" / "stratified" / "test.json")["images"][0]["id"]
     expected = sorted((row["score"] for row in results if row["image_id"] == first), reverse=True)
-    rules = predictor._rules
+    rules = predictor.preprocess
     try:
-        predictor._rules = type(rules)(
+        predictor.preprocess = type(rules)(
             size=64, resize="squash", equalize="none", window="file"
         )  # it is equalized already
         found = predictor(image["file_name"])
     finally:
-        predictor._rules = rules
+        predictor.preprocess = rules
     assert found.scores == pytest.approx(expected, abs=1e-4)
 
 
 def test_thresholds_come_from_the_card_unless_given(finished, predictor, image):
     assert predictor.thresholds["chosen_on"] == "tiny_cxr_val"
     nothing = {"thresholds": {"Disc": None, "Square": None}}
-    assert not Predictor(finished[2] / "model_final.pth", "cpu", nothing)(image).reported.any()
+    assert not Predictor(finished[2] / "model_final.pth", "cpu", nothing)(image).is_reported.any()
     everything = {"thresholds": {"Disc": 0.0, "Square": 0.0}}
-    assert Predictor(finished[2] / "model_final.pth", "cpu", everything)(image).reported.all()
+    assert Predictor(finished[2] / "model_final.pth", "cpu", everything)(image).is_reported.all()
 
 
 def test_wrong_weights_are_refused_in_one_line(finished, tmp_path):
@@ -77,9 +77,14 @@ def test_wrong_weights_are_refused_in_one_line(finished, tmp_path):
     torch.save({**content, "card": {**content["card"], "config": None}}, tmp_path / "backbone.pth")
     with pytest.raises(ValueError, match="holds a backbone, not a detector"):
         Predictor(tmp_path / "backbone.pth")
-    del content["model"]["roi_heads.box_predictor.cls_score.bias"]
+    bias = "roi_heads.box_predictor.cls_score.bias"
+    changed = {**content["model"], bias: content["model"][bias] + 0.5}
+    torch.save({**content, "model": changed}, tmp_path / "changed.pth")
+    with pytest.raises(ValueError, match=r"changed\.pth: its tensors are not those that its card was written for"):
+        Predictor(tmp_path / "changed.pth")
+    del content["model"][bias], content["card"]["tensors_sha256"]
     torch.save(content, tmp_path / "hole.pth")
-    with pytest.raises(ValueError, match=r"lacks roi_heads\.box_predictor\.cls_score\.bias in the shape \(3,\)"):
+    with pytest.raises(ValueError, match=r"leaves 1 tensors of the model random, first: .*cls_score\.bias \(it is not"):
         Predictor(tmp_path / "hole.pth")
     with pytest.raises(FileNotFoundError, match=r"nowhere\.pth does not exist"):
         Predictor(tmp_path / "nowhere.pth")
@@ -93,30 +98,46 @@ def test_a_file_that_is_no_image_is_refused_by_name(predictor, tmp_path):
         predictor(tmp_path / "absent.dicom")
 
 
-def test_folders_are_searched_for_images_by_content(image, tmp_path):
-    (tmp_path / "deeper").mkdir()
-    (tmp_path / "deeper" / "no_suffix").write_bytes(image.read_bytes())
-    (tmp_path / "notes.txt").write_text("no image")
-    assert image_files([tmp_path, image]) == [tmp_path / "deeper" / "no_suffix", image]
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match="empty holds no DICOM, PNG or JPEG"):
-        image_files([tmp_path / "empty"])
+def test_bytes_a_dataset_and_an_array_give_what_the_file_gives(predictor, image, make_dicom):
+    from pydicom import dcmread
+
+    expected = predictor(image)
+    pixels = cv2.imread(str(image), cv2.IMREAD_GRAYSCALE)
+    for same in (image.read_bytes(), pixels):
+        found = predictor(same, name="a.png")
+        assert found.file == "a.png" and found.image_name == "a" and (found.width, found.height) == (256, 128)
+        np.testing.assert_array_equal(found.boxes_xyxy, expected.boxes_xyxy)
+        np.testing.assert_array_equal(found.scores, expected.scores)
+    path = make_dicom(pixels.astype(np.uint16) * 16, ImagerPixelSpacing=[0.2, 0.1])
+    assert predictor(dcmread(path)).boxes_xyxy.tolist() == predictor(path).boxes_xyxy.tolist()
+    assert predictor(dcmread(path)).pixel_spacing_mm == (0.2, 0.1)
 
 
-def test_images_of_the_same_name_keep_their_own_overlays(predictor, image, tmp_path):
-    (tmp_path / "deeper").mkdir()
-    (tmp_path / "deeper" / "image.png").write_bytes(image.read_bytes())
-    images, refused = predict(predictor, [tmp_path], tmp_path / "out")
-    assert len(images) == 2 and refused == {}
-    assert sorted(path.name for path in (tmp_path / "out" / "overlays").iterdir()) == ["image-2.png", "image.png"]
+def test_what_is_no_image_is_refused_by_its_kind(predictor):
+    with pytest.raises(ImageError, match=r"\(height, width\) of uint8, uint16 or int16, got \(4, 4, 3\) of uint8"):
+        predictor(np.zeros((4, 4, 3), np.uint8))
+    with pytest.raises(ImageError, match="of float64"):
+        predictor(np.zeros((4, 4)))
+    with pytest.raises(TypeError, match="not int"):
+        predictor(7)
 
 
-def test_one_bad_image_does_not_stop_the_others_and_is_named(predictor, image, tmp_path):
-    bad = tmp_path / "bad.png"
-    bad.write_bytes(image.read_bytes()[:200])
-    images, refused = predict(predictor, [image, bad], tmp_path / "out", overlays=False)
-    assert len(images) == 1 and list(refused) == [str(bad)]
-    assert artifacts.read_csv(tmp_path / "out" / "refused.csv")[0]["file"] == str(bad)
-    with pytest.raises(ValueError, match=r"no image could be read; .*bad\.png"):
-        predict(predictor, [bad], tmp_path / "nothing")
-    assert not (tmp_path / "nothing").exists()
+def test_any_failure_of_a_decoder_is_an_image_error(predictor, image, monkeypatch):
+    from d2_cxr.engine import predictor as module
+
+    monkeypatch.setattr(module, "prepare_image", lambda *_: np.uint8(300))
+    with pytest.raises(ImageError, match=r"image\.png: cannot be decoded \(OverflowError\)"):
+        predictor(image)
+
+
+def test_a_card_that_was_changed_is_refused(finished, tmp_path):
+    content = torch.load(finished[2] / "model_final.pth", weights_only=True)
+    for key, value, reason in (
+        ("class_names", ["Disc"], "its card names 1 classes, but its config has 2"),
+        ("thresholds", {"thresholds": {"Disc": "high", "Square": 0.5}}, "threshold of Disc is 'high'"),
+        ("format_version", 99, "format version 99"),
+        ("pixel_mean", "gray", "pixel_mean in its card is 'gray'"),
+    ):
+        torch.save({**content, "card": {**content["card"], key: value}}, tmp_path / "changed.pth")
+        with pytest.raises(ValueError, match=reason):
+            Predictor(tmp_path / "changed.pth")

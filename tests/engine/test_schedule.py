@@ -1,7 +1,7 @@
 import pytest
 
 from d2_cxr.config import add_cxr_config
-from d2_cxr.engine.schedule import iterations, resolve
+from d2_cxr.engine.schedule import iterations, resolve, schedule_warnings
 
 
 @pytest.fixture
@@ -52,3 +52,17 @@ def test_a_drop_after_the_end_is_refused(cfg):
     cfg.CXR.EPOCHS, cfg.CXR.STEP_EPOCHS = 12, [8, 12]
     with pytest.raises(ValueError, match=r"STEP_EPOCHS \[12\] do not lie before the end"):
         resolve(cfg, 100.0)
+
+
+def test_a_warm_up_as_long_as_the_run_is_said_before_it(cfg):
+    cfg.SOLVER.LR_SCHEDULER_NAME = "WarmupCosineLR"
+    cfg.SOLVER.MAX_ITER, cfg.SOLVER.WARMUP_ITERS, cfg.SOLVER.BASE_LR = 30, 30, 0.01
+    half, never = schedule_warnings(cfg)
+    assert half.startswith("the warm-up (SOLVER.WARMUP_ITERS 30) takes at least half of the 30 iterations")
+    assert "never SOLVER.BASE_LR 0.01" in never
+    cfg.SOLVER.MAX_ITER = 600
+    assert schedule_warnings(cfg) == []
+    cfg.SOLVER.LR_SCHEDULER_NAME, cfg.SOLVER.STEPS, cfg.SOLVER.MAX_ITER = "WarmupMultiStepLR", (), 20
+    assert "at least half of the 20 iterations" in schedule_warnings(cfg)[0]
+    cfg.SOLVER.MAX_ITER, cfg.SOLVER.WARMUP_ITERS = 1, 0
+    assert schedule_warnings(cfg) == []

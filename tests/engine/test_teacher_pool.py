@@ -2,8 +2,8 @@ import numpy as np
 import torch
 
 from d2_cxr.engine import teacher_pool
+from d2_cxr.engine.build_loaders import build_train_loader, training_images
 from d2_cxr.engine.strong_view import strong_view
-from d2_cxr.engine.training_data import build_train_loader, training_images
 
 TEACHER = [
     "DATASETS.TRAIN",

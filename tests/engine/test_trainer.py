@@ -35,13 +35,14 @@ def test_a_run_folder_holds_what_the_formats_say(finished):
     assert set(results) == {"tiny_cxr_test"} and "AP50" in results["tiny_cxr_test"]["bbox"]
 
 
-def test_run_json_tells_what_the_run_was_made_from(finished):
+def test_run_json_tells_what_the_run_was_made_from(finished, tiny_set):
     _, results, folder = finished
     record = artifacts.read_json(folder / "run.json")
+    fingerprint = artifacts.read_json(tiny_set / "dataset.json")["images_fingerprint"]
     assert record["status"] == "finished" and record["start"] <= record["end"]
     assert record["results"] == results
     assert (record["num_train_images"], record["iterations"], record["seed"]) == (12, 4, 0)
-    assert record["datasets"]["tiny_cxr_test"]["images_fingerprint"] == "0" * 64
+    assert record["datasets"]["tiny_cxr_test"]["images_fingerprint"] == fingerprint
     assert record["weights"] is None and record["weights_card"] is None and record["weights_unchecked"] is False
     assert record["schedule"]["max_iter"] == 4 and record["versions"]["torch"] == torch.__version__
     assert len(record["validation"]["history"]) == 2
@@ -102,6 +103,7 @@ def test_a_backbone_is_not_evaluated_as_a_detector(finished, tmp_path):
     cfg, _, folder = finished
     content = torch.load(folder / "model_final.pth", weights_only=True)
     content["model"] = {name: value for name, value in content["model"].items() if name.startswith("backbone")}
+    del content["card"]["tensors_sha256"]
     torch.save(content, tmp_path / "backbone.pth")
     cfg = cfg.clone()
     cfg.MODEL.WEIGHTS, cfg.OUTPUT_DIR = str(tmp_path / "backbone.pth"), str(tmp_path)
@@ -174,6 +176,7 @@ def test_weights_with_a_hole_do_not_start(finished, tiny_cfg, tmp_path):
     _, _, folder = finished
     content = torch.load(folder / "model_final.pth", weights_only=True)
     del content["model"]["backbone.bottom_up.res5.1.conv2.weight"]
+    del content["card"]["tensors_sha256"]
     torch.save(content, tmp_path / "hole.pth")
     cfg = tiny_cfg("SOLVER.MAX_ITER", "1", "MODEL.WEIGHTS", str(tmp_path / "hole.pth"))
     with pytest.raises(ValueError, match=r"1 tensors of the backbone stay random .*res5\.1\.conv2\.weight"):
@@ -219,3 +222,62 @@ def test_a_kill_while_writing_leaves_the_last_checkpoint(finished, tmp_path, mon
     assert (tmp_path / "last_checkpoint").read_text() == "model_0000001.pth"
     assert artifacts.sha256_file(tmp_path / "model_final.pth") == artifacts.sha256_file(finished[2] / "model_final.pth")
     assert not list(tmp_path.glob(".unfinished*"))
+
+
+def test_an_empty_test_set_is_named_before_the_first_step(tiny_set, tiny_cfg, tmp_path, forget_fingerprints):
+    shutil.copytree(tiny_set, tmp_path / "small")
+    for part in ("test", "val"):
+        path = tmp_path / f"small/annotations/stratified/{part}.json"
+        artifacts.write_json(path, {**artifacts.read_json(path), "images": [], "annotations": []})
+    forget_fingerprints(tmp_path / "small")
+    opts = ["CXR.DATASETS", f"[['small_cxr', '{tmp_path / 'small'}']]", "DATASETS.TRAIN", "('small_cxr_train',)"]
+    cfg = tiny_cfg(*opts, "DATASETS.TEST", "('small_cxr_test',)", "SOLVER.MAX_ITER", "1")
+    with pytest.raises(ValueError, match="small_cxr_test has no image, so nothing can be evaluated"):
+        trainer.train(cfg)
+    cfg = tiny_cfg(*opts, "DATASETS.TEST", "()", "SOLVER.MAX_ITER", "2", *VALIDATION)
+    with pytest.raises(ValueError, match="small_cxr_val has no image"):
+        trainer.train(cfg)
+    assert not (Path(cfg.OUTPUT_DIR) / "run.json").exists()
+    cfg = tiny_cfg(*opts, "DATASETS.TEST", "()", "SOLVER.MAX_ITER", "1")
+    trainer.train(cfg)
+    warnings = artifacts.read_json(Path(cfg.OUTPUT_DIR) / "run.json")["preview"]["warnings"]
+    assert any("small_cxr_val has no image: the detector gets no thresholds" in text for text in warnings)
+
+
+def test_a_divergence_is_one_line_and_the_run_folder_says_so(tiny_cfg, caplog):
+    cfg = tiny_cfg("SOLVER.MAX_ITER", "9", "SOLVER.BASE_LR", "1e20", "CXR.VAL_AT_END", "False", "DATASETS.TEST", "()")
+    with pytest.raises(ValueError, match=r"training diverged after \d+ steps: ") as error:
+        trainer.train(cfg)
+    assert "\n" not in str(error.value) and "Total losses before: " in str(error.value)
+    assert "a lower SOLVER.BASE_LR (it is 1e+20)" in str(error.value)
+    record = artifacts.read_json(Path(cfg.OUTPUT_DIR) / "run.json")
+    assert record["status"] == "failed" and record["error"].startswith("DivergenceError: training diverged after")
+    assert "Traceback" not in caplog.text
+
+
+def test_two_runs_do_not_write_into_one_folder(tiny_cfg):
+    cfg = tiny_cfg("SOLVER.MAX_ITER", "1", "CXR.VAL_AT_END", "False", "DATASETS.TEST", "()")
+    with artifacts.only_one(cfg.OUTPUT_DIR), pytest.raises(ValueError, match="another process writes to .*run; wait"):
+        trainer.train(cfg)
+    trainer.train(cfg)
+
+
+def test_pixels_that_are_not_the_manifests_are_not_trained_on(tiny_set, tiny_cfg, tmp_path):
+    shutil.copytree(tiny_set, tmp_path / "painted")
+    opts = ["CXR.DATASETS", f"[['painted_cxr', '{tmp_path / 'painted'}']]", "DATASETS.TRAIN", "('painted_cxr_train',)"]
+    cfg = tiny_cfg(*opts, "DATASETS.TEST", "()", "SOLVER.MAX_ITER", "1", "CXR.CHECK_IMAGES", "-1")
+    shutil.copy(tmp_path / "painted/images/image001.png", tmp_path / "painted/images/image002.png")
+    with pytest.raises(ValueError, match=r"image002\.png is not the image that manifest\.csv lists"):
+        trainer.train(cfg)
+
+
+def test_start_weights_are_read_from_the_disk_once(finished, tiny_cfg, monkeypatch):
+    from d2_cxr.engine import checkpointer, start_weights
+
+    read = []
+    for module in (checkpointer, start_weights):
+        load = module.load_weights_file
+        monkeypatch.setattr(module, "load_weights_file", lambda path, load=load: read.append(path) or load(path))
+    weights = str(finished[2] / "model_final.pth")
+    trainer.train(tiny_cfg("SOLVER.MAX_ITER", "1", "MODEL.WEIGHTS", weights, "DATASETS.TEST", "()"))
+    assert read == [weights]

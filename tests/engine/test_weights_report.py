@@ -2,8 +2,9 @@ import pytest
 import torch
 from detectron2.modeling import build_model
 
+from d2_cxr.checkpoint.fingerprint import fingerprint
 from d2_cxr.engine.checkpointer import CXRCheckpointer
-from d2_cxr.engine.weights_report import Loaded, fingerprint, groups_of, refusals, weights_report
+from d2_cxr.engine.weights_report import LoadReport, groups_of, refusals, weights_report
 
 
 @pytest.fixture
@@ -22,7 +23,7 @@ def load(model, state, tmp_path):
     torch.save({"model": state}, tmp_path / "weights.pth")
     checkpointer = CXRCheckpointer(model)
     checkpointer.load(str(tmp_path / "weights.pth"))
-    return checkpointer.loaded
+    return checkpointer.report
 
 
 def test_a_complete_backbone_is_reported_with_its_origin(build, tmp_path):
@@ -83,13 +84,13 @@ def test_statistics_folded_into_the_affine_terms_are_no_hole(build, tmp_path):
 
 def test_frozen_random_layers_are_refused(build):
     model = build("MODEL.BACKBONE.FREEZE_AT", "2")  # no weights at all, stem and res2 frozen
-    found = refusals(model, Loaded())
+    found = refusals(model, LoadReport())
     assert any("frozen parameters are random and would never learn" in sentence for sentence in found)
     assert any("FrozenBN" in sentence for sentence in found)  # freezing turns their BN into FrozenBN
 
 
 def test_a_random_model_that_freezes_nothing_may_start(build):
-    assert refusals(build(), Loaded()) == []
+    assert refusals(build(), LoadReport()) == []
 
 
 def test_frozen_groups_are_told(build, tmp_path):

@@ -36,7 +36,7 @@ def test_kaggle_rows_become_boxes_readings_and_negative_images(table):
             "a,Lung Opacity,7,R10,1,2,3,5",
         )
     )
-    assert read.flavor == "kaggle"
+    assert read.format_name == "kaggle"
     assert read.boxes.to_dict("list") == {
         "image_name": ["a", "a"],
         "class_name": ["Cardiomegaly", "Lung Opacity"],
@@ -55,19 +55,19 @@ def test_kaggle_rows_become_boxes_readings_and_negative_images(table):
 
 def test_columns_go_by_name_not_by_place(table):
     read = read_annotations(table("y_max,x_max,rad_ID,x_min,Class_Name,y_min,image_id", "40,30,R1,10,ILD,20,a"))
-    assert read.flavor == "physionet_train"
+    assert read.format_name == "physionet_train"
     assert read.boxes[["x_min", "y_min", "x_max", "y_max"]].values.tolist() == [[10, 20, 30, 40]]
 
 
 def test_a_table_without_readers_is_a_consensus(table):
     read = read_annotations(table("image_id,class_name,x_min,y_min,x_max,y_max", "a,ILD,1,2,3,4", "b,No finding,,,,"))
-    assert (read.flavor, read.consensus) == ("physionet_test", True)
+    assert (read.format_name, read.consensus) == ("physionet_test", True)
     assert read.boxes["reader_id"].tolist() == ["consensus"]
 
 
 def test_rsna_rows_are_width_and_height_with_a_target(table):
     read = read_annotations(table("patientId,x,y,width,height,Target", "p,,,,,0", "q,264,152,213,379,1"))
-    assert (read.flavor, read.class_names) == ("rsna", rsna_pneumonia.CLASS_NAMES)
+    assert (read.format_name, read.class_names) == ("rsna", rsna_pneumonia.CLASS_NAMES)
     assert read.boxes.iloc[0].to_dict() == {
         "image_name": "q",
         "class_name": "Lung Opacity",
@@ -90,7 +90,7 @@ def test_nih_header_has_more_cells_than_its_rows(table):
     read = read_annotations(
         table("Image Index,Finding Label,Bbox [x,y,w,h],,,", "00013118_008.png,Atelectasis,225,547,86,79")
     )
-    assert (read.flavor, read.class_names) == ("nih", nih_bbox.CLASS_NAMES)
+    assert (read.format_name, read.class_names) == ("nih", nih_bbox.CLASS_NAMES)
     assert read.boxes["image_name"].tolist() == ["00013118_008"]
     assert read.boxes[["x_min", "y_min", "x_max", "y_max"]].values.tolist() == [[225, 547, 311, 626]]
 

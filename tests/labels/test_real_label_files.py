@@ -14,7 +14,7 @@ def label_files(vinbigdata_csv):
 
 def test_rsna(label_files):
     read = read_annotations(label_files / "kaggle_stage_2_train_labels.csv.zip")
-    assert (read.flavor, read.consensus) == ("rsna", True)
+    assert (read.format_name, read.consensus) == ("rsna", True)
     assert (len(read.image_names), len(read.negative_ids), len(read.boxes)) == (26684, 20672, 9555)
     assert not any(read.problems.values())
 
@@ -23,7 +23,7 @@ def test_nih_with_its_patients(label_files):
     read = read_annotations(
         label_files / "BBox_List_2017.csv.gz", patients_csv=label_files / "Data_Entry_2017_v2020.csv.gz"
     )
-    assert (read.flavor, read.class_names) == ("nih", nih_bbox.CLASS_NAMES)
+    assert (read.format_name, read.class_names) == ("nih", nih_bbox.CLASS_NAMES)
     assert (len(read.image_names), len(read.boxes)) == (880, 984)
     found = label_statistics(read, "stratified")
     assert found["images"]["patients"] == 726

@@ -57,10 +57,17 @@ def test_a_class_without_a_training_image_has_no_factor():
     assert balance["y"]["expected_exposures"] == 0
 
 
-def test_fractions_are_keyed_by_the_unlabeled_share():
-    fractions = statistics.fraction_counts(3075)
-    assert list(fractions) == ["10", "20", "30", "40", "50", "60", "70", "80", "90"]
-    assert fractions["80"] == {"unlabeled": 2460, "labeled": 615}
+def test_the_partition_counts_labeled_and_unlabeled_images_at_every_label_fraction():
+    rows = statistics.partition([f"f{number}" for number in range(3075)])
+    assert [row["percent"] for row in rows] == [100, 90, 80, 70, 60, 50, 40, 30, 20, 10]
+    assert rows[0] == {"percent": 100, "labeled": 3075, "unlabeled": 0}
+    assert rows[8] == {"percent": 20, "labeled": 615, "unlabeled": 2460}
+
+
+def test_the_partition_keeps_a_patients_images_together():
+    images, patients = ["a1", "a2", "a3", "b1"], {"a1": "a", "a2": "a", "a3": "a", "b1": "b"}
+    assert [row["labeled"] for row in statistics.partition(images, patients)] == [4, 4, 4, 1, 1, 1, 1, 1, 0, 0]
+    assert {row["labeled"] for row in statistics.partition(images, patients, seed=1)} <= {0, 1, 3, 4}
 
 
 def test_density_is_boxes_an_image_of_each_part():

@@ -13,10 +13,12 @@ import cv2
 import numpy as np
 import pydicom
 import pytest
+from PIL import Image
 
 from d2_cxr import artifacts
 from d2_cxr.datasets import image_array, leakage, manifest
 from d2_cxr.dicom.preprocess import Preprocess
+from d2_cxr.prepare.options import PrepareOptions
 from d2_cxr.prepare.prepare import prepare
 
 RULES = Preprocess(32)
@@ -52,7 +54,7 @@ def write_table(path: Path, rows) -> Path:
 def run(archive, output, **more) -> dict:
     images, table = archive
     settings = {"name": "own_cxr", "preprocess": RULES, "jobs": 1, "progress": False, **more}
-    return prepare(images, output, annotations=table, **settings)
+    return prepare(PrepareOptions(images, output, annotations=table, **settings))
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -189,7 +191,7 @@ def test_refused_files_are_shown_where_there_is_something_to_see(archive, tmp_pa
     assert [path.name for path in (tmp_path / "set/refused").iterdir()] == ["red.png"]
     seen = cv2.imread(str(tmp_path / "set/refused/red.png"), cv2.IMREAD_UNCHANGED)
     assert seen.shape == (100, 75) and seen[:40].min() == 255 and seen[60:].max() == 0
-    page = (tmp_path / "set/intake.html").read_text()
+    page = (tmp_path / "set/data_quality.html").read_text()
     assert page.count('class="refused"') == 1 and "refused, nothing to see" in page
     (images / "red.png").unlink()
     (images / "torn.png").unlink()
@@ -198,7 +200,7 @@ def test_refused_files_are_shown_where_there_is_something_to_see(archive, tmp_pa
 
 
 def kill_and_go_on(archive, tmp_path, name: str, after_images: int) -> None:
-    """Kill a run, group and all, once so many images are there; run again and compare with a run that was left alone."""
+    """Kill a run and its group once so many images are there; run again and compare with a run that was not killed."""
     images, table = archive
     command = [sys.executable, "-c", _RUN, str(images), str(table), str(tmp_path / name)]
     process = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
@@ -217,10 +219,14 @@ def kill_and_go_on(archive, tmp_path, name: str, after_images: int) -> None:
 
 _RUN = """
 import sys
+from d2_cxr.prepare.options import PrepareOptions
 from d2_cxr.prepare.prepare import prepare
 from d2_cxr.dicom.preprocess import Preprocess
 images, table, output = sys.argv[1:]
-prepare(images, output, annotations=table, name="own_cxr", preprocess=Preprocess(32), jobs=2, progress=False)
+options = PrepareOptions(
+    images, output, annotations=table, name="own_cxr", preprocess=Preprocess(32), jobs=2, progress=False
+)
+prepare(options)
 """
 
 
@@ -249,10 +255,10 @@ def test_what_is_wrong_is_told_and_the_rest_is_prepared(archive, tmp_path, make_
     assert rows["image03", "image03.dicom"]["outcome"] == "refused"
     assert "cut short" in rows["image03", "image03.dicom"]["reason"]
     assert rows["readme.txt", "readme.txt"]["outcome"] == "ignored"
-    assert rows["image05", "sub/image05.dcm"]["reason"] == "the same image id as images/image05.dicom"
+    assert rows["image05", "sub/image05.dcm"]["reason"] == "the same image name as images/image05.dicom"
     assert "Window Width" in rows["odd", "odd.dicom"]["reason"] and counts["odd"] == 1
     assert counts["missing"] == 1 and counts["refused"] == 2 and counts["problems"] == 3
-    page = (tmp_path / "set/intake.html").read_text()
+    page = (tmp_path / "set/data_quality.html").read_text()
     assert "image02" in page and "Window Width (0028,1051) is 0" in page and "data:image/png" in page
 
 
@@ -266,7 +272,7 @@ def test_missing_images_do_not_move_the_others_to_another_part(archive, tmp_path
 
 
 def test_without_annotations_every_image_is_unlabeled(archive, tmp_path):
-    prepare(archive[0], tmp_path / "set", name="own_cxr", preprocess=RULES, jobs=1, progress=False)
+    prepare(PrepareOptions(archive[0], tmp_path / "set", name="own_cxr", preprocess=RULES, jobs=1, progress=False))
     assert len(images_of(tmp_path / "set", "unlabeled")) == 24
     assert [path.name for path in (tmp_path / "set/annotations").iterdir()] == ["unlabeled.json"]
 
@@ -297,7 +303,7 @@ def test_unlabeled_images_that_give_test_images_away_are_left_out(archive, tmp_p
     (images / "copy.dicom").write_bytes((images / f"{test_image}.dicom").read_bytes())
     counts = run(archive, tmp_path / "set")
     assert counts["unlabeled_left_out"] == 1 and "copy.png" not in images_of(tmp_path / "set", "unlabeled")
-    assert f"the same pixels as {test_image}" in (tmp_path / "set/intake.html").read_text()
+    assert f"the same pixels as {test_image}" in (tmp_path / "set/data_quality.html").read_text()
 
 
 def test_a_cropped_copy_of_a_test_image_is_found_shown_and_left_out(archive, tmp_path, make_dicom):
@@ -307,11 +313,11 @@ def test_a_cropped_copy_of_a_test_image_is_found_shown_and_left_out(archive, tmp
     pixels = pydicom.dcmread(images / f"{test_image}.dicom").pixel_array
     make_dicom(np.ascontiguousarray(pixels[5:, 2:]), name="images/cut.dicom")
     counts = run(archive, tmp_path / "set", preprocess=Preprocess(96))
-    assert counts["near_copies"] == 1 and counts["unlabeled_left_out"] == 1
-    (pair,) = leakage.read_near_copies(tmp_path / "set")
+    assert counts["near_duplicates"] == 1 and counts["unlabeled_left_out"] == 1
+    (pair,) = leakage.read_near_duplicates(tmp_path / "set")
     assert {pair["image_name"], pair["other_image_name"]} == {"cut", test_image} and pair["how"] == "cropped"
-    page = (tmp_path / "set/intake.html").read_text()
-    assert "Near copies (1 pair)" in page and f"the same image as {test_image} of val or test (cropped)" in page
+    page = (tmp_path / "set/data_quality.html").read_text()
+    assert "Near duplicates (1 pair)" in page and f"the same image as {test_image} of val or test (cropped)" in page
 
 
 def test_vindr_of_another_table_has_no_published_split_and_says_so(archive, tmp_path):
@@ -354,7 +360,7 @@ def test_other_settings_need_another_folder(archive, tmp_path):
 
 BAD = [
     ({"fusion": "median"}, "fusion rule 'median'"),
-    ({"findings_only": True, "annotations": None}, "annotations must tell"),
+    ({"findings_only": True, "annotations": None}, "--findings-only needs --annotations"),
     ({"classes": "classes.txt"}, "no such file exists"),
     ({"name": "train"}, "cannot name a set"),
     ({"test_annotations": "x.csv"}, "needs both"),
@@ -373,12 +379,12 @@ def test_bad_input_is_one_line_and_writes_nothing(archive, tmp_path, settings, m
 def run_any(archive, output, settings) -> None:
     images, table = archive
     defaults = {"annotations": table, "name": "own_cxr", "preprocess": RULES, "jobs": 1, "progress": False}
-    prepare(images, output, **{**defaults, **settings})
+    prepare(PrepareOptions(images, output, **{**defaults, **settings}))
 
 
 def test_a_folder_of_other_images_is_refused(archive, tmp_path, make_dicom):
     make_dicom([[0, 1]], name="others/x.dicom")
-    with pytest.raises(ValueError, match=r"no image of .*train.csv lies in .*others"):
+    with pytest.raises(ValueError, match=r"no image of .*train.csv is in .*others"):
         run((tmp_path / "others", archive[1]), tmp_path / "set")
     with pytest.raises(FileNotFoundError, match="does not exist"):
         run((tmp_path / "nowhere", archive[1]), tmp_path / "set")
@@ -388,7 +394,8 @@ def test_where_no_image_can_be_prepared_nothing_stays(tmp_path):
     (tmp_path / "images").mkdir()
     (tmp_path / "images/a.dcm").write_text("hello")
     with pytest.raises(ValueError, match=r"none of 1 files could be prepared; a.dcm: neither DICOM"):
-        prepare(tmp_path / "images", tmp_path / "set", name="own_cxr", preprocess=RULES, jobs=1, progress=False)
+        options = PrepareOptions(tmp_path / "images", tmp_path / "set", name="own_cxr", preprocess=RULES, jobs=1)
+        prepare(options)
     assert not (tmp_path / "set").exists()
 
 
@@ -408,3 +415,87 @@ def test_json_is_sorted_and_finite(archive, tmp_path):
         text = path.read_text()
         assert "NaN" not in text and "Infinity" not in text
         assert list(json.loads(text)) == sorted(json.loads(text))
+
+
+def png_archive(folder: Path, number: int = 20, size=(64, 80), orientation: int = 1) -> Path:
+    """Write PNGs of (width, height) as they lie in the file, with an EXIF orientation."""
+    rng = np.random.default_rng(1)
+    folder.mkdir()
+    for index in range(number):
+        pixels = cv2.resize(rng.integers(0, 255, (6, 5)).astype(np.uint8), size)
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        Image.fromarray(pixels).save(folder / f"f{index:02d}.png", exif=exif)
+    return folder
+
+
+def own(images: Path, table: Path, output: Path, **more) -> dict:
+    return prepare(
+        PrepareOptions(
+            images, output, table, name="own_cxr", classes="from-csv", preprocess=RULES, jobs=1, progress=False, **more
+        )
+    )
+
+
+def test_boxes_of_images_in_another_size_are_refused_with_the_reason(tmp_path):
+    boxes = [[f"f{index:02d}", "Opacity", 0, "R1", 40 + index, 60, 100 + index, 150] for index in range(20)]
+    table = write_table(tmp_path / "boxes.csv", boxes)
+    with pytest.raises(ValueError, match="reach beyond their image"):
+        own(png_archive(tmp_path / "images"), table, tmp_path / "set")
+
+
+def test_a_few_boxes_outside_are_one_warning_a_problem_and_on_the_page(tmp_path, caplog):
+    boxes = [[f"f{index:02d}", "Opacity", 0, "R1", 10 + index, 20, 40 + index, 70] for index in range(20)]
+    boxes[3][4:] = [70, 20, 90, 60]
+    counts = own(png_archive(tmp_path / "images"), write_table(tmp_path / "boxes.csv", boxes), tmp_path / "set")
+    assert counts["boxes_outside"] == 1 and counts["problems"] == 1
+    assert sum("1 boxes left out: they lie wholly outside" in record.getMessage() for record in caplog.records) == 1
+    assert "outside" in (tmp_path / "set/data_quality.html").read_text()
+    assert artifacts.read_json(tmp_path / "set/dataset.json")["counts"]["boxes_outside"] == 1
+
+
+def test_boxes_count_in_the_image_as_viewers_turn_it(tmp_path):
+    boxes = [[f"f{index:02d}", "Opacity", 0, "R1", 60, 10, 80, 30] for index in range(20)]  # of 80 x 64 when turned
+    images = png_archive(tmp_path / "images", orientation=6)
+    counts = own(images, write_table(tmp_path / "boxes.csv", boxes), tmp_path / "set")
+    assert counts["boxes_outside"] == counts["boxes_partly_outside"] == 0
+    listed = artifacts.read_json(tmp_path / "set/annotations/stratified/train.json")
+    assert {(image["source_width"], image["source_height"]) for image in listed["images"]} == {(80, 64)}
+    assert {tuple(box["bbox"]) for box in listed["annotations"]} == {(24.0, 5.0, 8.0, 10.0)}
+    assert "EXIF Orientation is 6" in (tmp_path / "set/manifest.csv").read_text()
+
+
+def test_a_file_name_that_is_no_utf8_is_refused_and_the_others_are_prepared(tmp_path):
+    images = png_archive(tmp_path / "images", 3)
+    os.rename(os.fsencode(images / "f01.png"), os.fsencode(images) + b"/M\xfcller.png")
+    options = PrepareOptions(images, tmp_path / "set", name="own_cxr", preprocess=RULES, jobs=1, progress=False)
+    assert prepare(options)["prepared"] == 2
+    (row,) = [row for row in manifest.read(tmp_path / "set/manifest.csv") if row["outcome"] == "refused"]
+    assert row["file"] == "M\\xfcller.png" and row["reason"] == "the file name is not UTF-8; rename the file"
+    assert prepare(options)["reused"] == 3
+
+
+def test_lateral_views_and_other_body_parts_are_counted(tmp_path, make_dicom):
+    for index, elements in enumerate([{}, {"ViewPosition": "LL"}, {"BodyPartExamined": "HAND"}]):
+        make_dicom(np.arange(64).reshape(8, 8) + index, name=f"images/f{index}.dicom", **elements)
+    counts = prepare(
+        PrepareOptions(tmp_path / "images", tmp_path / "set", name="own_cxr", preprocess=RULES, jobs=1, progress=False)
+    )
+    assert counts["not_frontal"] == 1 and counts["not_chest"] == 1 and counts["problems"] == 0
+    rows = manifest.read(tmp_path / "set/manifest.csv")
+    assert [row["view_position"] for row in rows] == ["", "LL", ""]
+
+
+def test_sigterm_ends_quietly_with_143_and_the_same_command_goes_on(archive, tmp_path):
+    tool = Path(__file__).parents[2] / "tools/prepare_vindr_cxr.py"
+    command = [sys.executable, str(tool), "--dicom-dir", str(archive[0]), "--annotations", str(archive[1])]
+    command += ["--name", "own_cxr", "--size", "32", "--jobs", "1", "--output", str(tmp_path / "set")]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and len(list((tmp_path / "set/images").glob("image*.png"))) < 3:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate()
+    assert process.returncode == 143 and "Traceback" not in errors
+    assert subprocess.run(command, stderr=subprocess.DEVNULL, check=False).returncode == 0
+    run(archive, tmp_path / "whole")
+    assert contents(tmp_path / "set") == contents(tmp_path / "whole")

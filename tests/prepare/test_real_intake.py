@@ -1,4 +1,4 @@
-"""Real open images come out as a radiologist would see them; the folder is named by D2_CXR_FILMS (docs/real_data.md)."""
+"""Real open images come out as a radiologist would see them; D2_CXR_FILMS names their folder (docs/real_data.md)."""
 
 import os
 from pathlib import Path

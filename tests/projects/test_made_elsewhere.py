@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from d2_cxr.projects.label_efficiency import stages
+from d2_cxr.projects.label_efficiency import stage_kinds, stages
 from d2_cxr.projects.label_efficiency.plan import read_study
 from d2_cxr.projects.label_efficiency.study_file import check_inputs
 
@@ -29,7 +29,7 @@ def study(name="open_films_imagenet.yaml", **changes):
 def make(tmp_path, **settings):
     """Run the stage for a file; return what MODEL.WEIGHTS becomes."""
     stage = {"kind": "weights", "settings": settings, "output": "weights/imagenet.json"}
-    outputs = stages.run_stage(stage, str(tmp_path))
+    outputs = stage_kinds.run_stage(stage, str(tmp_path))
     return stages._weights("weights/imagenet.json", tmp_path), outputs
 
 
@@ -89,7 +89,7 @@ def test_a_network_of_timm_is_converted(tmp_path):
 def test_permuted_weights_can_be_made_of_them(tmp_path, torchvision_file):
     make(tmp_path, file=str(torchvision_file))
     stage = {"kind": "permute", "settings": {"weights": "weights/imagenet.json", "seed": 0}, "output": "weights/p.pth"}
-    stages.run_stage(stage, str(tmp_path))
+    stage_kinds.run_stage(stage, str(tmp_path))
     name = BOTTOM_UP + "stem.conv1.weight"
     own = load_weights_file(tmp_path / "weights/imagenet.pth")["model"][name]
     permuted = load_weights_file(tmp_path / "weights/p.pth")["model"][name]
@@ -123,7 +123,7 @@ def test_a_pretraining_takes_the_file_that_they_name(tmp_path, monkeypatch):
     (tmp_path / "weights/imagenet.pth").write_bytes(b"")
     stage = next(stage for stage in study().stages if stage.id == "pretrain/imagenet_simclr/seed0").to_dict()
     stage["settings"]["dataset"] = {"name": "open_opacity_split0", "root": "datasets/x", "inside": True}
-    stages.run_stage(stage, str(tmp_path))
+    stage_kinds.run_stage(stage, str(tmp_path))
     assert taken["init_from"] == str(tmp_path / "weights/imagenet.pth")
     assert taken["backbone"] == "timm:tf_efficientnet_lite0" and taken["pixel_mean"] == [127.5] * 3
 
@@ -164,11 +164,11 @@ def test_a_stand_in_of_the_zoos_coco_detector_starts_the_coco_arm(tmp_path):
 
     from d2_cxr.checkpoint.weights_card import contradictions, zoo_card
     from d2_cxr.engine.checkpointer import CXRCheckpointer
-    from d2_cxr.engine.setup import load_config
+    from d2_cxr.engine.config import load_config
     from d2_cxr.engine.weights_report import refusals
 
     settings = study("study.yaml").settings
-    ground = [part for key, value in settings["same_ground"].items() for part in (key, value)]
+    ground = [part for key, value in settings["shared_options"].items() for part in (key, value)]
     cfg = load_config(PROJECT.parents[1] / settings["arms"]["coco"]["config"], ["MODEL.DEVICE", "cpu", *ground])
     model = build_model(cfg)
     arrays = {name: value.numpy() for name, value in model.state_dict().items() if "num_batches" not in name}
@@ -181,6 +181,6 @@ def test_a_stand_in_of_the_zoos_coco_detector_starts_the_coco_arm(tmp_path):
     assert weights == str(path) and contradictions(zoo_card(weights), cfg) == []
     checkpointer = CXRCheckpointer(model)
     checkpointer.load(weights)
-    assert refusals(model, checkpointer.loaded) == []
-    assert list(checkpointer.loaded.skipped) == ["roi_heads.box_predictor.cls_score.weight"]
+    assert refusals(model, checkpointer.report) == []
+    assert list(checkpointer.report.skipped) == ["roi_heads.box_predictor.cls_score.weight"]
     assert float(model.backbone.bottom_up.stem.conv1.weight.detach().mean()) == 0.5

@@ -18,13 +18,13 @@ STUDY = {
     "arms": {
         "random": {"config": CONFIG},
         "simclr": {"config": CONFIG, "weights": "simclr"},
-        "simclr_permuted": {"config": CONFIG, "weights": "permuted(simclr)", "percent": [10]},
+        "simclr_permuted": {"config": CONFIG, "weights": "permuted(simclr)", "label_fractions": [10]},
     },
-    "labels": {"percent": [10, 100], "fractions": "nested"},
+    "labels": {"label_fractions": [10, 100], "subsets": "nested"},
     "seeds": [0, 1],
-    "same_ground": {"SOLVER.MAX_ITER": 5},
+    "shared_options": {"SOLVER.MAX_ITER": 5},
 }
-TUNING = {"option": "SOLVER.BASE_LR", "values": [0.0005, 0.001, 0.002], "percent": 100}
+TUNING = {"option": "SOLVER.BASE_LR", "values": [0.0005, 0.001, 0.002], "label_fraction": 100}
 
 
 def study(tmp_path, **changes):
@@ -59,7 +59,7 @@ def test_one_pretraining_a_seed_serves_all_shares_and_its_permutation(tmp_path):
 
 def test_the_complement_as_pool_takes_a_pretraining_for_each_share(tmp_path):
     plan = {"simclr": {"config": CONFIG, "pool": "complement"}}
-    stages = study(tmp_path, pretraining=plan, labels={"percent": [10, 30]}).stages
+    stages = study(tmp_path, pretraining=plan, labels={"label_fractions": [10, 30]}).stages
     pools = {stage.id: stage.settings["pool"] for stage in stages if stage.kind == "pretrain"}
     assert pools["pretrain/simclr/10/seed1"] == ["phantom_cxr_train_unlabeled_90_seed1"]
     assert len(pools) == 4
@@ -70,8 +70,8 @@ def test_tuning_gives_every_arm_the_same_trials_on_validation_images(tmp_path):
     trials = [stage for stage in laid.stages if stage.kind == "tune"]
     assert len(trials) == 3 * 3  # values x arms, one seed
     assert {stage.settings["test"] for stage in trials} == {"phantom_cxr_val"}
-    assert {stage.settings["percent"] for stage in trials if stage.settings["arm"] == "random"} == {100}
-    assert {stage.settings["percent"] for stage in trials if stage.settings["arm"] == "simclr_permuted"} == {10}
+    assert {stage.settings["label_fraction"] for stage in trials if stage.settings["arm"] == "random"} == {100}
+    assert {stage.settings["label_fraction"] for stage in trials if stage.settings["arm"] == "simclr_permuted"} == {10}
     assert sorted(s.settings["options"]["SOLVER.BASE_LR"] for s in trials if s.settings["arm"] == "simclr") == [
         0.0005,
         0.001,
@@ -87,10 +87,10 @@ def test_tuning_gives_every_arm_the_same_trials_on_validation_images(tmp_path):
 
 
 def test_names_follow_the_published_or_the_nested_rule():
-    settings = {**STUDY, "labels": {"percent": [30], "fractions": "nested"}}
+    settings = {**STUDY, "labels": {"label_fractions": [30], "subsets": "nested"}}
     assert train_name(settings, 30, 1) == "phantom_cxr_train_labeled_30_seed1"
     assert train_name(settings, 100, 1) == "phantom_cxr_train"
-    settings = {**settings, "labels": {"fractions": "published"}, "data": {"name": "vindr_cxr"}}
+    settings = {**settings, "labels": {"subsets": "published"}, "data": {"name": "vindr_cxr"}}
     assert train_name(settings, 30, 1) == "vindr_cxr_train_labeled_30"
     assert pool_names(settings, "all+negative", 30, 1) == ["vindr_cxr_train_unlabeled", "vindr_cxr_negative_train"]
 
@@ -99,25 +99,49 @@ def test_split_seeds_prepare_a_set_for_each_seed(tmp_path):
     stages = {stage.id: stage for stage in study(tmp_path, data={**STUDY["data"], "split_seeds": True}).stages}
     assert stages["prepare/phantom_cxr_split1"].settings["seed"] == 1
     assert stages["train/random/10/seed1"].settings["test"] == "phantom_cxr_split1_test"
-    assert "constant_box/seed1" in stages
+    assert "prior_box/seed1" in stages
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"color": "blue"}, "unknown key color"),
-        ({"arms": {"a": {"config": CONFIG, "weights": "moco"}}}, "arm a needs moco"),
+        ({"arms": {"a": {"config": CONFIG, "weights": "moco"}}}, "arms: a needs moco"),
         ({"arms": {"a": {"config": CONFIG, "options": {"SOLVER.MAX_ITER": 9}}}}, "arms differ only in"),
-        ({"arms": {"a": {}}}, "names no config"),
-        ({"evaluation": {"val_selected": True}}, "set same_ground: TEST.EVAL_PERIOD"),
-        ({"labels": {"percent": [15]}}, "15 does not exist"),
-        ({"tuning": {**TUNING, "values": [0.1]}}, "no list of two numbers"),
-        ({"tuning": {**TUNING, "option": "SOLVER.MAX_ITER"}}, "only SOLVER.BASE_LR"),
-        ({"tuning": {**TUNING, "percent": 30}}, "30 is not among labels"),
+        ({"arms": {"a": {}}}, "arms: a: the key config is missing"),
+        ({"evaluation": {"val_selected": True}}, "set shared_options: TEST.EVAL_PERIOD"),
+        ({"labels": {"label_fractions": [15]}}, r"labels: label_fractions\[0\] is 15; give 10, 20"),
+        ({"tuning": {**TUNING, "values": [0.1]}}, r"tuning: values is \[0.1\]; give a list of two"),
+        (
+            {"tuning": {**TUNING, "option": "SOLVER.MAX_ITER"}},
+            "tuning: option is SOLVER.MAX_ITER; give one of SOLVER.BASE_LR",
+        ),
+        ({"tuning": {**TUNING, "label_fraction": 30}}, "30 is not among labels"),
         ({"tuning": {**TUNING, "seed": 9}}, "9 is not among seeds"),
         ({"tuning": {**TUNING, "trials": 3}}, "unknown key trials"),
         ({"tuning": TUNING, "arms": {"a": {"config": CONFIG, "options": {"SOLVER.BASE_LR": 1}}}}, "drop one"),
-        ({"pretraining": {"simclr": {"config": CONFIG, "pool": "test"}}}, "pool: test is not one of"),
+        ({"primary_endpoint": {"metrc": "AP50"}}, "primary_endpoint: unknown key metrc; did you mean metric"),
+        ({"primary_endpoint": {"metric": "AP5O"}}, "primary_endpoint: metric is AP5O; give the name of a metric"),
+        ({"primary_endpoint": {"reference": "radnom"}}, "radnom is no arm; did you mean random"),
+        (
+            {"criterion": {"margin": 0.1, "classes": ["Nodule"]}},
+            "Nodule is no class of the set; did you mean Nodule/Mass",
+        ),
+        ({"evaluation": {"resample": 10}}, "evaluation: unknown key resample; did you mean resamples"),
+        ({"data": {**STUDY["data"], "prepare": {"sise": 9}}}, "data: prepare: unknown key sise; did you mean size"),
+        (
+            {"data": {**STUDY["data"], "prepare": {"resize": "sqash"}}},
+            "data: prepare: resize 'sqash' is none of squash",
+        ),
+        ({"arms": {"a": {"config": CONFIG, "compute_matched": "simclt"}}}, "did you mean simclr"),
+        ({"arms": {"a": {"config": CONFIG, "iterations": 9}}}, "only an arm with compute_matched may"),
+        ({"labels": {"label_fractions": [10], "percent": [10]}}, "percent is the old name of label_fractions"),
+        ({"resources": {"jobs": 0}}, "resources: jobs is 0; give a whole number from 1 to 1024"),
+        ({"seeds": [0, 0]}, "seeds holds 0 twice"),
+        (
+            {"pretraining": {"simclr": {"config": CONFIG, "pool": "test"}}},
+            "pretraining: simclr: pool is test; give one of complement, all",
+        ),
     ],
 )
 def test_a_wrong_study_file_is_refused_in_one_line(tmp_path, changes, message):
@@ -129,10 +153,10 @@ def test_a_wrong_study_file_is_refused_in_one_line(tmp_path, changes, message):
 def test_keys_of_a_study_are_set_from_the_command_line(tmp_path):
     path = tmp_path / "study.yaml"
     path.write_text(yaml.safe_dump(STUDY))
-    texts = ["seeds=[3]", "same_ground.SOLVER.MAX_ITER=7", "data.prepare.size=32", "data.patients=a=b.csv"]
+    texts = ["seeds=[3]", "shared_options.SOLVER.MAX_ITER=7", "data.prepare.size=32", "data.patients=a=b.csv"]
     found = read_study(path, overrides=[*texts, "pretraining.simclr.options.optimizer.lr=0.1"]).settings
     assert found["seeds"] == [3]
-    assert found["same_ground"] == {"SOLVER.MAX_ITER": 7}
+    assert found["shared_options"] == {"SOLVER.MAX_ITER": 7}
     assert found["data"]["prepare"] == {"size": 32}
     assert found["data"]["patients"] == "a=b.csv"
     assert found["pretraining"]["simclr"]["options"] == {"optimizer.lr": 0.1}
@@ -142,7 +166,7 @@ def test_keys_of_a_study_are_set_from_the_command_line(tmp_path):
     ("text", "message"),
     [
         ("seeds", "no KEY=VALUE"),
-        ("seeds=0", "not a list of whole numbers"),
+        ("seeds=0", "seeds is 0; give a list of whole numbers"),
         ("seeds.first=0", "holds no keys"),
         ("seeds=[0", "no YAML"),
         ("data.dicomdir=images", "data: unknown key dicomdir"),
@@ -167,7 +191,7 @@ def test_open_films_pretrain_on_a_splits_training_images_and_on_those_without_an
     stages = {stage.id: stage for stage in read_study(PROJECT / "open_films.yaml").stages}
     pool = ["open_opacity_split1_train_unlabeled", "open_opacity_split1_unlabeled"]
     assert stages["pretrain/simclr/seed1"].settings["pool"] == pool
-    assert stages["train/random_longer/30/seed1"].settings["longer"]["pool"] == pool
+    assert stages["train/random_longer/30/seed1"].settings["arm_kinds"]["compute_matched"]["pool"] == pool
 
 
 def test_a_missing_config_is_named(tmp_path):
@@ -178,16 +202,19 @@ def test_a_missing_config_is_named(tmp_path):
 @pytest.mark.parametrize("name", sorted(path.name for path in PROJECT.glob("*.yaml")))
 def test_every_study_of_the_project_can_be_laid_out(name):
     found = read_study(PROJECT / name)
-    reference = found.settings["endpoint"]["reference"]
+    reference = found.settings["primary_endpoint"]["reference"]
     assert reference in found.settings["arms"]
-    assert set(found.settings["endpoint"].get("controls", [])) <= set(found.settings["arms"])
+    assert set(found.settings["primary_endpoint"].get("controls", [])) <= set(found.settings["arms"])
 
 
 def test_the_assay_has_both_controls_and_five_seeds():
     stages = {stage.id: stage for stage in read_study(PROJECT / "phantoms.yaml").stages}
     assert len([key for key in stages if key.startswith("train/")]) == (3 * 3 + 2) * 5
     assert stages["pretrain/supervised/seed4"].settings["truth"] == "phantoms/truth.json"
-    assert stages["train/random_longer/10/seed0"].settings["longer"]["pool"][0] == "phantom_cxr_split0_train_unlabeled"
+    assert (
+        stages["train/random_longer/10/seed0"].settings["arm_kinds"]["compute_matched"]["pool"][0]
+        == "phantom_cxr_split0_train_unlabeled"
+    )
 
 
 def test_the_papers_rows_are_ten():
@@ -195,3 +222,28 @@ def test_the_papers_rows_are_ten():
     assert len(trains) == 10
     ssl_40 = next(stage for stage in trains if stage.id == "train/ssl/60/seed0")
     assert ssl_40.settings["train"] == "vindr_cxr_train_labeled_60"
+
+
+def test_the_old_spellings_of_a_study_file_are_read(tmp_path):
+    old = {key: value for key, value in STUDY.items() if key not in ("shared_options", "labels")}
+    old |= {"same_ground": STUDY["shared_options"], "labels": {"percent": [10, 100], "fractions": "nested"}}
+    old["arms"] = {**STUDY["arms"], "random_longer": {"config": CONFIG, "longer": "simclr", "percent": [10]}}
+    old["endpoint"] = {"metric": "AP50"}
+    path = tmp_path / "old.yaml"
+    path.write_text(yaml.safe_dump(old))
+    settings = read_study(path, overrides=["same_ground.SOLVER.MAX_ITER=7", "labels.percent=[10]"]).settings
+    assert settings["shared_options"] == {"SOLVER.MAX_ITER": 7}
+    assert settings["labels"] == {"label_fractions": [10], "subsets": "nested"}
+    assert settings["arms"]["random_longer"] == {"config": CONFIG, "compute_matched": "simclr", "label_fractions": [10]}
+    assert settings["primary_endpoint"] == {"metric": "AP50"}
+
+
+def test_an_arm_with_a_teacher_names_its_pool_and_its_control(tmp_path):
+    arms = {"random": {"config": CONFIG}, "matched": {"config": CONFIG, "compute_matched": "shuffled"}}
+    arms["shuffled"] = {"config": CONFIG, "teacher": {"pool": "all", "control": "shuffled", "options": {"RATIO": 0.5}}}
+    stages = {stage.id: stage for stage in study(tmp_path, arms=arms).stages}
+    kinds = stages["train/shuffled/10/seed1"].settings["arm_kinds"]
+    options = {"CXR.TEACHER.RATIO": 0.5, "CXR.TEACHER.CONTROL": "shuffled"}
+    assert kinds == {"teacher": options | {"CXR.TEACHER.POOL": ["phantom_cxr_train_unlabeled"]}}
+    matched = stages["train/matched/10/seed1"].settings["arm_kinds"]["compute_matched"]
+    assert matched == {"iterations": None, "teacher": options}

@@ -1,5 +1,6 @@
 """Order, records, failures and logs of a study's stages, with stages that do nothing but write a file."""
 
+import dataclasses
 import operator
 import os
 import time
@@ -8,9 +9,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from d2_cxr.projects.label_efficiency import schedule, stages
-from d2_cxr.projects.label_efficiency.ledger import FINISHED, Ledger
+from d2_cxr.projects.label_efficiency import schedule, slurm, stage_kinds
 from d2_cxr.projects.label_efficiency.plan import Stage, Study
+from d2_cxr.projects.label_efficiency.study_state import FINISHED, StudyState
 
 
 class Workers:
@@ -21,7 +22,7 @@ class Workers:
 
     def submit(self, function, stage: dict, study_dir: str) -> Future:
         self.ran.append(stage["id"])
-        return self._pool.submit(stages.run_stage, stage, study_dir)
+        return self._pool.submit(stage_kinds.run_stage, stage, study_dir)
 
 
 @pytest.fixture
@@ -32,7 +33,8 @@ def study(tmp_path, monkeypatch) -> Study:
         (study_dir / stage["results"][0]).write_text("done")
         return {"made": stage["id"]}
 
-    monkeypatch.setattr(stages, "_KINDS", dict.fromkeys(("pretrain", "train", "prepare"), write))
+    for kind in ("pretrain", "train", "prepare"):
+        monkeypatch.setitem(stage_kinds.KINDS, kind, dataclasses.replace(stage_kinds.KINDS[kind], run=write))
     made = (
         Stage("prepare", "prepare", {}, "prepared", ("prepared",)),
         Stage("pretrain", "pretrain", {}, "pretrain", ("pretrain",), ("prepare",)),
@@ -43,34 +45,34 @@ def study(tmp_path, monkeypatch) -> Study:
 
 
 def test_stages_run_once_what_they_need_is_there(study):
-    ledger, workers = Ledger(study), Workers()
-    schedule.run(study, ledger, workers, {})
-    assert all(ledger.state(stage) == FINISHED for stage in study.stages)
+    state, workers = StudyState(study), Workers()
+    schedule.run(study, state, workers, {})
+    assert all(state.state(stage) == FINISHED for stage in study.stages)
     assert workers.ran.index("train/b") > workers.ran.index("pretrain")
     assert "prepare" not in workers.ran  # it brings its own processes
 
 
 def test_a_second_run_does_nothing(study):
-    schedule.run(study, Ledger(study), Workers(), {})
+    schedule.run(study, StudyState(study), Workers(), {})
     workers = Workers()
-    schedule.run(study, Ledger(study), workers, {})
+    schedule.run(study, StudyState(study), workers, {})
     assert workers.ran == []
 
 
 def test_a_failing_stage_is_named_and_what_runs_beside_it_is_kept(study):
     broken = Stage("pretrain", "pretrain", {"fails": True}, "pretrain", ("pretrain",), ("prepare",))
     study = Study(study.path, study.output, study.settings, (study.stages[0], broken, *study.stages[2:]))
-    ledger = Ledger(study)
+    state = StudyState(study)
     with pytest.raises(ValueError, match="stage pretrain failed: weights are broken; its log is"):
-        schedule.run(study, ledger, Workers(), {})
-    assert ledger.state(study.stages[2]) == FINISHED
-    assert ledger.to_do() == {"pretrain", "train/b"}
+        schedule.run(study, state, Workers(), {})
+    assert state.state(study.stages[2]) == FINISHED
+    assert state.to_do() == {"pretrain", "train/b"}
 
 
 def test_jobs_by_submitit_give_results_and_a_users_mistake_in_one_line(tmp_path, monkeypatch):
     pytest.importorskip("submitit")
     monkeypatch.setenv("PYTHONPATH", "")  # restored afterwards; jobs find the project by it
-    workers = schedule.SubmititWorkers("local", tmp_path / "jobs", 2, 1, {})
+    workers = slurm.SubmititWorkers("local", tmp_path / "jobs", 2, 1, {})
     right, wrong = workers.submit(operator.add, 40, 2), workers.submit(int, "many")
     assert right.result(timeout=60) == 42
     with pytest.raises(ValueError, match=r"^invalid literal for int\(\) with base 10: 'many'$"):
@@ -80,13 +82,13 @@ def test_jobs_by_submitit_give_results_and_a_users_mistake_in_one_line(tmp_path,
 
 def test_a_training_says_how_far_it_is_by_the_length_that_its_own_run_has(tmp_path):
     stage = {"id": "train/a", "kind": "train", "output": "a", "settings": {"options": {"SOLVER.MAX_ITER": 600}}}
-    assert stages.progress(tmp_path, stage) is None
+    assert stage_kinds.training_progress(tmp_path, stage) is None
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "config.yaml").write_text("SOLVER: {MAX_ITER: 1200}\n")  # longer than what is the same for all
     (tmp_path / "a" / "metrics.json").write_text('{"iteration": 19}\n{"iteration": 299}\n')
-    assert stages.progress(tmp_path, stage) == (300, 1200)
+    assert stage_kinds.training_progress(tmp_path, stage) == (300, 1200)
     (tmp_path / "a" / "metrics.json").write_text('{"iteration": 19}\n{"iterat')
-    assert stages.progress(tmp_path, stage) is None
+    assert stage_kinds.training_progress(tmp_path, stage) is None
 
 
 def test_the_bar_counts_running_stages_by_how_far_they_are(study, monkeypatch):
@@ -95,7 +97,8 @@ def test_the_bar_counts_running_stages_by_how_far_they_are(study, monkeypatch):
     costs = {"prepare": 100.0, "pretrain": 100.0, "train/a": 100.0, "train/b": 100.0}
     _, pretrain, trains, waits = study.stages
     now = time.time()
-    monkeypatch.setattr(stages, "progress", lambda _, stage: (30, 60) if stage["kind"] == "train" else None)
+    half_way = dataclasses.replace(stage_kinds.KINDS["train"], progress=lambda study_dir, stage: (30, 60))
+    monkeypatch.setitem(stage_kinds.KINDS, "train", half_way)
     schedule._show(bar, study, {1: (trains, now), 2: (pretrain, now - 25)}, [waits], costs)
     assert bar.n == 100 + 50 + 25
     assert said == ["1/4 stages; train/a 30/60, pretrain"]

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from d2_cxr.projects.label_efficiency import stages
+from d2_cxr.projects.label_efficiency import stage_kinds, stages
 
 from d2_cxr import artifacts
 from d2_cxr.evaluation.evaluate import evaluate
@@ -29,7 +29,7 @@ def choose(folder, offsets: dict[float, list[float]]) -> dict:
         evaluated(folder / f"tuning/a/{value}", aside)
     settings = {"option": "SOLVER.BASE_LR", "trials": {f"tuning/a/{value}": value for value in offsets}}
     settings |= {"default": next(iter(offsets)), "test": "set_val", "metric": "AP75", "classes": ["Nodule/Mass"]}
-    return stages.run_stage({"kind": "choose", "settings": settings, "output": "tuning/a.json"}, str(folder))
+    return stage_kinds.run_stage({"kind": "choose", "settings": settings, "output": "tuning/a.json"}, str(folder))
 
 
 def test_the_trial_that_beats_the_default_on_validation_images_is_chosen(tmp_path):

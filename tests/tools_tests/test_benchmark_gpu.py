@@ -82,7 +82,7 @@ def test_use_of_the_gpu_is_the_median_and_the_most_of_what_nvidia_smi_wrote(gpu,
 def test_a_way_of_the_detector_switches_the_other_ways_off(gpu):
     from benchmarks import _detector
 
-    from d2_cxr.engine.setup import load_config
+    from d2_cxr.engine.config import load_config
 
     cfg = load_config(str(TOOLS.parent / "configs" / "quick_schedules" / "demo_R_18.yaml"))
     assert (cfg.CXR.AMP, cfg.CXR.CHANNELS_LAST) == ("auto", True)

@@ -24,7 +24,7 @@ def images(tmp_path) -> Path:
         buffer = io.BytesIO()
         Image.fromarray(pixels).save(buffer, "PNG")
         (folder / f"f{index}.png").write_bytes(buffer.getvalue())
-    rows = [f"f{index},Mass,{index % 2},R1,1,2,{10 + index},20" for index in range(6)]
+    rows = [f"f{index},Mass,0,R1,1,2,{10 + index},20" for index in range(6)]
     rows += [f"f{index},No finding,1,R1,,,," for index in range(6, 10)]
     header = "image_id,class_name,class_id,rad_id,x_min,y_min,x_max,y_max"
     (tmp_path / "boxes.csv").write_text("\n".join([header, *rows]) + "\n")
@@ -42,7 +42,7 @@ def test_png_folders_are_prepared_with_the_tables_own_classes(main, images, caps
     output = images.parent / "set"
     assert artifacts.read_json(output / "dataset.json")["class_names"] == ["Mass"]
     assert np.load(output / "images.npy").shape == (10, 32, 32)
-    assert capsys.readouterr().out == f"10 images are prepared in {output}; see {output}/intake.html\n"
+    assert capsys.readouterr().out == f"10 images are prepared in {output}; see {output}/data_quality.html\n"
 
 
 def test_strict_ends_with_1_where_something_is_wrong(main, images):

@@ -48,7 +48,7 @@ def documented(path):
 @pytest.mark.parametrize("path", ["tools/train_net.py", "docs/paper.md"])
 def test_the_documented_comparison_of_thresholds_is_a_config(train_net, path):
     pytest.importorskip("detectron2", reason="Detectron2 is missing: python tools/install_detectron2.py")
-    from d2_cxr.engine.setup import load_config
+    from d2_cxr.engine.config import load_config
 
     found = []
     for command in documented(path):

@@ -211,7 +211,7 @@ def set_folder(folder: Path) -> Path:
 
 def detector_config(folder: Path, scale: Scale, opts: tuple = (), output: Path | None = None):
     """Return the config of a detector on the rendered images."""
-    from d2_cxr.engine.setup import setup
+    from d2_cxr.engine.config import setup
 
     fixed = ["DATASETS.TRAIN", ("phantom_cxr_train",), "DATASETS.TEST", ("phantom_cxr_test",)]
     fixed += ["CXR.DATASETS", [["phantom_cxr", str(set_folder(folder))]], "CXR.EPOCHS", 0]

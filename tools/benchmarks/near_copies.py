@@ -29,7 +29,7 @@ def main(argv: list[str] | None = None) -> int:
     paths = [args.set / "images" / f"{name}.png" for name in radiographs]
     small = near_duplicates.read_small(paths)
     start = time.perf_counter()
-    among = near_duplicates.near_copies(small)
+    among = near_duplicates.find_near_duplicates(small)
     seconds = time.perf_counter() - start
     numbers = {
         "images": len(radiographs),
@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
     images = [cv2.imread(str(paths[number]), cv2.IMREAD_GRAYSCALE) for number in chosen]
     for name, change in CHANGES.items():
         copies = np.stack([near_duplicates.small_copy(change(image, rng)) for image in images])
-        found = near_duplicates.near_copies(np.concatenate([small, copies]))
+        found = near_duplicates.find_near_duplicates(np.concatenate([small, copies]))
         pairs = {(min(copy.first, copy.second), max(copy.first, copy.second)): copy for copy in found}
         wanted = [pairs.get((int(number), len(small) + n)) for n, number in enumerate(chosen)]
         values = [copy.correlation for copy in wanted if copy]
@@ -61,7 +61,9 @@ def _most_alike(small: np.ndarray, among) -> float:
     kept, near_duplicates.SAME_IMAGE = near_duplicates.SAME_IMAGE, 0.0
     known = {(copy.first, copy.second) for copy in among} | {(copy.second, copy.first) for copy in among}
     try:
-        others = [c.correlation for c in near_duplicates.near_copies(small) if (c.first, c.second) not in known]
+        others = [
+            c.correlation for c in near_duplicates.find_near_duplicates(small) if (c.first, c.second) not in known
+        ]
     finally:
         near_duplicates.SAME_IMAGE = kept
     return max(others, default=0.0)

@@ -93,7 +93,7 @@ def measure_loading(images: dict[str, list[dict]], rounds: int) -> dict[str, flo
     from detectron2.data import DatasetMapper
 
     from d2_cxr.datasets.mapper import CXRMapper, ImageDataset
-    from d2_cxr.engine.setup import load_config
+    from d2_cxr.engine.config import load_config
 
     cfg = load_config("configs/Base-Faster-RCNN-FPN.yaml")
     stock = DatasetMapper(cfg, is_train=True)
@@ -134,7 +134,7 @@ def step_ways(images: dict[str, list[dict]], args: argparse.Namespace) -> dict[s
     """Return for each way to train its config and its loader."""
     import torch
 
-    from d2_cxr.engine.setup import load_config
+    from d2_cxr.engine.config import load_config
 
     cfg = load_config(args.config_file)
     cfg.SOLVER.IMS_PER_BATCH = args.batch_size or cfg.SOLVER.IMS_PER_BATCH

@@ -1,168 +1,193 @@
-"""What a study will cost: a detector step and a SimCLR step are timed on this machine, the rest is arithmetic.
+"""What a study costs: seconds of stages that are finished; before that, a few timed steps on this machine.
 
-The measurement (a quarter of a minute) is kept in `timing.json`, because `random_longer` is sized by it and a restart
-must not change the study. It is made again only when what it timed has changed: a config, or an option of one.
+An estimate decides nothing: no arm's length depends on it.
 """
 
 from __future__ import annotations
 
-import logging
 import statistics
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
-from d2_cxr.projects.label_efficiency.ledger import Ledger
-from d2_cxr.projects.label_efficiency.logs import output_to
-from d2_cxr.projects.label_efficiency.names import REPOSITORY, config_files, file_fingerprint
-from d2_cxr.projects.label_efficiency.plan import Stage, Study
+from d2_cxr.projects.label_efficiency.names import REPOSITORY
+from d2_cxr.projects.label_efficiency.stage_log import output_to
 
 from d2_cxr import artifacts
 
-logger = logging.getLogger(__name__)
-
-_SECONDS_A_PHANTOM = 0.12  # one core, 256 px, with its DICOM file
-_SECONDS_A_IMAGE = 0.03  # one core, prepared
+_SECONDS_PER_PHANTOM = 0.12  # one core, 256 px, with its DICOM file
+_SECONDS_PER_IMAGE = 0.03  # one core, prepared
 _IMPORTS = 12.0  # seconds of a fresh process
-_ENOUGH = 10.0  # seconds of timing; a ResNet-50 at 512 px takes as long for one step on two cores
+_MOMENT = 3.0
+_ENOUGH = 6.0  # seconds of timed steps, for the detector and for the views
+_IMAGES, _VIEWS = 2, 8  # of a timed step; a step of a whole batch takes as many times longer
 
 
-def estimate(study: Study, ledger: Ledger, workers, threads: int) -> dict[str, float]:
-    """Estimated seconds of every stage that is not finished."""
-    timing = _timing(study, workers, threads)
-    return {stage_id: _seconds(ledger.stages[stage_id], study, timing) for stage_id in sorted(ledger.to_do())}
+@dataclass(frozen=True)
+class Timing:
+    """A study's size and this machine's speed; seconds are 0 where nothing was timed."""
+
+    images: int
+    detector_image: float = 0.0  # seconds per image of a training step
+    view: float = 0.0  # seconds per view of a pretraining step
+    max_iter: int = 0
+    epochs: float = 0.0  # of the config; 0 where it counts iterations
+    batch: int = 1
 
 
-def describe(study: Study, ledger: Ledger, costs: dict[str, float], jobs: int, threads: int) -> str:
-    """The plan in words: how many stages of each kind, what they cost, and when it should be over."""
-    lines = [f"Study {study.settings['study']} in {study.output}: {len(study.stages)} stages, {len(costs)} to do"]
-    kinds = dict.fromkeys(stage.kind for stage in study.stages)
-    for kind in kinds:
-        mine = [stage for stage in study.stages if stage.kind == kind]
-        left = [stage for stage in mine if stage.id in costs]
-        seconds = sum(costs[stage.id] for stage in left)
-        lines.append(f"  {kind:<14}{len(mine):>4}, {len(left):>4} to do, about {duration(seconds)}")
-    arms, labels = ", ".join(study.settings["arms"]), ", ".join(map(str, study.settings["labels"]["percent"]))
-    lines.append(f"  arms {arms}; labels {labels} %; seeds {', '.join(map(str, study.settings['seeds']))}")
-    wall = max(sum(costs.values()) / jobs, max(costs.values(), default=0))
-    lines.append(f"  about {duration(wall)} with {jobs} side by side, {threads} thread{'s' * (threads > 1)} each")
-    return "\n".join(lines)
+def a_moment(settings: dict, timing: Timing) -> float:
+    return _MOMENT
 
 
-def duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+def phantoms(settings: dict, timing: Timing) -> float:
+    return timing.images * _SECONDS_PER_PHANTOM
 
 
-def _timing(study: Study, workers, threads: int) -> dict:
-    path = Path(study.output) / "timing.json"
-    first = [next((stage for stage in study.stages if stage.kind == kind), None) for kind in ("train", "pretrain")]
-    timed = artifacts.sha256_json([_what_is_timed(stage) for stage in first])
-    known = artifacts.read_json(path) if path.is_file() else {}
-    if known.get("timed_sha256") == timed:
-        return known
-    logger.info("Timing a step on this machine ...")
-    log = str(Path(study.output) / "logs" / "timing.log")
-    future = workers.submit(time_steps, *(stage and stage.to_dict() for stage in first), log)
-    timing = {"threads": threads, **future.result(), "timed_sha256": timed}
-    artifacts.write_json(path, timing)
-    return timing
+def prepare(settings: dict, timing: Timing) -> float:
+    return timing.images * _SECONDS_PER_IMAGE
 
 
-def _what_is_timed(stage: Stage | None) -> dict | None:
-    if stage is None:
-        return None
-    files = {name: file_fingerprint(name) for name in config_files(stage.settings["config"])}
-    return {"options": stage.settings["options"], "files": files}
+def pretrain(settings: dict, timing: Timing) -> float:
+    return _IMPORTS + num_views(settings, timing.images) * timing.view
 
 
-def time_steps(train: dict | None, pretrain: dict | None, log: str) -> dict:
-    """Time a detector step and a forward and backward pass of the pretraining backbone, on random images."""
-    with output_to(Path(log)):
-        return _time_steps(train, pretrain)
+def train(settings: dict, timing: Timing) -> float:
+    """Loading and the final evaluation take about a third more; validations look at a tenth of the images."""
+    from d2_cxr.projects.label_efficiency.arms import ARM_KINDS
+
+    iterations = float(timing.max_iter)
+    if timing.epochs:  # of a resampled set, which is about half as long again as its images
+        iterations = timing.epochs * 1.5 * timing.images * settings["label_fraction"] / 100 / timing.batch
+    for key, plan in settings.get("arm_kinds", {}).items():
+        iterations *= ARM_KINDS[key].work(plan)
+    period = settings["options"].get("TEST.EVAL_PERIOD", 0)
+    validated = (iterations // period) * 0.1 * timing.images / 3 if period else 0  # forward only: a third of a step
+    return _IMPORTS + (1.3 * iterations * timing.batch + validated) * timing.detector_image
 
 
-def _time_steps(train: dict | None, pretrain: dict | None) -> dict:
+def estimate(study, state, workers) -> dict[str, float]:
+    """Return the estimated seconds of every stage that is not finished.
+
+    Args:
+        study: plan.Study.
+        state: study_state.StudyState.
+        workers: with `submit`; one of them times steps where no training is finished yet.
+    """
+    from d2_cxr.projects.label_efficiency.stage_kinds import KINDS
+
+    to_do = [stage for stage in study.stages if stage.id in state.to_do()]
+    measured = {stage.id: measured_seconds(study, state, stage) for stage in to_do}
+    timing = Timing(num_images(study.settings["data"]))
+    if any(measured[stage.id] is None and stage.kind in ("train", "tune", "pretrain") for stage in to_do):
+        first = [next((one for one in study.stages if one.kind == kind), None) for kind in ("train", "pretrain")]
+        log = str(study.output / "logs" / "timing.log")
+        future = workers.submit(time_steps, *(one and one.settings for one in first), log)
+        timing = Timing(timing.images, **future.result())
     return {
-        **(_time_detector(train["settings"]) if train else {"detector_step": 0.0}),
-        "pretrain_view": _time_view(pretrain["settings"]) if pretrain else 0.0,
+        stage.id: KINDS[stage.kind].seconds(stage.settings, timing)
+        if measured[stage.id] is None
+        else measured[stage.id]
+        for stage in to_do
     }
 
 
-def _seconds(stage: Stage, study: Study, timing: dict) -> float:
-    images = _num_images(study)
-    if stage.kind == "phantoms":
-        return images * _SECONDS_A_PHANTOM
-    if stage.kind == "prepare":
-        return images * _SECONDS_A_IMAGE
-    if stage.kind == "pretrain":
-        return _IMPORTS + num_views(stage.settings, images) * timing["pretrain_view"]
-    if stage.kind in ("train", "tune"):
-        # Evaluation and loading take about a third more; a validation, a tenth of the images, forward only.
-        iterations = _iterations(stage.settings, images, timing)
-        validations = iterations // stage.settings["options"].get("TEST.EVAL_PERIOD", float("inf"))
-        steps = 1.3 * iterations + validations * 0.1 * images / timing["batch"] / 3
-        return _IMPORTS + steps * timing["detector_step"]
-    return 3.0
+def measured_seconds(study, state, stage) -> float | None:
+    """Return the median seconds of finished stages of the same kind (and arm, if any is); None before the first."""
+    alike = [one for one in study.stages if one.kind == stage.kind and state.seconds(one.id) is not None]
+    same_arm = [one for one in alike if one.settings.get("arm") == stage.settings.get("arm")]
+    return statistics.median(state.seconds(one.id) for one in same_arm or alike) if alike else None
 
 
-def _num_images(study: Study) -> int:
-    """Images of a study: as many as are rendered or lie in its folder, or as its prepared set says; 3000 without one."""
-    data = study.settings["data"]
+def describe(study, costs: dict[str, float], jobs: int, threads: int) -> str:
+    """Return the plan in words: how many stages of each kind, what they cost, and how long all of it takes."""
+    lines = [f"Study {study.settings['study']} in {study.output}: {len(study.stages)} stages, {len(costs)} to do"]
+    for kind in dict.fromkeys(stage.kind for stage in study.stages):
+        mine = [stage for stage in study.stages if stage.kind == kind]
+        left = [costs[stage.id] for stage in mine if stage.id in costs]
+        lines.append(f"  {kind:<14}{len(mine):>4}, {len(left):>4} to do, about {duration(sum(left))}")
+    arms, fractions = ", ".join(study.settings["arms"]), study.settings["labels"]["label_fractions"]
+    lines.append(f"  arms {arms}; labels {', '.join(map(str, fractions))} %; seeds {study.settings['seeds']}")
+    wall = max(sum(costs.values()) / jobs, max(costs.values(), default=0))
+    lines.append(f"  about {duration(wall)} with {jobs} side by side, {threads} thread{'s' * (threads > 1)} each")
+    if wall > 2 * _DAY:
+        lines.append(f"  {_CHEAPER}")
+    if len(fractions) < 5:
+        lines.append(
+            f"  {len(fractions)} label fractions: the report cannot say what the next labels buy, which takes 5 "
+            "(--plan certificate has them)"
+        )
+    return "\n".join(lines)
+
+
+_DAY = 24 * 3600
+_CHEAPER = (
+    "cheaper: seeds=[0,1,2], fewer labels.label_fractions or arms, a smaller data.prepare.size, or a GPU; on a CPU "
+    "configs/quick_schedules has ResNet-18 detectors that take minutes"
+)
+
+
+def duration(seconds: float) -> str:
+    """Return seconds in the unit that a person would use, e.g. "12 min" or "3.4 days"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 2 * _DAY else f"{seconds / _DAY:.1f} days"
+
+
+def num_images(data: dict) -> int:
+    """Return a study's images: as many as are rendered or found in its folder, or its prepared set's; else 3000."""
     if "phantoms" in data:
         return data["phantoms"]["num_images"]
     if "dicom_dir" in data:
         return max(1, sum(path.is_file() for path in Path(data["dicom_dir"]).rglob("*")))
     from d2_cxr.datasets import named_sets
 
-    card = Path(data["root"]) if data.get("root") else named_sets.set_folder(data["name"])
-    card = card / "dataset.json"
+    card = (Path(data["root"]) if data.get("root") else named_sets.set_folder(data["name"])) / "dataset.json"
     counts = artifacts.read_json(card).get("counts", {}) if card.is_file() else {}
-    return counts.get("images") or counts.get("images") or 3000
-
-
-def _iterations(settings: dict, images: int, timing: dict) -> float:
-    """Iterations of a run; where its config counts epochs, those of a resampled set half as long again as its images."""
-    if not timing["epochs"]:
-        return timing["max_iter"] if not settings.get("longer") else 2 * timing["max_iter"]
-    return timing["epochs"] * 1.5 * images * settings["percent"] / 100 / timing["batch"]
+    return counts.get("images") or 3000
 
 
 def num_views(settings: dict, images: int) -> int:
-    """Views that a pretraining on this many images sees."""
+    """Return how many views a pretraining on this many images sees."""
     from d2_cxr.pretraining.settings import num_epochs
 
-    config = pretraining_settings(settings)
-    return 2 * images * num_epochs(config, images)
+    return 2 * images * num_epochs(pretraining_settings(settings), images)
 
 
 def pretraining_settings(settings: dict) -> dict:
-    """Complete settings of a pretrain stage, without its data."""
+    """Return the complete settings of a pretrain stage, without its data."""
     from d2_cxr.pretraining.settings import read_settings
 
     options = [f"{key}={value}" for key, value in settings["options"].items()]
     return read_settings(REPOSITORY / settings["config"], options)
 
 
+def time_steps(train_settings: dict | None, pretrain_settings: dict | None, log: str) -> dict:
+    """Time training steps of the detector and of the pretrained backbone on random images; values of `Timing`."""
+    with output_to(Path(log)):
+        timed = _time_detector(train_settings) if train_settings else {}
+        return timed | ({"view": _time_view(pretrain_settings)} if pretrain_settings else {})
+
+
 def _time_detector(settings: dict) -> dict:
-    """Seconds of a training step of a run's detector on random images with three boxes each, and its schedule."""
     import torch
     from detectron2.modeling import build_model
     from detectron2.structures import Boxes, Instances
     from detectron2.utils.events import EventStorage
 
-    from d2_cxr.engine.setup import load_config
-    from d2_cxr.engine.stepping import build_optimizer
+    from d2_cxr.engine.config import load_config
+    from d2_cxr.engine.train_step import build_optimizer
 
-    options = [part for key, value in settings["options"].items() for part in (key, value)]
+    options = [part for pair in settings["options"].items() for part in pair]
     cfg = load_config(REPOSITORY / settings["config"], [*options, "MODEL.WEIGHTS", ""])
     cfg.MODEL.DEVICE = cfg.MODEL.DEVICE if torch.cuda.is_available() else "cpu"
     model = build_model(cfg).train()
     optimizer = build_optimizer(cfg, model)  # with many weights and a small batch, a good part of the step
     side = cfg.INPUT.MIN_SIZE_TRAIN[0]
     boxes = Instances((side, side), gt_boxes=Boxes(torch.tensor([[0.1, 0.1, 0.4, 0.5]] * 3) * side))
-    boxes.gt_classes = torch.arange(3)
-    batch = [{"image": torch.rand(3, side, side) * 255, "instances": boxes}] * cfg.SOLVER.IMS_PER_BATCH
+    boxes.gt_classes = torch.zeros(3, dtype=torch.int64)
+    batch = [{"image": torch.rand(3, side, side) * 255, "instances": boxes}] * _IMAGES
 
     def step() -> None:
         with EventStorage(), _autocast(cfg.CXR.AMP, cfg.MODEL.DEVICE):  # the heads log into a storage
@@ -172,11 +197,10 @@ def _time_detector(settings: dict) -> dict:
         optimizer.step()
 
     schedule = {"epochs": cfg.CXR.EPOCHS, "max_iter": cfg.SOLVER.MAX_ITER, "batch": cfg.SOLVER.IMS_PER_BATCH}
-    return {"detector_step": _median_seconds(step), **schedule}
+    return {"detector_image": _median_seconds(step) / _IMAGES, **schedule}
 
 
 def _time_view(settings: dict) -> float:
-    """Seconds of a view's way forward and back through the backbone."""
     import torch
     import torchvision
 
@@ -188,7 +212,7 @@ def _time_view(settings: dict) -> float:
     timm = timm_name(config["backbone"])
     network = build_network(timm) if timm else torchvision.models.get_model(config["backbone"])
     network = network.to(device, memory_format=torch.channels_last)
-    views = torch.rand(32, 3, config["image_size"], config["image_size"], device=device)
+    views = torch.rand(_VIEWS, 3, config["image_size"], config["image_size"], device=device)
     views = views.contiguous(memory_format=torch.channels_last)
 
     def step() -> None:
@@ -196,7 +220,7 @@ def _time_view(settings: dict) -> float:
             loss = pooled(network(views)).square().mean()
         loss.backward()
 
-    return _median_seconds(step) / len(views)
+    return _median_seconds(step) / _VIEWS
 
 
 def _autocast(requested: str, device: str):
@@ -208,12 +232,10 @@ def _autocast(requested: str, device: str):
     return torch.autocast(device.split(":")[0], torch.bfloat16, enabled=bfloat16)
 
 
-def _median_seconds(step, repeats: int = 4) -> float:
+def _median_seconds(step, repeats: int = 3) -> float:
     step()  # the first call compiles kernels and fills caches
-    seconds = []
-    for _ in range(repeats):
-        if sum(seconds) > _ENOUGH:
-            break
+    seconds: list[float] = []
+    while len(seconds) < repeats and sum(seconds) < _ENOUGH:
         began = time.perf_counter()
         step()
         seconds.append(time.perf_counter() - began)

@@ -1,4 +1,4 @@
-"""Weights that were made elsewhere: fetched or found, their sha256 compared, converted where they are not Detectron2's."""
+"""Weights made elsewhere: fetched, their sha256 compared, converted unless they are Detectron2's."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def make_weights(settings: Mapping, target: Path, study_dir: Path) -> dict:
         ValueError: the file is another one, or can not be converted whole.
     """
     from d2_cxr.checkpoint.convert import convert_file
-    from d2_cxr.engine.weights_check import local_path
+    from d2_cxr.engine.start_weights import local_path
 
     path = Path(local_path(settings["file"]))
     found = artifacts.sha256_file(path)

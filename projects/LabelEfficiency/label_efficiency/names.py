@@ -11,6 +11,15 @@ from d2_cxr.artifacts import sha256_file
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 
+# Images that an arm learns from without their labels: names behind the split's prefix.
+POOLS = {
+    "complement": ("{complement}",),  # the training images without labels at this label fraction, as in the paper
+    "all": ("train_unlabeled",),  # all training images with findings
+    "all+negative": ("train_unlabeled", "negative_train"),  # and the training images without findings
+    "unlabeled": ("unlabeled",),  # images without annotations
+    "all+unlabeled": ("train_unlabeled", "unlabeled"),
+}
+
 
 def set_name(settings: dict, seed: int) -> str:
     """Name of the prepared set that a seed uses; a study with `split_seeds` prepares one split for each seed."""
@@ -18,43 +27,32 @@ def set_name(settings: dict, seed: int) -> str:
     return f"{name}_split{seed}" if settings["data"].get("split_seeds") else name
 
 
-def train_name(settings: dict, percent: int, seed: int) -> str:
+def train_name(settings: dict, label_fraction: int, seed: int) -> str:
     """Registered name of the labeled training images, e.g. phantom_cxr_train_labeled_30_seed0."""
     start = prefix(settings, seed)
-    if percent == 100:
+    if label_fraction == 100:
         return f"{start}_train"
-    return f"{start}_train_labeled_{percent}{_fraction_suffix(settings, seed)}"
+    return f"{start}_train_labeled_{label_fraction}{_fraction_suffix(settings, seed)}"
 
 
 def test_name(settings: dict, seed: int, split: str = "test") -> str:
     return f"{prefix(settings, seed)}_{split}"
 
 
-def pool_names(settings: dict, pool: str, percent: int, seed: int) -> list[str]:
-    """Registered names of the images that an arm pretrains on, never a labeled name.
-
-    complement: the training images without labels at this share, as in the paper; all: all training images, without
-    their labels; all+negative: these and the training images without findings.
-    """
+def pool_names(settings: dict, pool: str, label_fraction: int, seed: int) -> list[str]:
+    """Return the registered names of a pool (POOLS), never a labeled name."""
     start = prefix(settings, seed)
-    pools = {
-        "complement": [f"{start}_train_unlabeled_{100 - percent}{_fraction_suffix(settings, seed)}"],
-        "all": [f"{start}_train_unlabeled"],
-        "all+negative": [f"{start}_train_unlabeled", f"{start}_negative_train"],
-        "unlabeled": [f"{start}_unlabeled"],
-        "all+unlabeled": [f"{start}_train_unlabeled", f"{start}_unlabeled"],
-    }
-    if pool not in pools:
-        raise ValueError(f"pool: {pool} is not one of {', '.join(pools)}")
-    if pool == "complement" and percent == 100:
-        raise ValueError("pool: complement leaves no image at 100 % labels; drop the share or take pool: all")
-    return pools[pool]
+    if pool == "complement" and label_fraction == 100:
+        raise ValueError("pool: complement leaves no image at 100 % of the labels; drop the label fraction or take all")
+    rest = f"train_unlabeled_{100 - label_fraction}{_fraction_suffix(settings, seed)}"
+    return [f"{start}_{part.format(complement=rest)}" for part in POOLS[pool]]
 
 
-def run_folder(arm: str, percent: int, seed: int) -> str:
-    return f"runs/{arm}/{percent}/seed{seed}"
+def run_folder(arm: str, label_fraction: int, seed: int) -> str:
+    return f"runs/{arm}/{label_fraction}/seed{seed}"
 
 
+@functools.cache
 def config_files(path: str) -> tuple[str, ...]:
     """A YAML config and the files that it inherits from by `_BASE_`, from the repository's root.
 
@@ -91,4 +89,4 @@ def prefix(settings: dict, seed: int) -> str:
 
 
 def _fraction_suffix(settings: dict, seed: int) -> str:
-    return "" if settings["labels"].get("fractions", "nested") == "published" else f"_seed{seed}"
+    return "" if settings["labels"].get("subsets", "nested") == "published" else f"_seed{seed}"

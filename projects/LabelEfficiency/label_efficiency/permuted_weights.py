@@ -1,7 +1,7 @@
-"""Negative control of a study: the same numbers, in the wrong places.
+"""Negative control of a study: the pretrained weights, permuted within each tensor.
 
-Each tensor of the backbone keeps its values (hence its mean, spread and histogram) and loses their order. If an arm
-that starts from these does as well as one that starts from the pretrained file, the gain was one of scale, not of
+Each backbone tensor keeps its values (hence mean, spread and histogram) and loses their order. If an arm that starts
+from these weights does as well as one that starts from the pretrained file, the gain came from scale, not from
 features.
 """
 
@@ -25,7 +25,7 @@ def permute_weights(source: str | Path, output: str | Path, seed: int = 0) -> We
         seed: of the permutations; the same seed gives the same file.
 
     Raises:
-        ConversionError: the source is no converted file.
+        ConversionError: the source is not a converted file.
     """
     import torch
 

@@ -1,7 +1,7 @@
 """A study's YAML file to its stages: arms x label shares x seeds, each stage with everything that it depends on.
 
 A plan is plain values: it can be printed, hashed and compared without importing torch. What a stage does stands in
-stages.py, what has been done already in ledger.py.
+stages.py, what has been done already in state.py.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from d2_cxr.projects.label_efficiency.arms import ARM_KINDS
 from d2_cxr.projects.label_efficiency.names import (
     config_files,
     pool_names,
@@ -26,10 +27,16 @@ _FEW = 10  # resamples of a trial's evaluation: its intervals are not used
 
 @dataclass(frozen=True)
 class Stage:
-    """One step of a study: done when its results are there and were made from the same inputs.
+    """One step of a study, finished when its results exist and were made from the same inputs.
 
-    `settings` is all that decides the result, as plain JSON; `files` are files of the repository or the user that are
-    read (hashed into the inputs); `results` are paths below the study's folder; `seconds` is the estimated cost.
+    Attributes:
+        id: unique in the study, e.g. "train/simclr/10/seed0".
+        kind: a key of stage_kinds.KINDS.
+        settings: everything that decides the result, as plain JSON.
+        output: folder or file below the study's folder.
+        results: paths below the study's folder.
+        needs: ids of the stages whose outputs it reads.
+        files: files of the repository or the user that it reads; hashed into its inputs.
     """
 
     id: str
@@ -46,13 +53,13 @@ class Stage:
 
 @dataclass(frozen=True)
 class Study:
-    """A checked study file and its stages in an order in which every stage follows what it needs."""
+    """A checked study file and its stages; every stage comes after those that it needs."""
 
     path: Path
     output: Path
     settings: dict
     stages: tuple[Stage, ...]
-    command: tuple[str, ...] = ()  # that the study was called with; recorded, decides nothing
+    command: tuple[str, ...] = ()  # command line; recorded, decides nothing
 
     @property
     def report(self) -> Path:
@@ -64,12 +71,12 @@ def read_study(path: str | Path, output: str | Path | None = None, overrides: Se
 
     Args:
         path: the YAML file.
-        output: folder of the study instead of the file's.
+        output: folder of the study; None: the file's.
         overrides: KEY=VALUE, the value in YAML, e.g. "data.dicom_dir=images" or "seeds=[0, 1]".
 
     Raises:
         FileNotFoundError: the file, or a config that it names, is missing.
-        ValueError: a key is unknown or missing, an arm leaves the common ground, a share of labels does not exist.
+        ValueError: a key or value is not accepted; one line.
     """
     path = Path(path)
     settings = read_settings(path, overrides)
@@ -92,10 +99,14 @@ def _all_stages(settings: dict):
         yield from _data_stages(settings, seed)
     yield _statistics(settings, seeds[0])
     for seed in seeds:
-        yield _constant_box(settings, seed if settings["data"].get("split_seeds") else seeds[0])
-        for percent in settings["labels"]["percent"]:
-            for arm in [name for name, arm in settings["arms"].items() if percent in arm.get("percent", [percent])]:
-                yield from _arm_stages(settings, arm, percent, seed)
+        yield _prior_box(settings, seed if settings["data"].get("split_seeds") else seeds[0])
+        for label_fraction in settings["labels"]["label_fractions"]:
+            for arm in [
+                name
+                for name, arm in settings["arms"].items()
+                if label_fraction in arm.get("label_fractions", [label_fraction])
+            ]:
+                yield from _arm_stages(settings, arm, label_fraction, seed)
 
 
 def _data_stages(settings: dict, seed: int):
@@ -131,18 +142,21 @@ def _registered(settings: dict, seed: int) -> dict:
 
 def _statistics(settings: dict, seed: int) -> Stage:
     plan = {"dataset": _registered(settings, seed), "prefix": prefix(settings, seed), "seed": seed}
-    plan |= {"percent": settings["labels"]["percent"], "fractions": settings["labels"].get("fractions", "nested")}
+    plan |= {
+        "label_fractions": settings["labels"]["label_fractions"],
+        "subsets": settings["labels"].get("subsets", "nested"),
+    }
     return Stage("statistics", "statistics", plan, "data", ("data/statistics.json",), _data_needs(settings, seed))
 
 
-def _constant_box(settings: dict, seed: int) -> Stage:
-    folder = run_folder("constant_box", 100, seed)
+def _prior_box(settings: dict, seed: int) -> Stage:
+    folder = run_folder("prior_box", 100, seed)
     test = test_name(settings, seed)
     plan = {"dataset": _registered(settings, seed), "train": f"{prefix(settings, seed)}_train", "test": test}
     plan |= {"seed": seed, "evaluation": settings.get("evaluation") or {}}
     return Stage(
-        f"constant_box/seed{seed}",
-        "constant_box",
+        f"prior_box/seed{seed}",
+        "prior_box",
         plan,
         folder,
         _run_results(folder, test),
@@ -151,7 +165,7 @@ def _constant_box(settings: dict, seed: int) -> Stage:
 
 
 def _run_results(folder: str, test: str) -> tuple[str, ...]:
-    """What makes a run done: its card and its evaluation; the weights may be thrown away."""
+    """Return the files that make a run finished: its card and its evaluation; its weights may be deleted."""
     return (
         f"{folder}/run.json",
         f"{folder}/inference/{test}/evaluation.json",
@@ -159,23 +173,23 @@ def _run_results(folder: str, test: str) -> tuple[str, ...]:
     )
 
 
-def _arm_stages(settings: dict, arm_name: str, percent: int, seed: int):
-    before, weights, needs = _initialization(settings, arm_name, percent, seed)
+def _arm_stages(settings: dict, arm_name: str, label_fraction: int, seed: int):
+    before, weights, needs = _initialization(settings, arm_name, label_fraction, seed)
     yield from before
     if settings.get("tuning"):
         yield from _tuning_stages(settings, arm_name)
         needs = (*needs, f"choose/{arm_name}")
-    yield _train(settings, arm_name, percent, seed, weights, needs)
+    yield _train(settings, arm_name, label_fraction, seed, weights, needs)
 
 
-def _initialization(settings: dict, arm_name: str, percent: int, seed: int):
+def _initialization(settings: dict, arm_name: str, label_fraction: int, seed: int):
     """Return the stages that make an arm's first weights, where these lie, and what its training needs."""
     arm = settings["arms"][arm_name]
     pretrained = source(arm)
     weights, needs = arm.get("weights"), _data_needs(settings, seed)
     stages: list[Stage] = []
     if pretrained in (settings.get("pretraining") or {}):
-        stages += _pretraining_stages(settings, pretrained, percent, seed)
+        stages += _pretraining_stages(settings, pretrained, label_fraction, seed)
     elif pretrained in (settings.get("weights") or {}):
         stages.append(_made_elsewhere(settings, pretrained))
     if stages:
@@ -188,14 +202,14 @@ def _initialization(settings: dict, arm_name: str, percent: int, seed: int):
 
 
 def _tuning_stages(settings: dict, arm_name: str):
-    """Yield an arm's trials, trained on one share and tested on validation images, and the choice among them."""
+    """Yield an arm's trials, trained at one label fraction and tested on validation images, and the choice."""
     plan, arm = settings["tuning"], settings["arms"][arm_name]
     seed = plan.get("seed", settings["seeds"][0])
-    shares = arm.get("percent", settings["labels"]["percent"])
-    percent = plan["percent"] if plan["percent"] in shares else shares[0]
-    before, weights, needs = _initialization(settings, arm_name, percent, seed)
+    fractions = arm.get("label_fractions", settings["labels"]["label_fractions"])
+    label_fraction = plan["label_fraction"] if plan["label_fraction"] in fractions else fractions[0]
+    before, weights, needs = _initialization(settings, arm_name, label_fraction, seed)
     yield from before
-    trained = _train(settings, arm_name, percent, seed, weights, needs)
+    trained = _train(settings, arm_name, label_fraction, seed, weights, needs)
     val, outputs = test_name(settings, seed, "val"), {}
     for value in plan["values"]:
         folder = f"tuning/{arm_name}/{value:g}"
@@ -208,7 +222,7 @@ def _tuning_stages(settings: dict, arm_name: str):
             results=_run_results(folder, val),
         )  # fmt: skip
     choice = {"option": plan["option"], "trials": outputs, "default": plan["values"][0], "test": val}
-    choice |= {key: (settings.get("endpoint") or {}).get(key) for key in ("metric", "classes")}
+    choice |= {key: (settings.get("primary_endpoint") or {}).get(key) for key in ("metric", "classes")}
     needs = tuple(f"tune/{arm_name}/{value:g}" for value in plan["values"])
     path = f"tuning/{arm_name}.json"
     yield Stage(f"choose/{arm_name}", "choose", choice, path, (path,), needs)
@@ -222,11 +236,11 @@ def _made_elsewhere(settings: dict, name: str) -> Stage:
     return Stage(f"weights/{name}", "weights", plan, target, (target,), (), files)
 
 
-def _pretraining_stages(settings: dict, name: str, percent: int, seed: int) -> list[Stage]:
+def _pretraining_stages(settings: dict, name: str, label_fraction: int, seed: int) -> list[Stage]:
     plan = settings["pretraining"][name]
     method = plan.get("method", "simclr")
-    key = f"{name}/seed{seed}" if plan.get("pool", "all") != "complement" else f"{name}/{percent}/seed{seed}"
-    pool = pool_names(settings, plan.get("pool", "all"), percent, seed)
+    key = f"{name}/seed{seed}" if plan.get("pool", "all") != "complement" else f"{name}/{label_fraction}/seed{seed}"
+    pool = pool_names(settings, plan.get("pool", "all"), label_fraction, seed)
     made = {"dataset": _registered(settings, seed), "pool": pool, "seed": seed, "method": method}
     made |= {"config": plan["config"], "options": plan.get("options") or {}}
     if method == "supervised":
@@ -260,22 +274,26 @@ def _permute(weights: str, seed: int, needs: tuple[str, ...]) -> Stage:
 
 
 def _train(
-    settings: dict, arm_name: str, percent: int, seed: int, weights: str | None, needs: tuple[str, ...]
+    settings: dict, arm_name: str, label_fraction: int, seed: int, weights: str | None, needs: tuple[str, ...]
 ) -> Stage:
     arm = settings["arms"][arm_name]
-    folder, test = run_folder(arm_name, percent, seed), test_name(settings, seed)
-    plan = {"arm": arm_name, "percent": percent, "seed": seed, "config": arm["config"], "weights": weights}
-    plan |= {"dataset": _registered(settings, seed), "train": train_name(settings, percent, seed), "test": test}
-    plan |= {"options": {**settings["same_ground"], **(arm.get("options") or {})}}
+    folder, test = run_folder(arm_name, label_fraction, seed), test_name(settings, seed)
+    plan = {
+        "arm": arm_name,
+        "label_fraction": label_fraction,
+        "seed": seed,
+        "config": arm["config"],
+        "weights": weights,
+    }
+    plan |= {"dataset": _registered(settings, seed), "train": train_name(settings, label_fraction, seed), "test": test}
+    plan |= {"options": {**settings["shared_options"], **(arm.get("options") or {})}}
     plan |= {"evaluation": settings.get("evaluation") or {}}
     if settings.get("tuning"):
         plan["tuned"] = f"tuning/{arm_name}.json"
-    if arm.get("longer"):
-        other = settings["pretraining"][arm["longer"]]
-        plan["longer"] = {"config": other["config"], "options": other.get("options") or {}}
-        plan["longer"] |= {"pool": pool_names(settings, other.get("pool", "all"), percent, seed)}
-        plan["longer"] |= {"iterations": arm.get("iterations")}
+    kinds = {key: kind.plan(settings, arm, label_fraction, seed) for key, kind in ARM_KINDS.items() if key in arm}
+    if kinds:
+        plan["arm_kinds"] = kinds
     files = config_files(arm["config"]) + ((weights,) if weights and not weights.startswith("weights/") else ())
     return Stage(
-        f"train/{arm_name}/{percent}/seed{seed}", "train", plan, folder, _run_results(folder, test), needs, files
+        f"train/{arm_name}/{label_fraction}/seed{seed}", "train", plan, folder, _run_results(folder, test), needs, files
     )

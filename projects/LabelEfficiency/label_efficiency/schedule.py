@@ -1,7 +1,7 @@
-"""Run a study's stages: several processes side by side on this machine, or jobs of a cluster by submitit.
+"""Run a study's stages: several processes side by side on this machine, or jobs of a cluster (slurm.py).
 
-The process that holds the plan never imports torch. It starts fresh interpreters ("spawn"): forking after torch has
-started threads hangs. A worker keeps its imports (ten seconds) and takes one stage after another.
+The main process never imports torch. It starts fresh interpreters ("spawn"), because forking after torch has started
+threads hangs. A worker keeps its imports (ten seconds) and runs one stage after another.
 """
 
 from __future__ import annotations
@@ -11,63 +11,68 @@ import fcntl
 import logging
 import multiprocessing
 import os
-import subprocess
 import sys
 import threading
 import time
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from pathlib import Path
 
-from d2_cxr.projects.label_efficiency import logs, stages
-from d2_cxr.projects.label_efficiency.ledger import Ledger
+from d2_cxr.projects.label_efficiency import cost, stage_log
 from d2_cxr.projects.label_efficiency.plan import Stage, Study
+from d2_cxr.projects.label_efficiency.stage_kinds import KINDS, run_stage
+from d2_cxr.projects.label_efficiency.study_state import StudyState
 from tqdm import tqdm
 
 logger = logging.getLogger(__name__)
 
-# Stages that use several processes by themselves or take a moment: done by the process that holds the plan.
-_HERE = {"phantoms", "prepare", "statistics"}
 
-
-def run(study: Study, ledger: Ledger, workers, costs: dict[str, float], jobs: int = 2) -> None:
-    """Run everything that is not finished, `jobs` side by side, each stage as soon as what it needs is there.
+def run(study: Study, state: StudyState, workers, costs: dict[str, float], jobs: int = 2) -> None:
+    """Run every stage that is not finished, `jobs` side by side, each as soon as the stages that it needs are finished.
 
     Raises:
-        ValueError, FileNotFoundError, RuntimeError: of the first stage that failed; stages that were running beside it
-            are finished and recorded first.
+        ValueError, FileNotFoundError, RuntimeError: of the first stage that failed, after the stages beside it have
+        ended.
     """
-    pending = [stage for stage in study.stages if stage.id in ledger.to_do()]
+    pending = [stage for stage in study.stages if stage.id in state.to_do()]
     running: dict[Future, tuple[Stage, float]] = {}
     costs = {stage.id: costs.get(stage.id, 1.0) for stage in pending}
     failure: BaseException | None = None
     interval = 1 if sys.stderr.isatty() else 60
-    often = {"mininterval": interval, "miniters": 0}  # by time alone: the names move where the number does not
+    often = {"mininterval": interval, "miniters": 0}  # by time alone: names change while the number does not
     with tqdm(total=round(sum(costs.values())), bar_format=_BAR, **often) as bar:
         while (pending and not failure) or running:
             if not failure:
-                pending = _start_ready(pending, running, study, ledger, workers, bar, jobs)
+                pending = _start_ready(pending, running, study, state, workers, bar, jobs)
             done, _ = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
             for future in done:
-                failure = _collect(future, running.pop(future), ledger) or failure
+                failure = _collect(future, running.pop(future), state) or failure
+                bar.total = _update(costs, study, state, pending)
             _show(bar, study, running, pending, costs)
     if failure:
         raise failure
 
 
+def _update(costs: dict[str, float], study: Study, state: StudyState, pending: list[Stage]) -> int:
+    """Take what finished stages took as the cost of those to come; return the cost of all of this run."""
+    for stage in pending:
+        costs[stage.id] = cost.measured_seconds(study, state, stage) or costs[stage.id]
+    return round(sum(costs.values()))
+
+
 _BAR = "{desc} {percentage:3.0f}%|{bar:20}| {elapsed}<{remaining}"
 
 
-def _start_ready(pending, running, study, ledger, workers, bar, jobs: int) -> list[Stage]:
-    """Start what can start; return what must wait. A stage of this process is over when this returns."""
+def _start_ready(pending, running, study, state, workers, bar, jobs: int) -> list[Stage]:
+    """Start the stages that can start; return those that must wait. Stages of the main process have ended by then."""
     waiting_for = {stage.id for stage in pending} | {stage.id for stage, _ in running.values()}
     later = []
     for stage in pending:
         if waiting_for & set(stage.needs) or len(running) >= jobs:
             later.append(stage)
             continue
-        ledger.start(stage)
+        state.start(stage)
         began = time.time()
-        if stage.kind in _HERE:
+        if KINDS[stage.kind].in_main_process:
             bar.set_description_str(stage.id)
             future = _run_here(stage, study)
         else:
@@ -79,30 +84,30 @@ def _start_ready(pending, running, study, ledger, workers, bar, jobs: int) -> li
 def _run_here(stage: Stage, study: Study) -> Future:
     future: Future = Future()
     try:
-        future.set_result(stages.run_stage(stage.to_dict(), str(study.output)))
-    except Exception as error:  # recorded and raised again like that of a worker
+        future.set_result(run_stage(stage.to_dict(), str(study.output)))
+    except Exception as error:  # recorded and raised again, as a worker's is
         future.set_exception(error)
     return future
 
 
-def _collect(future: Future, what: tuple[Stage, float], ledger: Ledger) -> BaseException | None:
+def _collect(future: Future, what: tuple[Stage, float], state: StudyState) -> BaseException | None:
     stage, began = what
     error = future.exception()
     if error is None:
         result = future.result()
-        ledger.finish(stage, result, time.time() - began)
+        state.finish(stage, result, time.time() - began)
         return None
     kind = type(error) if isinstance(error, (ValueError, FileNotFoundError, ChildProcessError)) else RuntimeError
-    failure = kind(f"stage {stage.id} failed: {error}; its log is {logs.log_path(ledger.study.output, stage.id)}")
+    failure = kind(f"stage {stage.id} failed: {error}; its log is {stage_log.log_path(state.study.output, stage.id)}")
     failure.__cause__ = error
     return failure
 
 
 def _show(bar, study: Study, running, pending, costs: dict[str, float]) -> None:
-    """Move the bar to what is done, in estimated seconds, running stages counted by how far they are."""
+    """Move the bar to the estimated seconds that are done; running stages count by their progress."""
     left, names = sum(costs[stage.id] for stage in pending), []
     for stage, began in running.values():
-        steps = stages.progress(study.output, stage.to_dict())
+        steps = KINDS[stage.kind].progress(study.output, stage.to_dict())
         names.append(stage.id + (f" {steps[0]}/{steps[1]}" if steps else ""))
         share = steps[0] / steps[1] if steps else (time.time() - began) / costs[stage.id]
         left += costs[stage.id] * (1 - min(share, 0.95))  # its evaluation follows
@@ -114,123 +119,23 @@ def _show(bar, study: Study, running, pending, costs: dict[str, float]) -> None:
 
 
 def run_in_worker(stage: dict, study_dir: str) -> dict:
-    """Run one stage with its output in a log file, alone: a second process on the same stage waits, then raises.
+    """Run one stage with its output in a log file; a second process with the same stage waits, then raises.
 
-    A worker of a start that was killed ends within a second; a job of a cluster goes on, and is waited for.
+    A worker of a killed command ends within a second. A job of a cluster keeps running, so its stage is waited for.
     """
     patience = float("inf") if "SUBMITIT_EXECUTOR" in os.environ else 60
     lock = Path(study_dir) / "locks" / f"{stage['id'].replace('/', '_')}.lock"
     if stage.get("command"):
-        sys.argv = list(stage["command"])  # what run.json records as command; this process has none of its own
-    with _alone(lock, patience=patience), logs.output_to(logs.log_path(Path(study_dir), stage["id"])):
-        return stages.run_stage(stage, study_dir)
+        sys.argv = list(stage["command"])  # run.json records it as the command
+    with _alone(lock, patience=patience), stage_log.output_to(stage_log.log_path(Path(study_dir), stage["id"])):
+        return run_stage(stage, study_dir)
 
 
 def local_workers(jobs: int, threads: int) -> ProcessPoolExecutor:
-    """Worker processes of this machine, which share its GPUs out; they end with the process that started them."""
+    """Return worker processes of this machine, its GPUs shared among them; they end with this process."""
     context = multiprocessing.get_context("spawn")
     begin = (os.getpid(), threads, jobs, context.Value("i", 0))
     return ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin_worker, initargs=begin)
-
-
-class SubmititWorkers:
-    """The same `submit` on a cluster: every stage is a job. `cluster` is submitit's name: slurm, or local."""
-
-    patience = 60.0  # seconds between two questions whether a job without result is still known to Slurm
-
-    def __init__(self, cluster: str, folder: Path, jobs: int, threads: int, options: dict):
-        """
-        Args:
-            folder: of the jobs' scripts, pickles and logs; seen by every node.
-            jobs: at most so many at once.
-            options: parameters of submitit's executor; without `timeout_min` a job may take a day.
-        """
-        try:
-            import submitit
-        except ImportError as error:
-            raise ValueError('--cluster slurm needs submitit: pip install -e ".[slurm]"') from error
-        self._executor = submitit.AutoExecutor(folder=str(folder), cluster=cluster)
-        defaults = {"name": "label_efficiency", "cpus_per_task": threads, "timeout_min": _A_DAY}
-        self._executor.update_parameters(**{**defaults, **options})
-        self._slots = threading.Semaphore(jobs)
-        self._threads = threads
-        self._running: set = set()
-
-    def submit(self, function, *arguments) -> Future:
-        future: Future = Future()
-        threading.Thread(target=self._follow, args=(future, function, arguments), daemon=True).start()
-        return future
-
-    def _follow(self, future: Future, function, arguments) -> None:
-        with self._slots:
-            try:
-                found = self._result(self._start(function, arguments))
-            except Exception as error:
-                found = error
-        if isinstance(found, Exception):
-            future.set_exception(found)
-        else:
-            future.set_result(found)
-
-    def _start(self, function, arguments):
-        try:
-            return self._executor.submit(_submitted, self._threads, function, *arguments)
-        except Exception as error:  # a partition, an account, a limit
-            way_out = "`resources: slurm:` in the study file is what it is asked for"
-            raise ValueError(f"{self._executor.cluster} takes no job: {error}; {way_out}") from error
-
-    def _result(self, job):
-        """Wait for a job's result; a user's mistake is returned as a value.
-
-        Raises:
-            ChildProcessError: the job ended without one.
-        """
-        from submitit.core.utils import UncompletedJobError
-
-        self._running.add(job)
-        try:
-            asked, missed = time.time(), 0
-            while not job.done():
-                time.sleep(1)
-                if time.time() - asked > self.patience:
-                    asked, missed = time.time(), missed + 1 if _is_forgotten(self._executor.cluster, job.job_id) else 0
-                if missed == 2:  # a result may come late through a network's file system
-                    raise ChildProcessError(
-                        f"job {job.job_id} ended without a result, killed for its memory or time perhaps; "
-                        f"its output is {job.paths.stderr}"
-                    )
-            return job.result()
-        except UncompletedJobError as error:
-            raise ChildProcessError(str(error)) from error
-        finally:
-            self._running.discard(job)
-
-    def shutdown(self, **_) -> None:
-        """Cancel what still runs. Jobs of a process that was killed go on; those of the next start wait for them."""
-        for job in list(self._running):
-            if not job.done():
-                job.cancel()
-
-
-_A_DAY = 24 * 60  # minutes
-
-
-def _is_forgotten(cluster: str, job_id: str) -> bool:
-    """Whether Slurm neither runs a job nor means to. submitit asks its accounting, which a cluster may not have: a job
-    that was killed there would be waited for for ever."""
-    if cluster != "slurm":
-        return False
-    listed = subprocess.run(["squeue", "--noheader", "-j", job_id, "-o", "%T"], capture_output=True, text=True)
-    return not listed.stdout.strip() and (listed.returncode == 0 or "Invalid job id" in listed.stderr)
-
-
-def _submitted(threads: int, function, *arguments):
-    """Run in a job; a user's mistake comes back as a value, because a job that fails has its traceback as message."""
-    os.environ["OMP_NUM_THREADS"] = str(threads)
-    try:
-        return function(*arguments)
-    except (ValueError, FileNotFoundError) as error:
-        return error
 
 
 @contextlib.contextmanager
@@ -238,7 +143,7 @@ def only_process(study_dir: Path):
     """Hold a study's folder for this process.
 
     Raises:
-        ValueError: another process runs the same study now.
+        ValueError: another process is running the same study.
     """
     try:
         with _alone(study_dir / "locks" / "study.lock", patience=0):
@@ -274,10 +179,7 @@ def _begin_worker(parent: int, threads: int, jobs: int, counter) -> None:
 
 
 def gpus_of_worker(number: int, jobs: int, gpus: list[str]) -> list[str]:
-    """Share a machine's GPUs out to `jobs` workers, numbered from 0; without it all of them would take the first.
-
-    One worker alone has them all, so that a pretraining uses them all.
-    """
+    """Return the GPUs of one of `jobs` workers, numbered from 0. A single worker gets all of them."""
     return gpus[number % len(gpus) :: jobs]
 
 
@@ -287,13 +189,13 @@ def _visible_gpus() -> list[str]:
         return [name for name in visible.split(",") if name]
     try:
         import torch
-    except ModuleNotFoundError:  # the first stage will say so
+    except ModuleNotFoundError:  # the first stage reports it
         return []
     return [str(index) for index in range(torch.cuda.device_count())]
 
 
 def _end_with(parent: int) -> None:
-    """A killed parent leaves its workers waiting for ever, or writing beside the next start: end with it."""
+    """End with the parent: workers of a killed command would wait forever, or write beside those of the next one."""
     while os.getppid() == parent:
         time.sleep(0.5)
     os._exit(1)

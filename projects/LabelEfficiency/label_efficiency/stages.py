@@ -1,20 +1,19 @@
-"""What each kind of stage does: one function a kind, from the stage's settings to files below the study's folder.
+"""What each kind of stage does: one function per kind, from the stage's settings to files below the study's folder.
 
-Imports of torch and Detectron2 stay inside the functions: the process that holds the plan does without them. Every
-function returns what it put out, {name: fingerprint or plain value}; that is part of the inputs of what follows.
+torch and Detectron2 are imported inside the functions, because the main process does without them. Every function takes
+a stage (Stage.to_dict()) and the study's folder, and returns its outputs {name: fingerprint or plain value}, which are
+part of the inputs of the stages that follow.
 """
 
 from __future__ import annotations
 
-import functools
-import json
 import logging
 import os
 import sys
 from pathlib import Path
 
-import yaml
-from d2_cxr.projects.label_efficiency import examination
+from d2_cxr.projects.label_efficiency import dataset_summary
+from d2_cxr.projects.label_efficiency.arms import ARM_KINDS
 from d2_cxr.projects.label_efficiency.names import REPOSITORY
 
 from d2_cxr import artifacts
@@ -22,31 +21,7 @@ from d2_cxr import artifacts
 logger = logging.getLogger(__name__)
 
 
-def run_stage(stage: dict, study_dir: str) -> dict:
-    """Run one stage (Stage.to_dict()) of the study in `study_dir`; return its outputs."""
-    return _KINDS[stage["kind"]](stage, Path(study_dir))
-
-
-def progress(study_dir: Path, stage: dict) -> tuple[int, int] | None:
-    """Iterations of a running training and how many it will have, by the files it writes; None before the first."""
-    if stage["kind"] not in ("train", "tune"):
-        return None
-    run = study_dir / stage["output"]
-    try:
-        config = run / "config.yaml"
-        last = json.loads((run / "metrics.json").read_text(encoding="utf-8").splitlines()[-1])
-        return last["iteration"] + 1, _max_iter(config, config.stat().st_mtime_ns)
-    except (OSError, IndexError, KeyError, TypeError, ValueError, yaml.YAMLError):  # not begun, or half written
-        return None
-
-
-@functools.lru_cache(maxsize=64)
-def _max_iter(config: Path, _modified: int) -> int:
-    """As the run itself set it, from its epochs or another arm's compute."""
-    return yaml.safe_load(config.read_text(encoding="utf-8"))["SOLVER"]["MAX_ITER"]
-
-
-def _phantoms(stage: dict, study_dir: Path) -> dict:
+def phantoms(stage: dict, study_dir: Path) -> dict:
     from d2_cxr.projects.phantom_cxr.make import make_phantoms
 
     output = study_dir / stage["output"]
@@ -54,9 +29,10 @@ def _phantoms(stage: dict, study_dir: Path) -> dict:
     return {name: artifacts.sha256_file(output / name) for name in ("train.csv", "patients.csv", "truth.json")}
 
 
-def _prepare(stage: dict, study_dir: Path) -> dict:
+def prepare(stage: dict, study_dir: Path) -> dict:
     from d2_cxr.dicom.preprocess import Preprocess
-    from d2_cxr.prepare.prepare import prepare
+    from d2_cxr.prepare import prepare as preparation
+    from d2_cxr.prepare.options import PrepareOptions
 
     settings = dict(stage["settings"])
     source = study_dir / "phantoms"
@@ -66,7 +42,8 @@ def _prepare(stage: dict, study_dir: Path) -> dict:
     rules = {key: settings.pop(key) for key in ("size", "resize", "equalize", "window") if key in settings}
     output = study_dir / stage["output"]
     tables = {"annotations": annotations, "patients": patients}
-    prepare(dicom_dir, output, **tables, preprocess=Preprocess(**rules), **settings)
+    options = PrepareOptions(dicom_dir, output, **tables, preprocess=Preprocess(**rules), **settings)
+    preparation.prepare(options)
     return _fingerprints(output)
 
 
@@ -75,19 +52,19 @@ def _fingerprints(prepared: Path) -> dict:
     return {key: card[key] for key in ("images_fingerprint", "annotations_fingerprint")}
 
 
-def _statistics(stage: dict, study_dir: Path) -> dict:
+def statistics(stage: dict, study_dir: Path) -> dict:
     root = _register(stage["settings"]["dataset"], study_dir)
     output = study_dir / stage["output"]
-    artifacts.write_json(output / "statistics.json", examination.examine(root, stage["settings"], output))
+    artifacts.write_json(output / "statistics.json", dataset_summary.summarize(root, stage["settings"], output))
     return {}
 
 
-def _pretrain(stage: dict, study_dir: Path) -> dict:
-    """SimCLR on the pool, or the positive control: the same images with the renderer's truth."""
+def pretrain(stage: dict, study_dir: Path) -> dict:
+    """Pretrain on the pool: SimCLR, or the positive control with the renderer's truth."""
     from d2_cxr.projects.label_efficiency.supervised import train_supervised
 
+    from d2_cxr.pretraining import train as pretraining
     from d2_cxr.pretraining.settings import read_settings
-    from d2_cxr.pretraining.train import pretrain
 
     settings = stage["settings"]
     root = _register(settings["dataset"], study_dir)
@@ -98,14 +75,14 @@ def _pretrain(stage: dict, study_dir: Path) -> dict:
     if settings.get("init_from"):
         config["init_from"] = _weights(settings["init_from"], study_dir)
     config["sets"] = [[settings["dataset"]["name"], str(root)]]
-    train = pretrain
+    run = pretraining.pretrain
     if settings["method"] == "supervised":
         config["truth"] = str(study_dir / settings["truth"])
-        train = train_supervised
-    return {"last.ckpt": artifacts.sha256_file(train(config, study_dir / stage["output"]))}
+        run = train_supervised
+    return {"last.ckpt": artifacts.sha256_file(run(config, study_dir / stage["output"]))}
 
 
-def _convert(stage: dict, study_dir: Path) -> dict:
+def convert(stage: dict, study_dir: Path) -> dict:
     from d2_cxr.checkpoint.convert import convert_file
 
     target = study_dir / stage["output"]
@@ -114,13 +91,13 @@ def _convert(stage: dict, study_dir: Path) -> dict:
     return {"weights": artifacts.sha256_file(target), "parity": card.parity}
 
 
-def _made_elsewhere(stage: dict, study_dir: Path) -> dict:
+def made_elsewhere(stage: dict, study_dir: Path) -> dict:
     from d2_cxr.projects.label_efficiency.made_elsewhere import make_weights
 
     return make_weights(stage["settings"], study_dir / stage["output"], study_dir)
 
 
-def _permute(stage: dict, study_dir: Path) -> dict:
+def permute(stage: dict, study_dir: Path) -> dict:
     from d2_cxr.projects.label_efficiency.permuted_weights import permute_weights
 
     target = study_dir / stage["output"]
@@ -128,10 +105,10 @@ def _permute(stage: dict, study_dir: Path) -> dict:
     return {"weights": artifacts.sha256_file(target)}
 
 
-def _constant_box(stage: dict, study_dir: Path) -> dict:
-    """The constant box as a run like any other, with its card and its matches."""
-    from d2_cxr.evaluation.constant_box import constant_box_results
+def prior_box(stage: dict, study_dir: Path) -> dict:
+    """Evaluate the prior-box baseline as a run, with its card and its matches."""
     from d2_cxr.evaluation.evaluate import evaluate
+    from d2_cxr.evaluation.prior_box import prior_box_results
 
     settings = stage["settings"]
     root = _register(settings["dataset"], study_dir)
@@ -140,14 +117,15 @@ def _constant_box(stage: dict, study_dir: Path) -> dict:
     every_image = {**test, "images": test["images"] + negative["images"]}
     found = evaluate(
         test,
-        constant_box_results(train, every_image),
+        prior_box_results(train, every_image),
         negative if negative["images"] else None,
         resamples=settings["evaluation"].get("resamples", 1000),
         dataset=settings["test"],
+        check=False,  # the same boxes on every image
     )
     output = study_dir / stage["output"]
     found.write(output / "inference" / settings["test"])
-    card = {"method": "constant box: each class's median training box on every image, scored by prevalence"}
+    card = {"method": "prior-box baseline: each class's median training box on every image, scored by prevalence"}
     card |= {
         "command": sys.argv,
         "train": settings["train"],
@@ -158,7 +136,7 @@ def _constant_box(stage: dict, study_dir: Path) -> dict:
     return {}
 
 
-def _train(stage: dict, study_dir: Path) -> dict:
+def train(stage: dict, study_dir: Path) -> dict:
     from d2_cxr.engine import trainer
 
     settings = stage["settings"]
@@ -171,13 +149,13 @@ def _train(stage: dict, study_dir: Path) -> dict:
     return {}
 
 
-def _choose(stage: dict, study_dir: Path) -> dict:
-    """Write which of an arm's trials counts: the default, or the best of those that beat it beyond their intervals.
+def choose(stage: dict, study_dir: Path) -> dict:
+    """Choose among an arm's trials: the default, or the best of those that beat it beyond their paired intervals.
 
-    Validation images are few. The best of near-equal trials is a draw of lots, and an arm that drew another value than
-    the arm beside it would carry its difference into every run.
+    Validation images are few, so the best of near-equal trials is chance, and its effect would stay in every run of the
+    arm.
     """
-    from d2_cxr.evaluation import bootstrap
+    from d2_cxr.evaluation import estimates
     from d2_cxr.evaluation.matching import Matches
 
     settings = stage["settings"]
@@ -188,7 +166,7 @@ def _choose(stage: dict, study_dir: Path) -> dict:
     }
     trials = []
     for value, matches in found.items():
-        against = bootstrap.paired_difference(matches, found[default], metric, classes)
+        against = estimates.paired_difference(matches, found[default], metric, classes)
         trial = {"value": value, "score": against["value_a"], "difference": against["difference"]}
         trials.append(trial | {"interval": against["interval"]})
     better = [trial for trial in trials if trial["interval"] and trial["interval"][0] > 0]
@@ -199,15 +177,15 @@ def _choose(stage: dict, study_dir: Path) -> dict:
 
 
 def _test_val_selected(cfg, run: Path) -> None:
-    """Evaluate the weights that were best on validation images, too, into `val_selected/` of the run's folder."""
-    from d2_cxr.projects.label_efficiency.report.reading import VAL_SELECTED
+    """Also evaluate the weights that were best on validation images, into `val_selected/` of the run's folder."""
+    from d2_cxr.projects.label_efficiency.report.study_results import VAL_SELECTED
 
     from d2_cxr.engine import trainer
 
     best = run / "model_best.pth"
     folder = run / VAL_SELECTED
     if not best.is_file():
-        logger.warning("%s is not there: no validation found a box; the report shows a gap", best)
+        logger.warning("%s does not exist, because no validation found a box; the report shows a gap", best)
         return
     cfg = cfg.clone()
     cfg.defrost()
@@ -216,7 +194,7 @@ def _test_val_selected(cfg, run: Path) -> None:
 
 
 def detector_options(settings: dict, study_dir: Path) -> list:
-    """The opts of a run, Detectron2's KEY VALUE list: data, weights, seed, and what is the same for every arm."""
+    """Return a run's options as Detectron2's KEY VALUE list: data, weights, seed, shared options, and its arm's own."""
     root = _register(settings["dataset"], study_dir)
     options = dict(settings["options"])
     options |= {
@@ -227,34 +205,17 @@ def detector_options(settings: dict, study_dir: Path) -> list:
     if settings.get("tuned"):
         chosen = artifacts.read_json(study_dir / settings["tuned"])
         options[chosen["option"]] = chosen["value"]
-    if settings["weights"]:  # else the config's own, which may be the zoo's or none
+    if settings["weights"]:  # else the config's own: the zoo's, or none
         options["MODEL.WEIGHTS"] = _weights(settings["weights"], study_dir)
-    if settings.get("longer"):
-        options["SOLVER.MAX_ITER"] = longer_iterations(settings, study_dir)
+    for key, plan in settings.get("arm_kinds", {}).items():
+        options |= ARM_KINDS[key].options(plan, settings)
     options["CXR.RESAMPLES"] = settings["evaluation"].get("resamples", 1000)
     options["CXR.DATASETS"] = [[settings["dataset"]["name"], str(root)]]
     return [part for key, value in options.items() for part in (key, value)]
 
 
-def longer_iterations(settings: dict, study_dir: Path) -> int:
-    """Iterations of an arm that spends on training what another spent on pretraining as well.
-
-    Views times the time of one, over the time of a detector step, both measured when the study began (timing.json).
-    """
-    from d2_cxr.projects.label_efficiency.cost import num_views
-
-    longer, base = settings["longer"], settings["options"]["SOLVER.MAX_ITER"]
-    if longer["iterations"]:
-        return longer["iterations"]
-    from d2_cxr.datasets import loading
-
-    timing = artifacts.read_json(study_dir / "timing.json")
-    views = num_views(longer, len(loading.prepared_images(longer["pool"])))
-    return base + round(views * timing["pretrain_view"] / timing["detector_step"])
-
-
 def _weights(weights: str, study_dir: Path) -> str:
-    """Path or URL of an arm's first weights: below the study's folder, as a `.json` there says, or the user's."""
+    """Return path or URL of an arm's first weights: below the study's folder, as a `.json` there says, or elsewhere."""
     if weights.endswith(".json"):
         weights = artifacts.read_json(study_dir / weights)["weights"]
     if "://" in weights:
@@ -264,7 +225,7 @@ def _weights(weights: str, study_dir: Path) -> str:
 
 
 def _tidy(run: Path) -> None:
-    """Drop what only resuming needs: intermediate checkpoints, and the optimizer's state in the last one."""
+    """Delete what only resuming needs: intermediate checkpoints, and the optimizer's state in the last one."""
     import torch
 
     from d2_cxr.checkpoint.loading import load_weights_file
@@ -279,7 +240,7 @@ def _tidy(run: Path) -> None:
 
 
 def _register(dataset: dict, study_dir: Path) -> Path:
-    """Make the names of a set known in this process; return its folder."""
+    """Register the names of a set in this process; return its folder."""
     from d2_cxr.datasets import builtin, named_sets
 
     if dataset["root"] is None:
@@ -290,22 +251,7 @@ def _register(dataset: dict, study_dir: Path) -> Path:
 
 
 def _truth(root: Path, name: str) -> dict:
-    """COCO of a whole split by its name; no Detectron2 needed."""
+    """Return the COCO JSON of a whole split, without Detectron2."""
     from d2_cxr.datasets.named_sets import named_set
 
     return artifacts.read_json(named_set(name).json)
-
-
-_KINDS = {
-    "phantoms": _phantoms,
-    "prepare": _prepare,
-    "statistics": _statistics,
-    "pretrain": _pretrain,
-    "convert": _convert,
-    "weights": _made_elsewhere,
-    "permute": _permute,
-    "constant_box": _constant_box,
-    "train": _train,
-    "tune": _train,
-    "choose": _choose,
-}

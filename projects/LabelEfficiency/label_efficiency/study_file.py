@@ -1,81 +1,101 @@
-"""What a study file may say: its keys, what the command line sets, and what is refused before anything runs."""
+"""Study files: read, overridden from the command line, and checked before anything runs."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
+from d2_cxr.projects.label_efficiency.arms import ARM_OPTIONS
+from d2_cxr.projects.label_efficiency.study_keys import RENAMED, STUDY
+from d2_cxr.projects.label_efficiency.study_schema import check_shape, quoted, suggestion
 
-_KEYS = {
-    "study": True,  # a word for titles
-    "title": False,
-    "output": True,  # folder of the study, from the working directory
-    "data": True,
-    "weights": False,  # made elsewhere: name -> file (path or URL), sha256, timm, pixel_mean, pixel_std
-    "pretraining": False,
-    "arms": True,
-    "labels": True,
-    "seeds": True,
-    "same_ground": True,
-    "evaluation": False,
-    "endpoint": False,
-    "criterion": False,
-    "groups": False,  # CSV:COLUMN, groups of images within which the report scores too
-    "tuning": False,  # one value an arm, chosen on validation images
-    "resources": False,
-    "results": False,  # folder that gets a copy of all that the report needs, run by run
-    "notes": False,
-}
-_DATA_KEYS = ("name", "prefix", "root", "phantoms", "dicom_dir", "annotations", "patients", "prepare", "split_seeds")
-_WEIGHTS_KEYS = {"file": True, "sha256": False, "timm": False, "pixel_mean": False, "pixel_std": False}
-_TUNING_KEYS = {"option": True, "values": True, "percent": True, "seed": False}
-_ARM_KEYS = {"config", "weights", "options", "longer", "iterations", "percent"}
-# What an arm may set for itself: the input convention that its weights demand, and the rate that was tuned for it.
-_ARM_OPTIONS = ("MODEL.PIXEL_MEAN", "MODEL.PIXEL_STD", "INPUT.FORMAT", "MODEL.RESNETS.STRIDE_IN_1X1", "SOLVER.BASE_LR")
+from d2_cxr.datasets.named_sets import BUILTIN
+from d2_cxr.dicom.preprocess import Preprocess
+
+_FLAT = ("shared_options", "same_ground", "options")  # the keys below these contain dots themselves
+
+
+_RULES = ("size", "resize", "equalize", "window")  # keys of data: prepare that Preprocess checks
 
 
 def read_settings(path: Path, overrides: Sequence[str] = ()) -> dict:
     """Read a study file, set KEY=VALUE and check the result.
 
+    Args:
+        path: a YAML file.
+        overrides: KEY=VALUE, the value in YAML, e.g. "data.dicom_dir=images".
+
+    Returns:
+        Plain values under today's spelling of every key; keys without a value are left out.
+
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: a key is unknown, missing or of the wrong kind, or an arm leaves the common ground.
+        ValueError: the file is no YAML, or a key or value is not accepted; one line.
     """
     if not path.is_file():
         raise FileNotFoundError(f"there is no study file {path}")
-    settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-    for text in overrides if isinstance(settings, dict) else ():
-        override(settings, text)
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (
+        yaml.YAMLError,
+        UnicodeDecodeError,
+        ValueError,
+        RecursionError,
+    ) as error:  # ValueError: a date such as 2020-13-40
+        raise ValueError(f"{path} cannot be read as YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(settings, dict):
+        raise ValueError(f"{path} is not a study file: it holds no keys")
+    _rename(settings, str(path), refuse_both=True)
+    for override_text in overrides:
+        override(settings, override_text)
+        _rename(settings, override_text, refuse_both=False)
+    settings = _without_nothing(settings)
     check(settings, path)
     return settings
 
 
-def override(settings: dict, text: str) -> None:
-    """Set a key of a study. Below `same_ground` and `options` the rest is one key: `same_ground.SOLVER.MAX_ITER=5`."""
-    dotted, equals, value = text.partition("=")
+def override(settings: dict, override_text: str) -> None:
+    """Set a key of a study; below `shared_options` and `options` the rest is one key, such as SOLVER.MAX_ITER.
+
+    Raises:
+        ValueError: the text is no KEY=VALUE, or the key lies below a value that holds no keys.
+    """
+    dotted, equals, value = override_text.partition("=")
     if not equals or not dotted:
-        raise ValueError(f"{text} is no KEY=VALUE, e.g. seeds=[0,1] or data.dicom_dir=images")
+        raise ValueError(f"{override_text} is no KEY=VALUE, e.g. seeds=[0,1] or data.dicom_dir=images")
     key, _, rest = dotted.partition(".")
     target, walked = settings, []
     while rest:
         walked.append(key)
-        target = target.setdefault(key, {})
+        if target.get(key) is None:
+            target[key] = {}
+        target = target[key]
         if not isinstance(target, dict):
-            raise ValueError(f"{text}: {'.'.join(walked)} is {target}, and holds no keys")
+            raise ValueError(f"{override_text}: {'.'.join(walked)} is {quoted(target)}, which holds no keys")
         key, _, rest = (rest, "", "") if key in _FLAT else rest.partition(".")
     try:
         target[key] = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise ValueError(f"{text}: the value is no YAML; put it in quotes") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ValueError(f"{override_text}: the value is no YAML; put it in quotes") from error
 
 
-_FLAT = ("same_ground", "options")  # their keys hold dots themselves
+def check(settings: dict, path: Path) -> None:
+    """Check every key and value of a study, and that its parts fit together.
+
+    Raises:
+        ValueError: one line that names the file, the key, the value and what is accepted.
+    """
+    check_shape(settings, STUDY, str(path))
+    for part in (_check_data, _check_weights, _check_arms, _check_tuning, _check_scores):
+        try:
+            part(settings)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
 
 
 def check_inputs(settings: dict) -> None:
-    """Check that the images and tables that a study prepares are there, before anything is timed or written.
+    """Check that the images and tables that a study prepares exist, before anything is timed or written.
 
     Raises:
         FileNotFoundError: one is missing.
@@ -84,100 +104,139 @@ def check_inputs(settings: dict) -> None:
         path = settings["data"].get(key)
         if path and not Path(path).exists():
             raise FileNotFoundError(f"data.{key}: there is no {path}; give yours on the command line: data.{key}=PATH")
-    for name, entry in (settings.get("weights") or {}).items():
+    for name, entry in settings.get("weights", {}).items():
         if "://" not in entry["file"] and not Path(entry["file"]).is_file():
             raise FileNotFoundError(
                 f"weights.{name}: there is no {entry['file']}; give yours on the command line: weights.{name}.file=PATH"
             )
-    groups = settings.get("groups")
-    if groups and not Path(groups.rpartition(":")[0]).is_file():
-        raise FileNotFoundError(f"groups: there is no table {groups.rpartition(':')[0]}; it is CSV:COLUMN")
-
-
-def check(settings, path: Path) -> None:
-    if not isinstance(settings, dict):
-        raise ValueError(f"{path} is not a study file: it holds no keys")
-    _check_keys(settings, _KEYS, str(path))
-    _check_keys(settings["data"], dict.fromkeys(_DATA_KEYS, False), f"{path}: data")
-    seeds = settings["seeds"]
-    if not isinstance(seeds, list) or not seeds or not all(type(seed) is int for seed in seeds):
-        raise ValueError(f"{path}: seeds: {seeds} is not a list of whole numbers, e.g. [0, 1, 2]")
-    _check_weights(settings, path)
-    for name, arm in settings["arms"].items():
-        _check_arm(name, arm or {}, settings, path)
-    if settings.get("tuning"):
-        _check_tuning(settings, path)
-    period = settings["same_ground"].get("TEST.EVAL_PERIOD", 0)
-    if (settings.get("evaluation") or {}).get("val_selected") and period <= 0:
-        raise ValueError(
-            f"{path}: evaluation: val_selected needs validations: set same_ground: TEST.EVAL_PERIOD to the iterations "
-            "between them"
+    table = settings.get("subgroups", "").rpartition(":")[0]
+    if table and not Path(table).is_file():
+        raise FileNotFoundError(
+            f"subgroups: there is no table {table}; give yours on the command line: subgroups=CSV:COLUMN, or subgroups="
         )
-    wrong = [p for p in settings["labels"]["percent"] if p not in (*range(10, 100, 10), 100)]
-    if wrong:
-        raise ValueError(f"{path}: labels: percent: {wrong[0]} does not exist; shares are 10, 20 ... 100")
-
-
-def _check_keys(found: dict, known: dict[str, bool], where: str) -> None:
-    """Refuse keys that are not known and the lack of those whose value in `known` is True."""
-    unknown = sorted(set(found) - set(known))
-    if unknown:
-        raise ValueError(f"{where}: unknown key {unknown[0]}; known are {', '.join(known)}")
-    missing = [key for key, required in known.items() if required and key not in found]
-    if missing:
-        raise ValueError(f"{where}: the key {missing[0]} is missing")
-
-
-def _check_weights(settings: dict, path: Path) -> None:
-    """Check what is said of weights that were made elsewhere, and that pretraining starts from none but these."""
-    weights, pretraining = settings.get("weights") or {}, settings.get("pretraining") or {}
-    for name, entry in weights.items():
-        _check_keys(entry, _WEIGHTS_KEYS, f"{path}: weights: {name}")
-        digest = entry.get("sha256", "0" * 8)
-        if not isinstance(digest, str) or not re.fullmatch(r"[0-9a-fA-F]{8,64}", digest):
-            raise ValueError(f"{path}: weights: {name}: sha256 is {digest!r}; give 8 to 64 of its digits, in quotes")
-        if name in pretraining:
-            raise ValueError(f"{path}: {name} stands under weights and under pretraining; rename one")
-    for name, plan in pretraining.items():
-        if plan.get("init_from") and plan["init_from"] not in weights:
-            raise ValueError(f"{path}: pretraining: {name}: init_from: {plan['init_from']} is not under weights")
-
-
-def _check_tuning(settings: dict, path: Path) -> None:
-    tuning = settings["tuning"]
-    _check_keys(tuning, _TUNING_KEYS, f"{path}: tuning")
-    if tuning["option"] != "SOLVER.BASE_LR":
-        raise ValueError(f"{path}: tuning: option: {tuning['option']}: only SOLVER.BASE_LR may differ between arms")
-    values = tuning["values"]
-    if not isinstance(values, list) or len(values) < 2 or not all(type(value) in (int, float) for value in values):
-        raise ValueError(f"{path}: tuning: values: {values} is no list of two numbers or more, e.g. [0.0005, 0.001]")
-    if tuning["percent"] not in settings["labels"]["percent"]:
-        raise ValueError(f"{path}: tuning: percent: {tuning['percent']} is not among labels: percent")
-    if tuning.get("seed", settings["seeds"][0]) not in settings["seeds"]:
-        raise ValueError(f"{path}: tuning: seed: {tuning['seed']} is not among seeds")
-    for name, arm in settings["arms"].items():
-        if tuning["option"] in (arm.get("options") or {}):
-            raise ValueError(f"{path}: arm {name} sets {tuning['option']}, which tuning chooses; drop one of them")
-
-
-def _check_arm(name: str, arm: dict, settings: dict, path: Path) -> None:
-    unknown = sorted(set(arm) - _ARM_KEYS)
-    if unknown:
-        raise ValueError(
-            f"{path}: arm {name} has the unknown key {unknown[0]}; known are {', '.join(sorted(_ARM_KEYS))}"
-        )
-    if "config" not in arm:
-        raise ValueError(f"{path}: arm {name} names no config")
-    for option in arm.get("options") or {}:
-        if option not in _ARM_OPTIONS:
-            raise ValueError(f"{path}: arm {name} sets {option}: arms differ only in {', '.join(_ARM_OPTIONS)}")
-    needed = arm.get("longer") or source(arm)
-    known = (settings.get("pretraining") or {}).keys() | (settings.get("weights") or {}).keys()
-    if needed and needed not in known and not Path(needed).suffix:
-        raise ValueError(f"{path}: arm {name} needs {needed}, which is not under pretraining or weights, and no file")
 
 
 def source(arm: dict) -> str | None:
-    """Name under `pretraining` (or path) of an arm's weights; `permuted(NAME)` is its negative control."""
+    """Return the name (or path) of an arm's weights; `permuted(NAME)` is the negative control of NAME."""
     weights = arm.get("weights")
     return weights.removeprefix("permuted(").removesuffix(")") if weights else None
+
+
+def _rename(settings: dict, where: str, refuse_both: bool) -> None:
+    """Bring old spellings to today's, in place. Of a key that stands under both, the old one was set by an override."""
+    for place, names in RENAMED.items():
+        for holder in _holders(settings, place):
+            for old, new in names.items():
+                if old not in holder:
+                    continue
+                if new in holder and refuse_both:
+                    raise ValueError(f"{where}: {old} is the old name of {new}, and both are there; drop {old}")
+                value = holder.pop(old)
+                both = isinstance(value, dict) and isinstance(holder.get(new), dict)
+                holder[new] = {**holder[new], **value} if both else value
+
+
+def _holders(settings: dict, place: tuple[str, ...]) -> list[dict]:
+    """Return the mappings at a place of a study, such as ("arms", "*")."""
+    found = [settings]
+    for key in place:
+        below = [value for one in found for name, value in one.items() if key in ("*", name)]
+        found = [value for value in below if isinstance(value, dict)]
+    return found
+
+
+def _without_nothing(value: object) -> object:
+    """Leave out keys whose value is empty in the YAML: `evaluation:` is as if it were not there."""
+    if not isinstance(value, dict):
+        return value
+    return {key: _without_nothing(item) for key, item in value.items() if item is not None}
+
+
+def _check_data(settings: dict) -> None:
+    data, labels = settings["data"], settings["labels"]
+    if "phantoms" in data and "dicom_dir" in data:
+        raise ValueError("data: phantoms and dicom_dir are two sources of images; drop one")
+    if data.get("split_seeds") and not ("phantoms" in data or "dicom_dir" in data):
+        raise ValueError("data: split_seeds needs images that the study prepares itself; give dicom_dir, or drop it")
+    try:
+        Preprocess(**{key: value for key, value in data.get("prepare", {}).items() if key in _RULES})
+    except ValueError as error:
+        raise ValueError(f"data: prepare: {error}") from error
+    complements = [name for name, plan in settings.get("pretraining", {}).items() if plan.get("pool") == "complement"]
+    for name, arm in settings["arms"].items():
+        fractions = arm.get("label_fractions", labels["label_fractions"])
+        teacher = arm.get("teacher", {}).get("pool") == "complement"
+        if 100 in fractions and (source(arm) in complements or teacher):
+            raise ValueError(
+                f"arms: {name}: pool: complement leaves no image at 100 % of the labels; give the arm label_fractions "
+                "without 100, or pool: all"
+            )
+
+
+def _check_weights(settings: dict) -> None:
+    weights, pretraining = settings.get("weights", {}), settings.get("pretraining", {})
+    for name in weights:
+        if name in pretraining:
+            raise ValueError(f"{name} stands under weights and under pretraining; rename one")
+    for name, plan in pretraining.items():
+        if "init_from" in plan and plan["init_from"] not in weights:
+            raise ValueError(f"pretraining: {name}: init_from: {plan['init_from']} is not under weights")
+        if plan.get("method") == "supervised" and "phantoms" not in settings["data"]:
+            raise ValueError(f"pretraining: {name}: method supervised needs data: phantoms, whose truth is known")
+
+
+def _check_arms(settings: dict) -> None:
+    pretraining, arms = settings.get("pretraining", {}), settings["arms"]
+    known = [*pretraining, *settings.get("weights", {})]
+    if not arms:
+        raise ValueError("arms is empty; give at least one arm, NAME: {config: FILE}")
+    for name, arm in arms.items():
+        where, needed, matched = f"arms: {name}", source(arm), arm.get("compute_matched")
+        for option in arm.get("options", {}):
+            if option not in ARM_OPTIONS:
+                raise ValueError(f"{where} sets {option}: arms differ only in {', '.join(ARM_OPTIONS)}")
+        if needed is not None and needed not in known and not Path(needed).suffix:
+            raise ValueError(f"{where} needs {needed}, which is not under pretraining or weights, and no file")
+        if matched and matched not in pretraining and "teacher" not in arms.get(matched, {}):
+            raise ValueError(
+                f"{where}: compute_matched: {matched} is no pretraining and no arm with a teacher; "
+                f"{suggestion(matched, [*pretraining, *(key for key in arms if 'teacher' in arms[key])])}"
+            )
+        if "iterations" in arm and not matched:
+            raise ValueError(f"{where} states iterations, which only an arm with compute_matched may; drop the key")
+        for fraction in arm.get("label_fractions", []):
+            if fraction not in settings["labels"]["label_fractions"]:
+                raise ValueError(f"{where}: label_fractions: {fraction} is not among labels: label_fractions")
+
+
+def _check_tuning(settings: dict) -> None:
+    tuning = settings.get("tuning")
+    if not tuning:
+        return
+    if tuning["label_fraction"] not in settings["labels"]["label_fractions"]:
+        raise ValueError(f"tuning: label_fraction: {tuning['label_fraction']} is not among labels: label_fractions")
+    if tuning.get("seed", settings["seeds"][0]) not in settings["seeds"]:
+        raise ValueError(f"tuning: seed: {tuning['seed']} is not among seeds")
+    for name, arm in settings["arms"].items():
+        if tuning["option"] in arm.get("options", {}):
+            raise ValueError(f"arms: {name} sets {tuning['option']}, which tuning chooses; drop one of them")
+
+
+def _check_scores(settings: dict) -> None:
+    """Check that scores are asked for arms and classes that exist, and validations where they are needed."""
+    endpoint, arms = settings.get("primary_endpoint", {}), settings["arms"]
+    for arm in [*endpoint.get("controls", []), *([endpoint["reference"]] if "reference" in endpoint else [])]:
+        if arm not in arms:
+            raise ValueError(f"primary_endpoint: {arm} is no arm; {suggestion(arm, list(arms))}")
+    known = BUILTIN.get(settings["data"]["name"])
+    if known and "classes" not in settings["data"].get("prepare", {}):
+        for section in ("primary_endpoint", "criterion"):
+            for name in settings.get(section, {}).get("classes", []):
+                if name not in known:
+                    raise ValueError(f"{section}: classes: {name} is no class of the set; {suggestion(name, known)}")
+    period = settings["shared_options"].get("TEST.EVAL_PERIOD", 0)
+    if settings.get("evaluation", {}).get("val_selected") and not (type(period) is int and period > 0):
+        raise ValueError(
+            "evaluation: val_selected needs validations: set shared_options: TEST.EVAL_PERIOD to the iterations "
+            "between them"
+        )

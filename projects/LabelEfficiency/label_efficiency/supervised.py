@@ -1,9 +1,9 @@
 """Positive control of studies on phantoms: the same backbone, images and views, trained on the renderer's own truth.
 
-What the renderer knows (which findings an image shows, and where) is more than any reader could tell. If an arm that
-starts from these weights does not gain either, the study could not have seen a gain. For phantoms only: nothing real
-has a truth. A view is labeled with the findings that lie in its crop, not with the whole image's: so views can be small
-cuts at the detector's scale, where small findings are still to be seen.
+The renderer knows which findings an image shows, and where, better than any reader. If an arm that starts from these
+weights gains nothing either, the study could not have seen a gain. For phantoms only. A view is labeled with the
+findings in its crop, not with the whole image's, so that views can be small crops at the detector's scale, where small
+findings remain visible.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from d2_cxr.pretraining.method import NotFiniteError, WarmupCosine
 from d2_cxr.pretraining.train import run_once
 from d2_cxr.pretraining.views import crop_box, keyed_uniforms
 
-_INSIDE = 0.5  # share of a finding's box that must lie in a crop for the view to be labeled with it
+_INSIDE = 0.5  # part of a finding's box that must lie in a crop for the view to be labeled with it
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class Truth:
     """What the renderer drew: class names, and for each image its findings in pixels of the prepared image."""
 
     classes: tuple[str, ...]
-    boxes: tuple[np.ndarray, ...]  # float64 (n, 4) XYXY an image
-    numbers: tuple[np.ndarray, ...]  # int64 (n,) an image: indices into `classes`
+    boxes: tuple[np.ndarray, ...]  # float64 (n, 4) XYXY per image
+    numbers: tuple[np.ndarray, ...]  # int64 (n,) per image: indices into `classes`
     size: int  # side of a prepared image
 
     def images(self) -> np.ndarray:
@@ -65,7 +65,7 @@ def train_supervised(config: Mapping, output: str | os.PathLike) -> Path:
         output: folder of the run.
 
     Raises:
-        ValueError: an image of the data sets is not in the truth, or a setting can not be used.
+        ValueError: an image of the data sets is not in the truth, or a setting cannot be used.
     """
     config = dict(config)
     path = Path(config.pop("truth"))
@@ -83,7 +83,7 @@ def read_truth(path: Path, images: Sequence[Mapping]) -> Truth:
 
     Args:
         path: `truth.json`, boxes in source pixels.
-        images: of one prepared set, from `load_images`; its dataset.json says how boxes go over into prepared pixels.
+        images: of one prepared set, from `load_images`; its dataset.json defines the transform to prepared pixels.
 
     Raises:
         ValueError: an image is not in the truth, or none of them shows a finding.
@@ -91,11 +91,13 @@ def read_truth(path: Path, images: Sequence[Mapping]) -> Truth:
     drawn = {image["image_name"]: image for image in artifacts.read_json(path)["images"]}
     missing = [image["image_name"] for image in images if image["image_name"] not in drawn]
     if missing:
-        raise ValueError(f"{path} says nothing of {len(missing)} of {len(images)} images, first: {missing[0]}")
+        raise ValueError(f"{path} lacks {len(missing)} of {len(images)} images, first: {missing[0]}")
     rows = [drawn[image["image_name"]] for image in images]
     classes = sorted({finding["class_name"] for row in rows for finding in row["findings"]})
     if not classes:
-        raise ValueError(f"no image of the data sets shows a finding in {path}; there is nothing to learn")
+        raise ValueError(
+            f"no image of the data sets shows a finding in {path}, so there is nothing to learn; render more images"
+        )
     root = Path(images[0]["file_name"]).parents[1]
     rules = Preprocess.from_dict(artifacts.read_json(root / "dataset.json")["preprocess"])
     places = [
@@ -111,7 +113,7 @@ def read_truth(path: Path, images: Sequence[Mapping]) -> Truth:
 
 
 class Supervised(pl.LightningModule):
-    """A ResNet under `encoder`, a linear layer, binary cross-entropy a class; both views of an image count."""
+    """A ResNet under `encoder`, a linear layer, binary cross-entropy per class; both views of an image count."""
 
     bfloat16 = False
     image_names: Sequence[str] = ()
@@ -130,7 +132,7 @@ class Supervised(pl.LightningModule):
         self.encoder.fc = nn.Identity()
         self.encoder.to(memory_format=torch.channels_last)
         self.classifier = nn.Linear(width, len(truth.classes))
-        # Rare classes would otherwise be ignored; the square root keeps their few images from ruling.
+        # Rare classes would otherwise be ignored; the square root keeps their few images from dominating.
         count = len(truth.boxes)
         rate = torch.from_numpy(truth.images()).mean(dim=0).clamp(min=1 / count, max=1 - 1 / count)
         self.register_buffer("_weight", ((1 - rate) / rate).sqrt(), persistent=False)
@@ -152,7 +154,7 @@ class Supervised(pl.LightningModule):
         return loss
 
     def _view_labels(self, numbers: torch.Tensor, view: int) -> np.ndarray:
-        """Return float32 (B, C): what lies in each image's crop, which is a function of the same key as the view is."""
+        """Return float32 (B, C): the findings in each image's crop, which is drawn from the same key as the view."""
         labels = []
         for number in numbers.tolist():
             chance = keyed_uniforms(self.settings["seed"], self.current_epoch, self.image_names[number], view)

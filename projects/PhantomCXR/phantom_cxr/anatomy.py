@@ -1,8 +1,8 @@
 """The body of a phantom: what varies from person to person, and its outlines in body units.
 
-Only geometry lives here: `draw_body` of `image.py` turns it into densities. Proportions follow an upright frontal image:
-the heart is about 45 % of the inner width of the chest (more than half is cardiomegaly), the left dome lies lower than
-the right, the aortic knob stands at the image's right of the spine, the stomach bubble under the left dome.
+Only geometry lives here: `draw_body` of `image.py` turns it into densities. Proportions follow an upright frontal
+image: the heart is about 45 % of the inner width of the chest (more than half is cardiomegaly), the left dome lies
+lower than the right, the aortic knob stands at the image's right of the spine, the stomach bubble under the left dome.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Images written as DICOM in the ways that they are met: depth, polarity, windows, rescale, spacing, transfer syntax.
 
-`write_dicom` takes an image in display sense and a `Style`; `wrap` writes stored pixels as they are. Attributes are those
-that VinDr-CXR's de-identification leaves (no UIDs of study or series, no names); PS3.5 and PS3.3 C.7.6.3, C.11.
+`write_dicom` takes an image in display sense and a `Style`; `wrap` writes stored pixels as they are. Attributes are
+those that VinDr-CXR's de-identification leaves (no UIDs of study or series, no names); PS3.5 and PS3.3 C.7.6.3, C.11.
 """
 
 from __future__ import annotations

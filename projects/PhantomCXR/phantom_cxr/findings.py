@@ -18,7 +18,8 @@ from d2_cxr.projects.phantom_cxr.scene import Scene
 from d2_cxr import boxes
 from d2_cxr.labels.vindr_cxr import CLASS_NAMES
 
-# Images of 3075 that show the class: what Fig. 3 of https://arxiv.org/abs/2206.00344 draws, in the order of CLASS_NAMES.
+# Images of 3075 that show the class: what Fig. 3 of https://arxiv.org/abs/2206.00344 draws, in the order of
+# CLASS_NAMES.
 _IMAGES_WITH = (2178, 161, 355, 1616, 301, 314, 491, 1057, 640, 885, 843, 1560, 81, 1276)
 CLASS_SHARE = {name: images / 3075 for name, images in zip(CLASS_NAMES, _IMAGES_WITH, strict=True)}
 

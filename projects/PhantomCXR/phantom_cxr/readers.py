@@ -89,8 +89,8 @@ def read_image(
 ) -> list[dict]:
     """Return the rows that these readers write about an image.
 
-    An image without findings gets one "No finding" row a reader (class_name None, no box). On an image with findings every
-    reader draws something, as on VinDr-CXR: who would miss all draws the most conspicuous.
+    An image without findings gets one "No finding" row a reader (class_name None, no box). On an image with findings
+    every reader draws something, as on VinDr-CXR: who would miss all draws the most conspicuous.
 
     Returns:
         dicts of rad_id, class_name and box (4 floats, whole pixels, inside the image) or None.

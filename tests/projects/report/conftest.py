@@ -60,16 +60,18 @@ def planned(kind: str, stage_id: str, output: str) -> dict:
 @pytest.fixture
 def study_folder(tmp_path) -> Path:
     study = tmp_path / "study"
-    plan, records = [planned("constant_box", "constant_box/seed0", "runs/constant_box/100/seed0")], {}
+    plan, records = [planned("prior_box", "prior_box/seed0", "runs/prior_box/100/seed0")], {}
     constant = [
         {"image_id": image, "category_id": category, "bbox": box, "score": 0.5}
         for image in range(1, 25)
         for category, box in ((1, [60, 80, 60, 50]), (2, [20, 30, 20, 20]))
     ]
     write_run(study, plan[0]["output"], constant)
-    for (arm, percent), error in ERROR.items():
+    for (arm, label_fraction), error in ERROR.items():
         for seed in (0, 1):
-            stage = planned("train", f"train/{arm}/{percent}/seed{seed}", f"runs/{arm}/{percent}/seed{seed}")
+            stage = planned(
+                "train", f"train/{arm}/{label_fraction}/seed{seed}", f"runs/{arm}/{label_fraction}/seed{seed}"
+            )
             plan.append(stage)
             write_run(study, stage["output"], detections(error, seed))
     for stage in plan:
@@ -82,16 +84,21 @@ def study_folder(tmp_path) -> Path:
         }
     endpoint = {"metric": "AP50", "reference": "random"}
     criterion = {"metric": "AP50", "classes": list(CLASSES), "margin": 0.15}
-    settings = {"study": "hand", "notes": ["A study made by hand."], "endpoint": endpoint, "criterion": criterion}
-    write_json(study / "study.json", {"study": settings, "plan": plan, "stages": records})
+    settings = {
+        "study": "hand",
+        "notes": ["A study made by hand."],
+        "primary_endpoint": endpoint,
+        "criterion": criterion,
+    }
+    write_json(study / "study.json", {"format_version": 2, "study": settings, "plan": plan, "stages": records})
     write_json(study / "data" / "statistics.json", STATISTICS)
     return study
 
 
 STATISTICS = {
     "partition": [
-        {"percent": 100, "labeled": 48, "unlabeled": 0, "run": True},
-        {"percent": 10, "labeled": 4, "unlabeled": 44, "run": True},
+        {"label_fraction": 100, "labeled": 48, "unlabeled": 0, "run": True},
+        {"label_fraction": 10, "labeled": 4, "unlabeled": 44, "run": True},
     ],
     "class_balance": [
         {"class": "Cardiomegaly", "original": 48, "expected": 48.0, "ceiling": 48},

@@ -26,7 +26,7 @@ def test_the_page_holds_the_papers_tables_and_figures_and_stands_alone(study_fol
         "Figure 3",
         "Figure 4",
         "FROC",
-        "Label savings",
+        "How far to trust it",
         "Did it learn?",
     ):
         assert heading in page, heading
@@ -37,7 +37,7 @@ def test_the_page_holds_the_papers_tables_and_figures_and_stands_alone(study_fol
     assert page.count("<pre>python run_study.py --config-file s.yaml &#39;seeds=[0, 1]&#39;</pre>") == 1
 
 
-def test_table_1_has_a_row_for_each_arm_and_share_and_the_constant_box(study_folder):
+def test_table_1_has_a_row_for_each_arm_and_label_fraction_and_the_prior_box_baseline(study_folder):
     build_report(study_folder, resamples=50)
     rows = table(study_folder / "report" / "table_1.csv")
     assert [(row["initialization"], row["labels, %"]) for row in rows] == [
@@ -45,10 +45,10 @@ def test_table_1_has_a_row_for_each_arm_and_share_and_the_constant_box(study_fol
         ("simclr", "100"),
         ("random", "10"),
         ("simclr", "10"),
-        ("constant box", "100"),
+        ("prior-box baseline", "100"),
     ]
     assert all(float(row["mAP50 low"]) <= float(row["mAP50 high"]) for row in rows)
-    assert rows[0]["share of the baseline"] == "1.0"
+    assert rows[0]["mAP / baseline's"] == "1.0"
     assert rows[0]["training images"] == "48"
 
 
@@ -66,7 +66,7 @@ def test_val_selected_scores_stand_beside_the_last_ones_and_a_missing_one_is_a_g
     assert rows["simclr", "10"]["mAP, val-selected"] != rows["simclr", "10"]["mAP"]
     assert rows["simclr", "100"]["mAP50, val-selected"] == ""
     assert "whose labels come on top" in page
-    assert "planned runs are not there yet" not in page
+    assert "planned runs are missing" not in page
 
 
 def test_a_study_that_did_not_ask_for_val_selected_weights_has_no_such_column(study_folder):
@@ -95,8 +95,8 @@ def test_what_pretraining_said_of_itself_and_what_was_tuned_stand_on_the_page(st
 
 def test_a_study_whose_longer_runs_gain_by_their_length_alone_says_that_it_is_too_short(study_folder):
     content = read_json(study_folder / "study.json")
-    content["study"] |= {"arms": {"random": {}, "simclr": {"longer": "pretraining"}}}
-    content["study"]["endpoint"]["controls"] = ["simclr"]  # the better one by far
+    content["study"] |= {"arms": {"random": {}, "simclr": {"compute_matched": "pretraining"}}}
+    content["study"]["primary_endpoint"]["controls"] = ["simclr"]  # the better one by far
     write_json(study_folder / "study.json", content)
     assert "The runs are too short" in build_report(study_folder, resamples=50).read_text(encoding="utf-8")
     content["study"]["arms"]["simclr"] = {}
@@ -107,48 +107,52 @@ def test_a_study_whose_longer_runs_gain_by_their_length_alone_says_that_it_is_to
 @pytest.mark.parametrize(
     "reference, control, weights, said",
     [
-        ("random", "simclr", "truth", "This study sees a gain where there is one: simclr − random is +"),
-        ("simclr", "random", "truth", "This study is insensitive"),
-        ("random", "simclr", "permuted(other)", "The negative control gains, too (simclr − random is +"),
+        ("random", "simclr", "truth", "The study can see a gain: its positive control gains simclr − random = +"),
+        ("simclr", "random", "truth", "The study is insensitive"),
+        ("random", "simclr", "permuted(other)", "The negative control gains, too (simclr − random = +"),
         ("simclr", "random", "permuted(other)", None),
     ],
 )
-def test_the_page_begins_with_what_its_controls_let_it_say(study_folder, reference, control, weights, said):
+def test_the_page_interprets_its_controls(study_folder, reference, control, weights, said):
     content = read_json(study_folder / "study.json")  # simclr is the better one by far
     content["study"] |= {"arms": {reference: {}, control: {"weights": weights}}}
     content["study"] |= {"pretraining": {"truth": {"method": "supervised"}, "other": {}}}
-    content["study"]["endpoint"] |= {"reference": reference, "controls": [control]}
+    content["study"]["primary_endpoint"] |= {"reference": reference, "controls": [control]}
     write_json(study_folder / "study.json", content)
     page = build_report(study_folder, resamples=50).read_text(encoding="utf-8")
-    sentences = ("This study sees", "This study is insensitive", "The negative control gains")
+    sentences = ("The study can see", "The study is insensitive", "The negative control gains")
     assert [text for text in sentences if text in page] == [text for text in sentences if said and text in said]
     assert said is None or said in page
 
 
-def test_scores_within_groups_of_images_stand_in_a_table_of_their_own(study_folder, tmp_path):
+def test_scores_of_subgroups_have_a_table_of_their_own(study_folder, tmp_path):
     images = [f"f{number}" for number in range(1, 25)]
     rows = [f"{image},{'AP' if number < 10 else 'PA'}" for number, image in enumerate(images)]
     (tmp_path / "views.csv").write_text("\n".join(["image_id,view", *rows]))
     content = read_json(study_folder / "study.json")
-    content["study"]["groups"] = f"{tmp_path / 'views.csv'}:view"
+    content["study"]["subgroups"] = f"{tmp_path / 'views.csv'}:view"
     write_json(study_folder / "study.json", content)
     page = build_report(study_folder, resamples=20).read_text(encoding="utf-8")
-    assert "Within groups of images: view" in page
-    rows = table(study_folder / "report" / "groups.csv")
-    assert list(dict.fromkeys(row["images"] for row in rows)) == ["all images", "AP", "PA"]
-    assert {(row["images"], row["with findings"]) for row in rows} == {("all images", "24"), ("AP", "10"), ("PA", "14")}
+    assert "Subgroups of images: view" in page
+    rows = table(study_folder / "report" / "subgroups.csv")
+    assert list(dict.fromkeys(row["subgroup"] for row in rows)) == ["all images", "AP", "PA"]
+    assert {(row["subgroup"], row["with findings"]) for row in rows} == {
+        ("all images", "24"),
+        ("AP", "10"),
+        ("PA", "14"),
+    }
     first = {(row["initialization"], row["labels, %"]): row for row in table(study_folder / "report" / "table_1.csv")}
     for row in rows[:4]:
         assert row["score"] == first[row["initialization"], row["labels, %"]]["mAP50"]
     assert {row["image AUROC"] for row in rows} == {""}  # no image without findings was tested
     (tmp_path / "views.csv").unlink()  # a report made elsewhere does without
-    assert "Within groups" not in build_report(study_folder, resamples=20).read_text(encoding="utf-8")
+    assert "Subgroups of images" not in build_report(study_folder, resamples=20).read_text(encoding="utf-8")
 
 
 def test_a_missing_run_is_a_gap(study_folder):
     shutil.rmtree(study_folder / "runs" / "simclr" / "10")
     page = build_report(study_folder, resamples=20).read_text(encoding="utf-8")
-    assert "2 of 8 planned runs are not there yet: simclr 10 % seed 0, simclr 10 % seed 1" in page
+    assert "2 of 8 planned runs are missing: simclr 10 % seed 0, simclr 10 % seed 1" in page
     assert table(study_folder / "report" / "table_1.csv")[3]["mAP50"] == ""
 
 
@@ -178,3 +182,31 @@ def test_the_tool_writes_where_it_is_told_and_refuses_no_resamples(study_folder,
     assert not (study_folder / "report.html").exists()
     with pytest.raises(ValueError, match="--resamples 0 gives no interval"):
         tool.main([str(study_folder), "--resamples", "0"])
+
+
+def test_the_page_opens_with_its_answer_and_says_how_small_a_difference_it_could_have_seen(study_folder):
+    page = build_report(study_folder, resamples=50).read_text(encoding="utf-8")
+    first = page.index('<p class="answer">simclr needs ')
+    assert first < page.index("How far to trust it") < page.index("not for diagnosis") < page.index("Table I:")
+    rows = table(study_folder / "report" / "comparisons.csv")
+    assert [row["arms"] for row in rows] == ["simclr − random"]
+    assert float(rows[0]["detectable with 80 % power"]) > 0
+
+
+def test_scores_have_one_unit_and_run_cards_show_no_percentages_of_detectron2(study_folder):
+    card = study_folder / "runs" / "simclr" / "10" / "seed0" / "run.json"
+    write_json(card, read_json(card) | {"results": {"set": {"bbox": {"AP": 13.734}}}, "iterations": 5})
+    page = build_report(study_folder, resamples=20).read_text(encoding="utf-8")
+    assert "13.734" not in page
+    assert "<tr><th>iterations</th><td>5</td></tr>" in page
+
+
+def test_the_page_has_a_dark_scheme_and_a_print_layout(study_folder):
+    page = build_report(study_folder, resamples=20).read_text(encoding="utf-8")
+    assert "prefers-color-scheme: dark" in page and "@media print" in page
+
+
+def test_a_study_of_an_earlier_format_is_refused_by_name(study_folder):
+    write_json(study_folder / "study.json", read_json(study_folder / "study.json") | {"format_version": 1})
+    with pytest.raises(ValueError, match="format_version 1, not 2; read it with the commit that it names"):
+        build_report(study_folder)

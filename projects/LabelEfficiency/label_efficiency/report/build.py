@@ -1,6 +1,6 @@
 """A study's folder to its report: `report.html`, self-contained, and the tables as CSV beside it.
 
-Everything is recomputed from the run folders (docs/formats.md, section 3); a run that is missing is a gap.
+Everything is computed from the run folders (docs/formats.md, section 3); a missing run is a gap.
 """
 
 from __future__ import annotations
@@ -10,26 +10,26 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import jinja2
-from d2_cxr.projects.label_efficiency.report import page, pictures, published, tables
-from d2_cxr.projects.label_efficiency.report.reading import read_results
+from d2_cxr.projects.label_efficiency.report import paper_results, report_context, report_figures, tables
+from d2_cxr.projects.label_efficiency.report.answer import baseline as baseline_arm
 from d2_cxr.projects.label_efficiency.report.scores import RESAMPLES, Scores
+from d2_cxr.projects.label_efficiency.report.study_results import read_results
 from markupsafe import Markup
 
 from d2_cxr import artifacts
+from d2_cxr.audit.pages import write_page
 
 logger = logging.getLogger(__name__)
 _TEMPLATES = Path(__file__).parent / "templates"
 
 # key of a row, head, kind of cell (templates/cells.html.j2)
+_ROW = [("arm", "initialization", "text"), ("labels", "labels, %", "whole")]
 _SCORES = [(name, name, "interval") for name in tables.TABLE_1_METRICS]
 _VAL_SELECTED = [(name, name, "interval") for name in tables.VAL_SELECTED_METRICS]
-TABLE_1_COLUMNS = [
-    ("arm", "initialization", "text"),
-    ("labels", "labels, %", "whole"),
-    ("training images", "training images", "whole"),
-    *_SCORES,
-    ("share of the baseline", "share of the baseline", "percent"),
+_SHARE = ("share of the baseline", "mAP / baseline's", "score")
+TABLE_1_COLUMNS = [*_ROW, ("training images", "training images", "whole"), *_SCORES, _SHARE]
+MORE_COLUMNS = [
+    *_ROW,
     *[(name, name, "interval") for name in tables.MORE_METRICS],
     ("runs", "runs", "whole"),
     ("links", "run folders", "links"),
@@ -39,7 +39,7 @@ TABLE_1_PUBLISHED_COLUMNS = [
     ("labels", "labels, %", "whole"),
     ("training images", "training images", "whole"),
     *[(name, name, "score") for name in tables.TABLE_1_METRICS],
-    ("share of the baseline", "share of the baseline", "percent"),
+    _SHARE,
 ]
 TABLE_2_COLUMNS = [
     ("who", "who", "text"),
@@ -49,7 +49,7 @@ TABLE_2_COLUMNS = [
     ("n", "boxes or pairs", "whole"),
     ("images", "images both drew on", "whole"),
 ]
-MIN_COMMON_IMAGES = 30  # readers who drew on fewer images together stand in the CSV alone
+MIN_COMMON_IMAGES = 30  # pairs of readers with fewer common images are in the CSV alone
 TABLE_2_PUBLISHED_COLUMNS = [*TABLE_2_COLUMNS[:-1], ("row", "row", "text")]
 
 
@@ -66,55 +66,46 @@ def build_report(study_dir: str | Path, output: str | Path | None = None, resamp
     results = read_results(study_dir)
     output = Path(output or study_dir)
     scores = Scores(output / "report" / "scores", resamples)
-    baseline = page.baseline(results)
-    context = page.context(results, scores, output)
+    baseline = baseline_arm(results)
+    context = report_context.context(results, scores, output)
     rows = tables.table_1(results, scores, baseline)
-    columns = _table_1_columns(context["val_selected"])
-    context |= {"table_1": [_linked(row, output) for row in rows], "table_1_columns": _filled(columns, rows)}
+    more = [*_ROW, *(_VAL_SELECTED if context["val_selected"] else []), *MORE_COLUMNS[len(_ROW) :]]
+    context |= {"table_1": [_linked(row, output) for row in rows], "table_1_columns": _filled(TABLE_1_COLUMNS, rows)}
+    context |= {"more_columns": _filled(more, rows)}
     context |= {"table_1_published": tables.table_1_published(), "table_1_published_columns": TABLE_1_PUBLISHED_COLUMNS}
     second = tables.table_2(results, scores)
     shown = [row for row in second if row["images"] is None or row["images"] >= MIN_COMMON_IMAGES]
     context |= {"table_2": shown, "table_2_columns": TABLE_2_COLUMNS, "min_common_images": MIN_COMMON_IMAGES}
     context["pairs_left_out"] = len({row["who"] for row in second} - {row["who"] for row in shown})
     context |= {"table_2_published": _published_2(), "table_2_published_columns": TABLE_2_PUBLISHED_COLUMNS}
-    context["figures"] = pictures.figures(results, scores)
-    _write_csv(output / "report" / "table_1.csv", columns[:-1], rows)
+    context["figures"] = report_figures.figures(results, scores)
+    _write_csv(output / "report" / "table_1.csv", [*TABLE_1_COLUMNS, *more[len(_ROW) : -1]], rows)
     _write_csv(output / "report" / "table_2.csv", TABLE_2_COLUMNS, second)
     _write_csv(output / "report" / "classes.csv", context["class_columns"], context["classes"])
-    if context["groups"]:
-        _write_csv(output / "report" / "groups.csv", context["groups_columns"], context["groups"])
+    compared = context["comparisons"] + context["controls"]
+    _write_csv(output / "report" / "comparisons.csv", context["comparison_columns"], compared)
+    if context["subgroups"]:
+        _write_csv(output / "report" / "subgroups.csv", context["subgroup_columns"], context["subgroups"])
     found = context["criterion"]
     if found:
         plain = {key: value for key, value in found.items() if key != "folder"}
         artifacts.write_json(criterion_path(output), plain | {"line": context["criterion_line"]})
     path = output / "report.html"
-    artifacts.write_text(path, _render(context))
+    script = Markup((_TEMPLATES / "report.js").read_text(encoding="utf-8"))
+    write_page(path, "report.html.j2", folder=_TEMPLATES, script=script, **context)
     logger.info("wrote %s", path)
     return path
 
 
 def criterion_path(output: str | Path) -> Path:
-    """Where the verdict on the study's criterion stands: {met, line, best, difference, ...}."""
+    """Return the path of the verdict on the study's criterion: {met, line, best, difference, ...}."""
     return Path(output) / "report" / "criterion.json"
-
-
-def _render(context: Mapping) -> str:
-    loader = jinja2.FileSystemLoader(_TEMPLATES)
-    environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
-    raw = {name: Markup((_TEMPLATES / f"report.{name}").read_text(encoding="utf-8")) for name in ("css", "js")}
-    return environment.get_template("report.html.j2").render(style=raw["css"], script=raw["js"], **context)
-
-
-def _table_1_columns(val_selected: bool) -> list[tuple]:
-    """Table I's columns; those of val-selected weights stand behind the same scores of the last ones."""
-    place = next(index for index, column in enumerate(TABLE_1_COLUMNS) if column[0] == "mAP50") + 1
-    return [*TABLE_1_COLUMNS[:place], *(_VAL_SELECTED if val_selected else []), *TABLE_1_COLUMNS[place:]]
 
 
 def _linked(row: dict, output: Path) -> dict:
     """Add links from the page to the row's run folders."""
     links = [{"href": os.path.relpath(folder, output) + "/", "text": folder.name} for folder in row["folders"]]
-    return row | {"links": links, "quiet": row["arm"] == "constant box"}
+    return row | {"links": links, "quiet": row["arm"] == "prior-box baseline"}
 
 
 def _filled(columns: Sequence[tuple], rows: Sequence[Mapping]) -> list[tuple]:
@@ -124,7 +115,7 @@ def _filled(columns: Sequence[tuple], rows: Sequence[Mapping]) -> list[tuple]:
 
 def _published_2() -> list[dict]:
     keys = ("who", "mean", "std", "n", "definition", "row")
-    return [dict(zip(keys, row, strict=True)) for row in published.TABLE_2]
+    return [dict(zip(keys, row, strict=True)) for row in paper_results.TABLE_2]
 
 
 def _write_csv(path: Path, columns: Sequence[tuple], rows: Sequence[Mapping]) -> None:

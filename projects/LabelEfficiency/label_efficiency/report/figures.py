@@ -1,6 +1,7 @@
-"""The paper's Figures 1 to 4, learning curves and FROC as SVG text: plain values in, a picture out.
+"""The report's charts as SVG text: plain values in, a picture out.
 
-Every figure says its units and n; colors are drawing.py's, which color-blind readers tell apart.
+Every chart says its units; colors are drawing.py's, which color-blind readers tell apart. All scores are fractions of
+1.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import matplotlib
 
 matplotlib.use("svg")
 import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator, ScalarFormatter
 
 from d2_cxr.drawing import class_color
@@ -29,17 +32,50 @@ _STYLE = {
 }
 _FROC_TICKS = {1 / 8: "1/8", 1 / 4: "1/4", 1 / 2: "1/2", 1: "1", 2: "2", 4: "4", 8: "8"}
 _MARKERS = "osD^vPX*<>hpd8"
+_WIDTH = 7.2  # inches
+
+
+def learning_curves(
+    arms: Mapping[str, Sequence[Mapping]],
+    metric: str,
+    images: Mapping[int, int | None],
+    level: tuple[str, float] | None = None,
+) -> str:
+    """A score against the label fraction, one line with its 95 % band per arm; labeled images on a second axis.
+
+    Args:
+        arms: {arm: [{label_fraction, mean, low, high}]}; low and high may be None.
+        images: {label fraction in percent: number of labeled training images, None if unknown}.
+        level: name and height of a horizontal line, e.g. the prior-box baseline.
+    """
+    with plt.rc_context(_STYLE):
+        figure, axes = plt.subplots(figsize=(_WIDTH, 4.2), layout="constrained")
+        for index, (arm, points) in enumerate(arms.items()):
+            style = {"color": _hex(index), "marker": _MARKERS[index % len(_MARKERS)], "markersize": 5}
+            axes.plot([p["label_fraction"] for p in points], [p["mean"] for p in points], label=arm, **style)
+            banded = [point for point in points if point["low"] is not None]
+            edges = [[point[key] for point in banded] for key in ("label_fraction", "low", "high")]
+            axes.fill_between(*edges, color=_hex(index), alpha=0.15, linewidth=0)
+            if len(banded) == 1:
+                axes.vlines(*edges, color=_hex(index), alpha=0.5)
+        if level:
+            axes.axhline(level[1], color="black", linestyle=":", label=level[0])
+        _label_axis(axes, sorted({p["label_fraction"] for points in arms.values() for p in points}))
+        _image_axis(axes, images)
+        axes.set_ylabel(f"{metric} (band: 95 % interval)")
+        axes.legend()
+        return _svg(figure)
 
 
 def partition(rows: Sequence[Mapping]) -> str:
-    """Figure 2: the training set cut into labeled and unlabeled images, a bar for each share.
+    """Figure 2: the training set cut into labeled and unlabeled images, one bar per label fraction.
 
     Args:
-        rows: {percent (with labels), labeled, unlabeled, run (bool: this study trained on it)}.
+        rows: {label_fraction (percent), labeled, unlabeled, run (bool: this study trained on it)}.
     """
     with plt.rc_context(_STYLE):
-        figure, axes = plt.subplots(figsize=(7.2, 0.5 + 0.33 * len(rows)), layout="constrained")
-        names = [f"{row['percent']} % labeled{' ●' if row['run'] else ''}" for row in rows]
+        figure, axes = plt.subplots(figsize=(_WIDTH, 0.5 + 0.33 * len(rows)), layout="constrained")
+        names = [f"{row['label_fraction']} % labeled{' ●' if row['run'] else ''}" for row in rows]
         labeled, unlabeled = [row["labeled"] for row in rows], [row["unlabeled"] for row in rows]
         axes.barh(names, labeled, color=_hex(0), label="labeled: fine-tuning")
         axes.barh(names, unlabeled, left=labeled, color=_hex(4), alpha=0.55, label="unlabeled")
@@ -63,12 +99,12 @@ def class_balance(rows: Sequence[Mapping]) -> str:
     """
     rows = [row for row in rows if row["original"]]
     with plt.rc_context(_STYLE):
-        figure, axes = plt.subplots(figsize=(7.2, 3.6), layout="constrained")
+        figure, axes = plt.subplots(figsize=(_WIDTH, 3.6), layout="constrained")
         for shift, (key, label, color) in enumerate(_BARS):
             places = [place + 0.27 * (shift - 1) for place in range(len(rows))]
             axes.bar(places, [row[key] for row in rows], 0.27, color=color, label=label)
         axes.set_xticks(range(len(rows)), [row["class"] for row in rows], rotation=40, ha="right")
-        axes.set_ylabel("training images an epoch")
+        axes.set_ylabel("training images per epoch")
         axes.grid(axis="x")
         axes.legend()
         return _svg(figure)
@@ -81,83 +117,59 @@ _BARS = (
 )
 
 
-def class_curves(arms: Mapping[str, Mapping[str, Sequence[tuple[int, float]]]], dashed: str = "mAP50") -> str:
-    """Figure 4: AP of every class against the share of labels, a panel for each arm, mAP50 dashed.
+def class_curves(arms: Mapping[str, Mapping[str, Sequence[tuple[int, float]]]], mean: str) -> str:
+    """Figure 4: a score of every class against the label fraction, one panel per arm, the mean over classes dashed.
 
     Args:
-        arms: {arm: {class or "mAP50": [(percent, score), ...]}}.
+        arms: {arm: {class or `mean`: [(label fraction, score), ...]}}; all scores are of the same metric.
+        mean: name of the mean over classes among them, e.g. "mAP".
     """
     with plt.rc_context(_STYLE):
         columns = min(2, len(arms)) or 1
         rows = -(-len(arms) // columns) or 1
-        figure, grid = plt.subplots(
-            rows, columns, figsize=(3.7 * columns, 3.1 * rows), layout="constrained", squeeze=False, sharey=True
-        )
+        size = (_WIDTH, 3.1 * rows + 0.8)
+        figure, grid = plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False, sharey=True)
         for axes, (arm, curves) in zip(grid.flat, arms.items(), strict=False):
             axes.set_title(arm, fontsize=10)
             for index, (name, points) in enumerate(curves.items()):
-                style = _line(name == dashed, index)
-                axes.plot(*zip(*points, strict=True), label=name, **style)
-            _share_axis(axes, sorted({p for points in curves.values() for p, _ in points}))
+                axes.plot(*zip(*points, strict=True), label=name, **_line(name == mean, index))
+            _label_axis(axes, sorted({fraction for points in curves.values() for fraction, _ in points}))
         for axes in grid.flat[len(arms) :]:
             axes.axis("off")
-        grid[0, 0].set_ylabel("AP at IoU .50:.95")
+        for axes in grid[:, 0]:
+            axes.set_ylabel("AP (IoU .50:.95)")
         handles, labels = grid[0, 0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8)
         return _svg(figure)
 
 
-def _line(is_dashed: bool, index: int) -> dict:
-    if is_dashed:
+def _line(is_mean: bool, index: int) -> dict:
+    if is_mean:
         return {"color": "black", "linestyle": "--", "linewidth": 2}
     marker = _MARKERS[index % len(_MARKERS)]
     return {"color": _hex(index), "marker": marker, "markersize": 4, "linewidth": 1.2}
 
 
-def learning_curves(arms: Mapping[str, Sequence[Mapping]], metric: str, level: tuple[str, float] | None = None) -> str:
-    """A score against the share of labels, a line with its 95 % band for each arm.
+def froc(curves: Mapping[str, Mapping[str, Sequence[float]]], readers: Sequence[Mapping] = ()) -> str:
+    """Sensitivity against false positives per image, 95 % bands where known, single readers as points.
 
     Args:
-        arms: {arm: [{percent, mean, low, high}]}; low and high may be None.
-        level: name and height of a horizontal line, e.g. the constant box.
+        curves: {run: {fp_per_image, sensitivity, and perhaps low and high: equally long sequences}}.
+        readers: {reader, fp_per_image, sensitivity, low, high}; the interval is that of the sensitivity.
     """
     with plt.rc_context(_STYLE):
-        figure, axes = plt.subplots(figsize=(7.2, 3.8), layout="constrained")
-        for index, (arm, points) in enumerate(arms.items()):
-            shares = [point["percent"] for point in points]
-            style = {"color": _hex(index), "marker": _MARKERS[index], "markersize": 5}
-            axes.plot(shares, [point["mean"] for point in points], label=arm, **style)
-            banded = [point for point in points if point["low"] is not None]
-            edges = [[point[key] for point in banded] for key in ("percent", "low", "high")]
-            axes.fill_between(*edges, color=_hex(index), alpha=0.15, linewidth=0)
-            if len(banded) == 1:
-                axes.vlines(*edges, color=_hex(index), alpha=0.5)
-        if level:
-            axes.axhline(level[1], color="black", linestyle=":", label=level[0])
-        _share_axis(axes, sorted({point["percent"] for points in arms.values() for point in points}))
-        axes.set_ylabel(f"{metric} (band: 95 %)")
-        axes.legend()
-        return _svg(figure)
-
-
-def froc(
-    curves: Mapping[str, Mapping[str, Sequence[float]]], readers: Sequence[Mapping] = (), markers: bool = True
-) -> str:
-    """Sensitivity against false positives per image, with single readers as points.
-
-    Args:
-        curves: {run: {"fp_per_image": [...], "sensitivity": [...]}}.
-        readers: {reader, fp_per_image, sensitivity}.
-    """
-    with plt.rc_context(_STYLE):
-        figure, axes = plt.subplots(figsize=(7.2, 3.8), layout="constrained")
+        figure, axes = plt.subplots(figsize=(_WIDTH, 3.8), layout="constrained")
         for index, (name, curve) in enumerate(curves.items()):
-            style = {"color": _hex(index), "marker": _MARKERS[index % len(_MARKERS)] if markers else ""}
-            style["markersize"] = 4
-            axes.plot(curve["fp_per_image"], curve["sensitivity"], label=name, **style)
+            axes.plot(curve["fp_per_image"], curve["sensitivity"], label=name, color=_hex(index))
+            if "low" in curve:
+                edges = (curve["fp_per_image"], curve["low"], curve["high"])
+                axes.fill_between(*edges, color=_hex(index), alpha=0.13, linewidth=0)
         for reader in readers:
-            axes.plot(reader["fp_per_image"], reader["sensitivity"], "k+", markersize=9)
-            axes.annotate(reader["reader"], (reader["fp_per_image"], reader["sensitivity"]), fontsize=8)
+            axes.plot(reader["fp_per_image"], reader["sensitivity"], "kD", markersize=5)
+            if reader["low"] is not None:
+                axes.vlines(reader["fp_per_image"], reader["low"], reader["high"], color="black", linewidth=1)
+            place = (reader["fp_per_image"], reader["sensitivity"])
+            axes.annotate(reader["reader"], place, (5, 4), textcoords="offset points", fontsize=8)
         axes.set_xscale("log", base=2)
         axes.set_xticks(list(_FROC_TICKS), list(_FROC_TICKS.values()))
         axes.xaxis.set_minor_locator(NullLocator())
@@ -165,17 +177,29 @@ def froc(
         axes.set_ylabel("sensitivity")
         axes.set_ylim(0, 1)
         axes.set_xlim(1 / 8, 8)
-        axes.legend(fontsize=8)
+        axes.legend(fontsize=8, loc="upper left")
         return _svg(figure)
 
 
-def _share_axis(axes, percents: Sequence[int]) -> None:
+def _label_axis(axes: Axes, label_fractions: Sequence[int]) -> None:
     axes.set_xscale("log")
-    axes.xaxis.set_major_locator(FixedLocator(percents))
+    axes.xaxis.set_major_locator(FixedLocator(label_fractions))
     axes.xaxis.set_major_formatter(ScalarFormatter())
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set_xlabel("labels, % of the training images")
+    axes.set_xlabel("label fraction, % of the training images")
+
+
+def _image_axis(axes: Axes, images: Mapping[int, int | None]) -> None:
+    """Say above each label fraction how many labeled images it is."""
+    known = {fraction: count for fraction, count in images.items() if count is not None}
+    if not known:
+        return
+    upper = axes.secondary_xaxis("top")
+    upper.xaxis.set_major_locator(FixedLocator(list(known)))
+    upper.set_xticks(list(known), [f"{count:,}" for count in known.values()])
+    upper.xaxis.set_minor_locator(NullLocator())
+    upper.set_xlabel("labeled training images")
 
 
 def _hex(index: int) -> str:
@@ -186,7 +210,7 @@ def _hex(index: int) -> str:
 _ORDER = (4, 5, 2, 6, 1, 0, 3)
 
 
-def _svg(figure) -> str:
+def _svg(figure: Figure) -> str:
     text = io.StringIO()
     figure.savefig(text, format="svg", metadata={"Date": None})
     plt.close(figure)

@@ -1,8 +1,8 @@
 """Scores of a study's runs with their resamples, from `matches.npz` alone, kept in a cache beside the report.
 
-The score of a run comes as a vector: first the score itself, then the score under each resample of the test images, for
-average precision freed of its bias as evaluation/bootstrap.py says. Runs on the same test images share the resamples, so
-that any two of them are compared image by image.
+A run's score is a vector: the score, then the score under each resample of the test images (average precision corrected
+for small-sample bias, evaluation/estimates.py). Runs on the same test images share the resamples, so that any two of
+them are compared image by image.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from d2_cxr.projects.label_efficiency.report.reading import Run, StudyResults
-from d2_cxr.projects.label_efficiency.report.savings import Curves
+from d2_cxr.projects.label_efficiency.report.label_savings import Curves
+from d2_cxr.projects.label_efficiency.report.study_results import Run, StudyResults
 
 from d2_cxr import artifacts
 from d2_cxr.evaluation import metrics
-from d2_cxr.evaluation.bootstrap import corrected, image_weights, with_original
+from d2_cxr.evaluation.estimates import corrected, image_weights, with_original
 
 RESAMPLES = 1000
 
@@ -35,17 +35,17 @@ class Scores:
     ) -> np.ndarray:
         """Score and resamples (1 + R,) of a run for a name of `evaluation.metrics.OVERALL`, over these classes.
 
-        `images`, (F,) bool, are those of the run's test images that count; None: all.
+        `images`, (F,) bool, selects the test images that count; None: all.
         """
         compute = lambda weights: metrics.value(run.matches, metric, weights, classes)  # noqa: E731
-        return _freed_of_bias(self._get(run, metric, classes, compute, images), metrics.is_interpolated(metric))
+        return _bias_corrected(self._get(run, metric, classes, compute, images), metrics.is_interpolated(metric))
 
     def by_class(self, run: Run, metric: str) -> dict[str, np.ndarray]:
         """The same for every class: {class: (1 + R,)}, for a name of `evaluation.metrics.CLASS_METRICS`."""
         names = run.matches.class_names
         values = metrics.CLASS_METRICS[metric].values
         table = self._get(run, metric, "each", lambda weights: values(run.matches, weights, range(len(names))))
-        return dict(zip(names, _freed_of_bias(table, metrics.CLASS_METRICS[metric].interpolated), strict=True))
+        return dict(zip(names, _bias_corrected(table, metrics.CLASS_METRICS[metric].interpolated), strict=True))
 
     def _get(self, run: Run, metric: str, classes, compute, images: np.ndarray | None = None) -> np.ndarray:
         some = None if images is None else images.tobytes()
@@ -73,7 +73,7 @@ class Scores:
         return self._weights[run.test]
 
 
-def _freed_of_bias(values: np.ndarray, interpolated: bool) -> np.ndarray:
+def _bias_corrected(values: np.ndarray, interpolated: bool) -> np.ndarray:
     return np.concatenate([values[..., :1], corrected(values, interpolated)], axis=-1)
 
 
@@ -84,11 +84,13 @@ def curves(
     classes: Sequence[str] | None = None,
     one_class: str | None = None,
 ) -> Curves:
-    """Scores of every arm, share and seed; NaN where a run is missing. `one_class` takes a class metric instead."""
-    arms, percents, seeds = results.arms, results.percents, results.seeds
-    table = np.full((len(arms), len(percents), len(seeds), 1 + scores.resamples), np.nan)
+    """Return the scores of every arm, label fraction and seed; NaN where a run is missing. `one_class` takes a class
+    metric instead.
+    """
+    arms, label_fractions, seeds = results.arms, results.label_fractions, results.seeds
+    table = np.full((len(arms), len(label_fractions), len(seeds), 1 + scores.resamples), np.nan)
     for run in results.runs:
         if run.done:
-            place = arms.index(run.arm), percents.index(run.percent), seeds.index(run.seed)
+            place = arms.index(run.arm), label_fractions.index(run.label_fraction), seeds.index(run.seed)
             table[place] = scores.by_class(run, metric)[one_class] if one_class else scores.of(run, metric, classes)
-    return Curves(arms, percents, seeds, table[..., 0], table[..., 1:])
+    return Curves(arms, label_fractions, seeds, table[..., 0], table[..., 1:])

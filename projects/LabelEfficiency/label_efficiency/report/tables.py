@@ -1,15 +1,15 @@
 """The rows of the paper's Tables I and II and of our own tables, as lists of plain dicts.
 
-A cell with an interval is {"value", "low", "high"}; None is "not there". All scores are fractions of 1.
+A cell with an interval is {"value", "low", "high"}; None means missing. All scores are fractions of 1.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from d2_cxr.projects.label_efficiency.report.published import TABLE_1, TABLE_1_COLUMNS
-from d2_cxr.projects.label_efficiency.report.reading import Run, StudyResults
-from d2_cxr.projects.label_efficiency.report.savings import Curves, interval, label_savings, resample, two_sided_p
+from d2_cxr.projects.label_efficiency.report.label_savings import Curves, interval, label_savings, resample, two_sided_p
+from d2_cxr.projects.label_efficiency.report.paper_results import TABLE_1, TABLE_1_COLUMNS
 from d2_cxr.projects.label_efficiency.report.scores import Scores, curves
+from d2_cxr.projects.label_efficiency.report.study_results import Run, StudyResults
 
 # Table I's columns by the names of evaluation/metrics.py; the paper's AR is class-agnostic.
 TABLE_1_METRICS = {
@@ -28,9 +28,9 @@ VAL_SELECTED_METRICS = {"mAP, val-selected": "mAP", "mAP50, val-selected": "AP50
 
 
 def table_1(results: StudyResults, scores: Scores, baseline: str) -> list[dict]:
-    """A row for each arm and share of labels, the largest share first; means over seeds with 95 % intervals.
+    """Return one row per arm and label fraction, the largest first; means over seeds with 95 % intervals.
 
-    `share of the baseline` is mAP over that of the arm `baseline` with all labels.
+    `share of the baseline` is mAP divided by that of the arm `baseline` with all labels.
     """
     by_metric = {name: curves(results, scores, metric) for name, metric in (TABLE_1_METRICS | MORE_METRICS).items()}
     selected = results.val_selected()
@@ -38,49 +38,51 @@ def table_1(results: StudyResults, scores: Scores, baseline: str) -> list[dict]:
         by_metric |= {name: curves(selected, scores, metric) for name, metric in VAL_SELECTED_METRICS.items()}
     reference = by_metric["mAP"].mean(baseline)[-1] if baseline in results.arms else np.nan
     rows = []
-    for percent in reversed(results.percents):
+    for label_fraction in reversed(results.label_fractions):
         rows += [
-            _row(results, by_metric, arm, percent, reference) for arm in results.arms if planned(results, arm, percent)
+            _row(results, by_metric, arm, label_fraction, reference)
+            for arm in results.arms
+            if planned(results, arm, label_fraction)
         ]
-    return rows + [_constant_row(results, scores, run) for run in results.constant[:1] if run.done]
+    return rows + [_prior_box_row(results, scores, run) for run in results.prior_box[:1] if run.done]
 
 
-def planned(results: StudyResults, arm: str, percent: int) -> list[Run]:
-    return [run for run in results.runs if (run.arm, run.percent) == (arm, percent)]
+def planned(results: StudyResults, arm: str, label_fraction: int) -> list[Run]:
+    return [run for run in results.runs if (run.arm, run.label_fraction) == (arm, label_fraction)]
 
 
-def _row(results: StudyResults, by_metric: dict[str, Curves], arm: str, percent: int, reference: float) -> dict:
-    wanted, done = planned(results, arm, percent), results.select(arm, percent)
+def _row(results: StudyResults, by_metric: dict[str, Curves], arm: str, label_fraction: int, reference: float) -> dict:
+    wanted, done = planned(results, arm, label_fraction), results.select(arm, label_fraction)
     row = {
         "arm": arm,
-        "labels": percent,
+        "labels": label_fraction,
         "runs": len(done),
         "planned": len(wanted),
         "folders": [r.folder for r in wanted],
     }
     for name, table in by_metric.items():
-        row[name] = cell(table, arm, percent)
+        row[name] = cell(table, arm, label_fraction)
     value = row["mAP"]["value"] if row["mAP"] else None
     row["share of the baseline"] = value / reference if value is not None and reference > 0 else None
     return row | {"training images": training_images(done)}
 
 
 def training_images(runs: list[Run]) -> int | None:
-    """Labeled training images, from the runs' cards; the mean where splits differ by seed."""
+    """Return the labeled training images of runs, from their cards; the mean if splits differ by seed."""
     counts = [run.card["num_train_images"] for run in runs if (run.card or {}).get("num_train_images")]
     return round(sum(counts) / len(counts)) if counts else None
 
 
-def _constant_row(results: StudyResults, scores: Scores, run: Run) -> dict:
-    row = {"arm": "constant box", "labels": 100, "runs": 1, "planned": 1, "folders": [run.folder]}
+def _prior_box_row(results: StudyResults, scores: Scores, run: Run) -> dict:
+    row = {"arm": "prior-box baseline", "labels": 100, "runs": 1, "planned": 1, "folders": [run.folder]}
     for name, metric in (TABLE_1_METRICS | MORE_METRICS).items():
         row[name] = _cell(scores.of(run, metric)[0], scores.of(run, metric)[1:])
     return row | {"share of the baseline": None, "training images": training_images([run])}
 
 
-def cell(table: Curves, arm: str, percent: int) -> dict | None:
-    """Mean over seeds with its interval over seeds and images; None where there is no run."""
-    first, second = table.arms.index(arm), table.percents.index(percent)
+def cell(table: Curves, arm: str, label_fraction: int) -> dict | None:
+    """Return the mean over seeds with its interval over seeds and images; None if there is no run."""
+    first, second = table.arms.index(arm), table.label_fractions.index(label_fraction)
     return _cell(table.mean(arm)[second], resample(table)[first, second])
 
 
@@ -92,10 +94,10 @@ def _cell(value: float, resamples: np.ndarray) -> dict | None:
 
 
 def table_1_published() -> list[dict]:
-    """The paper's Table I, with its mAP as a share of its baseline's."""
+    """Return the paper's Table I, with its mAP divided by its baseline's."""
     rows = []
-    for percent, name, values in TABLE_1:
-        row = {"arm": name, "labels": percent, **dict(zip(TABLE_1_COLUMNS, values, strict=True))}
+    for label_fraction, name, values in TABLE_1:
+        row = {"arm": name, "labels": label_fraction, **dict(zip(TABLE_1_COLUMNS, values, strict=True))}
         rows.append(row | {"share of the baseline": row["mAP"] / TABLE_1[0][2][0]})
     return rows
 
@@ -104,12 +106,12 @@ def table_2(results: StudyResults, scores: Scores) -> list[dict]:
     """Mean IoU of models (best box of the class for every fused box) and of readers (pairs of their boxes)."""
     rows = []
     for arm in results.arms:
-        for percent in results.percents:
-            runs = results.select(arm, percent)
+        for label_fraction in results.label_fractions:
+            runs = results.select(arm, label_fraction)
             values = [[scores.of(run, metric)[0] for run in runs] for metric in ("mean_best_iou", "std_best_iou")]
             if runs:
                 boxes = sum(int((~run.matches.gt_crowd).sum()) for run in runs)
-                about = {"who": f"model: {arm}, {percent} % of the labels", "n": boxes, "images": None}
+                about = {"who": f"model: {arm}, {label_fraction} % of the labels", "n": boxes, "images": None}
                 about |= {"definition": "best IoU with a box of the class, 0 without one"}
                 rows.append(about | {"mean": float(np.mean(values[0])), "std": float(np.mean(values[1]))})
     return rows + _reader_rows((results.statistics or {}).get("agreement", []))
@@ -130,16 +132,16 @@ def _reader_rows(agreement: list[dict]) -> list[dict]:
 
 
 def class_table(results: StudyResults, scores: Scores, baseline: str, metric: str = "AP50") -> list[dict]:
-    """For every class: the score of each arm with all labels and with the fewest, and the labels it saves."""
+    """Return per class the score of each arm with all labels and with the fewest, and the labels that it needs."""
     done = [run for run in results.runs if run.done]
     rows = []
     for name in [name for name in (done[0].matches.class_names if done else ()) if _images_with(done[0], name)]:
         table = curves(results, scores, metric, one_class=name)
         row = {"class": name, "test images": _images_with(done[0], name)}
         for arm in results.arms:
-            for percent in sorted({results.percents[0], results.percents[-1]}):
-                if planned(results, arm, percent):
-                    row[f"{arm}, {percent} %"] = cell(table, arm, percent)
+            for label_fraction in sorted({results.label_fractions[0], results.label_fractions[-1]}):
+                if planned(results, arm, label_fraction):
+                    row[f"{arm}, {label_fraction} %"] = cell(table, arm, label_fraction)
             if arm != baseline and baseline in results.arms:
                 row[f"{arm}: labels"] = label_savings(table, arm, baseline)
         rows.append(row)
@@ -152,18 +154,18 @@ def _images_with(run: Run, name: str) -> int:
 
 
 def criterion(results: StudyResults, scores: Scores) -> dict | None:
-    """Does the best run beat the constant box by the margin that the study file states? None without a criterion.
+    """Compare the best run with the prior-box baseline by the criterion of the study file; None without a criterion.
 
-    The difference is taken image by image (the same resamples for both).
+    The difference is paired by image (the same resamples for both).
     """
     rule = results.settings.get("criterion")
-    pairs = [(run, results.constant_for(run)) for run in results.runs if run.done]
-    pairs = [(run, constant) for run, constant in pairs if constant]
+    pairs = [(run, results.prior_box_for(run)) for run in results.runs if run.done]
+    pairs = [(run, prior) for run, prior in pairs if prior]
     if not rule or not pairs:
         return None
     metric, classes = rule.get("metric", "AP50"), rule.get("classes")
-    best, constant = max(pairs, key=lambda pair: scores.of(pair[0], metric, classes)[0])
-    model, box = scores.of(best, metric, classes), scores.of(constant, metric, classes)
+    best, prior = max(pairs, key=lambda pair: scores.of(pair[0], metric, classes)[0])
+    model, box = scores.of(best, metric, classes), scores.of(prior, metric, classes)
     low, high = interval((model - box)[1:])
     difference = float((model - box)[0])
     return {
@@ -173,7 +175,7 @@ def criterion(results: StudyResults, scores: Scores) -> dict | None:
         "best": best.name,
         "folder": best.folder,
         "model": _cell(model[0], model[1:]),
-        "constant": _cell(box[0], box[1:]),
+        "prior_box": _cell(box[0], box[1:]),
         "difference": {"value": difference, "low": low, "high": high},
         "p": two_sided_p((model - box)[1:]),
         "met": difference >= rule["margin"] and low > 0,

@@ -1,4 +1,4 @@
-// Sort a table by a click on a column's head: numbers by data-sort, else text; a second click turns it round.
+// Sort a table by a click on a column's head: numbers by data-sort, else text; a second click reverses the order.
 document.querySelectorAll("table.sortable").forEach((table) => {
   const heads = [...table.tHead.rows[0].cells];
   heads.forEach((head, column) => head.querySelector("button").addEventListener("click", () => {
@@ -12,4 +12,12 @@ document.querySelectorAll("table.sortable").forEach((table) => {
     head.setAttribute("aria-sort", sign > 0 ? "ascending" : "descending");
     table.tBodies[0].append(...rows);
   }));
+});
+
+// Enlarge a picture to the whole window by a click; a second click, or Escape, shrinks it.
+document.querySelectorAll("figure img").forEach((image) => {
+  image.addEventListener("click", () => image.classList.toggle("enlarged"));
+});
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape") document.querySelectorAll(".enlarged").forEach((image) => image.classList.remove("enlarged"));
 });

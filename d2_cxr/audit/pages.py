@@ -1,0 +1,40 @@
+"""HTML pages from one frame, one table macro and one stylesheet (d2_cxr/audit/templates).
+
+A page is one file that opens anywhere: style and pictures are inside, and nothing is loaded from elsewhere. A template
+extends base.html.j2, fills its blocks `title` and `content` (and `style`, where it must), and takes tables and figures
+from macros.html.j2. What a template prints is escaped; only markup that this package made, such as an SVG chart, is
+marked `| safe`.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+from pathlib import Path
+
+from d2_cxr import artifacts
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def write_page(path: str | os.PathLike, template: str, folder: str | Path | None = None, **values: object) -> None:
+    """Write the page of a template.
+
+    Args:
+        path: the HTML file to write.
+        template: file name of the template.
+        folder: where the template lies; None: among this package's. Either may extend this package's base.html.j2.
+        values: what the template prints; a missing one is an error.
+    """
+    import jinja2  # takes a while to import
+
+    folders = [str(path) for path in (folder, TEMPLATES) if path is not None]
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(folders), autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    artifacts.write_text(path, environment.get_template(template).render(**values))
+
+
+def data_url(png: bytes) -> str:
+    """Return a PNG file's bytes as the source of an <img>."""
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"

@@ -1,0 +1,80 @@
+"""Reading a COCO JSON that may have been written by anybody: its form is checked before a value is used."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+from d2_cxr import artifacts
+
+
+def check_coco_file(path: Path) -> None:
+    """Check the form of a COCO JSON, once per process and version of the file.
+
+    Raises:
+        ValueError: a list is missing, an entry lacks a key or has a value of another kind, a number is not finite, or
+            an id is unknown or used twice; names the file and the entry.
+    """
+    _check(path, path.stat().st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=256)
+def _check(path: Path, written: int) -> None:
+    content = artifacts.read_json(path)
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} is no COCO file: it holds a {type(content).__name__}, not an object")
+    images = _ids(path, content, "images", _image_problem)
+    categories = _ids(path, content, "categories", _category_problem)
+    annotations = _ids(path, content, "annotations", _annotation_problem)
+    for number, entry in annotations.items():
+        if entry["image_id"] not in images:
+            raise ValueError(f"{path}: annotation {number} has image_id {entry['image_id']}, which is no image")
+        if entry["category_id"] not in categories:
+            raise ValueError(
+                f"{path}: annotation {number} has category_id {entry['category_id']}, which is no category"
+            )
+
+
+def _ids(path: Path, content: dict, key: str, problem: Callable[[dict], str]) -> dict[int, dict]:
+    """Return id -> entry of a list."""
+    entries = content.get(key, [] if key == "annotations" else None)
+    if not isinstance(entries, list):
+        raise ValueError(f"{path} is no COCO file: it has no list {key!r}")
+    found: dict[int, dict] = {}
+    for index, entry in enumerate(entries):
+        wrong = "is no object" if not isinstance(entry, dict) else problem(entry)
+        if not wrong and (isinstance(entry.get("id"), bool) or not isinstance(entry.get("id"), int)):
+            wrong = f"has id {entry.get('id')!r}, expected a whole number"
+        if not wrong and entry["id"] in found:
+            wrong = f"has the id {entry['id']} of an earlier one"
+        if wrong:
+            raise ValueError(f"{path}: entry {index + 1} of {key!r} {wrong}")
+        found[entry["id"]] = entry
+    return found
+
+
+def _image_problem(image: dict) -> str:
+    if not isinstance(image.get("file_name"), str) or not image["file_name"]:
+        return f"has file_name {image.get('file_name')!r}, expected text"
+    sides = [image[key] for key in ("width", "height") if key in image]
+    return "" if all(_is_number(side) and side > 0 for side in sides) else f"has the size {sides}"
+
+
+def _category_problem(category: dict) -> str:
+    return "" if isinstance(category.get("name"), str) else f"has name {category.get('name')!r}, expected text"
+
+
+def _annotation_problem(annotation: dict) -> str:
+    box = annotation.get("bbox")
+    if not isinstance(box, list) or len(box) != 4 or not all(_is_number(value) for value in box):
+        return f"has bbox {box!r}, expected four finite numbers (x, y, width, height)"
+    if box[2] < 0 or box[3] < 0:
+        return f"has bbox {box!r}, whose width or height is negative"
+    missing = [key for key in ("image_id", "category_id") if not isinstance(annotation.get(key), int)]
+    return f"has {missing[0]} {annotation.get(missing[0])!r}, expected a whole number" if missing else ""
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

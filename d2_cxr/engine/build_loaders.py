@@ -1,0 +1,140 @@
+"""The images of a training run: which, how often each, and the loader that draws them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog, build_detection_test_loader, build_detection_train_loader
+
+from d2_cxr.datasets import image_array, loading
+from d2_cxr.datasets.mapper import CXRMapper, ImageDataset
+from d2_cxr.datasets.named_sets import named_set
+from d2_cxr.datasets.provenance import require_same_pixels
+from d2_cxr.datasets.samplers import PositionedSampler, image_repeat_factors, with_negatives
+from d2_cxr.engine.held_out import trained_on
+
+
+@dataclass(frozen=True)
+class TrainingImages:
+    """The images of one training set in the order of the sampler's indices.
+
+    Attributes:
+        findings: dataset dicts of DATASETS.TRAIN.
+        negatives: dataset dicts of NAME_negative_train, [] where CXR.NEGATIVE_RATIO is 0.
+        factors: (F + N,) float32, expected draws of each image an epoch, findings first.
+        class_names: index = category id.
+    """
+
+    findings: list[dict]
+    negatives: list[dict]
+    factors: torch.Tensor
+    class_names: tuple[str, ...]
+
+    @property
+    def images(self) -> list[dict]:
+        return self.findings + self.negatives
+
+    @property
+    def epoch_length(self) -> float:
+        """Expected number of images drawn in an epoch."""
+        return float(self.factors.sum())
+
+    @property
+    def categories(self) -> list[set[int]]:
+        return categories_of(self.findings)
+
+
+def training_images(cfg: CfgNode) -> TrainingImages:
+    """Load the training images of a config and compute their repeat factors.
+
+    Raises:
+        FileNotFoundError: a set or an image is missing, of those to be tested on, too.
+        ValueError: a set is empty (also one that will be evaluated), negative images are wanted and there are none, or
+            an image is not the one that its manifest lists.
+    """
+    findings = [image for name in cfg.DATASETS.TRAIN for image in DatasetCatalog.get(name)]
+    if not findings:
+        raise ValueError(f"DATASETS.TRAIN {list(cfg.DATASETS.TRAIN)} holds no image")
+    balanced = cfg.DATALOADER.SAMPLER_TRAIN == "RepeatFactorTrainingSampler"
+    if not balanced and cfg.DATALOADER.SAMPLER_TRAIN != "TrainingSampler":
+        raise ValueError(
+            f"DATALOADER.SAMPLER_TRAIN {cfg.DATALOADER.SAMPLER_TRAIN} is not supported; "
+            "RepeatFactorTrainingSampler and TrainingSampler are"
+        )
+    threshold = cfg.DATALOADER.REPEAT_THRESHOLD if balanced else 0.0
+    factors = image_repeat_factors(categories_of(findings), threshold)
+    negatives = _negatives(cfg) if cfg.CXR.NEGATIVE_RATIO else []
+    factors = with_negatives(factors, len(negatives), cfg.CXR.NEGATIVE_RATIO)
+    _check_evaluated(cfg)
+    tested = loading.prepared_images(cfg.DATASETS.TEST)  # their absence shows now, not after the last step
+    image_array.require_images(image["file_name"] for image in findings + negatives + tested)
+    for name in dict.fromkeys([*trained_on(cfg), *cfg.DATASETS.TEST]):
+        require_same_pixels(loading.prepared_images([name]), cfg.CXR.CHECK_IMAGES)
+    return TrainingImages(findings, negatives, factors, named_set(cfg.DATASETS.TRAIN[0]).class_names)
+
+
+def _check_evaluated(cfg: CfgNode) -> None:
+    """Raise if a set that this run will evaluate has no image; the evaluation would fail after hours of training."""
+    names = list(cfg.DATASETS.TEST)
+    if cfg.TEST.EVAL_PERIOD > 0:
+        names.append(cfg.CXR.VAL_DATASET or named_set(cfg.DATASETS.TRAIN[0]).sibling("val").name)
+    for named in map(named_set, dict.fromkeys(names)):
+        if not named.images():
+            raise ValueError(
+                f"{named.name} has no image, so nothing can be evaluated; the set is too small for its split. Take it "
+                'out (DATASETS.TEST "()", TEST.EVAL_PERIOD 0), or prepare more images'
+            )
+
+
+def categories_of(images: Sequence[dict]) -> list[set[int]]:
+    """Return for each image the classes on it."""
+    return [{box["category_id"] for box in image["annotations"]} for image in images]
+
+
+def build_train_loader(cfg: CfgNode, images: TrainingImages, seed: int):
+    """Return Detectron2's loader over the images, and the sampler, whose `start` resume sets before the first batch."""
+    _leave_opencv_one_thread(cfg)
+    sampler = PositionedSampler(images.factors, seed=seed)
+    dataset = ImageDataset(images.images, CXRMapper.from_config(cfg, is_train=True, seed=seed))
+    loader = build_detection_train_loader(
+        dataset,
+        mapper=None,
+        sampler=sampler,
+        total_batch_size=cfg.SOLVER.IMS_PER_BATCH,
+        aspect_ratio_grouping=cfg.DATALOADER.ASPECT_RATIO_GROUPING,
+        num_workers=cfg.DATALOADER.NUM_WORKERS,
+    )
+    return loader, sampler
+
+
+def build_test_loader(cfg: CfgNode, name: str, with_boxes: bool = False):
+    """Return a loader over a set and, where CXR.TEST_NEGATIVES says so, the negative images of its split.
+
+    Args:
+        with_boxes: images with findings only, their boxes as `instances`, unaugmented: for the loss on them.
+    """
+    _leave_opencv_one_thread(cfg)
+    images = list(DatasetCatalog.get(name))
+    negatives = named_set(name).negatives() if cfg.CXR.TEST_NEGATIVES and not with_boxes else None
+    images += DatasetCatalog.get(negatives.name) if negatives else []
+    mapper = CXRMapper.from_config(cfg, is_train=False)
+    if with_boxes:
+        mapper = CXRMapper(mapper.augmentations, is_train=True)
+    return build_detection_test_loader(
+        ImageDataset(images, mapper), mapper=None, batch_size=8, num_workers=cfg.DATALOADER.NUM_WORKERS
+    )
+
+
+def _negatives(cfg: CfgNode) -> list[dict]:
+    names = dict.fromkeys(named_set(name).sibling("negative_train").name for name in cfg.DATASETS.TRAIN)
+    return [{**image, "annotations": []} for name in names for image in DatasetCatalog.get(name)]
+
+
+def _leave_opencv_one_thread(cfg: CfgNode) -> None:
+    """Do it before the fork: a worker that inherits OpenCV's thread pool waits for threads that it does not have."""
+    if cfg.DATALOADER.NUM_WORKERS:
+        cv2.setNumThreads(1)

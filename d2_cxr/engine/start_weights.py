@@ -1,0 +1,141 @@
+"""The weights that a run starts from: read once, compared with the config, the data and their own card."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from detectron2.config import CfgNode
+
+from d2_cxr.checkpoint.fingerprint import never_updated, require_finite, require_same_tensors
+from d2_cxr.checkpoint.loading import load_weights_file
+from d2_cxr.checkpoint.weights_card import WeightsCard, contradictions, zoo_card
+from d2_cxr.datasets.named_sets import named_set
+from d2_cxr.engine.held_out import seen_images
+from d2_cxr.engine.weights_report import BOTTOM_UP
+
+logger = logging.getLogger(__name__)
+
+_MUST_AGREE = ("resize", "equalize", "window")
+_URL = re.compile(r"^[a-z0-9]+://")
+
+
+@dataclass(frozen=True)
+class StartWeights:
+    """A weights file in memory.
+
+    Attributes:
+        path: the file on this machine; "" for random weights.
+        content: of the file, {} for random weights.
+        card: of the file, or of the model zoo for its place; None where there is none.
+    """
+
+    path: str = ""
+    content: Mapping = None
+    card: WeightsCard | None = None
+
+    @property
+    def images(self) -> torch.Tensor | None:
+        """The images that the weights were trained on, (N, 16) uint8; None where the file has no list."""
+        return (self.content or {}).get("images")
+
+
+def read_start_weights(cfg: CfgNode) -> StartWeights:
+    """Read MODEL.WEIGHTS and compare it with the config and the training set.
+
+    Raises:
+        FileNotFoundError: the file does not exist, or a zoo file cannot be fetched.
+        WeightsError: its tensors were changed after the card was written, are quantized or not finite.
+        ValueError: every contradiction in one line: input convention, preprocessing, or images of validation and test
+            among those that the weights were trained on.
+    """
+    if not cfg.MODEL.WEIGHTS:
+        return StartWeights()
+    path = local_path(cfg.MODEL.WEIGHTS)
+    content = load_weights_file(path)
+    card = _card(cfg, content)
+    require_same_tensors(content, cfg.MODEL.WEIGHTS)
+    _check_tensors(content, cfg)
+    found = contradictions(card, cfg) if card else []
+    if card:
+        rules = named_set(cfg.DATASETS.TRAIN[0]).dataset_json().get("preprocess", {})
+        found += preprocessing_contradictions(card.preprocess or {}, rules)
+    found += seen_images(content.get("images"), cfg)
+    if found:
+        raise ValueError(f"{cfg.MODEL.WEIGHTS} cannot start this run: {'; '.join(found)}")
+    return StartWeights(path, content, card)
+
+
+def local_path(weights: str) -> str:
+    """Return a weights file's path on this machine; fetches Detectron2's URLs.
+
+    Raises:
+        FileNotFoundError: it does not exist or cannot be fetched; says what to do.
+    """
+    if not _URL.match(weights):
+        if not Path(weights).is_file():
+            raise FileNotFoundError(
+                f"MODEL.WEIGHTS {weights} does not exist; convert a checkpoint to it, or give another"
+            )
+        return weights
+    from detectron2.utils.file_io import PathManager
+
+    try:
+        return PathManager.get_local_path(weights)
+    except Exception as error:  # any of the network's
+        raise FileNotFoundError(
+            f"MODEL.WEIGHTS {weights} cannot be fetched ({type(error).__name__}); fetch it elsewhere and give "
+            "its path, keeping the folders of the URL, or train configs/VinDr-CXR/faster_rcnn_R_50_FPN_random.yaml"
+        ) from error
+
+
+def preprocessing_contradictions(card: Mapping, rules: Mapping) -> list[str]:
+    """Return where the weights' images were prepared in another way; an unknown rule agrees, another size only warns.
+
+    Args:
+        card: `preprocess` of the weights' card.
+        rules: `preprocess` of the set's dataset.json.
+    """
+    found = []
+    for key in _MUST_AGREE:
+        if card.get(key) is not None and rules.get(key) is not None and card[key] != rules[key]:
+            found.append(f"the images were prepared with {key} {rules[key]}, the weights' with {card[key]}")
+    if card.get("size") is not None and rules.get("size") not in (None, card["size"]):
+        logger.warning("the images are %s px, the weights were trained on %s px", rules["size"], card["size"])
+    return found
+
+
+def _check_tensors(content: Mapping, cfg: CfgNode) -> None:
+    """Raise on tensors that cannot be trained from; warn of BatchNorm statistics that are only initial values."""
+    tensors = content.get("model", content.get("blobs", content))
+    tensors = {name: value for name, value in tensors.items() if hasattr(value, "shape")}
+    require_finite(tensors, cfg.MODEL.WEIGHTS)
+    own = {name: torch.as_tensor(value) for name, value in tensors.items() if name.startswith(BOTTOM_UP)}
+    if never_updated(own):
+        frozen = cfg.MODEL.RESNETS.NORM == "FrozenBN"
+        logger.warning(
+            "%s: its BatchNorm statistics were never updated (every mean is 0, every variance 1)%s",
+            cfg.MODEL.WEIGHTS,
+            "; FrozenBN would keep them: set MODEL.RESNETS.NORM BN, MODEL.BACKBONE.FREEZE_AT 0" if frozen else "",
+        )
+
+
+def _card(cfg: CfgNode, content: Mapping) -> WeightsCard | None:
+    """Return the file's card, else the model zoo's for its place.
+
+    Raises:
+        ValueError: there is neither, and CXR.WEIGHTS_UNCHECKED is off.
+    """
+    if isinstance(content.get("card"), dict):
+        return WeightsCard.from_dict(content["card"], cfg.MODEL.WEIGHTS)
+    card = zoo_card(cfg.MODEL.WEIGHTS)
+    if card is None and not cfg.CXR.WEIGHTS_UNCHECKED:
+        raise ValueError(
+            f"{cfg.MODEL.WEIGHTS} carries no card and is no known file of Detectron2's zoo, so nothing can be compared "
+            "with the config; convert it with tools/convert_simclr_to_d2.py, or set CXR.WEIGHTS_UNCHECKED True"
+        )
+    return card

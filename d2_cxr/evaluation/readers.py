@@ -1,0 +1,212 @@
+"""Readers and model under one matching rule.
+
+A reader cannot be compared with fused boxes that contain the reader's own. So each image is a case once for every reader
+who read it: truth is what the *other* readers' boxes fuse to, the reader answers with their own boxes, and the model with as many boxes
+on that image, its best-scored ones. A reader who draws more finds more; equal numbers of boxes make the two comparable.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from d2_cxr.evaluation import estimates, froc, ranking
+from d2_cxr.evaluation.matching import HIT_RULES, Matches, match
+from d2_cxr.image_name import image_name
+from d2_cxr.labels.coco import from_coco, reader_order
+from d2_cxr.labels.fusion import fuse_annotations
+
+DEFINITION = (
+    "each reader against the fused boxes of the other readers of the image, the model against the same with its "
+    "best-scored boxes, as many on each image as the reader drew; hit: {}, of the box's class"
+)
+MAX_CURVE_POINTS = 200
+
+
+@dataclass(frozen=True)
+class Cases:
+    """Images, each once for every reader whose fellows read it too; `reader[i]` is left out of truth in case i."""
+
+    reader: np.ndarray  # (N,) str
+    readers: Matches  # the readers' answers
+    matched: Matches  # the model's, as many boxes a case
+    model: Matches  # all of the model's boxes
+
+
+def compare_with_readers(
+    truth: Mapping,
+    results: Sequence[Mapping],
+    readers: Mapping,
+    fusion: str = "mean",
+    iou_threshold: float = 0.2,
+    hit_rule: str = "iou",
+    resamples: int = 1000,
+    seed: int = 0,
+) -> dict:
+    """Compare a model with the readers of the set, image by image.
+
+    Args:
+        truth: COCO dict: the images (and patients) to compare on; its boxes are not used.
+        results: the model's COCO results.
+        readers: COCO of single readers' boxes (`annotations/readers.json`); other images are passed over.
+        fusion, iou_threshold: as the set was prepared (`dataset.json`).
+
+    Returns:
+        definition, pooled and by_reader {reader: ...}: num_images, reader and model {sensitivity,
+        false_positives_per_image: value, interval, n, unit}, model_minus_reader (sensitivity: difference, interval, p);
+        and model_curve, the FROC of the model against the same truth: sensitivity, false_positives_per_image.
+
+    Raises:
+        ValueError: no image of the truth was read by two readers.
+    """
+    cases = make_cases(truth, results, readers, fusion, iou_threshold)
+    weights = estimates.with_original(estimates.image_weights(cases.readers, resamples, seed))
+    names = sorted(set(cases.reader.tolist()), key=reader_order)
+    everything = np.ones(len(cases.reader), dtype=bool)
+    return {
+        "definition": DEFINITION.format(HIT_RULES[hit_rule]),
+        "resamples": resamples,
+        "seed": seed,
+        "pooled": _compared(cases, everything, weights, hit_rule),
+        "by_reader": {name: _compared(cases, cases.reader == name, weights, hit_rule) for name in names},
+        "model_curve": _curve(cases.model, hit_rule),
+    }
+
+
+def make_cases(
+    truth: Mapping, results: Sequence[Mapping], readers: Mapping, fusion: str = "mean", iou_threshold: float = 0.2
+) -> Cases:
+    """Build the cases and match all three answers to them; arguments and errors as `compare_with_readers`."""
+    radiographs = {image["id"]: image for image in truth["images"]}
+    read = read_twice(truth, readers)
+    if not read:
+        raise ValueError("no image was read by two readers, so no reader can be compared with the others")
+    pairs = [(reader, image) for image in read for reader in sorted(image["readers"], key=reader_order)]
+    images = [
+        {
+            **radiographs[image["id"]],
+            "id": case,
+            "file_name": f"{reader}/{image['file_name']}",
+            "patient": _group(radiographs, image),
+        }
+        for case, (reader, image) in enumerate(pairs, start=1)
+    ]
+    case_of = {(reader, image["id"]): case for case, (reader, image) in enumerate(pairs, start=1)}
+    categories = truth["categories"]
+    case_truth = {"images": images, "categories": categories}
+    case_truth["annotations"] = _others_fused(readers, read, case_of, categories, fusion, iou_threshold)
+    own = [
+        {**_answer(box), "image_id": case_of[box["reader"], box["image_id"]], "score": 1.0}
+        for box in readers["annotations"]
+        if (box["reader"], box["image_id"]) in case_of
+    ]
+    model = _model_answers(results, pairs, case_of)
+    matched = _as_many(model, own)
+    return Cases(
+        reader=np.array([reader for reader, _ in pairs], dtype=np.str_),
+        readers=match(case_truth, own),
+        matched=match(case_truth, matched),
+        model=match(case_truth, model),
+    )
+
+
+def read_twice(truth: Mapping, readers: Mapping) -> list[Mapping]:
+    """Return the readers' images of those images that two readers or more have read."""
+    images = {image["id"] for image in truth["images"]}
+    return [image for image in readers["images"] if image["id"] in images and len(image.get("readers", [])) > 1]
+
+
+def _group(images: Mapping, image: Mapping) -> str:
+    """Keep the cases of one image (of one patient, where known) together in a resample."""
+    return str(images[image["id"]].get("patient", f"image {image['id']}"))
+
+
+def _others_fused(
+    readers: Mapping,
+    read: Sequence[Mapping],
+    case_of: Mapping[tuple[str, int], int],
+    categories: Sequence[Mapping],
+    fusion: str,
+    iou_threshold: float,
+) -> list[dict]:
+    """Fuse, for each case, the boxes of everyone but its reader; returns COCO annotations."""
+    ids = {category["name"]: category["id"] for category in categories}
+    kept = {image["id"] for image in read}
+    table = from_coco({**readers, "annotations": [box for box in readers["annotations"] if box["image_id"] in kept]})
+    image_names = {image_name(image["file_name"]): image["id"] for image in read}
+    annotations: list[dict] = []
+    for name in sorted({reader for reader, _ in case_of}, key=reader_order):
+        own_images = {radiograph for radiograph, number in image_names.items() if (name, number) in case_of}
+        others = table[table["image_name"].isin(own_images) & (table["reader_id"] != name)] if len(table) else table
+        for row in fuse_annotations(others, fusion, iou_threshold).itertuples() if len(others) else ():
+            bbox = [row.x_min, row.y_min, row.x_max - row.x_min, row.y_max - row.y_min]
+            case = case_of[name, image_names[row.image_name]]
+            annotations.append({"image_id": case, "category_id": ids[row.class_name], "bbox": bbox})
+    return [{**box, "id": number, "iscrowd": 0} for number, box in enumerate(annotations, start=1)]
+
+
+def _answer(row: Mapping) -> dict:
+    return {"category_id": row["category_id"], "bbox": row["bbox"]}
+
+
+def _model_answers(
+    results: Sequence[Mapping], pairs: Sequence[tuple[str, Mapping]], case_of: Mapping[tuple[str, int], int]
+) -> list[dict]:
+    by_image = defaultdict(list)
+    for row in results:
+        by_image[row["image_id"]].append(row)
+    return [
+        {**_answer(row), "image_id": case_of[reader, image["id"]], "score": row["score"]}
+        for reader, image in pairs
+        for row in by_image[image["id"]]
+    ]
+
+
+def _as_many(model: Sequence[Mapping], own: Sequence[Mapping]) -> list[dict]:
+    """Keep in each case as many of the model's boxes, the best-scored, as the reader drew."""
+    allowed = defaultdict(int)
+    for row in own:
+        allowed[row["image_id"]] += 1
+    kept = []
+    for row in sorted(model, key=lambda row: -row["score"]):
+        if allowed[row["image_id"]] > 0:
+            allowed[row["image_id"]] -= 1
+            kept.append(row)
+    return kept
+
+
+def _compared(cases: Cases, chosen: np.ndarray, weights: np.ndarray, hit_rule: str) -> dict:
+    """Describe readers and model on the chosen cases (N,) bool under weights (N, 1 + B)."""
+    reader = _operating_point(cases.readers, chosen, weights, hit_rule)
+    model = _operating_point(cases.matched, chosen, weights, hit_rule)
+    images, boxes = chosen.sum(), chosen[cases.readers.gt_image].sum()
+    counted = {"sensitivity": (int(boxes), "boxes"), "false_positives_per_image": (int(images), "images")}
+    return {
+        "num_images": int(images),
+        "reader": {key: estimates.estimate(values, *counted[key]) for key, values in reader.items()},
+        "model": {key: estimates.estimate(values, *counted[key]) for key, values in model.items()},
+        "model_minus_reader": estimates.compared(model["sensitivity"], reader["sensitivity"], interpolated=False),
+    }
+
+
+def _operating_point(matches: Matches, chosen: np.ndarray, weights: np.ndarray, hit_rule: str) -> dict[str, np.ndarray]:
+    marks = froc.marks(matches, rule=hit_rule)
+    counted = (marks.lesion_image, marks.image[marks.finds], marks.image[marks.false], np.arange(len(chosen)))
+    lesions, found, false, images = (ranking.totals(place[chosen[place]], weights) for place in counted)
+    return {
+        "sensitivity": np.where(lesions > 0, found / np.maximum(lesions, 1), np.nan),
+        "false_positives_per_image": np.where(images > 0, false / np.maximum(images, 1), np.nan),
+    }
+
+
+def _curve(model: Matches, hit_rule: str) -> dict[str, list[float]]:
+    points = froc.curve(model, rule=hit_rule)
+    kept = (
+        np.unique(np.linspace(0, len(points["score"]) - 1, MAX_CURVE_POINTS).astype(int))
+        if len(points["score"])
+        else []
+    )
+    return {key: points[key][kept].tolist() for key in ("sensitivity", "false_positives_per_image")}

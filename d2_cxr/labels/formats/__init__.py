@@ -1,0 +1,1 @@
+"""Labels of annotation tools: one small parser a format, each into the one label table."""

@@ -1,0 +1,111 @@
+"""YOLO text files (https://docs.ultralytics.com/datasets/detect/): a file an image, a line a box.
+
+A line is `class x_center y_center width height`, shares of the image's sides; class is an index into `names` of
+data.yaml (or the lines of classes.txt). A line with a polygon, `class x y x y x y …`, gives the box around it; a sixth
+number, the score of a prediction, is passed over. An empty file is an image without findings; an image without a file
+is unknown.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+
+from d2_cxr.labels.class_names import NO_FINDING
+from d2_cxr.labels.formats.documents import Size, SizeOf, box_of_points
+
+NAME = "yolo"
+_NAME_FILES = ("classes.txt", "obj.names", "_darknet.labels", "labels.txt")
+_NO_LABELS = {*_NAME_FILES, "train.txt", "val.txt", "valid.txt", "test.txt", "requirements.txt"}
+_TOLERANCE = 1e-3  # of a share: writers round
+
+
+def label_files(folder: Path) -> list[Path]:
+    """Return the text files below a folder that hold labels."""
+    found = sorted(folder.rglob("*.txt"))
+    return [path for path in found if path.name not in _NO_LABELS and not path.name.casefold().startswith("readme")]
+
+
+def class_list(folder: Path) -> list[str] | None:
+    """Return the class names of a folder in the order of their indices, None where no file gives them.
+
+    Raises:
+        ValueError: data.yaml cannot be read or has no names.
+    """
+    for path in sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")]):
+        try:
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise ValueError(f"{path} is no YAML that can be read: {' '.join(str(error).split())[:200]}") from None
+        names = content.get("names") if isinstance(content, dict) else None
+        if isinstance(names, dict):
+            names = [names.get(index) for index in range(max(names, default=-1) + 1)]
+        if isinstance(names, list) and names:
+            return [str(name) for name in names]
+    for name in _NAME_FILES:
+        if (folder / name).is_file():
+            return [line.strip() for line in (folder / name).read_text(encoding="utf-8").splitlines() if line.strip()]
+    return None
+
+
+def read_folder(folder: Path, size_of: SizeOf | None = None) -> tuple[list[dict], list[str]]:
+    """Return the rows of every label file below a folder, with `source`, and its class names.
+
+    Raises:
+        ValueError: the names or sizes are missing, or a line has an index that no name has.
+    """
+    names = class_list(folder)
+    if names is None:
+        raise ValueError(f"{folder} has neither data.yaml with names nor classes.txt: what do the class numbers mean?")
+    if size_of is None:
+        raise ValueError(f"{folder}: boxes are shares of the side: the images are needed for their sizes (--images)")
+    rows = []
+    for path in label_files(folder):
+        parts = [part for part in path.parent.relative_to(folder).parts if part != "labels"]
+        for row in _file_rows(path, folder, names, size_of):
+            rows.append(row | {"source": "/".join(parts)})
+    return rows, names
+
+
+def _file_rows(path: Path, folder: Path, names: list[str], size_of: SizeOf) -> list[dict]:
+    relative, image = path.relative_to(folder), path.name[: -len(path.suffix)]
+    size = size_of(image)
+    known = {"width": size[0], "height": size[1]} if size else {"width": None, "height": None}
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is no text in UTF-8") from None
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            place = f"{relative}, line {number}"
+            row = {"image_name": image, "class_name": _class_name(line, names, folder, place), "place": place}
+            rows.append(row | known | _corners(line.split()[1:], size, line))
+    return rows or [{"image_name": image, "class_name": NO_FINDING, "place": str(relative), **known}]
+
+
+def _class_name(line: str, names: list[str], folder: Path, place: str) -> str:
+    index = line.split()[0]
+    if not index.isdecimal() or int(index) >= len(names):
+        raise ValueError(f"{folder}: {place}: {index[:40]!r} is no class number from 0 to {len(names) - 1}")
+    return names[int(index)]
+
+
+def _corners(words: list[str], size: Size | None, line: str) -> dict:
+    try:
+        shares = [float(word) for word in words]
+    except ValueError:
+        return {"given": line[:80]}
+    if size is None:
+        return {"given": f"{line[:60]} (no image of this name, so no size)"}
+    if not all(-_TOLERANCE <= share <= 1 + _TOLERANCE for share in shares):
+        return {"given": f"{line[:60]} (no shares of the side)"}
+    if len(shares) in (4, 5):
+        x, y, width, height = shares[:4]
+        corners = [x - width / 2, y - height / 2, x + width / 2, y + height / 2]
+    elif len(shares) >= 6 and len(shares) % 2 == 0:
+        corners = box_of_points(list(zip(shares[::2], shares[1::2], strict=True)))
+    else:
+        return {"given": line[:80]}
+    return {"corners": [share * side for share, side in zip(corners, (*size, *size), strict=True)]}

@@ -1,0 +1,175 @@
+"""A split of one's own: by a column that says train, val or test, by a held-out site or year, or all in train.
+
+The rules of every split hold: a patient is in one part, and a part is an order from which label fractions are cut.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from d2_cxr.image_name import image_name
+from d2_cxr.labels.annotations import Annotations
+from d2_cxr.labels.csv_formats import read_table
+from d2_cxr.labels.splits import Split, in_order, label_matrix, stratified_cut
+
+logger = logging.getLogger(__name__)
+
+COLUMN = "split"
+_PARTS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val"}
+_PARTS |= {"test": "test", "testing": "test"}
+_IMAGE_HEADERS = ("image_id", "image_name", "image index", "image", "patientid")  # the last is RSNA's name of an image
+
+
+def choose_parts(
+    labels: Annotations,
+    csv_paths: Sequence[str | Path],
+    rule: str | None,
+    split_by: str | None,
+    patients: Mapping[str, str] | None,
+    seed: int,
+    name_of: Callable[[str], str] = image_name,
+) -> tuple[dict[str, str], str] | None:
+    """Return image -> train, val or test for every labeled image, and the rule; None: the stratified split.
+
+    Args:
+        labels: whose images with and without findings are split.
+        csv_paths: tables whose columns count, the first that has the column.
+        rule: "given" (a column `split`), "all-train", "stratified", or None: given where a column `split` says train,
+            val and test, else stratified.
+        split_by: "COLUMN=VALUE,VALUE": images with one of these values are test; or "COLUMN", which says train, val,
+            test.
+        patients: image -> patient.
+        seed: of what is left to chance.
+        name_of: an image's text in a table -> its name.
+
+    Raises:
+        ValueError: no such column, an image without a value, or a patient in two parts.
+    """
+    images = [*labels.finding_ids, *labels.negative_ids]
+    if rule == "all-train":
+        return dict.fromkeys(images, "train"), rule
+    column, _, test_values = (split_by or COLUMN).partition("=")
+    found = [read_column(path, column, name_of) for path in csv_paths if rule != "stratified" or split_by]
+    values = next((column_values for column_values in found if column_values is not None), None)
+    if values is None:
+        if split_by or rule == "given":
+            looked = f"looked in {', '.join(map(str, csv_paths))}" if csv_paths else "there is no CSV table"
+            raise ValueError(f"no column {column} beside a column of image names: {looked}")
+        return None
+    if test_values:
+        matrix = label_matrix(images, labels.boxes, labels.class_names)
+        chosen = test_values.split(",")
+        return parts_by_value(images, matrix, values, column, chosen, patients, seed), f"by {split_by}"
+    if not (split_by or rule) and not has_parts(values):
+        logger.warning("the column %s says more than train, val and test: it is not used", column)
+        return None
+    return parts_of_images(images, values, column, patients), f"column {column}"
+
+
+def read_column(csv_path: str | Path, column: str, name_of: Callable[[str], str] = image_name) -> dict[str, str] | None:
+    """Return image_name -> value of a column of a CSV; rows without a value are passed over. None: no such column.
+
+    Raises:
+        ValueError: an image has two values.
+    """
+    table = read_table(csv_path)
+    images = next((header for header in _IMAGE_HEADERS if header in table.columns), None)
+    if column.casefold() not in table.columns or images is None:
+        return None
+    rows = table[[images, column.casefold()]].dropna().drop_duplicates()
+    values: dict[str, str] = {}
+    for image, value in zip(rows[images].map(name_of), rows[column.casefold()].str.strip(), strict=True):
+        if values.setdefault(image, value) != value:
+            raise ValueError(f"{csv_path}: image {image} has two values of {column}: {values[image]!r} and {value!r}")
+    return values
+
+
+def parts_of_images(
+    images: Sequence[str], values: Mapping[str, str], column: str, patients: Mapping[str, str] | None
+) -> dict[str, str]:
+    """Return image -> train, val or test, where a column says so for every image.
+
+    Raises:
+        ValueError: an image has no part or another word, or a patient has images in two parts; names the first.
+    """
+    missing = [image for image in images if image not in values]
+    if missing:
+        raise ValueError(f"{len(missing)} of {len(images)} images have no value of {column}, first {missing[0]}")
+    unknown = next((image for image in images if values[image].casefold() not in _PARTS), None)
+    if unknown is not None:
+        raise ValueError(f"image {unknown}: {column} is {values[unknown]!r}, which is none of train, val, test")
+    parts = {image: _PARTS[values[image].casefold()] for image in images}
+    refuse_divided_patients(parts, patients)
+    return parts
+
+
+def parts_by_value(
+    images: Sequence[str],
+    labels: np.ndarray,
+    values: Mapping[str, str],
+    column: str,
+    test_values: Iterable[str],
+    patients: Mapping[str, str] | None,
+    seed: int,
+) -> dict[str, str]:
+    """Return image -> part: images with one of `test_values` are test, the others train and val as 7 to 1.
+
+    Args:
+        images: N names.
+        labels: (N, C) bool, the classes on each image; val has about an eighth of each.
+        values: image -> value of the column.
+        column: its name, for errors.
+        test_values: for example the site that is held out.
+        patients: image -> patient.
+        seed: of train and val.
+
+    Raises:
+        ValueError: a value that no image has, an image without a value, or a patient in test and elsewhere.
+    """
+    wanted = {value.strip().casefold() for value in test_values}
+    known = {image: values[image].casefold() for image in images if image in values}
+    if len(known) < len(images):
+        first = next(image for image in images if image not in known)
+        raise ValueError(f"{len(images) - len(known)} of {len(images)} images have no value of {column}, first {first}")
+    absent = wanted - set(known.values())
+    if absent or not wanted:
+        found = ", ".join(sorted({values[image] for image in images})[:10])
+        raise ValueError(f"no image has {column} {', '.join(sorted(absent)) or 'as none was given'}; there are {found}")
+    parts = {image: "test" if known[image] in wanted else "rest" for image in images}
+    refuse_divided_patients(parts, patients)
+    rest = [index for index, image in enumerate(images) if parts[image] == "rest"]
+    val = stratified_cut([images[index] for index in rest], labels[rest], 0.125, seed, patients)[1]
+    return {image: "val" if image in val else part.replace("rest", "train") for image, part in parts.items()}
+
+
+def given_split(
+    images: Iterable[str], parts: Mapping[str, str], seed: int, patients: Mapping[str, str] | None
+) -> Split:
+    """Return train, val and test, each in a seeded order with a patient's images adjacent."""
+    images = list(images)
+    return {
+        part: in_order([image for image in images if parts[image] == part], patients, seed)
+        for part in ("train", "val", "test")
+    }
+
+
+def refuse_divided_patients(parts: Mapping[str, str], patients: Mapping[str, str] | None) -> None:
+    """Raise where a patient has images in two parts: the model would be tested on a patient that it has seen."""
+    first: dict[str, str] = {}
+    for image, part in parts.items():
+        patient = (patients or {}).get(image)
+        if patient is not None and parts[first.setdefault(patient, image)] != part:
+            other = first[patient]
+            raise ValueError(
+                f"patient {patient} has images in {parts[other]} ({other}) and in {part} ({image}); a patient belongs "
+                "to one part"
+            )
+
+
+def has_parts(values: Mapping[str, str] | None) -> bool:
+    """Tell whether a column says train, val or test, and nothing else."""
+    return bool(values) and all(value.casefold() in _PARTS for value in (values or {}).values())

@@ -1,0 +1,82 @@
+"""Which patient an image belongs to: from the labels, or from a table of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import pandas as pd
+
+from d2_cxr.image_name import image_name
+from d2_cxr.labels.csv_formats import read_table
+from d2_cxr.labels.problems import Problems
+from d2_cxr.labels.spelling import one_spelling, similar_names
+
+_HEADERS = {"image_id": "image_name", "image index": "image_name", "image": "image_name", "patient id": "patient_id"}
+
+
+def read_patients(csv_path: str | Path, name_of: Callable[[str], str] = image_name) -> dict[str, str]:
+    """Read image_name -> patient from a table with image_id (or image, Image Index) and patient_id (Patient ID).
+
+    Args:
+        csv_path: the table; one patient in several spellings is one (d2_cxr/labels/spelling.py).
+        name_of: an image's text in the table -> its name.
+
+    Raises:
+        ValueError: the columns are missing, or an image has two patients.
+    """
+    table = read_table(csv_path)
+    table = table.rename(columns={theirs: ours for theirs, ours in _HEADERS.items() if ours not in table})
+    if "image_name" not in table or "patient_id" not in table:
+        raise ValueError(f"{csv_path} has the columns {', '.join(table.columns)}; image_id and patient_id are needed")
+    table = table.dropna(subset="image_name")
+    return one_patient_an_image(table.assign(image_name=table["image_name"].map(name_of)), csv_path)
+
+
+def patients_of(
+    rows: pd.DataFrame,
+    patients_csv: str | Path | None,
+    problems: Problems,
+    path: str | Path,
+    name_of: Callable[[str], str] = image_name,
+) -> dict[str, str] | None:
+    """Return image_name -> patient from the second table, else from the rows; None where neither knows patients.
+
+    Raises:
+        ValueError: an image has two patients, or image names of the two tables differ in leading zeros or case.
+    """
+    names = list(rows["image_name"].unique())
+    if patients_csv is not None:
+        patients = read_patients(patients_csv, name_of)
+        _refuse_similar([name for name in names if name not in patients], patients, path, patients_csv)
+    elif "patient_id" in rows:
+        patients = one_patient_an_image(rows, path, problems)
+    else:
+        return None
+    problems["without_patient"] = sum(name not in patients for name in names)
+    return patients
+
+
+def one_patient_an_image(table: pd.DataFrame, path: str | Path, problems: Problems | None = None) -> dict[str, str]:
+    """Return image_name -> patient of a table with both columns; rows without a patient are passed over.
+
+    Raises:
+        ValueError: an image has two patients.
+    """
+    patients, respelled = one_spelling(table["patient_id"].astype(object))
+    if problems is not None:
+        problems.count(table, respelled, "respelled")
+    pairs = table[["image_name"]].assign(patient_id=patients).dropna().drop_duplicates()
+    twice = pairs["image_name"].duplicated()
+    if twice.any():
+        raise ValueError(f"{path}: image {pairs['image_name'][twice].iloc[0]} belongs to two patients")
+    return dict(zip(pairs["image_name"], pairs["patient_id"], strict=True))
+
+
+def _refuse_similar(unknown: list[str], patients: Iterable[str], path: str | Path, patients_csv: str | Path) -> None:
+    pairs = similar_names(unknown, patients)
+    if pairs:
+        raise ValueError(
+            f"{patients_csv} has no patient for image {pairs[0][0]!r} of {path}, but for {pairs[0][1]!r}: leading "
+            f"zeros, spaces or case differ ({len(pairs)} such images); write both names alike"
+        )

@@ -1,0 +1,86 @@
+"""What can be chosen in a preparation, in one place: the tool's flags, a study's settings and `prepare` share it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from d2_cxr.dicom.preprocess import Preprocess
+from d2_cxr.prepare.workers import LIMIT_S
+
+
+@dataclass(frozen=True)
+class PrepareOptions:
+    """Inputs and rules of a preparation.
+
+    Attributes:
+        dicom_dir: images as DICOM, PNG, JPEG, TIFF or BMP, at any depth. An image's name is its file name without the
+            suffix, or, where many files share a name in different folders, its path below this folder.
+        output: folder of the set; its last part is customarily its name.
+        annotations: labels (d2_cxr/labels/formats); None: every image is unlabeled.
+        name: of the set; only "vindr_cxr" has a published split.
+        classes: "card", "extended", "from-csv", a file with a class a line, or the names.
+        patients: CSV of image_id and patient_id.
+        negative_names: class names that mean "No finding".
+        annotation_format: csv, coco, yolo, voc, cvat, label_studio or labelme; None: told by content.
+        fusion: "mean", "majority:K" or "none".
+        preprocess: how images become network input.
+        findings_only: only images with findings (and the official test images).
+        test_dicom_dir, test_annotations: VinDr-CXR's official test images and their consensus boxes.
+        order_csv: table whose finding rows give the published order.
+        split: "stratified"; "given", by a column `split` (train, val, test) of the annotations or patients CSV;
+            "all-train"; None: given where there is such a column, else stratified.
+        split_by: "COLUMN=VALUE,VALUE" of one of these tables: images with these values are the test set.
+        seed: of the stratified split and of the images without findings.
+        rename: key file; image names become pseudonyms (HMAC-SHA256). A file that does not exist is made.
+        rename_map: CSV of names and pseudonyms to write; None: the map is written nowhere.
+        array: also write images.npy.
+        jobs: worker processes; None: as many as processors.
+        strict: log problems as errors; the caller decides by counts["problems"].
+        shard: (i, n), i from 1: prepare only every n-th image, and no lists; a run without it finishes the set.
+        limit_s: seconds for one image; then its worker is ended and the image quarantined.
+        progress: show a bar.
+    """
+
+    dicom_dir: str | Path
+    output: str | Path
+    annotations: str | Path | None = None
+    name: str = "vindr_cxr"
+    classes: str | Sequence[str] = "card"
+    patients: str | Path | None = None
+    negative_names: Sequence[str] = ()
+    annotation_format: str | None = None
+    fusion: str = "mean"
+    preprocess: Preprocess = field(default_factory=Preprocess)
+    findings_only: bool = False
+    test_dicom_dir: str | Path | None = None
+    test_annotations: str | Path | None = None
+    order_csv: str | Path | None = None
+    split: str | None = None
+    split_by: str | None = None
+    seed: int = 0
+    rename: str | Path | None = None
+    rename_map: str | Path | None = None
+    array: bool = False
+    jobs: int | None = None
+    strict: bool = False
+    shard: tuple[int, int] | None = None
+    limit_s: float = LIMIT_S
+    progress: bool = True
+
+    def __post_init__(self):
+        if bool(self.test_dicom_dir) != bool(self.test_annotations):
+            raise ValueError("the official test set needs both its images and its annotations; give the other too")
+        if self.findings_only and not self.annotations:
+            raise ValueError("--findings-only needs --annotations")
+        if self.split not in (None, "stratified", "given", "all-train"):
+            raise ValueError(f"split {self.split!r} is none of stratified, given, all-train")
+        if (self.split or self.split_by) and not self.annotations:
+            raise ValueError("--split and --split-by need --annotations")
+        if self.split_by and self.split not in (None, "given"):
+            raise ValueError("--split-by is a split of its own: leave out --split")
+        if self.rename_map and not self.rename:
+            raise ValueError("--rename-map needs --rename KEYFILE")
+        if self.shard and not 1 <= self.shard[0] <= self.shard[1]:
+            raise ValueError(f"shard {self.shard[0]}/{self.shard[1]}: i goes from 1 to n")

@@ -1,0 +1,109 @@
+"""What makes an arm more than a config and first weights: one row per key of `arms`, from study file to training.
+
+A row says what the key may hold, what it adds to the training stage's settings in the plan, and which options of
+Detectron2 that becomes when the stage runs. Work is counted, never timed, so that an arm has the same number of
+iterations on every machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from d2_cxr.projects.label_efficiency.names import POOLS, REPOSITORY, pool_names
+from d2_cxr.projects.label_efficiency.study_schema import OPTION, Keys, Named, Shape, choice, text
+
+# What an arm may set for itself: the input convention that its weights need, and the rate that was tuned for it.
+ARM_OPTIONS = ("MODEL.PIXEL_MEAN", "MODEL.PIXEL_STD", "INPUT.FORMAT", "MODEL.RESNETS.STRIDE_IN_1X1", "SOLVER.BASE_LR")
+
+
+@dataclass(frozen=True)
+class ArmKind:
+    """A key of an arm.
+
+    Attributes:
+        shape: what the study file may say.
+        plan: (settings of the study, arm, label fraction, seed) -> plain values for the training stage.
+        options: (those values, settings of the training stage) -> options of Detectron2.
+        work: how much longer a run takes, as a factor, from those values; for the estimate of the cost alone.
+    """
+
+    shape: Shape
+    plan: Callable[[dict, dict, int, int], dict]
+    options: Callable[[dict, dict], dict]
+    work: Callable[[dict], float]
+
+
+def _plan_compute_matched(settings: dict, arm: dict, label_fraction: int, seed: int) -> dict:
+    """Name the work that another arm does beside its iterations: a pretraining, or a teacher."""
+    name = arm["compute_matched"]
+    plan = {"iterations": arm.get("iterations")}
+    if name in (settings.get("pretraining") or {}):
+        other = settings["pretraining"][name]
+        pool = pool_names(settings, other.get("pool", "all"), label_fraction, seed)
+        return plan | {"config": other["config"], "options": other.get("options") or {}, "pool": pool}
+    return plan | {"teacher": _teacher_options(settings["arms"][name]["teacher"])}
+
+
+def compute_matched_iterations(plan: Mapping, stage: Mapping) -> int:
+    """Return the iterations of an arm that trains for as much work as another spends on pretraining or on a teacher.
+
+    Work is counted in pixels that pass forward and backward: views x size^2 of a pretraining, images x size^2 of a
+    detector step. A teacher's forward pass counts a third of both. Stated `iterations` are taken as they are.
+    """
+    if plan["iterations"]:
+        return plan["iterations"]
+    from d2_cxr.engine.setup import load_config
+
+    options = [part for pair in stage["options"].items() for part in pair]
+    cfg = load_config(REPOSITORY / stage["config"], [*options, "MODEL.WEIGHTS", ""])
+    base = cfg.SOLVER.MAX_ITER
+    if "teacher" in plan:
+        ratio = float(plan["teacher"].get("CXR.TEACHER.RATIO", cfg.CXR.TEACHER.RATIO))
+        burn_in = float(plan["teacher"].get("CXR.TEACHER.BURN_IN", cfg.CXR.TEACHER.BURN_IN))
+        return round(base * (1 + 4 / 3 * ratio * (1 - burn_in)))
+    views, size = _views(plan)
+    sides = cfg.INPUT.MIN_SIZE_TRAIN
+    step = cfg.SOLVER.IMS_PER_BATCH * sum(side**2 for side in sides) / len(sides)
+    return base + round(views * size**2 / step)
+
+
+def _views(plan: Mapping) -> tuple[int, int]:
+    """Return how many views a pretraining sees, and the side of one in pixels."""
+    from d2_cxr.projects.label_efficiency.cost import num_views, pretraining_settings
+
+    from d2_cxr.datasets import loading
+
+    return num_views(plan, len(loading.prepared_images(plan["pool"]))), pretraining_settings(plan)["image_size"]
+
+
+def _plan_teacher(settings: dict, arm: dict, label_fraction: int, seed: int) -> dict:
+    pool = arm["teacher"].get("pool", "all")
+    return _teacher_options(arm["teacher"]) | {"CXR.TEACHER.POOL": pool_names(settings, pool, label_fraction, seed)}
+
+
+def _teacher_options(teacher: dict) -> dict:
+    options = {f"CXR.TEACHER.{key}": value for key, value in (teacher.get("options") or {}).items()}
+    return options | ({"CXR.TEACHER.CONTROL": teacher["control"]} if "control" in teacher else {})
+
+
+ARM_KINDS = {
+    "compute_matched": ArmKind(
+        text("a name under pretraining, or an arm with a teacher, whose compute this arm trains for"),
+        _plan_compute_matched,
+        lambda plan, stage: {"SOLVER.MAX_ITER": compute_matched_iterations(plan, stage)},
+        lambda plan: 2.0,
+    ),
+    "teacher": ArmKind(
+        Keys(
+            {
+                "pool": choice(*POOLS),
+                "control": choice("shuffled", "labeled"),
+                "options": Named(OPTION, "keys of CXR.TEACHER, e.g. {BURN_IN: 0.3}", name=r"[A-Z_]+"),
+            }
+        ),
+        _plan_teacher,
+        lambda plan, stage: plan,
+        lambda plan: 2.0,
+    ),
+}

@@ -1,0 +1,77 @@
+"""Readers and model against the same leave-one-out truth."""
+
+from __future__ import annotations
+
+import pytest
+
+from d2_cxr.evaluation.readers import compare_with_readers
+
+A, B, C = (0.0, 0.0, 10.0, 10.0), (50.0, 50.0, 10.0, 10.0), (80.0, 0.0, 10.0, 10.0)
+
+
+def readers_coco(boxes, readers):
+    """boxes: (image, reader, box); readers: image -> who read it."""
+    return {
+        "images": [
+            {"id": f, "file_name": f"f{f}.png", "width": 100, "height": 100, "readers": r} for f, r in readers.items()
+        ],
+        "categories": [{"id": 1, "name": "class 1"}],
+        "annotations": [
+            {"id": i, "image_id": f, "category_id": 1, "bbox": list(box), "reader": r, "iscrowd": 0}
+            for i, (f, r, box) in enumerate(boxes, start=1)
+        ],
+    }
+
+
+@pytest.fixture
+def one_image(images):
+    """R1 and R2 draw A, R2 also B. Against R2, R1 finds 1 of 2; against R1, R2 finds 1 of 1 with 1 false."""
+    truth, results = images([], [(1, 1, *A, 0.9), (1, 1, *B, 0.8), (1, 1, *C, 0.7)])
+    return truth, results, readers_coco([(1, "R1", A), (1, "R2", A), (1, "R2", B)], {1: ["R1", "R2"]})
+
+
+def point(entry):
+    return entry["sensitivity"]["value"], entry["false_positives_per_image"]["value"]
+
+
+def test_each_reader_is_held_against_the_others(one_image):
+    table = compare_with_readers(*one_image, resamples=10)
+    assert point(table["by_reader"]["R1"]["reader"]) == (0.5, 0)
+    assert point(table["by_reader"]["R2"]["reader"]) == (1, 1)
+    assert point(table["pooled"]["reader"]) == (pytest.approx(2 / 3), 0.5)
+    counted = [(entry["n"], entry["unit"]) for entry in table["pooled"]["reader"].values()]
+    assert counted == [(3, "boxes"), (2, "images")]
+
+
+def test_the_model_answers_with_as_many_boxes(one_image):
+    """One box (A) where R1 drew one, two (A, B) where R2 drew two: the same as the readers here."""
+    table = compare_with_readers(*one_image, resamples=10)
+    assert point(table["by_reader"]["R1"]["model"]) == (0.5, 0)
+    assert point(table["by_reader"]["R2"]["model"]) == (1, 1)
+    assert table["pooled"]["model_minus_reader"]["difference"] == 0
+
+
+def test_the_models_curve_uses_all_its_boxes(one_image):
+    """Two cases, three truth boxes: A found in both at .9, B in R1's case at .8, beside one false in R2's."""
+    curve = compare_with_readers(*one_image, resamples=2)["model_curve"]
+    assert curve["sensitivity"] == pytest.approx([2 / 3, 1])
+    assert curve["false_positives_per_image"] == pytest.approx([0, 1 / 2])
+
+
+def test_the_others_are_fused(images):
+    """R2 and R3 draw one lesion twice: for R1 it is one truth box, the mean of both."""
+    truth, results = images([], [])
+    near = (2.0, 0.0, 10.0, 10.0)
+    coco = readers_coco([(1, "R2", A), (1, "R3", near), (1, "R1", (1.0, 0.0, 10.0, 10.0))], {1: ["R1", "R2", "R3"]})
+    table = compare_with_readers(truth, results, coco, resamples=2)
+    assert point(table["by_reader"]["R1"]["reader"]) == (1, 0)
+    assert point(table["by_reader"]["R1"]["model"]) == (0, 0)
+
+
+def test_an_image_read_by_one_reader_is_no_case(images):
+    truth, results = images([], [], num_images=2)
+    coco = readers_coco([(1, "R1", A)], {1: ["R1"], 2: ["R1", "R2"]})
+    table = compare_with_readers(truth, results, coco, resamples=2)
+    assert {name: entry["num_images"] for name, entry in table["by_reader"].items()} == {"R1": 1, "R2": 1}
+    with pytest.raises(ValueError, match="read by two readers"):
+        compare_with_readers(truth, results, readers_coco([], {1: ["R1"]}))

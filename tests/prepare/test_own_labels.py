@@ -1,0 +1,104 @@
+"""Labels of an annotation tool, a split of one's own and labels that cannot be right, through a whole preparation."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from d2_cxr.dicom.preprocess import Preprocess
+from d2_cxr.labels.formats.write import write
+from d2_cxr.prepare.export_boxes import export_of_labels, export_of_set
+from d2_cxr.prepare.options import PrepareOptions
+from d2_cxr.prepare.prepare import prepare
+
+HEADER = "image_id,class_name,rad_id,x_min,y_min,x_max,y_max,split"
+
+
+@pytest.fixture
+def clinic(tmp_path):
+    """Twelve PNG files of 90 x 60 pixels: nine with boxes of two readers, three that the first reader found nothing on."""
+    rng, rows = np.random.default_rng(0), [HEADER]
+    (tmp_path / "images").mkdir()
+    for number in range(12):
+        cv2.imwrite(str(tmp_path / f"images/f{number}.png"), rng.integers(0, 255, (60, 90), dtype=np.uint8))
+        part = ("train", "val", "test")[number % 3]
+        for reader in ("R2", "R10"):
+            box = f"{10 + number},{5 + number},{50 + number},{40 + number}.5"
+            rows.append(
+                f"f{number},{'No finding' if number > 8 else 'mass'},{reader},{'' if number > 8 else box},{part}"
+            )
+    rows = [row.replace("R2,,", "R2,,,,,").replace("R10,,", "R10,,,,,") for row in rows]
+    (tmp_path / "boxes.csv").write_text("\n".join(rows) + "\n")
+    return tmp_path
+
+
+def prepared(clinic, name, annotations, **options):
+    given = PrepareOptions(
+        clinic / "images",
+        clinic / name,
+        annotations=annotations,
+        name=name,
+        classes="from-csv",
+        preprocess=Preprocess(size=48),
+        jobs=1,
+        progress=False,
+        **options,
+    )
+    counts = prepare(given)
+    return counts, json.loads((clinic / name / "dataset.json").read_text())
+
+
+def names_of(clinic, name, file):
+    content = json.loads((clinic / name / "annotations" / file).read_text())
+    return sorted(image["file_name"].removesuffix(".png") for image in content["images"])
+
+
+def test_every_format_gives_the_set_that_its_table_gives(clinic):
+    export = export_of_labels(clinic / "boxes.csv", clinic / "images", class_names="from-csv")
+    _, table = prepared(clinic, "csv", clinic / "boxes.csv", split="stratified")
+    for name in ("coco", "yolo", "voc", "cvat", "label_studio"):
+        write(export, name, clinic / f"to_{name}")
+        _, other = prepared(clinic, name, clinic / f"to_{name}")
+        for key in ("images_fingerprint", "annotations_fingerprint", "class_names"):
+            assert other[key] == table[key], (name, key)
+
+
+def test_boxes_of_a_prepared_set_come_back_in_source_pixels(clinic):
+    prepared(clinic, "csv", clinic / "boxes.csv")
+    export = export_of_set(clinic / "csv")
+    assert export.images[["width", "height"]].drop_duplicates().values.tolist() == [[90, 60]]
+    first = export.boxes[export.boxes["image_name"] == "f3"].iloc[0]
+    assert first[["x_min", "y_min", "x_max", "y_max"]].tolist() == pytest.approx([13, 8, 53, 43.5], abs=2e-3)
+    assert set(export.boxes["reader_id"]) == {"R2", "R10"} and len(export.readings) == 24
+    fused = export_of_set(clinic / "csv", "fused", "prepared")
+    assert len(fused.boxes) == 9 and len(fused.images) == 12
+    assert fused.images["width"].unique().tolist() == [48]
+
+
+def test_a_column_split_is_the_split_of_the_set(clinic):
+    _, description = prepared(clinic, "own", clinic / "boxes.csv")
+    assert description["split"]["rule"] == "column split"
+    assert names_of(clinic, "own", "stratified/val.json") == ["f1", "f4", "f7"]
+    assert names_of(clinic, "own", "stratified/negative_test.json") == ["f11"]
+
+
+def test_all_images_in_train_leave_a_note(clinic):
+    _, description = prepared(clinic, "all", clinic / "boxes.csv", split="all-train")
+    assert len(names_of(clinic, "all", "stratified/train.json")) == 9
+    assert description["notes"] == ["no image with findings is in val, test: it cannot be trained or tested with"]
+
+
+def test_labels_of_images_in_another_size_are_refused(clinic):
+    lines = (clinic / "boxes.csv").read_text().splitlines()
+    cells = [line.split(",") for line in lines[1:19]]
+    doubled = [",".join([*c[:3], *(str(4 * float(number)) for number in c[3:7]), c[7]]) for c in cells]
+    (clinic / "doubled.csv").write_text("\n".join([HEADER, *doubled]) + "\n")
+    with pytest.raises(ValueError, match="of 18 boxes reach beyond their image: .*another size"):
+        prepared(clinic, "doubled", clinic / "doubled.csv")
+
+
+@pytest.mark.parametrize("options", [{"split": "mine"}, {"split": "all-train", "split_by": "site=B"}])
+def test_options_that_contradict_each_other_are_refused(clinic, options):
+    with pytest.raises(ValueError, match="none of stratified|leave out --split"):
+        prepared(clinic, "bad", clinic / "boxes.csv", **options)

@@ -1,0 +1,106 @@
+"""The report's first sentence and what follows it, from comparisons made by hand."""
+
+from pathlib import Path
+
+import pytest
+from d2_cxr.projects.label_efficiency.report import answer
+from d2_cxr.projects.label_efficiency.report.study_results import Run, StudyResults
+
+
+def study(seeds=(0, 1), arms=None, pretraining=None) -> StudyResults:
+    settings = {"study": "s", "primary_endpoint": {"metric": "AP50", "reference": "random"}, "arms": arms or {}}
+    settings["pretraining"] = pretraining or {}
+    runs = [
+        Run(arm, fraction, seed, Path("."), "t", evaluation={}, card={"num_train_images": 5 * fraction})
+        for arm in ("random", "simclr")
+        for fraction in (10, 100)
+        for seed in seeds
+    ]
+    return StudyResults(Path("."), settings, [], {}, tuple(runs), (), None)
+
+
+def row(share=None, interval=(None, None), difference=(0.05, 0.01, 0.09), arm="simclr") -> dict:
+    saving = {"known": True, "share": share, "interval": list(interval), "reference_score": 0.6}
+    cell = dict(zip(("value", "low", "high"), difference, strict=True))
+    return {"arm": arm, "pair": f"{arm} − random", "saving": saving, "cell": cell, "detectable": 0.06}
+
+
+def test_a_saving_is_one_sentence_with_the_number_of_images():
+    found = answer.answer(study(), [row(46.0, (30.0, 90.0))])
+    expected = "simclr needs 46 % of the labels, about 230 of 500 images, to match random with all labels."
+    assert found == {"sentence": expected, "number": "46 % of the labels", "interval": "95 % interval: 30 % to 90 %"}
+
+
+def test_the_arm_that_needs_the_fewest_labels_is_the_answer():
+    found = answer.answer(study(), [row(80.0, (50.0, 90.0)), row(46.0, (30.0, 90.0), arm="teacher")])
+    assert found["sentence"].startswith("teacher needs 46 %")
+
+
+def test_a_saving_whose_interval_is_open_is_not_certain():
+    found = answer.answer(study(), [row(46.0, (30.0, None))])
+    assert found["sentence"].endswith("A saving is not certain: the interval includes that it never matches.")
+
+
+def test_without_a_saving_the_difference_is_the_number():
+    found = answer.answer(study(), [row(difference=(-0.047, -0.063, -0.032))])
+    assert found["sentence"] == (
+        "No label saving was found for simclr: at no label fraction that was run did it match random trained on all "
+        "500 labeled images. With the same labels its AP50 is lower than that of random."
+    )
+    assert (found["number"], found["interval"]) == ("−0.047 in AP50", "95 % interval: −0.063 to −0.032")
+
+
+def test_the_favorable_end_of_the_interval_is_said_in_words():
+    found = answer.answer(study(), [row(interval=(91.0, None), difference=(0.0, -0.1, 0.1))])
+    assert found["sentence"].endswith("At the favorable end of the interval it matches with 91 % of the labels.")
+    assert "neither clearly higher nor clearly lower" in found["sentence"]
+
+
+def test_no_comparison_is_no_answer():
+    assert answer.answer(study(), []) is None
+
+
+@pytest.mark.parametrize(
+    ("saving", "text"),
+    [
+        ({"known": True, "share": 46.0, "interval": [30.0, None]}, "46 % (30 % to not reached)"),
+        ({"known": True, "share": None, "interval": [None, None]}, "not reached"),
+        ({"known": False}, "not known"),
+        (None, None),
+    ],
+)
+def test_labels_needed_in_a_cell(saving, text):
+    assert answer.labels_needed(saving) == text
+
+
+GAIN, NONE = (0.05, 0.01, 0.09), (0.01, -0.02, 0.04)
+
+
+@pytest.mark.parametrize(
+    ("arm", "difference", "beginning"),
+    [
+        ({"compute_matched": "simclr"}, GAIN, "The runs are too short"),
+        ({"compute_matched": "simclr"}, NONE, None),
+        (
+            {"weights": "truth"},
+            GAIN,
+            "The study can see a gain: its positive control gains c − random = +0.050 [+0.010",
+        ),
+        ({"weights": "truth"}, NONE, "The study is insensitive"),
+        ({"weights": "permuted(simclr)"}, GAIN, "The negative control gains, too"),
+        ({"weights": "permuted(simclr)"}, NONE, None),
+    ],
+)
+def test_controls_limit_the_answer(arm, difference, beginning):
+    results = study(arms={"c": arm}, pretraining={"truth": {"method": "supervised"}})
+    lines = answer.trust(results, [], [row(difference=difference, arm="c")])
+    assert [line[: len(beginning)] for line in lines] == [beginning] if beginning else lines == []
+
+
+def test_what_could_have_been_seen_is_beside_every_difference():
+    one, two = (answer.trust(study(seeds), [row()], []) for seeds in ((0,), (0, 1)))
+    assert one[0].startswith("One seed: the intervals cover the choice of test images")
+    assert two == [
+        "A true difference simclr − random below 0.060 in AP50 would often be missed: that is what this study's "
+        "seeds and images detect with 80 % power."
+    ]
