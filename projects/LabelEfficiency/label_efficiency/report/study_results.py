@@ -45,7 +45,7 @@ class Run:
         """Return the same run with its weights of the best validation; a gap if they were not tested."""
         folder = self.folder / VAL_SELECTED
         path = folder / "inference" / self.test / "evaluation.json"
-        return replace(self, folder=folder, evaluation=_read_if_there(path) if self.done else None)
+        return replace(self, folder=folder, evaluation=_evaluation_of(path) if self.done else None)
 
     @functools.cached_property
     def matches(self) -> Matches:
@@ -149,11 +149,15 @@ def _read_run(folder: Path, stage: dict, record: dict) -> Run | None:
         seed=int(seed.removeprefix("seed")),
         folder=run,
         test=test,
-        evaluation=_read_if_there(run / "inference" / test / "evaluation.json") if finished else None,
+        evaluation=_evaluation_of(run / "inference" / test / "evaluation.json") if finished else None,
         card=_read_if_there(run / "run.json"),
         weights=_read_if_there(run / "weights.json"),
         record=record,
     )
+
+
+def _evaluation_of(path: Path) -> dict | None:
+    return read_evaluation(path) if path.is_file() else None
 
 
 def _read_if_there(path: Path) -> dict | None:
