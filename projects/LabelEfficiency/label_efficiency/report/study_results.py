@@ -12,6 +12,7 @@ from pathlib import Path
 from d2_cxr.projects.label_efficiency.study_state import read_study_json
 
 from d2_cxr.artifacts import read_json
+from d2_cxr.evaluation.evaluate import read_evaluation
 from d2_cxr.evaluation.matching import Matches
 
 VAL_SELECTED = "val_selected"  # folder in a run's, with the evaluation of the weights that were best on validation
