@@ -1,7 +1,7 @@
 """A study's scores within subgroups of images, e.g. within AP and within PA views.
 
-A detector's image-level score may reflect how an image was taken and not what it shows (evaluation/subgroups.py); within
-one projection that does not help. The study file names the table: `subgroups: CSV:COLUMN`.
+A detector's image-level score may reflect how an image was taken and not what it shows (evaluation/subgroups.py);
+within one projection that does not help. The study file names the table: `subgroups: CSV:COLUMN`.
 """
 
 from __future__ import annotations
