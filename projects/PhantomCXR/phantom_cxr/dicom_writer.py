@@ -77,7 +77,8 @@ def write_dicom(path: str | os.PathLike, pixels: np.ndarray, style: Style | None
 
     Args:
         pixels: float32 (H, W) in [0, 1], after the grayscale transform: 1 is white whatever the photometric
-        interpretation. style: how it is stored; 12 bits, MONOCHROME2, uncompressed when left out.
+            interpretation.
+        style: how it is stored; 12 bits, MONOCHROME2, uncompressed when left out.
     """
     style = style or Style()
     top = 2**style.bits_stored - 1
