@@ -41,6 +41,10 @@ def add_cxr_config(cfg) -> None:
     # validation after the burn-in.
     cfg.CXR.TEACHER.THRESHOLDS = [0.7]
 
+    # Boxes scored above this and below the threshold are uncertain: RoIs on them are learned neither as their class nor
+    # as background. 1.0 makes everything below the threshold background.
+    cfg.CXR.TEACHER.UNCERTAIN = 0.2
+
     # Part of the teacher that stays at each step, at most; early on its memory is a tenth of the iterations so far.
     cfg.CXR.TEACHER.EMA = 0.9996
 

@@ -1,4 +1,4 @@
-"""Measure a stage: `prepare`, `near_copies`, `evaluate`, `pretrain` or `train`.
+"""Measure a stage: `prepare`, `near_copies`, `evaluate`, `pretrain`, `train`, `growth`, or all on a `gpu`.
 
 Each stands in tools/benchmarks/ with its own options.
 
@@ -9,7 +9,7 @@ python tools/benchmark.py evaluate --help
 from __future__ import annotations
 
 import argparse
-import runpy
+import importlib
 import sys
 from pathlib import Path
 
@@ -27,7 +27,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("options", nargs=argparse.REMAINDER, help="of that stage")
     args = parser.parse_args(argv)
     sys.path.insert(0, str(FOLDER.parent))  # where the stages find what they share, however this file was started
-    return runpy.run_path(str(FOLDER / f"{args.stage}.py"))["main"](args.options) or 0
+    return importlib.import_module(f"benchmarks.{args.stage}").main(args.options) or 0
 
 
 if __name__ == "__main__":

@@ -2,18 +2,15 @@
 
 python tools/evaluate.py --dataset vindr_cxr_test --results RUN/inference/vindr_cxr_test/coco_instances_results.json
 
-compares with another run on the same images when given --compare (its results, or the matches.npz beside them).
+--compare OTHER adds the differences to another run on the same images (its results or its matches.npz).
 """
 
 from __future__ import annotations
 
 import argparse
-import logging
 from pathlib import Path
 
 from d2_cxr.cli import run_tool
-
-logger = logging.getLogger(__name__)
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -23,24 +20,25 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--negative-results",
         metavar="FILE",
-        help="results on NAME's negative images; default: beside --results, if there",
+        help="results on NAME's negative images; default: the file beside --results, if it exists",
     )
     parser.add_argument("--root", metavar="DIR", help="folder of prepared sets; default: $DETECTRON2_DATASETS")
     parser.add_argument("--compare", metavar="OTHER", help="another run's results or matches.npz: differences, p")
     parser.add_argument("--thresholds", metavar="FILE", help="thresholds.json chosen on other images, to report at")
     parser.add_argument(
-        "--groups", metavar="CSV:COLUMN", help="also within groups of images: a table with image_id and COLUMN (view)"
+        "--subgroups", metavar="CSV:COLUMN", help="also within subgroups: a table with image_id and COLUMN (view)"
     )
     parser.add_argument("--output", metavar="DIR", help="default: the folder of --results")
     parser.add_argument("--resamples", type=int, default=1000, metavar="N", help="bootstrap resamples (1000)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the resamples (0)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the resamples (0)")
     parser.add_argument(
         "--false-positives",
         type=float,
         default=1 / 8,
         metavar="RATE",
-        help="an image and class, for thresholds.json (1/8)",
+        help="false positives per image and class, for thresholds.json (1/8)",
     )
+    parser.add_argument("--strict", action="store_true", help="exit code 1 if the results have problems")
     return parser.parse_args(argv)
 
 
@@ -48,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     from d2_cxr.evaluation.files import evaluate_files
 
-    written = evaluate_files(
+    evaluation = evaluate_files(
         dataset=args.dataset,
         results=Path(args.results),
         negative_results=Path(args.negative_results) if args.negative_results else None,
@@ -59,10 +57,9 @@ def main(argv: list[str] | None = None) -> int:
         false_positives=args.false_positives,
         resamples=args.resamples,
         seed=args.seed,
-        groups=args.groups,
+        subgroups=args.subgroups,
     )
-    logger.info("The evaluation is in %s", written)
-    return 0
+    return 1 if args.strict and evaluation.document["problems"] else 0
 
 
 if __name__ == "__main__":

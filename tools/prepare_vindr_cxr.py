@@ -21,7 +21,7 @@ own images as PNG, own classes, split by patient:
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description="Prepare a set of chest images and readers' boxes for Detectron2. Killed, the same command goes on.",
+        description="Prepare chest images and readers' boxes for Detectron2. After a kill, run the same command again.",
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -30,6 +30,7 @@ from d2_cxr.engine.teacher_settings import burn_in
 
 logger = logging.getLogger(__name__)
 
+IGNORED = -1  # the class of a RoI that Detectron2 leaves out of the classification loss
 LEARNED = ("loss_rpn_cls", "loss_cls")  # of the losses on the teacher's boxes
 
 
@@ -49,6 +50,7 @@ class TeacherStudent(nn.Module):
         self.student = copy.deepcopy(teacher)
         self._teacher = (teacher,)
         self._weight, self._control = cfg.CXR.TEACHER.WEIGHT, cfg.CXR.TEACHER.CONTROL
+        self._uncertain = cfg.CXR.TEACHER.UNCERTAIN
         fixed = list(cfg.CXR.TEACHER.THRESHOLDS) or [float("inf")]
         self.thresholds = torch.tensor(fixed * (classes if len(fixed) == 1 else 1), dtype=torch.float32)
         self.pseudo: list[Instances] = []  # the boxes of the last step, one entry a pool image
@@ -64,10 +66,11 @@ class TeacherStudent(nn.Module):
         self.pseudo = []
         if not pool:
             return losses
-        self.pseudo = self._boxes_for(pool)
+        boxes = self._boxes_for(pool)
+        self.pseudo = [of_image[of_image.gt_classes != IGNORED] for of_image in boxes]
         views = [
-            {**sample, "image": sample["strong"], "instances": boxes}
-            for sample, boxes in zip(pool, self.pseudo, strict=True)
+            {**sample, "image": sample["strong"], "instances": of_image}
+            for sample, of_image in zip(pool, boxes, strict=True)
         ]
         with _statistics_kept(self.student):
             found = self.student(views)
@@ -76,7 +79,10 @@ class TeacherStudent(nn.Module):
     def _boxes_for(self, pool: Sequence[dict]) -> list[Instances]:
         if self._control == "labeled":
             return [sample["instances"] for sample in pool]
-        boxes = pseudo_boxes(self.teacher, pool, self.thresholds)
+        boxes = pseudo_boxes(self.teacher, pool, self.thresholds.clamp(max=self._uncertain))
+        for of_image in boxes:
+            limits = self.thresholds.to(of_image.scores.device)[of_image.gt_classes]
+            of_image.gt_classes[of_image.scores <= limits] = IGNORED
         if self._control == "shuffled":  # as many boxes, on another image each
             boxes = boxes[1:] + boxes[:1]
         return boxes

@@ -34,6 +34,8 @@ def check(cfg: CfgNode) -> None:
         raise ValueError(f"CXR.TEACHER.BURN_IN {keys.BURN_IN} is no part of the iterations; give 0 up to below 1")
     if not 0 <= keys.EMA < 1:
         raise ValueError(f"CXR.TEACHER.EMA {keys.EMA} is not in [0, 1)")
+    if not 0 <= keys.UNCERTAIN <= 1:
+        raise ValueError(f"CXR.TEACHER.UNCERTAIN {keys.UNCERTAIN} is not in [0, 1]")
     if keys.RATIO <= 0 or keys.WEIGHT < 0:
         raise ValueError(f"CXR.TEACHER.RATIO {keys.RATIO} must be above 0, WEIGHT {keys.WEIGHT} not below it")
     classes = cfg.MODEL.ROI_HEADS.NUM_CLASSES

@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
-from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data import MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.evaluation.coco_evaluation import instances_to_coco_json
 from detectron2.utils import comm
@@ -19,7 +19,7 @@ from detectron2.utils import comm
 from d2_cxr import artifacts
 from d2_cxr.evaluation import thresholds
 from d2_cxr.evaluation.evaluate import Evaluation, evaluate
-from d2_cxr.evaluation.named_truth import readers_of
+from d2_cxr.evaluation.ground_truth import load_coco, readers_of, training_set
 
 logger = logging.getLogger(__name__)
 
@@ -59,11 +59,11 @@ class CXREvaluator(DatasetEvaluator):
             output_dir: where to write; None writes nothing.
             resamples: of images for every interval.
             negative_dataset: images without findings of the same split, for false positives and AUROC.
-            train_dataset: training images of the constant-box row; default: `NAME_train` for `NAME_test` and `NAME_val`.
+            train_dataset: training images of the prior-box row; default: NAME_train for NAME_test and NAME_val.
             chosen_thresholds: content of a `thresholds.json` from other images, to report at.
         """
         self._name, self._negative_name = dataset_name, negative_dataset
-        self._train_name = train_dataset or _training_set(dataset_name)
+        self._train_name = train_dataset or training_set(dataset_name)
         self._output_dir = Path(output_dir) if output_dir else None
         self._resamples, self._seed, self._thresholds = resamples, seed, chosen_thresholds
         self.evaluation: Evaluation | None = None  # of the last evaluate(), on the main process
@@ -88,8 +88,8 @@ class CXREvaluator(DatasetEvaluator):
         results, seen = self._gathered()
         if not comm.is_main_process():
             return {}
-        truth = load_truth(self._name)
-        negative_truth = load_truth(self._negative_name) if self._negative_name else None
+        truth = load_coco(self._name)
+        negative_truth = load_coco(self._negative_name) if self._negative_name else None
         _require_all(seen, truth, self._name)
         if negative_truth is not None:
             _require_all(seen, negative_truth, self._negative_name)
@@ -101,9 +101,10 @@ class CXREvaluator(DatasetEvaluator):
             negative_truth,
             resamples=self._resamples,
             seed=self._seed,
-            train_truth=load_truth(self._train_name) if self._train_name else None,
+            train_truth=load_coco(self._train_name) if self._train_name else None,
             dataset=self._name,
             chosen_thresholds=self._thresholds,
+            check=False,  # Detectron2's own conversion, of images that were all seen
             **(readers_of(prepared_root) if prepared_root else {}),
         )
         if self._output_dir is not None:
@@ -128,25 +129,6 @@ class CXREvaluator(DatasetEvaluator):
         )
         path = self.evaluation.write(self._output_dir)
         logger.info("Evaluated %d images of %s: %s", len(truth["images"]), self._name, path)
-
-
-def load_truth(dataset_name: str) -> dict:
-    """Return the COCO dict of a registered set, cut to the images that the name stands for."""
-    truth = artifacts.read_json(MetadataCatalog.get(dataset_name).json_file)
-    images = {radiograph["image_id"] for radiograph in DatasetCatalog.get(dataset_name)}
-    return {
-        **truth,
-        "images": [image for image in truth["images"] if image["id"] in images],
-        "annotations": [box for box in truth.get("annotations", []) if box["image_id"] in images],
-    }
-
-
-def _training_set(dataset_name: str) -> str | None:
-    for ending in ("_test", "_val"):
-        name = dataset_name.removesuffix(ending) + "_train"
-        if dataset_name.endswith(ending) and name in DatasetCatalog.list():
-            return name if Path(MetadataCatalog.get(name).get("json_file", "")).is_file() else None
-    return None
 
 
 def _require_all(seen: set[int], truth: Mapping, name: str) -> None:

@@ -1,7 +1,7 @@
-"""Where a detector goes wrong: kinds of false positives, missed boxes, what each costs, and the worst images.
+"""Errors of a detector: kinds of false positives, missed boxes, what each costs, and the worst images.
 
-The kinds follow TIDE (Bolya et al. 2020, https://arxiv.org/abs/2008.08115): a false positive is told by its best IoU
-with a truth box of its own class and of another one.
+Kinds and names are those of TIDE (Bolya et al. 2020, https://arxiv.org/abs/2008.08115): the kind of a false positive
+follows from its best IoU with a truth box of its own class and of another one.
 """
 
 from __future__ import annotations
@@ -10,23 +10,22 @@ from dataclasses import replace
 
 import numpy as np
 
-from d2_cxr.evaluation import coco, froc
-from d2_cxr.evaluation.greedy import HIT, IGNORED
-from d2_cxr.evaluation.matching import Matches
+from d2_cxr.evaluation import average_precision, froc
+from d2_cxr.evaluation.matching import HIT, IGNORED, Matches
 
 FOREGROUND, BACKGROUND = 0.5, 0.1  # IoU
 KINDS = {
-    "duplicate": f"IoU >= {FOREGROUND} with a truth box of its class that a better-scored detection has",
-    "class": f"IoU >= {FOREGROUND} with a truth box of another class",
-    "place": f"{BACKGROUND} <= IoU < {FOREGROUND} with a truth box of its class",
-    "class and place": f"{BACKGROUND} <= IoU < {FOREGROUND} with a truth box of another class only",
-    "background": f"IoU < {BACKGROUND} with every truth box of the image",
+    "Dupe": f"IoU >= {FOREGROUND} with a truth box of its class that a better-scored detection has",
+    "Cls": f"IoU >= {FOREGROUND} with a truth box of another class",
+    "Loc": f"{BACKGROUND} <= IoU < {FOREGROUND} with a truth box of its class",
+    "Both": f"{BACKGROUND} <= IoU < {FOREGROUND} with a truth box of another class only",
+    "Bkg": f"IoU < {BACKGROUND} with every truth box of the image",
 }
 MISSED = f"truth box that no detection of its class hits at IoU >= {FOREGROUND}"
 
 
 def kinds(matches: Matches) -> np.ndarray:
-    """Return the kind of each detection, (D,) int64: position in KINDS, -1 for a hit at IoU 0.50 (or ignored)."""
+    """Return the kind of each detection, (D,) int64: place in KINDS, -1 for a hit at IoU 0.50 or an ignored one."""
     same, other = matches.dt_iou_same, matches.dt_iou_other
     kind = np.select(
         [same >= FOREGROUND, other >= FOREGROUND, same >= BACKGROUND, other >= BACKGROUND], [0, 1, 2, 3], default=4
@@ -42,13 +41,13 @@ def working_score(matches: Matches, false_positives: float = 1.0) -> float | Non
 
 
 def breakdown(matches: Matches, score: float | None = None) -> dict:
-    """Count errors among the detections with at least this score, and say what each kind costs.
+    """Count errors among the detections with at least this score, and how much AP50 each kind costs.
 
     Args:
         score: default `working_score`, the one with 1 false positive per image.
 
     Returns:
-        score, num_detections, hits, false_positives {kind: {n, ap50_gain, definition}}, missed {n, of, ap50_gain,
+        score, num_detections, hits, false_positives {kind: {n, ap50_gain, definition}}, Miss {n, of, ap50_gain,
         definition}. `ap50_gain` is by how much AP50 would rise if errors of that kind, at any score, did not exist.
     """
     score = working_score(matches) if score is None else score
@@ -69,7 +68,7 @@ def breakdown(matches: Matches, score: float | None = None) -> dict:
             }
             for index, (name, definition) in enumerate(KINDS.items())
         },
-        "missed": {
+        "Miss": {
             "n": int(counted.sum() - (hit & passing).sum()),
             "of": int(counted.sum()),
             "ap50_gain": _gain(before, _without_missed(matches)),
@@ -107,7 +106,7 @@ def _hits(matches: Matches) -> np.ndarray:
 
 
 def _ap50(matches: Matches) -> float:
-    values = coco.average_precision(matches, np.ones((matches.num_images, 1)), areas=(0,), thresholds=(0,))
+    values = average_precision.average_precision(matches, np.ones((matches.num_images, 1)), areas=(0,), thresholds=(0,))
     return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
 
 

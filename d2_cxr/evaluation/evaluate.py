@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,12 +11,16 @@ from pathlib import Path
 import numpy as np
 
 from d2_cxr import artifacts
-from d2_cxr.evaluation import bootstrap, entries, errors, groups, metrics, strata, thresholds
-from d2_cxr.evaluation.constant_box import constant_box_results
-from d2_cxr.evaluation.matching import Matches, match
-from d2_cxr.evaluation.reader_comparison import compare_with_readers, read_twice
+from d2_cxr.evaluation import errors, estimates, metrics, stratified_sensitivity, subgroups, thresholds
+from d2_cxr.evaluation.coco_arrays import to_arrays
+from d2_cxr.evaluation.matching import Matches, match, match_arrays
+from d2_cxr.evaluation.plausibility import find_problems
+from d2_cxr.evaluation.prior_box import prior_box_results
+from d2_cxr.evaluation.readers import compare_with_readers, read_twice
 
-FORMAT_VERSION = 1
+logger = logging.getLogger(__name__)
+
+FORMAT_VERSION = 2
 NUM_WORST = 50
 _WORST_COLUMNS = ("image", "missed", "false_positives", "hits")
 COMPARED = ("mAP", "AP50", "mAP_support_weighted", "AR_agnostic", "AP40_vinbigdata", "mean_best_iou", "froc_sens_at_1")
@@ -27,7 +32,7 @@ class Evaluation:
 
     document: dict
     matches: Matches
-    constant_box: Matches | None = None
+    prior_box: Matches | None = None
 
     def to_json(self) -> dict:
         """Return the content of `evaluation.json`: plain types, no NaN."""
@@ -39,7 +44,7 @@ class Evaluation:
         return table[metric]["value"]
 
     def write(self, folder: str | os.PathLike) -> Path:
-        """Write evaluation.json, worst_images.csv, matches.npz and constant_box_matches.npz (with that row).
+        """Write evaluation.json, worst_images.csv, matches.npz and prior_box_matches.npz (with that row).
 
         Returns:
             The path of evaluation.json, which is written last.
@@ -47,8 +52,8 @@ class Evaluation:
         folder = Path(folder)
         artifacts.write_csv(folder / "worst_images.csv", errors.worst_images(self.matches, NUM_WORST), _WORST_COLUMNS)
         self.matches.save(folder / "matches.npz")
-        if self.constant_box is not None:
-            self.constant_box.save(folder / "constant_box_matches.npz")
+        if self.prior_box is not None:
+            self.prior_box.save(folder / "prior_box_matches.npz")
         artifacts.write_json(folder / "evaluation.json", self.document)
         return folder / "evaluation.json"
 
@@ -67,7 +72,8 @@ def evaluate(
     readers: Mapping | None = None,
     fusion: str = "mean",
     iou_threshold: float = 0.2,
-    grouping: groups.Grouping | None = None,
+    grouping: subgroups.Grouping | None = None,
+    check: bool = True,
 ) -> Evaluation:
     """Evaluate COCO results against COCO truth.
 
@@ -76,25 +82,28 @@ def evaluate(
         negative_truth, negative_results: the same of images without findings; results may also stand in `results`.
         resamples: of images (patients, where known) for every interval; 0 leaves intervals out.
         patients: patient by image name or image id; default: `patient` of the images.
-        train_truth: COCO dict of the training images; adds the constant-box row.
+        train_truth: COCO dict of the training images; adds the prior-box row.
         chosen_thresholds: content of a `thresholds.json` from other images; adds `at_thresholds`.
         readers: COCO of single readers' boxes; adds `readers`, model and readers under one rule, where two have read.
         fusion, iou_threshold: how the readers' boxes were fused (`dataset.json`).
-        grouping: adds `groups`, metrics within groups of images.
+        grouping: adds `subgroups`, metrics within subgroups of images.
+        check: hold the results against images and truth first (plausibility.find_problems); False for results that
+            were not read from a file.
 
     Raises:
         ValueError: results and truth do not belong together, or the grouping lacks images; says where.
     """
-    matches = match(truth, results, negative_truth, negative_results, patients)
+    matching = checked_matches if check else _unchecked_matches
+    matches, problems = matching(truth, results, negative_truth, negative_results, patients)
     if grouping is not None:
-        groups.members(matches, grouping)  # a mistake shows before the resamples are computed
-    weights = bootstrap.with_original(bootstrap.image_weights(matches, resamples, seed))
-    computation = entries.computation(matches, weights)
-    document = {**_header(matches, dataset, resamples, seed), **_tables(computation), "rows": {}}
-    document["strata"] = strata.by_truth_box(matches, weights)
+        subgroups.members(matches, grouping)  # a mistake shows before the resamples are computed
+    weights = estimates.with_original(estimates.image_weights(matches, resamples, seed))
+    computation = estimates.computation(matches, weights)
+    document = {**_header(matches, dataset, resamples, seed), **_tables(computation), "problems": problems, "rows": {}}
+    document["stratified_sensitivity"] = stratified_sensitivity.by_truth_box(matches, weights)
     document["errors"] = errors.breakdown(matches)
     if grouping is not None:
-        document["groups"] = groups.by_group(matches, weights, grouping)
+        document["subgroups"] = subgroups.by_subgroup(matches, weights, grouping)
     if chosen_thresholds is not None:
         document["at_thresholds"] = thresholds.report(matches, chosen_thresholds, dataset, weights)
     images = _all_images(truth, negative_truth)
@@ -105,10 +114,52 @@ def evaluate(
         )
     baseline = None
     if train_truth is not None:
-        constant = constant_box_results(train_truth, images)
-        baseline = match(truth, constant, negative_truth, None, patients)
-        document["rows"]["constant_box"] = _row(computation, entries.computation(baseline, weights))
+        prior = prior_box_results(train_truth, images)
+        baseline = match(truth, prior, negative_truth, None, patients)
+        document["rows"]["prior_box"] = _row(computation, estimates.computation(baseline, weights))
     return Evaluation(document, matches, baseline)
+
+
+def read_evaluation(path: str | os.PathLike) -> dict:
+    """Read an `evaluation.json`.
+
+    Raises:
+        ValueError: it has another format version; names the command that writes this one.
+    """
+    document = artifacts.read_json(path)
+    version = document.get("format_version") if isinstance(document, Mapping) else None
+    if version != FORMAT_VERSION:
+        name = document.get("dataset") if isinstance(document, Mapping) else None
+        raise ValueError(
+            f"{path} has format {version}, this version of d2_cxr reads {FORMAT_VERSION}; evaluate again: "
+            f"python tools/evaluate.py --dataset {name or 'NAME'} "
+            f"--results {Path(path).parent / 'coco_instances_results.json'}"
+        )
+    return document
+
+
+def checked_matches(
+    truth: Mapping,
+    results: Sequence[Mapping],
+    negative_truth: Mapping | None = None,
+    negative_results: Sequence[Mapping] | None = None,
+    patients: Mapping | None = None,
+) -> tuple[Matches, list[str]]:
+    """Match as `matching.match` does, and hold the results against images and truth; arguments as `evaluate`.
+
+    Returns:
+        Matches, and what is odd about the results in one line each, which is logged as well.
+
+    Raises:
+        ValueError: as `evaluate`.
+    """
+    arrays = to_arrays(truth, results, negative_truth, negative_results, patients)
+    by_id = {image["id"]: image for image in _all_images(truth, negative_truth)["images"]}
+    images = [by_id[image] for image in arrays.image_ids.tolist()]
+    problems = find_problems(arrays, images, [*results, *(negative_results or [])], truth["categories"])
+    for problem in problems:
+        logger.warning(problem)
+    return match_arrays(arrays), problems
 
 
 def compare(ours: Matches, theirs: Matches, resamples: int = 1000, seed: int = 0) -> dict:
@@ -117,14 +168,18 @@ def compare(ours: Matches, theirs: Matches, resamples: int = 1000, seed: int = 0
     Raises:
         ValueError: the runs were evaluated on different images or truth.
     """
-    bootstrap.require_same_truth(ours, theirs)
-    weights = bootstrap.with_original(bootstrap.image_weights(ours, resamples, seed))
-    a, b = entries.computation(ours, weights), entries.computation(theirs, weights)
+    estimates.require_same_truth(ours, theirs)
+    weights = estimates.with_original(estimates.image_weights(ours, resamples, seed))
+    a, b = estimates.computation(ours, weights), estimates.computation(theirs, weights)
     differences = {
-        name: bootstrap.compared(a.overall(name), b.overall(name), metrics.is_interpolated(name))
-        for name in entries.defined_overall(ours)
+        name: estimates.compared(a.overall(name), b.overall(name), metrics.is_interpolated(name))
+        for name in estimates.defined_overall(ours)
     }
     return {"n": ours.num_images, "resamples": resamples, "seed": seed, "metrics": differences}
+
+
+def _unchecked_matches(*truth_and_results) -> tuple[Matches, list[str]]:
+    return match(*truth_and_results), []
 
 
 def _all_images(truth: Mapping, negative_truth: Mapping | None) -> dict:
@@ -145,22 +200,22 @@ def _header(matches: Matches, dataset: str, resamples: int, seed: int) -> dict:
         "resampled_by": "patient" if by_patient else "image",
         "resamples": resamples,
         "seed": seed,
-        "interval": "95 % percentile bootstrap over images (patients where known), images with findings and negative ones "
-        "drawn apart; undefined_resamples hold no truth box; reduced_resamples lack some class, which is left out; "
-        "where `bias` is given (average precision), the interval is freed of the bias of value and resamples",
+        "interval": "95 % percentile bootstrap over images (patients where known), images with findings and negative "
+        "images drawn separately; undefined_resamples hold no truth box; reduced_resamples lack some class, which is "
+        "left out; where `bias` is given (average precision), the interval is corrected for small-sample bias",
     }
 
 
 def _tables(computation: metrics.Computation) -> dict:
     """Return `metrics` and `per_class`."""
     matches = computation.matches
-    overall = {name: entries.overall_entry(computation, name) for name in entries.defined_overall(matches)}
+    overall = {name: estimates.overall_estimate(computation, name) for name in estimates.defined_overall(matches)}
     per_class: dict[str, dict] = {name: _class_counts(matches, i) for i, name in enumerate(matches.class_names)}
     for metric in metrics.CLASS_METRICS:
         if metric.endswith("_with_negatives") and not matches.has_negatives:
             continue
         for index, name in enumerate(matches.class_names):
-            per_class[name][metric] = entries.class_entry(computation, metric, index)
+            per_class[name][metric] = estimates.class_estimate(computation, metric, index)
     return {"metrics": overall, "per_class": per_class}
 
 
@@ -172,15 +227,16 @@ def _class_counts(matches: Matches, index: int) -> dict:
 def _row(ours: metrics.Computation, theirs: metrics.Computation) -> dict:
     """Describe another predictor on the same images, and the model's difference to it under the same resamples."""
     other = theirs.matches
-    names = entries.defined_overall(other)
+    names = estimates.defined_overall(other)
     return {
-        "metrics": {name: entries.overall_entry(theirs, name) for name in names},
+        "metrics": {name: estimates.overall_estimate(theirs, name) for name in names},
         "model_minus_row": {
-            name: bootstrap.compared(ours.overall(name), theirs.overall(name), metrics.is_interpolated(name))
+            name: estimates.compared(ours.overall(name), theirs.overall(name), metrics.is_interpolated(name))
             for name in COMPARED
             if name in names
         },
         "per_class": {
-            name: {"AP50": entries.class_entry(theirs, "AP50", index)} for index, name in enumerate(other.class_names)
+            name: {"AP50": estimates.class_estimate(theirs, "AP50", index)}
+            for index, name in enumerate(other.class_names)
         },
     }

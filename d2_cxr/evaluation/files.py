@@ -10,10 +10,11 @@ from pathlib import Path
 from d2_cxr import artifacts
 from d2_cxr.datasets.builtin import register_below
 from d2_cxr.evaluation import thresholds as operating
-from d2_cxr.evaluation.evaluate import Evaluation, compare, evaluate
-from d2_cxr.evaluation.groups import read_grouping
-from d2_cxr.evaluation.matching import Matches, match
-from d2_cxr.evaluation.named_truth import NamedTruth, load_named_truth
+from d2_cxr.evaluation.coco_arrays import read_results
+from d2_cxr.evaluation.evaluate import Evaluation, checked_matches, compare, evaluate
+from d2_cxr.evaluation.ground_truth import GroundTruth, load_ground_truth
+from d2_cxr.evaluation.matching import Matches
+from d2_cxr.evaluation.subgroups import read_grouping
 
 logger = logging.getLogger(__name__)
 
@@ -32,37 +33,37 @@ def evaluate_files(
     false_positives: float = operating.DEFAULT_RATE,
     resamples: int = 1000,
     seed: int = 0,
-    groups: str | None = None,
-) -> Path:
+    subgroups: str | None = None,
+) -> Evaluation:
     """Evaluate a results file on a named set and write evaluation.json, matches.npz, thresholds.json and figures.
 
     Args:
-        negative_results: on the negative images of the split; default NEGATIVE_RESULTS beside `results`, where it is. Normal
-            images are counted only if there are results on them.
-        root: folder of prepared sets; default what is registered.
+        negative_results: on the negative images of the split; default NEGATIVE_RESULTS beside `results`, if it exists.
+            Negative images are counted only if there are results on them.
+        root: folder of prepared sets; default: the registered ones.
         other: results or matches.npz of another run; writes comparison.json.
         thresholds: thresholds.json from other images.
-        false_positives: an image and class, for the thresholds.json that is written.
-        groups: CSV:COLUMN, a table with image_id and that column; adds metrics within groups of images.
+        false_positives: per image and class, for the thresholds.json that is written.
+        subgroups: CSV:COLUMN, a table with image_id and that column; adds metrics within subgroups of images.
 
     Returns:
-        The path of evaluation.json.
+        What was written; `document["problems"]` says what is odd about the results.
 
     Raises:
         FileNotFoundError, ValueError: in one line, before anything is written.
     """
     if root is not None:
         register_below(dataset, root)
-    named = load_named_truth(dataset)
-    rows, negative_rows = read_results(results), _negative_rows(results, negative_results)
+    named = load_ground_truth(dataset)
+    rows, negatives = read_results(results), negative_rows(results, negative_results)
     chosen = artifacts.read_json(thresholds) if thresholds else None
-    grouping = read_grouping(groups) if groups else None
-    negative = named.negative if negative_rows is not None else None
+    grouping = read_grouping(subgroups) if subgroups else None
+    negative = named.negative if negatives is not None else None
     evaluation = evaluate(
         named.truth,
         rows,
         negative,
-        negative_rows,
+        negatives,
         resamples=resamples,
         seed=seed,
         train_truth=named.train,
@@ -76,43 +77,30 @@ def evaluate_files(
     comparison = None
     if other is not None:
         comparison = compare(evaluation.matches, _other_matches(other, named, negative), resamples, seed)
-    return _write(evaluation, comparison, output, false_positives)
+    _write(evaluation, comparison, output, false_positives)
+    return evaluation
 
 
-def read_results(path: Path) -> list[dict]:
-    """Read COCO results.
-
-    Raises:
-        FileNotFoundError, ValueError: no such file, or no list of detections; names the file.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing; --results takes a coco_instances_results.json")
-    rows = artifacts.read_json(path)
-    keys = {"image_id", "category_id", "bbox", "score"}
-    if not isinstance(rows, list) or any(not isinstance(row, dict) or not keys <= row.keys() for row in rows):
-        raise ValueError(f"{path} is no list of COCO results (image_id, category_id, bbox, score)")
-    return rows
-
-
-def _negative_rows(results: Path, negative_results: Path | None) -> list[dict] | None:
+def negative_rows(results: Path, negative_results: Path | None = None) -> list[dict] | None:
+    """Read the results on negative images: that file, or NEGATIVE_RESULTS beside `results`; None without either."""
     beside = results.parent / NEGATIVE_RESULTS
     if negative_results is None and not beside.is_file():
         return None
     return read_results(negative_results or beside)
 
 
-def _other_matches(other: Path, named: NamedTruth, negative: Mapping | None) -> Matches:
+def _other_matches(other: Path, named: GroundTruth, negative: Mapping | None) -> Matches:
     if other.suffix == ".npz":
         return Matches.load(other)
-    negative_rows = _negative_rows(other, None) if negative is not None else None
-    if negative is not None and negative_rows is None:
+    negatives = negative_rows(other) if negative is not None else None
+    if negative is not None and negatives is None:
         raise ValueError(
             f"{other} has no {NEGATIVE_RESULTS} beside it, but the evaluated run has: compare equal images"
         )
-    return match(named.truth, read_results(other), negative, negative_rows)
+    return checked_matches(named.truth, read_results(other), negative, negatives)[0]
 
 
-def _write(evaluation: Evaluation, comparison: dict | None, output: Path, false_positives: float) -> Path:
+def _write(evaluation: Evaluation, comparison: dict | None, output: Path, false_positives: float) -> None:
     from d2_cxr.evaluation import plots  # matplotlib takes a second
 
     matches, dataset = evaluation.matches, evaluation.document["dataset"]
@@ -123,7 +111,7 @@ def _write(evaluation: Evaluation, comparison: dict | None, output: Path, false_
         artifacts.write_json(output / "comparison.json", comparison)
     path = evaluation.write(output)
     _log(evaluation.document, comparison)
-    return path
+    logger.info("The evaluation is in %s", path)
 
 
 def _log(document: Mapping, comparison: Mapping | None) -> None:
@@ -136,13 +124,12 @@ def _log(document: Mapping, comparison: Mapping | None) -> None:
                 line += f"; minus the other {difference['difference']:+.3f} {_interval(difference['interval'])}"
                 line += f", p = {difference['p']:.3f}"
             logger.info(line)
-    for value, group in document.get("groups", {"groups": {}})["groups"].items():
-        logger.info(
-            "%s = %s, %d images:%s", document["groups"]["column"], value, group["num_images"], _group_line(group)
-        )
+    within = document.get("subgroups", {"subgroups": {}})
+    for value, group in within["subgroups"].items():
+        logger.info("%s = %s, %d images:%s", within["column"], value, group["num_images"], _subgroup_line(group))
 
 
-def _group_line(group: Mapping) -> str:
+def _subgroup_line(group: Mapping) -> str:
     shown = [(name, group["metrics"][name]) for name in _SHOWN if name in group["metrics"]]
     return ";".join(
         f" {name} {e['value']:.3f} {_interval(e['interval'])}" for name, e in shown if e["value"] is not None

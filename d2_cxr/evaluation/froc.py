@@ -3,7 +3,7 @@
 Bunch et al. 1977 and Chakraborty 1989 (https://doi.org/10.1118/1.596358). A detection points at the truth box of its
 class that it overlaps best under a hit rule (matching.HIT_RULES); the best-scored one that points at a box finds it,
 further ones count neither as found nor as false, and one that points at nothing is a false positive. Sensitivity at a
-rate is the highest one reached with at most that many false positives per image; equal scores pass a threshold together.
+rate is the highest one reached with at most that many false positives per image; equal scores pass together.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import sparse
 
 from d2_cxr.evaluation import ranking
 from d2_cxr.evaluation.matching import HIT_RULES, Matches
@@ -38,7 +39,7 @@ class Marks:
 
 
 def marks(matches: Matches, classes: Sequence[int] | None = None, rule: str = "iou", negatives: bool = True) -> Marks:
-    """Collect the detections of these classes (default all) on the images with findings, and on negative ones if told."""
+    """Collect the detections of these classes (default all) on images with findings and, by default, negative ones."""
     if rule not in HIT_RULES:
         raise ValueError(f"hit rule {rule!r} is none of {', '.join(HIT_RULES)}")
     wanted = np.full(len(matches.class_names), classes is None)
@@ -69,21 +70,30 @@ def sensitivities(
     chosen = marks(matches, classes, rule, negatives)
     weights = weights if negatives else weights[: matches.num_findings_images]
     num_lesions = ranking.totals(chosen.lesion_image, weights)
-    found, false = operating_points(chosen, weights)
-    num_images = weights.sum(axis=0)
-    values = np.zeros((len(rates), weights.shape[1]))
-    for row, rate in enumerate(rates):
-        values[row] = np.where(false <= rate * num_images, found, 0).max(axis=0, initial=0)
-    return np.where(num_lesions > 0, values / np.maximum(num_lesions, 1), np.nan)
+    found, false = _stretches(chosen, len(weights))
+    highest = ranking.in_blocks(lambda block: _highest(found, false, block, rates), weights)
+    return np.where(num_lesions > 0, highest / np.maximum(num_lesions, 1), np.nan)
 
 
-def operating_points(chosen: Marks, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Count truth boxes found and false positives at every threshold where sensitivity rises, both (K, B)."""
-    ends = chosen.ends
-    places = np.arange(len(chosen.image))
-    found = ranking.counts_up_to(chosen.image[chosen.finds], places[chosen.finds], ends, weights)
-    false = ranking.counts_up_to(chosen.image[chosen.false], places[chosen.false], ends, weights)
+def _stretches(chosen: Marks, num_images: int) -> tuple[sparse.csr_matrix, sparse.csr_matrix]:
+    """Return truth boxes found and false positives between the thresholds where sensitivity rises, both (K, F)."""
+    ends, places = chosen.ends, np.arange(len(chosen.image))
+    found, false = (
+        ranking.stretches(chosen.image[kept], places[kept], ends, num_images) for kept in (chosen.finds, chosen.false)
+    )
     return found, false
+
+
+def _highest(
+    found: sparse.csr_matrix, false: sparse.csr_matrix, weights: np.ndarray, rates: Sequence[float]
+) -> np.ndarray:
+    """Count the truth boxes found at most at each rate, (rates, b)."""
+    found_up_to, false_up_to = ranking.counts_up_to(found, weights), ranking.counts_up_to(false, weights)
+    found_up_to = np.concatenate([np.zeros((1, weights.shape[1])), found_up_to])  # nothing passes
+    num_images = weights.sum(axis=0, dtype=np.float64)
+    columns = np.arange(weights.shape[1])
+    admitted = [(false_up_to <= rate * num_images).sum(axis=0) for rate in rates]  # both counts rise from end to end
+    return np.stack([found_up_to[number, columns] for number in admitted])
 
 
 def curve(
@@ -92,11 +102,12 @@ def curve(
     """Return the FROC curve: `score`, `sensitivity`, `false_positives_per_image`, each (K,), by falling score."""
     chosen = marks(matches, classes, rule, negatives)
     num_images = matches.num_images if negatives else matches.num_findings_images
-    found, false = operating_points(chosen, np.ones((num_images, 1)))
+    ones = np.ones((num_images, 1), dtype=np.float32)
+    found, false = (ranking.counts_up_to(counted, ones) for counted in _stretches(chosen, num_images))
     return {
         "score": chosen.score[chosen.ends],
-        "sensitivity": found[:, 0] / max(1, len(chosen.lesion_image)),
-        "false_positives_per_image": false[:, 0] / max(1, num_images),
+        "sensitivity": found[:, 0].astype(np.float64) / max(1, len(chosen.lesion_image)),
+        "false_positives_per_image": false[:, 0].astype(np.float64) / max(1, num_images),
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import cv2
@@ -17,9 +17,9 @@ from d2_cxr.datasets.builtin import register_below
 from d2_cxr.datasets.named_sets import named_set
 from d2_cxr.drawing import class_color, contact_sheet, draw_boxes
 from d2_cxr.evaluation import errors
-from d2_cxr.evaluation.files import read_results
+from d2_cxr.evaluation.coco_arrays import read_results
+from d2_cxr.evaluation.ground_truth import GroundTruth, load_ground_truth
 from d2_cxr.evaluation.matching import match
-from d2_cxr.evaluation.named_truth import NamedTruth, load_named_truth
 from d2_cxr.image_name import image_name, png_name
 from d2_cxr.labels.coco import reader_order
 
@@ -43,9 +43,9 @@ def write_gallery(
     Args:
         dataset: a registered name.
         results: COCO results on it; without them there is no panel of predictions.
-        image_names: these; default `number` of them, drawn by `seed`, or the `worst` ones by missed and false boxes.
-        score: lowest score shown; default the one with 1 false positive per image.
-        tile: side of a panel, pixels.
+        image_names: default `number` of them, drawn by `seed`, or the `worst` ones by missed and false boxes.
+        score: lowest score shown; default: the one with 1 false positive per image.
+        tile: side of a panel in pixels.
         root: folder of prepared sets; default what is registered.
 
     Raises:
@@ -53,13 +53,13 @@ def write_gallery(
     """
     if root is not None:
         register_below(dataset, root)
-    named = load_named_truth(dataset)
+    named = load_ground_truth(dataset)
     rows = read_results(Path(results)) if results is not None else None
     matches = match(named.truth, rows) if rows is not None else None
     if matches is not None and score is None:
         score = errors.working_score(matches)
     if worst and matches is None:
-        raise ValueError("the worst images are told by results; give --results")
+        raise ValueError("--worst needs --results: the worst images are those with most errors")
     if worst:
         image_names = [row["image"] for row in errors.worst_images(matches, number, score)]
     images = choose_images(named.truth, image_names, number, seed)
@@ -100,7 +100,7 @@ def read_image(path: Path) -> np.ndarray:
 def image_sheet(
     pixels: np.ndarray,
     image: Mapping,
-    named: NamedTruth,
+    named: GroundTruth,
     results: Sequence[Mapping] | None,
     score: float | None,
     tile: int,
@@ -132,7 +132,12 @@ def image_sheet(
 
 
 def _panel(
-    pixels: np.ndarray, boxes: Sequence[Mapping], style: Mapping, scale: int, text, dashed: bool = False
+    pixels: np.ndarray,
+    boxes: Sequence[Mapping],
+    style: Mapping,
+    scale: int,
+    text: Callable[[Mapping], str],
+    dashed: bool = False,
 ) -> np.ndarray:
     xyxy = box_math.xywh_to_xyxy([box["bbox"] for box in boxes]) * scale
     labels = [style[box["category_id"]][0] + text(box) for box in boxes]

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from d2_cxr.evaluation import ranking
 from d2_cxr.evaluation.matching import Matches
 
 NO_DETECTION = -1.0  # below every score
@@ -58,9 +59,14 @@ def auroc(scores: np.ndarray, positive: np.ndarray, weights: np.ndarray) -> np.n
     """
     order = np.argsort(scores, kind="stable")
     _, start = np.unique(scores[order], return_index=True)  # images of one score are one step
-    ranked = weights[order].astype(np.float64)
-    positives = np.add.reduceat(ranked * positive[order, None], start, axis=0)  # (steps, B)
-    negatives = np.add.reduceat(ranked * ~positive[order, None], start, axis=0)
+    return ranking.in_blocks(lambda block: _pairs_won(block[order], positive[order], start), weights)
+
+
+def _pairs_won(weights: np.ndarray, positive: np.ndarray, start: np.ndarray) -> np.ndarray:
+    """Return the share of pairs (b,) in which the positive image stands behind the negative one; equals count half."""
+    weights = weights.astype(np.float64)
+    positives = np.add.reduceat(weights * positive[:, None], start, axis=0)  # (steps, b)
+    negatives = np.add.reduceat(weights * ~positive[:, None], start, axis=0)
     below = np.cumsum(negatives, axis=0) - negatives / 2
     pairs = positives.sum(axis=0) * negatives.sum(axis=0)
     won = np.einsum("sb,sb->b", positives, below)

@@ -2,6 +2,11 @@
 
 `match` compares boxes under every rule that a metric uses; `Matches` holds the outcome per detection and per truth
 box, without a box or an image, and is what `matches.npz` stores.
+
+COCO walks the detections of one image and class by falling score; each takes the free truth box of highest IoU, if that
+reaches the threshold, and rather one that counts than one that is ignored (a crowd, or of another size). The walks of
+different images and classes do not touch each other, so step k of all of them is done together. Rules as in
+https://cocodataset.org/#detection-eval; one is set right: a truth box with id 0 is a box like any other.
 """
 
 from __future__ import annotations
@@ -14,8 +19,13 @@ import numpy as np
 
 from d2_cxr import artifacts
 from d2_cxr import boxes as box_math
-from d2_cxr.evaluation.greedy import Pairs, match_greedily
-from d2_cxr.evaluation.tables import Tables, tabulate
+from d2_cxr.evaluation.coco_arrays import CocoArrays, to_arrays
+
+IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)  # as pycocotools computes them, rounding included
+AREA_NAMES = ("all", "small", "medium", "large")
+AREA_RANGES = np.array([[0, 1e10], [0, 32**2], [32**2, 96**2], [96**2, 1e10]])  # pixels squared, both ends inside
+
+MISS, HIT, IGNORED = 0, 1, 2  # what a detection is, for one area range and one threshold
 
 FORMAT_VERSION = 1
 MAX_DETECTIONS = 100  # an image and class, as COCO
@@ -25,6 +35,18 @@ HIT_RULES = {
     "iobb": "intersection over the detection's area > 0.5",
 }
 VOC_IOU = 0.4  # VinBigData's challenge: strictly more
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Detections and truth boxes of one image that overlap: positions and IoU, all (P,)."""
+
+    dt: np.ndarray
+    gt: np.ndarray
+    iou: np.ndarray  # over the detection's own area where the truth box is a crowd
+
+    def select(self, keep: np.ndarray) -> Pairs:
+        return Pairs(self.dt[keep], self.gt[keep], self.iou[keep])
 
 
 @dataclass(frozen=True)
@@ -106,41 +128,41 @@ def match(
     negative_results: Sequence[Mapping] | None = None,
     patients: Mapping | None = None,
 ) -> Matches:
-    """Match COCO results to COCO truth; arguments and errors as `tables.tabulate`."""
-    return match_tables(tabulate(truth, results, negative_truth, negative_results, patients))
+    """Match COCO results to COCO truth; arguments and errors as `coco_arrays.to_arrays`."""
+    return match_arrays(to_arrays(truth, results, negative_truth, negative_results, patients))
 
 
-def match_tables(tables: Tables) -> Matches:
-    """Match tabulated detections to truth."""
-    tables = _ranked(tables)
-    num_gt, num_dt, num_classes = len(tables.gt_image), len(tables.dt_image), max(1, len(tables.class_names))
-    pairs, overlap = _overlapping_pairs(tables)
-    same = tables.dt_class[pairs.dt] == tables.gt_class[pairs.gt]
-    counts = ~tables.gt_crowd[pairs.gt]
-    walk = tables.dt_image * num_classes + tables.dt_class
-    rank, rank_image = _rank(walk), _rank(tables.dt_image)
+def match_arrays(arrays: CocoArrays) -> Matches:
+    """Match detections to truth."""
+    arrays = ranked(arrays)
+    num_gt, num_dt, num_classes = len(arrays.gt_image), len(arrays.dt_image), max(1, len(arrays.class_names))
+    pairs, overlap = _overlapping_pairs(arrays)
+    same = arrays.dt_class[pairs.dt] == arrays.gt_class[pairs.gt]
+    counts = ~arrays.gt_crowd[pairs.gt]
+    walk = arrays.dt_image * num_classes + arrays.dt_class
+    rank, rank_image = _rank(walk), _rank(arrays.dt_image)
     own, other = pairs.select(same & counts), pairs.select(~same & counts)
-    shapes = (tables.dt_area, tables.gt_area, tables.gt_crowd)
+    shapes = (arrays.dt_area, arrays.gt_area, arrays.gt_crowd)
     return Matches(
-        **{field.name: getattr(tables, field.name) for field in fields(Matches) if hasattr(tables, field.name)},
+        **{field.name: getattr(arrays, field.name) for field in fields(Matches) if hasattr(arrays, field.name)},
         gt_best_iou=_best(own.gt, own.iou, num_gt),
         gt_best_other=_best(other.gt, other.iou, num_gt),
         dt_rank=rank,
         dt_rank_image=rank_image,
-        dt_coco=match_greedily(pairs.select(same & (rank[pairs.dt] < MAX_DETECTIONS)), walk, rank, *shapes),
-        dt_agnostic=match_greedily(pairs, tables.dt_image, rank_image, *shapes),
+        dt_coco=_match_greedily(pairs.select(same & (rank[pairs.dt] < MAX_DETECTIONS)), walk, rank, *shapes),
+        dt_agnostic=_match_greedily(pairs, arrays.dt_image, rank_image, *shapes),
         dt_voc=_voc_hits(own, num_dt, num_gt),
-        dt_lesion=_lesions(own, overlap[same & counts], tables),
+        dt_lesion=_lesions(own, overlap[same & counts], arrays),
         dt_iou_same=_best(own.dt, own.iou, num_dt),
         dt_iou_other=_best(other.dt, other.iou, num_dt),
     )
 
 
-def _ranked(tables: Tables) -> Tables:
+def ranked(arrays: CocoArrays) -> CocoArrays:
     """Sort detections by falling score; among equals images in order, then file order (COCO's stable sort)."""
-    order = np.lexsort((tables.dt_image, -tables.dt_score))
-    columns = [field.name for field in fields(tables) if field.name.startswith("dt_")]
-    return replace(tables, **{name: getattr(tables, name)[order] for name in columns})
+    order = np.lexsort((arrays.dt_image, -arrays.dt_score))
+    columns = [field.name for field in fields(arrays) if field.name.startswith("dt_")]
+    return replace(arrays, **{name: getattr(arrays, name)[order] for name in columns})
 
 
 def _rank(walk: np.ndarray) -> np.ndarray:
@@ -152,21 +174,21 @@ def _rank(walk: np.ndarray) -> np.ndarray:
     return rank
 
 
-def _overlapping_pairs(tables: Tables) -> tuple[Pairs, np.ndarray]:
+def _overlapping_pairs(arrays: CocoArrays) -> tuple[Pairs, np.ndarray]:
     """Return all pairs of one image that overlap, and of each the intersection over the detection's area."""
-    dt_of = _positions_by_image(tables.dt_image, len(tables.image_ids))
-    gt_of = _positions_by_image(tables.gt_image, len(tables.image_ids))
-    found = [_image_pairs(tables, dt_of[image], gt_of[image]) for image in np.unique(tables.gt_image)]
+    dt_of = _positions_by_image(arrays.dt_image, len(arrays.image_ids))
+    gt_of = _positions_by_image(arrays.gt_image, len(arrays.image_ids))
+    found = [_image_pairs(arrays, dt_of[image], gt_of[image]) for image in np.unique(arrays.gt_image)]
     columns = [np.concatenate(column) for column in zip(*found, strict=True)] if found else [np.zeros(0)] * 4
     pairs = Pairs(columns[0].astype(np.int64), columns[1].astype(np.int64), columns[2])
     return pairs, columns[3]
 
 
-def _image_pairs(tables: Tables, dt: np.ndarray, gt: np.ndarray) -> tuple[np.ndarray, ...]:
-    iou = box_math.pairwise_iou(tables.dt_boxes[dt], tables.gt_boxes[gt])
-    iobb = box_math.pairwise_iobb(tables.dt_boxes[dt], tables.gt_boxes[gt])
+def _image_pairs(arrays: CocoArrays, dt: np.ndarray, gt: np.ndarray) -> tuple[np.ndarray, ...]:
+    iou = box_math.pairwise_iou(arrays.dt_boxes[dt], arrays.gt_boxes[gt])
+    iobb = box_math.pairwise_iobb(arrays.dt_boxes[dt], arrays.gt_boxes[gt])
     row, column = np.nonzero(iobb)
-    crowd = tables.gt_crowd[gt[column]]
+    crowd = arrays.gt_crowd[gt[column]]
     iou = np.where(crowd, iobb[row, column], iou[row, column])  # COCO: a crowd may be larger than what it holds
     return dt[row], gt[column], iou, iobb[row, column]
 
@@ -193,12 +215,12 @@ def _voc_hits(own: Pairs, num_dt: int, num_gt: int) -> np.ndarray:
     return hits
 
 
-def _lesions(own: Pairs, iobb: np.ndarray, tables: Tables) -> np.ndarray:
-    centers = box_math.centers(tables.dt_boxes)[own.dt]
-    gt_boxes = tables.gt_boxes[own.gt]
+def _lesions(own: Pairs, iobb: np.ndarray, arrays: CocoArrays) -> np.ndarray:
+    centers = box_math.centers(arrays.dt_boxes)[own.dt]
+    gt_boxes = arrays.gt_boxes[own.gt]
     inside = ((centers >= gt_boxes[:, :2]) & (centers <= gt_boxes[:, 2:])).all(axis=1)
     rules = ((own.iou, own.iou > 0.4), (own.iou, inside), (iobb, iobb > 0.5))  # the order of HIT_RULES
-    return np.stack([_target(own, value, admitted, len(tables.dt_image)) for value, admitted in rules], axis=1)
+    return np.stack([_target(own, value, admitted, len(arrays.dt_image)) for value, admitted in rules], axis=1)
 
 
 def _target(pairs: Pairs, value: np.ndarray, admitted: np.ndarray, num_dt: int) -> np.ndarray:
@@ -208,3 +230,83 @@ def _target(pairs: Pairs, value: np.ndarray, admitted: np.ndarray, num_dt: int) 
     target = np.full(num_dt, -1, dtype=np.int64)
     target[pairs.dt[order]] = pairs.gt[order]
     return target
+
+
+def _match_greedily(
+    pairs: Pairs,
+    dt_walk: np.ndarray,
+    dt_rank: np.ndarray,
+    dt_area: np.ndarray,
+    gt_area: np.ndarray,
+    gt_crowd: np.ndarray,
+) -> np.ndarray:
+    """Say of each detection whether it is a hit, a miss or ignored, per area range and IoU threshold.
+
+    Args:
+        pairs: those between which a match is allowed.
+        dt_walk: (D,) number of the walk (image, or image and class) of each detection.
+        dt_rank: (D,) its place in that walk, from 0.
+
+    Returns:
+        (D, 4, 10) uint8 of MISS, HIT, IGNORED; axes AREA_NAMES and IOU_THRESHOLDS.
+    """
+    outside = _outside(dt_area)  # (D, A): unmatched ones of another size do not count
+    codes = np.repeat(np.where(outside, IGNORED, MISS).astype(np.uint8)[:, :, None], len(IOU_THRESHOLDS), axis=2)
+    pairs = pairs.select(pairs.iou >= IOU_THRESHOLDS[0])
+    if len(pairs.dt) == 0:
+        return codes
+    ignored = _outside(gt_area) | gt_crowd[:, None]  # (G, A)
+    taken = np.zeros((len(gt_area), len(AREA_NAMES), len(IOU_THRESHOLDS)), dtype=bool)
+    candidates, gt, iou = _padded(pairs)
+    reaches = iou[:, :, None] >= np.minimum(IOU_THRESHOLDS, 1 - 1e-10)  # (N, M, T)
+    for rows in _steps(dt_walk[candidates], dt_rank[candidates]):
+        chosen, found = _choose(gt[rows], reaches[rows], ignored, taken, gt_crowd)
+        area, threshold = np.nonzero(np.ones(codes.shape[1:], dtype=bool))  # every (a, t), flat
+        chosen, found = chosen.reshape(len(rows), -1), found.reshape(len(rows), -1)
+        row, column = np.nonzero(found)
+        hit_gt, a, t = chosen[row, column], area[column], threshold[column]
+        taken[hit_gt, a, t] = True
+        codes[candidates[rows[row]], a, t] = np.where(ignored[hit_gt, a], IGNORED, HIT)
+    return codes
+
+
+def _outside(areas: np.ndarray) -> np.ndarray:
+    return (areas[:, None] < AREA_RANGES[:, 0]) | (areas[:, None] > AREA_RANGES[:, 1])
+
+
+def _padded(pairs: Pairs) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the detections that overlap anything (N,), and their truth boxes (N, M) and IoU (N, M, -1 where padded).
+
+    A row rises by IoU, equal ones by truth order, so that the last admissible entry is COCO's choice.
+    """
+    order = np.lexsort((pairs.gt, pairs.iou, pairs.dt))
+    dt, gt, iou = pairs.dt[order], pairs.gt[order], pairs.iou[order]
+    candidates, start, count = np.unique(dt, return_index=True, return_counts=True)
+    column = np.arange(len(dt)) - np.repeat(start, count)
+    row = np.repeat(np.arange(len(candidates)), count)
+    gt_table = np.zeros((len(candidates), count.max()), dtype=np.int64)
+    iou_table = np.full(gt_table.shape, -1.0)
+    gt_table[row, column], iou_table[row, column] = gt, iou
+    return candidates, gt_table, iou_table
+
+
+def _steps(walk: np.ndarray, rank: np.ndarray) -> list[np.ndarray]:
+    """Split candidates into steps: step k holds the k-th one of every walk."""
+    order = np.lexsort((rank, walk))
+    _, start, count = np.unique(walk[order], return_index=True, return_counts=True)
+    step = np.arange(len(walk)) - np.repeat(start, count)
+    by_step = np.argsort(step, kind="stable")
+    bounds = np.cumsum(np.bincount(step))[:-1]
+    return np.split(order[by_step], bounds)
+
+
+def _choose(
+    gt: np.ndarray, reaches: np.ndarray, ignored: np.ndarray, taken: np.ndarray, crowd: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return for rows (n, M) the chosen truth box and whether there is one, both (n, A, T)."""
+    free = ~taken[gt] | crowd[gt][:, :, None, None]  # (n, M, A, T); a crowd is never used up
+    column = np.arange(1, gt.shape[1] + 1, dtype=np.int16)[None, :, None]
+    preference = column + np.int16(gt.shape[1]) * ~ignored[gt]  # (n, M, A): boxes that count before ignored ones
+    key = np.where(free & reaches[:, :, None, :], preference[:, :, :, None], 0)
+    best = key.argmax(axis=1)  # (n, A, T)
+    return np.take_along_axis(gt, best.reshape(len(gt), -1), axis=1).reshape(best.shape), key.max(axis=1) > 0

@@ -12,7 +12,8 @@ from functools import partial
 
 import numpy as np
 
-from d2_cxr.evaluation import agreement, coco, froc, image_level, vinbigdata
+from d2_cxr.evaluation import average_precision as precision
+from d2_cxr.evaluation import froc, image_level
 from d2_cxr.evaluation.matching import HIT_RULES, Matches
 
 Values = Callable[[Matches, np.ndarray, Sequence[int]], np.ndarray]
@@ -24,9 +25,9 @@ class ClassMetric:
     values: Values  # -> (classes, B), or (columns, classes, B)
     definition: str
     unit: str = "boxes"  # what n counts
-    area: int = 0  # position in greedy.AREA_NAMES of the boxes that n counts
+    area: int = 0  # position in matching.AREA_NAMES of the boxes that n counts
     column: int | None = None  # which one of several that are computed together
-    interpolated: bool = False  # an AP, which is too high on few images (bootstrap.corrected)
+    interpolated: bool = False  # an AP, which is too high on few images (estimates.corrected)
 
 
 @dataclass(frozen=True)
@@ -43,16 +44,21 @@ class Overall:
     needs_negatives: bool = False
 
 
-def _ap(areas=(0,), thresholds=coco.ALL_THRESHOLDS, negatives=False) -> Values:
-    def values(matches, weights, classes):
-        found = coco.average_precision(matches, weights, classes, areas, thresholds, negatives)
+def _ap(
+    areas: Sequence[int] = (0,), thresholds: Sequence[int] = precision.ALL_THRESHOLDS, negatives: bool = False
+) -> Values:
+    def values(matches: Matches, weights: np.ndarray, classes: Sequence[int]) -> np.ndarray:
+        found = precision.average_precision(matches, weights, classes, areas, thresholds, negatives)
         return found[:, 0].mean(axis=1)
 
     return values
 
 
 def _ar(max_detections: int, area: int = 0) -> Values:
-    return lambda matches, weights, classes: coco.recall(matches, weights, max_detections, area, classes).mean(axis=1)
+    def values(matches: Matches, weights: np.ndarray, classes: Sequence[int]) -> np.ndarray:
+        return precision.recall(matches, weights, max_detections, area, classes).mean(axis=1)
+
+    return values
 
 
 def _class_froc(matches: Matches, weights: np.ndarray, classes: Sequence[int]) -> np.ndarray:
@@ -64,7 +70,10 @@ def _findings_froc(matches: Matches, weights: np.ndarray, classes: Sequence[int]
 
 
 def _agnostic(max_detections: int, area: int) -> Values:
-    return lambda matches, weights, classes: coco.agnostic_recall(matches, weights, max_detections, area).mean(axis=0)
+    def values(matches: Matches, weights: np.ndarray, classes: Sequence[int]) -> np.ndarray:
+        return precision.agnostic_recall(matches, weights, max_detections, area).mean(axis=0)
+
+    return values
 
 
 _COCO_AP = "COCO AP: mean of interpolated precision at 101 recall values, at most 100 detections an image and class, "
@@ -90,12 +99,12 @@ CLASS_METRICS: dict[str, ClassMetric] = {
         for count in (1, 10, 100)
     },
     "AP40_vinbigdata": ClassMetric(
-        vinbigdata.average_precision_40,
+        precision.voc_average_precision,
         "VOC 2010 AP: area under the all-point precision-recall curve, IoU > 0.4",
         interpolated=True,
     ),
     "mean_best_iou": ClassMetric(
-        lambda matches, weights, classes: np.stack([agreement.mean_best_iou(matches, weights, [c]) for c in classes]),
+        lambda matches, weights, classes: np.stack([precision.mean_best_iou(matches, weights, [c]) for c in classes]),
         "mean over truth boxes of the highest IoU with any detection of its class, 0 without one",
     ),
     **{
@@ -114,7 +123,7 @@ CLASS_METRICS: dict[str, ClassMetric] = {
         _ap(thresholds=(0,), negatives=True), f"{_COCO_AP}at IoU 0.50; negative images count", interpolated=True
     ),
     "AP40_vinbigdata_with_negatives": ClassMetric(
-        partial(vinbigdata.average_precision_40, negatives=True),
+        partial(precision.voc_average_precision, negatives=True),
         "VOC 2010 AP, IoU > 0.4; negative images count",
         interpolated=True,
     ),
@@ -141,9 +150,9 @@ OVERALL: dict[str, Overall] = {
         pooled=_agnostic(1000, 1),
         area=1,
     ),
-    "mean_best_iou": Overall(CLASS_METRICS["mean_best_iou"].definition, pooled=agreement.mean_best_iou),
+    "mean_best_iou": Overall(CLASS_METRICS["mean_best_iou"].definition, pooled=precision.mean_best_iou),
     "std_best_iou": Overall(
-        "population standard deviation of the same over truth boxes", pooled=agreement.std_best_iou
+        "population standard deviation of the same over truth boxes", pooled=precision.std_best_iou
     ),
     **{
         f"froc_sens_at_{name}": Overall(
@@ -222,35 +231,36 @@ class Computation:
 
 
 def is_interpolated(metric: str) -> bool:
-    """Tell whether an overall metric rests on interpolated precision (bootstrap.corrected)."""
+    """Return whether an overall metric rests on interpolated precision (estimates.corrected)."""
     rule = OVERALL[metric]
     return rule.of is not None and CLASS_METRICS[rule.of].interpolated
 
 
 def frequent(matches: Matches) -> np.ndarray:
-    """Tell which classes (C,) at least MIN_IMAGES of the images show."""
+    """Return which classes (C,) at least MIN_IMAGES of the images show."""
     return image_level.image_labels(matches).sum(axis=0) >= MIN_IMAGES
 
 
 def class_indices(matches: Matches, classes: Sequence[str] | None) -> list[int]:
+    """Return the positions of these classes (None: all) in `matches.class_names`."""
     names = matches.class_names if classes is None else classes
     return [matches.class_index(name) for name in names]
 
 
-def _mean(per_class, matches, weights, indices) -> np.ndarray:
+def _mean(per_class: np.ndarray, matches: Matches, weights: np.ndarray, indices: Sequence[int]) -> np.ndarray:
     return weighted_mean(per_class, np.ones_like(per_class))
 
 
-def _support(per_class, matches, weights, indices) -> np.ndarray:
-    return weighted_mean(per_class, np.stack([coco.truth_boxes(matches, weights, index) for index in indices]))
+def _support(per_class: np.ndarray, matches: Matches, weights: np.ndarray, indices: Sequence[int]) -> np.ndarray:
+    return weighted_mean(per_class, np.stack([precision.truth_boxes(matches, weights, index) for index in indices]))
 
 
-def _frequent(per_class, matches, weights, indices) -> np.ndarray:
+def _frequent(per_class: np.ndarray, matches: Matches, weights: np.ndarray, indices: Sequence[int]) -> np.ndarray:
     return weighted_mean(per_class, np.broadcast_to(frequent(matches)[list(indices), None], per_class.shape))
 
 
-def _no_finding(per_class, matches, weights, indices) -> np.ndarray:
-    extra = vinbigdata.no_finding_average_precision(matches, weights)
+def _no_finding(per_class: np.ndarray, matches: Matches, weights: np.ndarray, indices: Sequence[int]) -> np.ndarray:
+    extra = precision.no_finding_average_precision(matches, weights)
     return weighted_mean(np.concatenate([per_class, extra[None]]), np.ones((len(per_class) + 1, per_class.shape[1])))
 
 

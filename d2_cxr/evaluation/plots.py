@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter
 
@@ -14,7 +15,7 @@ from d2_cxr.drawing import class_color
 from d2_cxr.evaluation import froc
 from d2_cxr.evaluation.evaluate import Evaluation
 
-_MODEL, _ALONE, _CONSTANT, _READER = (tuple(c / 255 for c in class_color(index)) for index in (4, 1, 0, 5))
+_MODEL, _ALONE, _PRIOR, _READER = (tuple(c / 255 for c in class_color(index)) for index in (4, 1, 0, 5))
 
 
 def froc_figure(evaluation: Evaluation) -> Figure:
@@ -29,12 +30,12 @@ def froc_figure(evaluation: Evaluation) -> Figure:
 
 
 def class_figure(evaluation: Evaluation, metric: str = "AP50") -> Figure:
-    """A metric by class with 95 % intervals, commonest class first; the constant box beside it where known."""
+    """A metric by class with 95 % intervals, commonest class first; the prior-box baseline beside it where known."""
     table = evaluation.document["per_class"]
     names = sorted(
         (name for name in table if table[name][metric]["value"] is not None), key=lambda n: -table[n]["num_boxes"]
     )
-    constant = evaluation.document["rows"].get("constant_box", {}).get("per_class", {})
+    prior = evaluation.document["rows"].get("prior_box", {}).get("per_class", {})
     figure = Figure(figsize=(7, 1.3 + 0.34 * max(1, len(names))), layout="constrained")
     axes = figure.subplots()
     for place, name in enumerate(names):
@@ -42,9 +43,9 @@ def class_figure(evaluation: Evaluation, metric: str = "AP50") -> Figure:
         if entry["interval"]:
             axes.plot(entry["interval"], [place, place], color=_MODEL, linewidth=2)
         axes.plot(entry["value"], place, "o", color=_MODEL, label="model, 95 % interval" if place == 0 else None)
-        if metric in constant.get(name, {}):
-            label = "constant box" if place == 0 else None
-            axes.plot(constant[name][metric]["value"], place, "D", color=_CONSTANT, markersize=5, label=label)
+        if metric in prior.get(name, {}):
+            label = "prior-box baseline" if place == 0 else None
+            axes.plot(prior[name][metric]["value"], place, "D", color=_PRIOR, markersize=5, label=label)
     labels = [f"{name} ({table[name]['num_boxes']} boxes, {table[name]['num_images']} images)" for name in names]
     axes.set_yticks(range(len(names)), labels)
     axes.invert_yaxis()
@@ -62,14 +63,14 @@ def save(figure: Figure, path: str | os.PathLike) -> None:
     artifacts.write_with(path, lambda temporary: figure.savefig(temporary, dpi=130, metadata={"Software": None}))
 
 
-def _pooled_panel(axes, evaluation: Evaluation) -> None:
+def _pooled_panel(axes: Axes, evaluation: Evaluation) -> None:
     matches, entries = evaluation.matches, evaluation.document["metrics"]
     with_negatives = "negative images counted" if matches.has_negatives else "images with findings only"
     _curve(axes, froc.curve(matches), _MODEL, f"model, {with_negatives}")
     if matches.has_negatives:
         _curve(axes, froc.curve(matches, negatives=False), _ALONE, "model, images with findings only")
-    if evaluation.constant_box is not None:
-        _curve(axes, froc.curve(evaluation.constant_box), _CONSTANT, "constant box")
+    if evaluation.prior_box is not None:
+        _curve(axes, froc.curve(evaluation.prior_box), _PRIOR, "prior-box baseline")
     for rate, name in zip(froc.RATES, froc.RATE_NAMES, strict=True):
         interval = entries[f"froc_sens_at_{name}"]["interval"]
         if interval:
@@ -78,13 +79,13 @@ def _pooled_panel(axes, evaluation: Evaluation) -> None:
     _froc_axes(axes)
 
 
-def _readers_panel(axes, readers: Mapping) -> None:
+def _readers_panel(axes: Axes, readers: Mapping) -> None:
     curve = {key: np.array(values) for key, values in readers["model_curve"].items()}
     _curve(axes, curve, _MODEL, "model, all its boxes")
     _name_readers(axes, readers["by_reader"])
     for key, color, marker, label in (
         ("reader", _READER, "*", "readers pooled; squares: one reader (images)"),
-        ("model", _MODEL, "*", "model with as many boxes an image"),
+        ("model", _MODEL, "*", "model with as many boxes per image"),
     ):
         point = readers["pooled"][key]
         axes.plot(
@@ -99,7 +100,7 @@ def _readers_panel(axes, readers: Mapping) -> None:
     _froc_axes(axes)
 
 
-def _name_readers(axes, by_reader: Mapping) -> None:
+def _name_readers(axes: Axes, by_reader: Mapping) -> None:
     """Draw each reader as a square, with its name in a column at the right edge, apart from each other."""
     x_key, y_key = "false_positives_per_image", "sensitivity"
     points = [(name, entry["num_images"], entry["reader"]) for name, entry in by_reader.items()]
@@ -113,7 +114,7 @@ def _name_readers(axes, by_reader: Mapping) -> None:
         axes.text(froc.RATES[-1] * 1.02, lowest, label, fontsize=7, va="center")
 
 
-def _curve(axes, points: Mapping[str, np.ndarray], color, label: str) -> None:
+def _curve(axes: Axes, points: Mapping[str, np.ndarray], color: tuple[float, ...], label: str) -> None:
     """Draw a FROC curve as the step that it is, to the right edge of the figure."""
     false, sensitivity = points["false_positives_per_image"], points["sensitivity"]
     x = np.concatenate([[froc.RATES[0] / 4], np.maximum(false, froc.RATES[0] / 4), [froc.RATES[-1] * 2]])
@@ -121,7 +122,7 @@ def _curve(axes, points: Mapping[str, np.ndarray], color, label: str) -> None:
     axes.plot(x, y, drawstyle="steps-post", color=color, label=label)
 
 
-def _froc_axes(axes) -> None:
+def _froc_axes(axes: Axes) -> None:
     axes.set_xscale("log", base=2)
     axes.set_xlim(froc.RATES[0] / 2, froc.RATES[-1] * 2)
     axes.xaxis.set_major_locator(FixedLocator(froc.RATES))
@@ -130,7 +131,7 @@ def _froc_axes(axes) -> None:
     axes.set_ylim(0, 1)
     axes.yaxis.set_major_formatter(PercentFormatter(1))
     axes.set_xlabel("false positives per image")
-    axes.set_ylabel("sensitivity (share of truth boxes found)")
+    axes.set_ylabel("sensitivity (fraction of truth boxes found)")
     axes.legend(fontsize=8, frameon=False, loc="upper left")
     _tidy(axes)
 
@@ -141,6 +142,6 @@ def _images(evaluation: Evaluation) -> str:
     return f"{document['num_findings_images']} images with findings" + (f" and {negative} without" if negative else "")
 
 
-def _tidy(axes) -> None:
+def _tidy(axes: Axes) -> None:
     axes.grid(color="#dddddd", linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)

@@ -1,7 +1,7 @@
 """Operating thresholds: chosen on one set of images, reported on another.
 
-A detector is used at a threshold, and one that was chosen on the images it is reported on flatters it. So thresholds
-travel as a document (`thresholds.json`, which `tools/predict.py --thresholds` takes) that says where it comes from.
+A threshold that was chosen on the reported images overstates a detector. So thresholds are a document
+(`thresholds.json`, which `tools/predict.py --thresholds` takes) that names the set they were chosen on.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from d2_cxr.evaluation import bootstrap, froc
+from d2_cxr.evaluation import estimates, froc
 from d2_cxr.evaluation.matching import HIT_RULES, Matches
 
 FORMAT_VERSION = 1
-DEFAULT_RATE = 1 / 8  # a class; 14 classes then give at most 1.75 false positives per image
+DEFAULT_RATE = 1 / 8  # per class; 14 classes then give at most 1.75 false positives per image
 
 
 def choose(matches: Matches, dataset: str, rate: float = DEFAULT_RATE, rule: str = "iou") -> dict:
     """Return the content of `thresholds.json`.
 
-    Per class the lowest score with at most `rate` false positives per image, negative images counted; null where no finding
-    of the class is found at that rate, which means: report nothing of that class.
+    It holds per class the lowest score with at most `rate` false positives per image, negative images counted, or null
+    where no finding of the class is found at that rate: report nothing of that class.
     """
     return {
         "format_version": FORMAT_VERSION,
@@ -30,21 +30,21 @@ def choose(matches: Matches, dataset: str, rate: float = DEFAULT_RATE, rule: str
         "num_negative_images": int(matches.image_negative.sum()),
         "false_positives_per_image": rate,
         "hit_rule": HIT_RULES[rule],
-        "definition": "per class the lowest score with at most that many false positives per image; null: report nothing",
+        "definition": "per class the lowest score with at most that many false positives per image; null: no report",
         "thresholds": froc.choose_thresholds(matches, rate, rule),
     }
 
 
 def report(matches: Matches, document: Mapping, dataset: str, weights: np.ndarray) -> dict:
-    """Say what passes thresholds that were chosen on other images.
+    """Return sensitivity and false positives at thresholds that were chosen on other images.
 
     Args:
         document: the content of `thresholds.json`.
         weights: (F, 1 + B), the original sample first.
 
     Returns:
-        `chosen_on`, `pooled` and `per_class`: sensitivity, false positives per image with findings and a negative image,
-        each with value, interval and n.
+        `chosen_on`, `pooled` and `per_class`: sensitivity, false positives per image with findings and per negative
+        image, each with value, interval and n.
 
     Raises:
         ValueError: the thresholds were chosen on these very images, or miss a class.
@@ -85,10 +85,4 @@ def _operating_point(counts: Mapping[str, np.ndarray], images: Mapping[str, np.n
 
 def _ratio(part: np.ndarray, whole: np.ndarray, unit: str) -> dict:
     values = np.where(whole > 0, part / np.maximum(whole, 1), np.nan)
-    defined = np.isfinite(values[0])
-    return {
-        "value": float(values[0]) if defined else None,
-        "interval": bootstrap.interval(values[1:]) if defined else None,
-        "n": int(whole[0]),
-        "unit": unit,
-    }
+    return estimates.estimate(values, int(whole[0]), unit)

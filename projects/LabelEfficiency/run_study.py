@@ -32,6 +32,7 @@ _CLUSTER = "local: processes of this machine; slurm: jobs by submitit; submitit-
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     plan = parser.add_mutually_exclusive_group(required=True)
     plan.add_argument("--config-file", help="the study file")
@@ -54,6 +55,7 @@ def _positive(text: str) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Run the study; 1 if its criterion is not met."""
     args = parse_args(argv)
     path = args.config_file or _PLANS / f"{args.plan}.yaml"
     study = read_study(path, args.output, [*_of_set(args.set), *args.overrides])

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances
+from detectron2.utils.events import EventStorage
 from torch import nn
 
 from d2_cxr import artifacts
@@ -153,6 +155,7 @@ def test_names_that_are_no_pool_are_refused(tiny_cfg, pool, message):
         ("CONTROL", "mixed", "CONTROL is 'mixed'; it can be '', shuffled or labeled"),
         ("BURN_IN", "1.0", "BURN_IN 1.0 is no part"),
         ("EMA", "1.0", "EMA 1.0"),
+        ("UNCERTAIN", "1.5", "UNCERTAIN 1.5"),
         ("RATIO", "0.0", "RATIO 0.0 must be above 0"),
         ("THRESHOLDS", "[0.1, 0.2, 0.3]", "THRESHOLDS has 3 entries; give none, one, or 2"),
     ],
@@ -209,7 +212,7 @@ def found_boxes(*rows):
 
 def pool_sample(number):
     image = torch.full((3, 64, 64), number, dtype=torch.uint8)
-    return {"image": image, "strong": image + 100, "instances": Instances((64, 64), truth=torch.tensor([number]))}
+    return {"image": image, "strong": image + 100, "instances": Instances((64, 64), gt_classes=torch.tensor([number]))}
 
 
 def stepped(tiny_cfg, found=(), **keys):
@@ -238,6 +241,30 @@ def test_the_student_learns_strong_views_with_the_teachers_boxes(tiny_cfg):
     }
 
 
+def test_uncertain_boxes_are_neither_their_class_nor_counted(tiny_cfg):
+    """Thresholds .5 and .9: the second disc and the square are uncertain, the last disc is background."""
+    found = [found_boxes((0, 0.8), (0, 0.4), (1, 0.6), (0, 0.1))]
+    both = stepped(tiny_cfg, found, UNCERTAIN=0.2)
+    both([{"image": None}, pool_sample(1)])
+    assert both.student.batches[1][0]["instances"].gt_classes.tolist() == [0, -1, -1]
+    assert [boxes.gt_classes.tolist() for boxes in both.pseudo] == [[0]]
+    without = stepped(tiny_cfg, found, UNCERTAIN=1.0)
+    without([{"image": None}, pool_sample(1)])
+    assert without.student.batches[1][0]["instances"].gt_classes.tolist() == [0]
+
+
+def test_detectron2_leaves_regions_on_uncertain_boxes_out_of_the_classification(tiny_cfg):
+    """Three proposals: on a disc, on an uncertain box, on nothing."""
+    heads = build_model(tiny_cfg()).roi_heads
+    places = torch.tensor([[0.0, 0, 20, 20], [40, 40, 60, 60], [0, 40, 20, 60]])
+    proposals = Instances((64, 64), proposal_boxes=Boxes(places), objectness_logits=torch.zeros(3))
+    truth = Instances((64, 64), gt_boxes=Boxes(places[:2]), gt_classes=torch.tensor([0, teacher.IGNORED]))
+    with EventStorage():
+        (sampled,) = heads.label_and_sample_proposals([proposals], [truth])
+    lefts = {tuple(box) for box in sampled.proposal_boxes.tensor[:, :2].tolist()}
+    assert lefts == {(0, 0), (0, 40)} and set(sampled.gt_classes.tolist()) == {0, 2}  # a disc and background
+
+
 def test_shuffled_boxes_are_those_of_other_images(tiny_cfg):
     found = [found_boxes((0, 0.8)), found_boxes((1, 0.95)), found_boxes()]
     both = stepped(tiny_cfg, found, CONTROL="shuffled")
@@ -248,7 +275,7 @@ def test_shuffled_boxes_are_those_of_other_images(tiny_cfg):
 def test_the_control_without_unlabeled_images_learns_their_own_boxes(tiny_cfg):
     both = stepped(tiny_cfg, CONTROL="labeled")  # a teacher that finds nothing
     both([{"image": None}, pool_sample(1), pool_sample(2)])
-    assert [int(view["instances"].truth) for view in both.student.batches[1]] == [1, 2]
+    assert [int(view["instances"].gt_classes) for view in both.student.batches[1]] == [1, 2]
 
 
 def test_the_teacher_is_the_moving_average_of_the_student():

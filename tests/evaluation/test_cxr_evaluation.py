@@ -58,7 +58,7 @@ def test_numbers_are_those_of_coco_evaluator(toy, tmp_path):
     for name in ("AP", "AP50", "AP75", "APs", "APm", "APl"):
         assert ours[name] == pytest.approx(theirs[name], abs=1e-4), name  # boxes pass through float32 there
     assert {path.name for path in (tmp_path / "ours").iterdir()} == {
-        *("coco_instances_results.json", "evaluation.json", "matches.npz", "constant_box_matches.npz"),
+        *("coco_instances_results.json", "evaluation.json", "matches.npz", "prior_box_matches.npz"),
         *("thresholds.json", "worst_images.csv"),
     }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from d2_cxr.evaluation import errors, strata
+from d2_cxr.evaluation import errors, stratified_sensitivity
 from d2_cxr.evaluation.matching import match
 
 
@@ -32,7 +32,7 @@ def one_of_each(images):
 def test_kinds(one_of_each):
     names = [*errors.KINDS, "hit"]
     assert [names[kind] for kind in errors.kinds(one_of_each)] == [
-        *("hit", "duplicate", "class", "place", "class and place", "background"),
+        *("hit", "Dupe", "Cls", "Loc", "Both", "Bkg"),
     ]
 
 
@@ -40,8 +40,8 @@ def test_breakdown_counts_at_a_score(one_of_each):
     table = errors.breakdown(one_of_each, score=0.55)
     assert (table["num_detections"], table["hits"]) == (4, 1)
     counts = {name: entry["n"] for name, entry in table["false_positives"].items()}
-    assert counts == {"duplicate": 1, "class": 1, "place": 1, "class and place": 0, "background": 0}
-    assert (table["missed"]["n"], table["missed"]["of"]) == (2, 3)
+    assert counts == {"Dupe": 1, "Cls": 1, "Loc": 1, "Both": 0, "Bkg": 0}
+    assert (table["Miss"]["n"], table["Miss"]["of"]) == (2, 3)
 
 
 def test_gain_is_what_ap50_would_rise_by(one_of_each):
@@ -50,8 +50,8 @@ def test_gain_is_what_ap50_would_rise_by(one_of_each):
     Without missed boxes class 1 is perfect and class 2 has no box left: mean over one class, 1.
     """
     table = errors.breakdown(one_of_each)
-    assert table["missed"]["ap50_gain"] == pytest.approx(1 - 51 / 202)
-    assert table["false_positives"]["background"]["ap50_gain"] == pytest.approx(0)  # it stands behind the hit
+    assert table["Miss"]["ap50_gain"] == pytest.approx(1 - 51 / 202)
+    assert table["false_positives"]["Bkg"]["ap50_gain"] == pytest.approx(0)  # it stands behind the hit
 
 
 def test_worst_images_come_first(one_of_each):
@@ -68,7 +68,7 @@ def test_strata_by_readers_and_size(images):
     )
     for annotation, readers in zip(truth["annotations"], (3, 1, 3), strict=True):
         annotation["num_readers"] = readers
-    table = strata.by_truth_box(match(truth, results), np.ones((2, 1)), score=0.5)
+    table = stratified_sensitivity.by_truth_box(match(truth, results), np.ones((2, 1)), score=0.5)
     assert table["readers"]["3"]["sensitivity"]["value"] == 1  # IoU 1 and 1/2, both above 0.4
     assert table["readers"]["3"]["mean_best_iou"]["value"] == pytest.approx(0.75)
     assert table["readers"]["1"]["sensitivity"]["value"] == 0

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from d2_cxr.evaluation import thresholds
-from d2_cxr.evaluation.evaluate import evaluate
+from d2_cxr.evaluation.evaluate import evaluate, read_evaluation
 from d2_cxr.evaluation.matching import match
 
 NORMAL = {"images": [{"id": 900 + i, "file_name": f"n{i}.png", "width": 512, "height": 512} for i in range(5)]}
@@ -82,10 +82,10 @@ def test_best_iou_is_zero_without_a_detection_of_the_class(images):
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"image_id": 77}, "results: image_id 77 is none of the 1 evaluated images"),
-        ({"category_id": 9}, r"results: category_id 9 is none of \[1\]"),
-        ({"score": float("nan")}, "score of detection 0 is nan"),
-        ({"bbox": [0, 0, float("inf"), 1]}, "box 0 is .* not finite"),
+        ({"image_id": 77}, "results: detection 0: image_id 77 is none of the 1 evaluated images"),
+        ({"category_id": 9}, r"results: detection 0: category_id 9 is none of \[1\]"),
+        ({"score": float("nan")}, "detection 0: score is nan"),
+        ({"bbox": [0, 0, float("inf"), 1]}, "detection 0: bbox holds inf, which is not a finite number"),
     ],
 )
 def test_results_that_do_not_fit_are_refused(images, change, message):
@@ -114,7 +114,7 @@ def test_files_of_an_evaluation(simulate, tmp_path):
     truth, results = simulate(num_images=8)
     path = evaluate(truth, results, resamples=5, train_truth=truth).write(tmp_path / "inference")
     assert sorted(file.name for file in path.parent.iterdir()) == [
-        *("constant_box_matches.npz", "evaluation.json", "matches.npz", "worst_images.csv"),
+        *("evaluation.json", "matches.npz", "prior_box_matches.npz", "worst_images.csv"),
     ]
 
 
@@ -131,3 +131,11 @@ def test_thresholds_are_reported_on_other_images_only(simulate):
         evaluate(*val, dataset="set_val", resamples=0, chosen_thresholds=chosen)
     with pytest.raises(ValueError, match="lack class 1"):
         evaluate(*test, resamples=0, chosen_thresholds={**chosen, "thresholds": {"class 0": 0.5}})
+
+
+def test_an_evaluation_of_another_format_is_refused_with_the_command_that_writes_this_one(simulate, tmp_path):
+    path = evaluate(*simulate(num_images=5), resamples=0, dataset="toy_test").write(tmp_path)
+    assert read_evaluation(path)["dataset"] == "toy_test"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format_version": 1}))
+    with pytest.raises(ValueError, match="has format 1, this version of d2_cxr reads 2; evaluate again: python"):
+        read_evaluation(path)

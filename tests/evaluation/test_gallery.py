@@ -10,7 +10,7 @@ import pytest
 
 from d2_cxr.datasets.builtin import register_below
 from d2_cxr.evaluation.gallery import image_sheet, write_gallery
-from d2_cxr.evaluation.named_truth import NamedTruth, load_named_truth
+from d2_cxr.evaluation.ground_truth import GroundTruth, load_ground_truth
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def shown_set(images, tmp_path):
 def test_an_image_has_a_panel_for_itself_each_reader_truth_and_predictions(images):
     truth, results = images([(1, 1, 10, 10, 30, 30)], [(1, 1, 50, 50, 30, 30, 0.9), (1, 1, 0, 0, 9, 9, 0.1)])
     readers = {"images": [{"id": 1, "readers": ["R10", "R9"]}], "annotations": []}
-    named = NamedTruth(truth=truth, readers=readers)
+    named = GroundTruth(truth=truth, readers=readers)
     sheet = image_sheet(np.zeros((100, 100), np.uint8), truth["images"][0], named, results, 0.5, tile=100)
     assert sheet.shape == (2 * 120, 3 * 104, 3)  # image, R9, R10 / truth, predicted
     panel = sheet[120:220, 104:204]
@@ -54,15 +54,15 @@ def test_the_worst_images_are_shown_first(shown_set, tmp_path):
     assert len(write_gallery(**common)) == 3
     with pytest.raises(ValueError, match="image f9 is none of the 3 images"):
         write_gallery(**common, image_names=["f9"])
-    with pytest.raises(ValueError, match="give --results"):
+    with pytest.raises(ValueError, match="--worst needs --results"):
         write_gallery(**common, worst=True)
 
 
 def test_a_named_set_brings_readers_and_fusion_and_misses_what_is_not_there(shown_set):
     register_below("shown_cxr_test", shown_set)
-    named = load_named_truth("shown_cxr_test")
+    named = load_ground_truth("shown_cxr_test")
     assert (named.fusion, named.iou_threshold) == ("majority:2", 0.2)
     assert len(named.readers["annotations"]) == 3
     assert named.negative is None and named.train is None
     with pytest.raises(FileNotFoundError, match=r"val\.json is missing"):
-        load_named_truth("shown_cxr_val")
+        load_ground_truth("shown_cxr_val")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from d2_cxr.evaluation import bootstrap, metrics
+from d2_cxr.evaluation import estimates, metrics
 from d2_cxr.evaluation.matching import match
 
 LEVELS = np.array([0.05, 0.1, 0.2, 0.5])
@@ -17,10 +17,10 @@ def null_p_values(simulate, names, repeats, num_images, resamples):
     for repeat in range(repeats):
         truth, results = simulate(num_images=num_images, num_classes=2, seed=2 * repeat, per_image=6)
         a, b = match(truth, results), match(truth, simulate.detections(truth, np.random.default_rng([repeat, 1]), 6, 0))
-        weights = bootstrap.with_original(bootstrap.image_weights(a, resamples, repeat))
+        weights = estimates.with_original(estimates.image_weights(a, resamples, repeat))
         for row, name in enumerate(names):
             both = [metrics.value(run, name, weights) for run in (a, b)]
-            found[row, repeat] = bootstrap.compared(*both, metrics.is_interpolated(name))["p"]
+            found[row, repeat] = estimates.compared(*both, metrics.is_interpolated(name))["p"]
     return found
 
 

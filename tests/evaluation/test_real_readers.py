@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from d2_cxr.evaluation.reader_comparison import compare_with_readers
+from d2_cxr.evaluation.readers import compare_with_readers
 from d2_cxr.labels.annotations import read_annotations
 from d2_cxr.labels.coco import readers_to_coco
 from d2_cxr.labels.splits import published_split
@@ -23,7 +23,7 @@ INTERVALS = {  # of sensitivity and of false positives per image
 
 @pytest.fixture(scope="module")
 def table(vinbigdata_csv):
-    """Return the comparison in source pixels; IoU and mean fusion do not change when an image is squashed to 512x512."""
+    """Return the comparison in source pixels; IoU and mean fusion stay the same when an image is squashed."""
     annotations = read_annotations(vinbigdata_csv)
     test = published_split(annotations.boxes["image_name"].tolist())["test"]
     images = [{"id": n, "file_name": f"{image}.png", "width": 1, "height": 1} for n, image in enumerate(test, start=1)]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from d2_cxr.boxes import pairwise_iou, xywh_to_xyxy
-from d2_cxr.evaluation import metrics, vinbigdata
+from d2_cxr.evaluation import average_precision, metrics
 from d2_cxr.evaluation.matching import match
 
 
@@ -36,7 +36,7 @@ def plain_voc(truth, results, category, threshold=0.4):
 
 def test_equals_a_plain_loop(simulate):
     truth, results = simulate(num_images=40, num_classes=3)
-    ours = vinbigdata.average_precision_40(match(truth, results), np.ones((40, 1)))[:, 0]
+    ours = average_precision.voc_average_precision(match(truth, results), np.ones((40, 1)))[:, 0]
     assert ours == pytest.approx([plain_voc(truth, results, category) for category in (1, 2, 3)], abs=1e-12)
 
 
@@ -44,8 +44,8 @@ def test_iou_of_exactly_two_fifths_is_no_hit(images):
     truth, at = images([(1, 1, 0, 0, 10, 10)], [(1, 1, 0, 0, 10, 4, 0.5)])
     _, above = images([], [(1, 1, 0, 0, 10, 4.01, 0.5)])
     ones = np.ones((1, 1))
-    assert vinbigdata.average_precision_40(match(truth, at), ones)[0, 0] == 0
-    assert vinbigdata.average_precision_40(match(truth, above), ones)[0, 0] == pytest.approx(1)
+    assert average_precision.voc_average_precision(match(truth, at), ones)[0, 0] == 0
+    assert average_precision.voc_average_precision(match(truth, above), ones)[0, 0] == pytest.approx(1)
 
 
 def test_no_finding_is_one_more_class_when_negative_images_are_in(images):
@@ -57,7 +57,7 @@ def test_no_finding_is_one_more_class_when_negative_images_are_in(images):
     results.append({"image_id": 3, "category_id": 1, "bbox": [0, 0, 9, 9], "score": 0.9})
     negative = {"images": [{"id": i, "file_name": f"n{i}.png", "width": 100, "height": 100} for i in (2, 3)]}
     matches, ones = match(truth, results, negative), np.ones((3, 1))
-    assert vinbigdata.no_finding_average_precision(matches, ones)[0] == pytest.approx(5 / 6)
+    assert average_precision.no_finding_average_precision(matches, ones)[0] == pytest.approx(5 / 6)
     mean = metrics.value(matches, "AP40_vinbigdata_with_no_finding", ones)[0]
     assert mean == pytest.approx((5 / 6 + 1 / 2) / 2)
     assert metrics.value(matches, "AP40_vinbigdata", ones)[0] == pytest.approx(1)  # images with findings only, 1 class

@@ -92,14 +92,14 @@ def test_everything_is_written(prepared, results):
     assert run(prepared, results) == 0
     names = {path.name for path in results.parent.iterdir()}
     assert names == {
-        *("coco_instances_results.json", "evaluation.json", "matches.npz", "constant_box_matches.npz"),
+        *("coco_instances_results.json", "evaluation.json", "matches.npz", "prior_box_matches.npz"),
         *("thresholds.json", "worst_images.csv", "froc.png", "ap50_by_class.png"),
     }
     document = json.loads((results.parent / "evaluation.json").read_text())
     assert document["num_images"] == 24 and document["resampled_by"] == "patient"
     assert set(document["readers"]["by_reader"]) == {"R1", "R2", "R3"}
-    assert document["rows"]["constant_box"]["model_minus_row"]["AP50"]["difference"] > 0
-    assert document["errors"]["missed"]["of"] == document["num_boxes"]
+    assert document["rows"]["prior_box"]["model_minus_row"]["AP50"]["difference"] > 0
+    assert document["errors"]["Miss"]["of"] == document["num_boxes"]
 
 
 def test_negative_images_count_when_there_are_results_on_them(prepared, results, tmp_path):
@@ -139,16 +139,16 @@ def test_metrics_within_groups_of_images(prepared, results, tmp_path, caplog):
     table = tmp_path / "images.csv"
     table.write_text("image_id,view\n" + "".join(f"image{n},{'AP' if n < 7 else 'PA'}\n" for n in range(1, 60)))
     with caplog.at_level("INFO"):
-        assert run(prepared, results, "--groups", f"{table}:view") == 0
-    groups = json.loads((results.parent / "evaluation.json").read_text())["groups"]
+        assert run(prepared, results, "--subgroups", f"{table}:view") == 0
+    groups = json.loads((results.parent / "evaluation.json").read_text())["subgroups"]
     assert groups["column"] == "view"
-    assert {value: group["num_images"] for value, group in groups["groups"].items()} == {"AP": 6, "PA": 18}
+    assert {value: group["num_images"] for value, group in groups["subgroups"].items()} == {"AP": 6, "PA": 18}
     assert "view = PA, 18 images: AP50 0." in caplog.text
     table.write_text("image_id,view\nimage1,AP\n")
     (results.parent / "evaluation.json").unlink()
     for column, message in (("vew", "has no column 'vew'"), ("view", "23 of 24 evaluated images are not in the table")):
         with pytest.raises(ValueError, match=message) as raised:
-            run(prepared, results, "--groups", f"{table}:{column}")
+            run(prepared, results, "--subgroups", f"{table}:{column}")
         assert "\n" not in str(raised.value)
     assert not (results.parent / "evaluation.json").exists()
 
@@ -173,3 +173,21 @@ def test_a_file_that_is_no_list_of_results_is_refused(prepared, tmp_path):
     wrong = _write(tmp_path / "wrong" / "results.json", {"AP": 1})
     with pytest.raises(ValueError, match="is no list of COCO results"):
         run(prepared, wrong)
+
+
+def test_odd_results_are_told_once_and_fail_only_where_asked(prepared, results, tmp_path, caplog):
+    half = [row for row in json.loads(results.read_text()) if row["image_id"] < 13]
+    given = _write(tmp_path / "half" / "coco_instances_results.json", half)
+    with caplog.at_level("WARNING"):
+        assert run(prepared, given) == 0
+    line = "results: 12 of 24 images have no detection, first image13; are results of some images missing?"
+    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == [line]
+    assert json.loads((given.parent / "evaluation.json").read_text())["problems"] == [line]
+    assert run(prepared, given, "--strict") == 1
+    assert run(prepared, results, "--strict") == 0
+
+
+def test_another_run_that_cannot_be_compared_is_refused_as_well(prepared, results, tmp_path):
+    twice = _write(tmp_path / "twice" / "coco_instances_results.json", json.loads(results.read_text()) * 2)
+    with pytest.raises(ValueError, match="detections repeat another one"):
+        run(prepared, results, "--compare", str(twice))

@@ -21,17 +21,19 @@ def parser(stage: str, description: str | None) -> argparse.ArgumentParser:
     return made
 
 
-def finish(stage: str, numbers: dict, argv: list[str] | None, json_file: str | None) -> int:
+def finish(stage: str, numbers: dict, argv: list[str] | None, json_file: str | os.PathLike | None) -> int:
     """Print numbers, and write them where asked; return the exit code."""
-    numbers |= {
-        "command": " ".join(["python tools/benchmark.py", stage, *(sys.argv[2:] if argv is None else argv)]),
-        "commit": project_commit(),
-        "machine": _machine(),
-    }
+    numbers |= {"command": " ".join(["python tools/benchmark.py", stage, *(sys.argv[2:] if argv is None else argv)])}
+    numbers |= origin()
     if json_file:
         artifacts.write_json(json_file, numbers)
     print(json.dumps(numbers, indent=1))
     return 0
+
+
+def origin() -> dict[str, str | None]:
+    """Return the commit and the machine that a number comes from."""
+    return {"commit": project_commit(), "machine": _machine()}
 
 
 def _machine() -> str:

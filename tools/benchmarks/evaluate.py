@@ -1,10 +1,12 @@
 """How long an evaluation with 1000 bootstrap resamples takes, against one evaluation by pycocotools without any.
 
     python tools/benchmark.py evaluate
+    python tools/benchmark.py evaluate --growth
 
 Simulated results, 100 detections on each of 880 images in 14 classes. `core` is matching, the COCO mAP family, FROC and
 AUROC, per class and over all, each with its resamples; `everything` is what `tools/evaluate.py` computes, with the
-constant-box row, strata, errors and the comparison with three readers an image.
+prior-box row, errors and the comparison with three readers per image. `--growth` evaluates 500, 2,000 and 8,000 images,
+each in a process of its own, and gives seconds and peak memory.
 """
 
 from __future__ import annotations
@@ -13,11 +15,15 @@ import argparse
 import contextlib
 import copy
 import io
+import multiprocessing
+import resource
 import statistics
 import time
 
 from benchmarks import _record
 
+GROWTH = (500, 2000, 8000)  # images
+FORK = multiprocessing.get_context("fork")  # nothing large is loaded yet
 CORE = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large", "image_auroc")  # of each class, and their means
 
 
@@ -25,14 +31,17 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = _record.parser("evaluate", __doc__)
     parser.add_argument("--images", type=int, default=880, help="(%(default)s)")
     parser.add_argument("--classes", type=int, default=14, help="(%(default)s)")
-    parser.add_argument("--detections", type=int, default=100, help="an image (%(default)s)")
+    parser.add_argument("--detections", type=int, default=100, help="per image (%(default)s)")
     parser.add_argument("--resamples", type=int, default=1000, help="(%(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds, the median counts (%(default)s)")
+    parser.add_argument("--growth", action="store_true", help="time and memory for 500, 2,000 and 8,000 images")
     return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
+    if args.growth:
+        return _record.finish("evaluate", growth(args.classes, args.resamples), argv, args.json)
     truth, results, readers = simulate(args.images, args.classes, args.detections)
     numbers = measure(truth, results, readers, args.resamples, args.rounds)
     return _record.finish("evaluate", numbers, argv, args.json)
@@ -64,6 +73,40 @@ def measure(truth: dict, results: list[dict], readers: dict, resamples: int, rou
         "detections": len(results),
         "resamples": resamples,
     }
+
+
+def growth(classes: int, resamples: int) -> dict:
+    """Return a row per number of images, and what 8,000 take over 2,000; 62 detections per image."""
+    rows = [_in_a_process(images, classes, resamples) for images in GROWTH]
+    print("| images | detections | seconds | CPU seconds | peak MB | input MB |\n| --- | --- | --- | --- | --- | --- |")
+    for row in rows:
+        print("| " + " | ".join(f"{value:,}" for value in row.values()) + " |")
+    ratio = {key: round(rows[-1][key] / rows[-2][key], 2) for key in ("seconds", "cpu_seconds")}
+    return {"growth": rows, "last_over_the_one_before": ratio, "resamples": resamples}
+
+
+def _in_a_process(*arguments: int) -> dict:
+    receiver, sender = FORK.Pipe(duplex=False)
+    process = FORK.Process(target=_one_size, args=(sender, *arguments))
+    process.start()
+    row = receiver.recv()
+    process.join()
+    return row
+
+
+def _one_size(sender, images: int, classes: int, resamples: int) -> None:
+    from d2_cxr.evaluation.evaluate import evaluate
+
+    truth, results, _ = simulate(images, classes, 62)
+    held, start, cpu = _peak_mb(), time.perf_counter(), time.process_time()
+    evaluate(truth, results, resamples=resamples)
+    taken = {"seconds": time.perf_counter() - start, "cpu_seconds": time.process_time() - cpu}
+    row = {"images": images, "detections": len(results), **{key: round(value, 2) for key, value in taken.items()}}
+    sender.send({**row, "peak_mb": _peak_mb(), "input_mb": held})
+
+
+def _peak_mb() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024  # kB on Linux
 
 
 def _pycocotools(truth: dict, results: list[dict]) -> float:
@@ -102,10 +145,10 @@ def _match(truth: dict, results: list[dict]):
 
 
 def _core(truth: dict, results: list[dict], resamples: int) -> float:
-    from d2_cxr.evaluation import bootstrap, froc, metrics
+    from d2_cxr.evaluation import estimates, froc, metrics
 
     matches = _match(truth, results)
-    weights = bootstrap.with_original(bootstrap.image_weights(matches, resamples, 0))
+    weights = estimates.with_original(estimates.image_weights(matches, resamples, 0))
     computation = metrics.Computation(matches, weights, range(len(matches.class_names)))
     for name in (*CORE, *(f"froc_sens_at_{rate}" for rate in froc.RATE_NAMES)):
         computation.per_class(name)

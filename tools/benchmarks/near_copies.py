@@ -2,8 +2,8 @@
 
 python tools/benchmark.py near_copies --set data/vindr_cxr --copies 200
 
-Copies are made of the first images in a random order: encoded anew as JPEG of quality 50, resized to 40 %, cropped by up
-to 10 % a side, mirrored, and both. Images that are known to be copies (equal pixels) are taken once.
+Copies are made of the first images in a random order: encoded anew as JPEG of quality 50, resized to 40 %, cropped by
+up to 10 % a side, mirrored, and both. Images that are known to be copies (equal pixels) are taken once.
 """
 
 from __future__ import annotations

@@ -2,10 +2,12 @@
 
     python tools/benchmark.py train
     python tools/benchmark.py train --steps 200 --config-file configs/VinDr-CXR/faster_rcnn_R_50_FPN_random.yaml
+    python tools/benchmark.py train --profile --steps 5 --rounds 3 --config-file configs/quick_schedules/demo_R_18.yaml
 
 The loader: our mapper from the memory-mapped array and from gray PNGs against Detectron2's DatasetMapper on the same
 512 px images with five boxes each, in turns, medians. The steps: stock DefaultTrainer and ours on the same images, same
-config, in float32 and (ours) in the number format that pays here.
+config, in float32 and (ours) in the number format that pays here; --profile takes them in turns and divides a step
+into loader, backbone, FPN, RPN, RoI heads, backward passes and optimizer.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks import _record
+from benchmarks import _detector, _record
 
 SIZE, BOXES, CLASSES = 512, 5, 14
 GOAL = 10.0  # times DatasetMapper, from the array
@@ -27,6 +29,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--images", type=int, default=32, help="synthetic images (%(default)s)")
     parser.add_argument("--rounds", type=int, default=7, help="interleaved rounds, the median counts (%(default)s)")
     parser.add_argument("--steps", type=int, default=0, help="also time training steps (%(default)s: none)")
+    parser.add_argument("--profile", action="store_true", help="of those steps, the milliseconds of every part")
+    parser.add_argument("--batch-size", type=int, help="images a step; default: the config's")
     parser.add_argument("--config-file", default="configs/VinDr-CXR/faster_rcnn_R_50_FPN_random.yaml", help="for steps")
     return parser.parse_args(argv)
 
@@ -38,9 +42,12 @@ def main(argv: list[str] | None = None) -> int:
     torch.set_num_threads(1 if not torch.cuda.is_available() else torch.get_num_threads())
     with tempfile.TemporaryDirectory() as folder:
         images = write_set(Path(folder), args.images)
+        if args.profile:
+            numbers = {"milliseconds": measure_parts(step_ways(images, args), args.steps or 10, args.rounds)}
+            return _record.finish("train", numbers, argv, args.json)
         numbers = {"milliseconds_per_sample": measure_loading(images, args.rounds)}
         if args.steps:
-            numbers["images_per_second"] = measure_steps(images, args.config_file, args.steps)
+            numbers["images_per_second"] = measure_steps(step_ways(images, args), args.steps)
     usual = numbers["milliseconds_per_sample"]["DatasetMapper"]
     numbers["times_faster"] = {key: usual / value for key, value in numbers["milliseconds_per_sample"].items()}
     numbers["goal"] = {"array": GOAL, "met": numbers["times_faster"]["array"] >= GOAL}
@@ -64,10 +71,10 @@ def write_set(folder: Path, count: int) -> dict[str, list[dict]]:
     np.save(folder / "array" / "images.npy", images)
     rows = "".join(f"{index}\n" for index in range(count))
     (folder / "array" / "images.csv").write_text(f"image_name\n{rows}")
-    return {name: [image(folder / name, index, random) for index in range(count)] for name in ("array", "png")}
+    return {name: [dataset_dict(folder / name, index, random) for index in range(count)] for name in ("array", "png")}
 
 
-def image(root: Path, index: int, random) -> dict:
+def dataset_dict(root: Path, index: int, random) -> dict:
     from detectron2.structures import BoxMode
 
     corners = random.uniform(10, SIZE / 2, (BOXES, 2))
@@ -77,7 +84,8 @@ def image(root: Path, index: int, random) -> dict:
         for box in boxes
     ]
     path = str(root / "images" / f"{index}.png")
-    return {"file_name": path, "height": SIZE, "width": SIZE, "image_name": index, "annotations": annotations}
+    names = {"file_name": path, "image_name": str(index), "image_id": index}
+    return {**names, "height": SIZE, "width": SIZE, "annotations": annotations}
 
 
 def measure_loading(images: dict[str, list[dict]], rounds: int) -> dict[str, float]:
@@ -105,66 +113,46 @@ def measure_loading(images: dict[str, list[dict]], rounds: int) -> dict[str, flo
     return {name: 1000 * statistics.median(values[1:]) for name, values in seconds.items()}  # the first warms up
 
 
-def measure_steps(images: dict[str, list[dict]], config_file: str, steps: int) -> dict[str, float]:
+def measure_steps(ways: dict[str, tuple], steps: int) -> dict[str, float]:
     """Return images a second of training: Detectron2's loader and step, then ours, over `steps` steps each."""
+    warm = max(1, steps // 10)
+    return {name: _detector.timed_steps(*way, warm, steps)["images_per_second"] for name, way in ways.items()}
+
+
+def measure_parts(ways: dict[str, tuple], steps: int, rounds: int) -> dict[str, dict]:
+    """Return for each way to train the milliseconds of every part of a step; the ways take `steps` steps in turns."""
+    from benchmarks._profile import Profile
+
+    profiles = {name: Profile(_detector.make_stepper(*way)) for name, way in ways.items()}
+    for _ in range(rounds):
+        for profile in profiles.values():
+            profile.run(steps)
+    return {name: profile.table() for name, profile in profiles.items()}
+
+
+def step_ways(images: dict[str, list[dict]], args: argparse.Namespace) -> dict[str, tuple]:
+    """Return for each way to train its config and its loader."""
+    import torch
+
     from d2_cxr.engine.config import load_config
 
-    cfg = load_config(config_file)
+    cfg = load_config(args.config_file)
+    cfg.SOLVER.IMS_PER_BATCH = args.batch_size or cfg.SOLVER.IMS_PER_BATCH
     cfg.MODEL.ROI_HEADS.NUM_CLASSES, cfg.MODEL.WEIGHTS = CLASSES, ""
+    cfg.MODEL.DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+    cfg.CXR.AMP, cfg.CXR.CHANNELS_LAST = "off", False
+    ours = cfg.clone()
+    ours.CXR.AMP, ours.CXR.CHANNELS_LAST = "auto", True
     return {
-        "stock float32": steps_of(cfg, stock_loader(cfg, images["png"]), steps, "off"),
-        "ours float32": steps_of(cfg, our_loader(cfg, images["array"]), steps, "off"),
-        "ours, what pays here": steps_of(cfg, our_loader(cfg, images["array"]), steps, "auto", channels_last=True),
+        "stock float32": (cfg, _detector.stock_loader(cfg, images["png"])),
+        "ours float32": (cfg, our_loader(cfg, images["array"])),
+        "ours, what pays here": (ours, our_loader(cfg, images["array"])),
     }
-
-
-def stock_loader(cfg, images: list[dict]):
-    from detectron2.data import DatasetMapper, build_detection_train_loader
-
-    return build_detection_train_loader(
-        images,
-        mapper=DatasetMapper(cfg, is_train=True),
-        total_batch_size=cfg.SOLVER.IMS_PER_BATCH,
-        num_workers=cfg.DATALOADER.NUM_WORKERS,
-    )
 
 
 def our_loader(cfg, images: list[dict]):
     import torch
-
-    from d2_cxr.engine.build_loaders import TrainingImages, build_train_loader
+    from d2_cxr.engine.training_data import TrainingImages, build_train_loader
 
     names = tuple(str(index) for index in range(CLASSES))
     return build_train_loader(cfg, TrainingImages(images, [], torch.ones(len(images)), names), seed=0)[0]
-
-
-def steps_of(cfg, loader, steps: int, precision: str, channels_last: bool = False) -> float:
-    import torch
-    from detectron2.modeling import build_model
-    from detectron2.utils.events import EventStorage
-
-    from d2_cxr.engine import train_step
-
-    cfg = cfg.clone()
-    cfg.CXR.AMP = precision
-    cfg.MODEL.DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-    torch.manual_seed(0)
-    model = build_model(cfg).train()
-    model = train_step.to_channels_last(model) if channels_last else model
-    stepper, _ = train_step.build_stepper(cfg, model, loader, train_step.build_optimizer(cfg, model))
-    warm = max(1, steps // 10)
-    with EventStorage(0):
-        for step in range(warm + steps):
-            if step == warm:
-                synchronize()
-                start = time.perf_counter()
-            stepper.run_step()
-        synchronize()
-    return steps * cfg.SOLVER.IMS_PER_BATCH / (time.perf_counter() - start)
-
-
-def synchronize() -> None:
-    import torch
-
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()

@@ -12,7 +12,7 @@ from d2_cxr.projects.label_efficiency.report.scores import Scores, curves
 from d2_cxr.projects.label_efficiency.report.study_results import Run, StudyResults
 from d2_cxr.projects.label_efficiency.report.tables import training_images
 
-from d2_cxr.evaluation import bootstrap, froc
+from d2_cxr.evaluation import estimates, froc
 
 _RATES = tuple(2.0**power for power in np.arange(-3, 3.25, 0.25))  # false positives per image, 1/8 to 8
 _BAND_RESAMPLES = 200  # of a FROC curve's band
@@ -39,6 +39,7 @@ def primary_metric(results: StudyResults) -> tuple[str, list[str] | None]:
 
 
 def primary_name(results: StudyResults) -> str:
+    """Return the primary metric in words, e.g. "AP50 over 4 classes"."""
     metric, classes = primary_metric(results)
     return metric + (f" over {len(classes)} classes" if classes else "")
 
@@ -96,7 +97,7 @@ def _froc(results: StudyResults) -> str:
 
 def _froc_curve(run: Run, band: bool) -> dict:
     resamples = _BAND_RESAMPLES if band else 1
-    weights = bootstrap.with_original(bootstrap.image_weights(run.matches, resamples, 0))
+    weights = estimates.with_original(estimates.image_weights(run.matches, resamples, 0))
     values = froc.sensitivities(run.matches, weights, rates=_RATES)
     curve = {"fp_per_image": _RATES, "sensitivity": values[:, 0]}
     if not band:

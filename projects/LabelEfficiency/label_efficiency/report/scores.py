@@ -1,13 +1,13 @@
 """Scores of a study's runs with their resamples, from `matches.npz` alone, kept in a cache beside the report.
 
 A run's score is a vector: the score, then the score under each resample of the test images (average precision corrected
-for small-sample bias, evaluation/bootstrap.py). Runs on the same test images share the resamples, so that any two of
+for small-sample bias, evaluation/estimates.py). Runs on the same test images share the resamples, so that any two of
 them are compared image by image.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +16,12 @@ from d2_cxr.projects.label_efficiency.report.study_results import Run, StudyResu
 
 from d2_cxr import artifacts
 from d2_cxr.evaluation import metrics
-from d2_cxr.evaluation.bootstrap import corrected, image_weights, with_original
+from d2_cxr.evaluation.estimates import corrected, image_weights, with_original
 
 RESAMPLES = 1000
+Classes = Sequence[str] | str | None  # names, "each", or all
+Compute = Callable[[np.ndarray], np.ndarray]  # image weights (F, 1 + R) -> scores
+Images = np.ndarray | None  # (F,) bool, the images that count
 
 
 class Scores:
@@ -47,14 +50,14 @@ class Scores:
         table = self._get(run, metric, "each", lambda weights: values(run.matches, weights, range(len(names))))
         return dict(zip(names, _bias_corrected(table, metrics.CLASS_METRICS[metric].interpolated), strict=True))
 
-    def _get(self, run: Run, metric: str, classes, compute, images: np.ndarray | None = None) -> np.ndarray:
+    def _get(self, run: Run, metric: str, classes: Classes, compute: Compute, images: Images = None) -> np.ndarray:
         some = None if images is None else images.tobytes()
         key = (str(run.folder), metric, tuple(classes) if classes else None, some)
         if key not in self._known:
             self._known[key] = self._from_cache(run, metric, classes, compute, images)
         return self._known[key]
 
-    def _from_cache(self, run: Run, metric: str, classes, compute, images) -> np.ndarray:
+    def _from_cache(self, run: Run, metric: str, classes: Classes, compute: Compute, images: Images) -> np.ndarray:
         matches = artifacts.sha256_file(run.folder / "inference" / run.test / "matches.npz")
         about = [matches, metric, list(classes) if classes else None, self.resamples, self.seed]
         if images is not None:

@@ -1,7 +1,7 @@
 """A study's scores within subgroups of images, e.g. within AP and within PA views.
 
-A detector's image-level score may reflect how an image was taken and not what it shows (evaluation/groups.py); within
-one projection that does not help. The study file names the table: `subgroups: CSV:COLUMN`.
+A detector's image-level score may reflect how an image was taken and not what it shows (evaluation/subgroups.py);
+within one projection that does not help. The study file names the table: `subgroups: CSV:COLUMN`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from d2_cxr.projects.label_efficiency.report.scores import Scores
 from d2_cxr.projects.label_efficiency.report.study_results import Run, StudyResults
 from d2_cxr.projects.label_efficiency.report.tables import cell
 
-from d2_cxr.evaluation import groups
+from d2_cxr.evaluation import subgroups
 
 ALL = "all images"
 COLUMNS = [
@@ -42,8 +42,8 @@ def subgroup_rows(results: StudyResults, scores: Scores) -> list[dict]:
     done = [run for run in results.runs if run.done]
     if not argument or not done or not Path(argument.rpartition(":")[0]).is_file():
         return []
-    grouping = groups.read_grouping(argument)
-    masks = {run.test: groups.members(run.matches, grouping) for run in {run.test: run for run in done}.values()}
+    grouping = subgroups.read_grouping(argument)
+    masks = {run.test: subgroups.members(run.matches, grouping) for run in {run.test: run for run in done}.values()}
     values = sorted({value for members in masks.values() for value in members})
     return [row for value in (ALL, *values) for row in _rows(results, scores, done, masks, value)]
 
@@ -81,7 +81,9 @@ def _images(run: Run, masks: dict, value: str) -> np.ndarray:
     return everyone if value == ALL else masks[run.test].get(value, ~everyone)
 
 
-def _curves(results: StudyResults, scores: Scores, done, images: dict, metric: str, classes) -> Curves:
+def _curves(
+    results: StudyResults, scores: Scores, done: list[Run], images: dict, metric: str, classes: list[str] | None
+) -> Curves:
     arms, label_fractions, seeds = results.arms, results.label_fractions, results.seeds
     table = np.full((len(arms), len(label_fractions), len(seeds), 1 + scores.resamples), np.nan)
     for run in done:

@@ -1,8 +1,8 @@
-"""Image-level bootstrap: intervals, paired tests between two runs, and pooling over seeds.
+"""Metrics with their intervals, and paired tests between two runs, by a bootstrap over images.
 
 Images (patients, where known) are drawn with replacement, those with findings and negative ones apart, so that each
 resample has the design of the original. Percentile intervals (Efron 1979, https://doi.org/10.1214/aos/1176344552),
-which for average precision are first freed of its bias (docs/decisions/040-bias-of-average-precision.md).
+which for average precision are first corrected for its bias (docs/decisions/040-bias-of-average-precision.md).
 A resample is a column of image weights; nothing is matched again.
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from d2_cxr.evaluation import metrics
+from d2_cxr.evaluation import average_precision, metrics
 from d2_cxr.evaluation.matching import Matches
 
 LEVEL = 0.95
@@ -37,7 +37,7 @@ def image_weights(matches: Matches, resamples: int, seed: int) -> np.ndarray:
 
 
 def corrected(values: np.ndarray, interpolated: bool) -> np.ndarray:
-    """Return the resamples of a metric, for an interpolated one freed of its bias.
+    """Return the resamples of a metric, those of an interpolated one corrected for bias.
 
     Interpolated precision is the *highest* at this recall or a higher one, so chance lifts it: AP is too high on few
     images, and higher again in a resample, which adds chance to chance. That bias falls about with the square root of
@@ -81,6 +81,58 @@ def p_value(differences: np.ndarray) -> float:
     return float(min(1.0, 2 * (1 + min(below, above)) / (1 + len(defined))))
 
 
+def estimate(values: np.ndarray, n: int, unit: str, interpolated: bool = False) -> dict:
+    """Describe a metric.
+
+    Args:
+        values: (1 + B,) the original sample's value, then the resamples'; NaN where undefined.
+        n: how many it rests on.
+        unit: of n, "boxes" or "images".
+        interpolated: an average precision, whose interval is corrected for bias and cut to 0 to 1.
+
+    Returns:
+        value (None where undefined), interval (95 %, None where there is none), n, unit.
+    """
+    defined = bool(np.isfinite(values[0]))
+    limits = interval(corrected(values, interpolated)) if defined else None
+    if limits and interpolated:
+        limits = [min(1.0, max(0.0, limit)) for limit in limits]
+    return {"value": _plain(values[0]), "interval": limits, "n": n, "unit": unit}
+
+
+def computation(matches: Matches, weights: np.ndarray) -> metrics.Computation:
+    """Prepare all classes under image weights (F, 1 + B), the original sample first."""
+    return metrics.Computation(matches, weights, range(len(matches.class_names)))
+
+
+def defined_overall(matches: Matches) -> list[str]:
+    """Return the names of metrics.OVERALL that these images can have."""
+    return [name for name, rule in metrics.OVERALL.items() if matches.has_negatives or not rule.needs_negatives]
+
+
+def overall_estimate(computed: metrics.Computation, name: str) -> dict:
+    """Describe a name of metrics.OVERALL; means over classes add num_classes and reduced_resamples."""
+    rule = metrics.OVERALL[name]
+    n = _count(computed, rule.unit, rule.area)
+    entry = _described(computed.overall(name), n, rule.unit, rule.definition, metrics.is_interpolated(name))
+    if rule.of is not None:
+        defined = np.isfinite(computed.per_class(rule.of))  # (C, 1 + B)
+        if rule.summary == "frequent":
+            frequent = metrics.frequent(computed.matches)
+            defined = defined[frequent]
+            entry["n"] = sum(_count(computed, "boxes", 0, index) for index in np.flatnonzero(frequent))
+        entry["num_classes"] = int(defined[:, 0].sum())
+        entry["reduced_resamples"] = int((defined[:, 1:].sum(axis=0) < defined[:, 0].sum()).sum())
+    return entry
+
+
+def class_estimate(computed: metrics.Computation, name: str, index: int) -> dict:
+    """Describe a name of metrics.CLASS_METRICS of one class."""
+    rule = metrics.CLASS_METRICS[name]
+    n = _count(computed, rule.unit, rule.area, index)
+    return _described(computed.per_class(name)[index], n, rule.unit, rule.definition, rule.interpolated)
+
+
 def paired_difference(
     matches_a: Matches,
     matches_b: Matches,
@@ -108,47 +160,6 @@ def paired_difference(
     return {**compared(a, b, metrics.is_interpolated(metric)), "n": matches_a.num_images, "resamples": resamples}
 
 
-def hierarchical(
-    runs_a: Sequence[Matches],
-    runs_b: Sequence[Matches] | None,
-    metric: str,
-    classes: Sequence[str] | None = None,
-    resamples: int = 1000,
-    seed: int = 0,
-) -> dict:
-    """Mean over seeds of a metric, or of its difference between two arms, with an interval over seeds *and* images.
-
-    Each resample draws runs with replacement and images with replacement, the same images for every run. With
-    `runs_b`, run i of both arms belongs to the same seed, and seeds are drawn as pairs.
-
-    Returns:
-        As `paired_difference`; with one arm: value, interval, per_run. Both add num_runs.
-
-    Raises:
-        ValueError: the arms have different numbers of runs, or images differ.
-    """
-    if runs_b is not None and len(runs_b) != len(runs_a):
-        raise ValueError(f"{len(runs_a)} runs of one arm cannot be paired with {len(runs_b)} of the other")
-    for run in [*runs_a[1:], *(runs_b or [])]:
-        require_same_truth(runs_a[0], run)
-    weights = with_original(image_weights(runs_a[0], resamples, seed))
-    draws = _draw(len(runs_a), resamples, np.random.default_rng([seed, 1]))
-    share = with_original(draws.astype(np.float64)) / len(runs_a)  # (runs, 1 + B)
-    a = np.stack([metrics.value(run, metric, weights, classes) for run in runs_a])
-    common = {"n": runs_a[0].num_images, "num_runs": len(runs_a), "resamples": resamples}
-    if runs_b is None:
-        mean = _weighted_mean(a, share)
-        resampled = corrected(mean, metrics.is_interpolated(metric))
-        return {
-            "value": _plain(mean[0]),
-            "interval": interval(resampled),
-            "per_run": [_plain(v) for v in a[:, 0]],
-            **common,
-        }
-    b = np.stack([metrics.value(run, metric, weights, classes) for run in runs_b])
-    return {**compared(_weighted_mean(a, share), _weighted_mean(b, share), metrics.is_interpolated(metric)), **common}
-
-
 def with_original(weights: np.ndarray) -> np.ndarray:
     """Put the original sample, every weight 1, before the resamples: (N, B) -> (N, 1 + B)."""
     return np.concatenate([np.ones((len(weights), 1), dtype=weights.dtype), weights], axis=1)
@@ -165,13 +176,6 @@ def require_same_truth(a: Matches, b: Matches) -> None:
             )
 
 
-def _draw(number: int, resamples: int, rng: np.random.Generator) -> np.ndarray:
-    """Return how often each of `number` things is drawn in each resample, (number, resamples)."""
-    drawn = rng.integers(number, size=(resamples, number)) + number * np.arange(resamples)[:, None]
-    counts = np.bincount(drawn.ravel(), minlength=number * resamples)
-    return counts.reshape(resamples, number).T
-
-
 def compared(a: np.ndarray, b: np.ndarray, interpolated: bool) -> dict:
     """Describe a - b of two metrics under the same resamples, both (1 + B,): the original sample first."""
     difference = a - b
@@ -186,8 +190,32 @@ def compared(a: np.ndarray, b: np.ndarray, interpolated: bool) -> dict:
     }
 
 
-def _weighted_mean(values: np.ndarray, share: np.ndarray) -> np.ndarray:
-    return (np.where(share > 0, values, 0) * share).sum(axis=0)  # a run not drawn must not spread its NaN
+def _described(values: np.ndarray, n: int, unit: str, definition: str, interpolated: bool) -> dict:
+    """Return the estimate of a metric with its definition, undefined resamples and, where it is corrected, its bias."""
+    entry = {
+        **estimate(values, n, unit, interpolated),
+        "undefined_resamples": int((~np.isfinite(values[1:])).sum()),
+        "definition": definition,
+    }
+    if interpolated and entry["interval"]:
+        entry["bias"] = BIAS_OF_SAMPLE * float(resample_bias(values))
+    return entry
+
+
+def _count(computed: metrics.Computation, unit: str, area: int, index: int | None = None) -> int:
+    """Count what a metric rests on in the original sample: images, or truth boxes of a class (None: any) and size."""
+    original = computed.weights[:, :1]
+    if unit == "images":
+        return int(original.sum())
+    return int(average_precision.truth_boxes(computed.matches, original, index, area)[0])
+
+
+def _draw(number: int, resamples: int, rng: np.random.Generator) -> np.ndarray:
+    """Return how often each of `number` things is drawn in each resample, (number, resamples)."""
+    copies = np.empty((number, resamples), dtype=np.float32)
+    for resample in range(resamples):
+        copies[:, resample] = np.bincount(rng.integers(number, size=number), minlength=number)
+    return copies
 
 
 def _plain(value: float) -> float | None:

@@ -1,8 +1,8 @@
-"""Metrics within groups of images, e.g. within AP and within PA views.
+"""Metrics within subgroups of images, e.g. within AP and within PA views.
 
 Bedside images are taken AP and show more findings, so a model that only tells the projection already tells images with
-findings from negative ones. Within one projection that shortcut is worth nothing (Zech et al. 2018,
-https://doi.org/10.1371/journal.pmed.1002683). A group is a mask on the image weights: nothing is matched again.
+findings from negative ones. Within one projection that shortcut does not help (Zech et al. 2018,
+https://doi.org/10.1371/journal.pmed.1002683). A subgroup is a mask on the image weights: nothing is matched again.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from pathlib import Path
 
 import numpy as np
 
-from d2_cxr.evaluation import entries, froc
+from d2_cxr.evaluation import estimates, froc
 from d2_cxr.evaluation.matching import Matches
 
 METRICS = (
     *("image_auroc", "image_auroc_mean", "AP50", "AP40_vinbigdata"),
     *(f"froc_sens_at_{rate}" for rate in froc.RATE_NAMES),
 )
-MAX_GROUPS = 20  # more are a number or an id, not groups of images
+MAX_SUBGROUPS = 20  # more are a number or an id
 
 
 @dataclass(frozen=True)
@@ -33,16 +33,16 @@ class Grouping:
 
 
 def read_grouping(argument: str) -> Grouping:
-    """Read `CSV:COLUMN`, a table with the columns image_id and COLUMN; an image may stand in several rows that agree.
+    """Read `CSV:COLUMN`, a table with the columns image_id and COLUMN; an image may have several rows that agree.
 
     Raises:
         FileNotFoundError, ValueError: no such file or column, or rows that contradict each other.
     """
     path, _, column = argument.rpartition(":")
     if not path or not column:
-        raise ValueError(f"--groups takes CSV:COLUMN, e.g. images.csv:view, not {argument!r}")
+        raise ValueError(f"--subgroups takes CSV:COLUMN, e.g. images.csv:view, not {argument!r}")
     if not Path(path).is_file():
-        raise FileNotFoundError(f"{path} is missing; --groups takes CSV:COLUMN, e.g. images.csv:view")
+        raise FileNotFoundError(f"{path} is missing; --subgroups takes CSV:COLUMN, e.g. images.csv:view")
     with open(path, newline="", encoding="utf-8-sig") as file:
         rows = csv.DictReader(file)
         names = rows.fieldnames or []
@@ -62,37 +62,39 @@ def _values(rows: csv.DictReader, column: str, path: str) -> dict[str, str]:
 
 
 def members(matches: Matches, grouping: Grouping) -> dict[str, np.ndarray]:
-    """Return which images (F,) bool belong to each value of the column, values in order; images without one to none.
+    """Return the images (F,) bool of each value of the column, in order of values; images without a value to none.
 
     Raises:
-        ValueError: the table lacks evaluated images, or its column makes no groups of them.
+        ValueError: the table lacks evaluated images, or its column has no or too many values.
     """
     names = matches.image_names.tolist()
     missing = [name for name in names if name not in grouping.value_of]
     if missing:
         raise ValueError(
-            f"--groups: {len(missing)} of {len(names)} evaluated images are not in the table, first {missing[0]}"
+            f"--subgroups: {len(missing)} of {len(names)} evaluated images are not in the table, first {missing[0]}"
         )
     values = np.array([grouping.value_of[name] for name in names])
     distinct = sorted(set(values.tolist()) - {""})
     if not distinct:
-        raise ValueError(f"--groups: column {grouping.column} is empty for all {len(names)} evaluated images")
-    if len(distinct) > MAX_GROUPS:
+        raise ValueError(f"--subgroups: column {grouping.column} is empty for all {len(names)} evaluated images")
+    if len(distinct) > MAX_SUBGROUPS:
         raise ValueError(
-            f"--groups: column {grouping.column} has {len(distinct)} values on the evaluated images, at most "
-            f"{MAX_GROUPS} make groups; write a column of wider ones"
+            f"--subgroups: column {grouping.column} has {len(distinct)} values on the evaluated images, at most "
+            f"{MAX_SUBGROUPS} are allowed; give a column with wider ranges"
         )
     return {value: values == value for value in distinct}
 
 
-def by_group(matches: Matches, weights: np.ndarray, grouping: Grouping) -> dict:
-    """Describe METRICS within each group.
+def by_subgroup(matches: Matches, weights: np.ndarray, grouping: Grouping) -> dict:
+    """Describe METRICS within each subgroup.
 
     Args:
-        weights: (F, 1 + B), the original sample first; resamples are those of all images, so that a group's size varies.
+        weights: (F, 1 + B), the original sample first; resamples are those of all images, so
+                that the size of a subgroup varies.
 
     Returns:
-        column, num_images_without_value, groups {value: num_images, num_findings_images, num_negative_images, metrics}.
+        column, num_images_without_value, subgroups {value: num_images, num_findings_images, num_negative_images,
+        metrics}.
 
     Raises:
         ValueError: as `members`.
@@ -102,16 +104,16 @@ def by_group(matches: Matches, weights: np.ndarray, grouping: Grouping) -> dict:
     return {
         "column": grouping.column,
         "num_images_without_value": int((~grouped).sum()),
-        "groups": {value: _group(matches, weights, mask) for value, mask in masks.items()},
+        "subgroups": {value: _subgroup(matches, weights, mask) for value, mask in masks.items()},
     }
 
 
-def _group(matches: Matches, weights: np.ndarray, mask: np.ndarray) -> dict:
-    computed = entries.computation(matches, weights * mask[:, None])
-    names = [name for name in entries.defined_overall(matches) if name in METRICS]
+def _subgroup(matches: Matches, weights: np.ndarray, mask: np.ndarray) -> dict:
+    computed = estimates.computation(matches, weights * mask[:, None])
+    names = [name for name in estimates.defined_overall(matches) if name in METRICS]
     return {
         "num_images": int(mask.sum()),
         "num_findings_images": int((mask & ~matches.image_negative).sum()),
         "num_negative_images": int((mask & matches.image_negative).sum()),
-        "metrics": {name: entries.overall_entry(computed, name) for name in names},
+        "metrics": {name: estimates.overall_estimate(computed, name) for name in names},
     }

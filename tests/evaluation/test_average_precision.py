@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from d2_cxr.evaluation import coco
+from d2_cxr.evaluation import average_precision
 from d2_cxr.evaluation.matching import match
 
 pycocotools_coco = pytest.importorskip("pycocotools.coco", reason="pycocotools, the reference, is not installed")
@@ -46,15 +46,15 @@ def assert_equal_to_pycocotools(truth, results):
     matches = match(truth, results)
     ones = np.ones((matches.num_images, 1))
     precision, recall = reference(truth, results)
-    ours = coco.average_precision(matches, ones)[..., 0]  # (K, A, T)
+    ours = average_precision.average_precision(matches, ones)[..., 0]  # (K, A, T)
     np.testing.assert_allclose(ours, precision.mean(axis=1).transpose(1, 2, 0), rtol=0, atol=1e-9)
     for column, limit in enumerate((1, 10, 100)):
         for area in range(4):
-            ours = coco.recall(matches, ones, limit, area)[..., 0]  # (K, T)
+            ours = average_precision.recall(matches, ones, limit, area)[..., 0]  # (K, T)
             np.testing.assert_allclose(ours, recall[:, :, area, column].T, rtol=0, atol=1e-9)
     _, agnostic = reference(truth, results, use_classes=False, max_detections=(100, 300, 1000))
     for area, column, limit in ((0, 0, 100), (1, 2, 1000)):
-        ours = coco.agnostic_recall(matches, ones, limit, area)[:, 0]
+        ours = average_precision.agnostic_recall(matches, ones, limit, area)[:, 0]
         np.testing.assert_allclose(ours, agnostic[:, 0, area, column], rtol=0, atol=1e-9)
 
 
@@ -124,7 +124,7 @@ def test_faster_coco_eval_agrees(simulate):
         run.accumulate()
         run.summarize()
     matches = match(truth, results)
-    ours = coco.average_precision(matches, np.ones((30, 1)))[..., 0]
+    ours = average_precision.average_precision(matches, np.ones((30, 1)))[..., 0]
     assert np.nanmean(ours[:, 0]) == pytest.approx(run.stats[0], abs=1e-9)
     assert np.nanmean(ours[:, 0, 0]) == pytest.approx(run.stats[1], abs=1e-9)
 
@@ -135,7 +135,7 @@ def test_average_precision_by_hand(images):
         [(1, 1, 0, 0, 10, 10), (1, 1, 50, 50, 10, 10)],
         [(1, 1, 0, 0, 10, 10, 0.9), (1, 1, 80, 0, 10, 10, 0.8), (1, 1, 50, 50, 10, 10, 0.7)],
     )
-    ap = coco.average_precision(match(truth, results), np.ones((1, 1)))
+    ap = average_precision.average_precision(match(truth, results), np.ones((1, 1)))
     assert ap[0, 0, 0, 0] == pytest.approx((51 + 50 * 2 / 3) / 101)
 
 
@@ -145,5 +145,5 @@ def test_detections_on_negative_images_count_only_when_asked(images):
     results.append({"image_id": 2, "category_id": 1, "bbox": [0, 0, 9, 9], "score": 0.8})
     matches = match(truth, results, negative)
     ones = np.ones((2, 1))
-    assert coco.average_precision(matches, ones)[0, 0, 0, 0] == pytest.approx(1)
-    assert coco.average_precision(matches, ones, negatives=True)[0, 0, 0, 0] == pytest.approx(0.5)
+    assert average_precision.average_precision(matches, ones)[0, 0, 0, 0] == pytest.approx(1)
+    assert average_precision.average_precision(matches, ones, negatives=True)[0, 0, 0, 0] == pytest.approx(0.5)

@@ -1,4 +1,4 @@
-"""The constant-box predictor: what one learns from the training boxes without looking at an image.
+"""The prior-box baseline: what one learns from the training boxes without looking at an image.
 
 Every image gets, per class, the training set's median box, scored by the share of training images that show the class.
 A detector that does not beat it has learned the average chest.
@@ -13,8 +13,8 @@ import numpy as np
 from d2_cxr import boxes as box_math
 
 
-def constant_box_results(train_truth: Mapping, test_truth: Mapping) -> list[dict]:
-    """Answer every image of `test_truth` with the constant boxes of `train_truth`, both COCO dicts.
+def prior_box_results(train_truth: Mapping, test_truth: Mapping) -> list[dict]:
+    """Answer every image of `test_truth` with the prior boxes of `train_truth`, both COCO dicts.
 
     Returns:
         COCO results, boxes in pixels of each test image; classes without a training box give none.
@@ -23,18 +23,19 @@ def constant_box_results(train_truth: Mapping, test_truth: Mapping) -> list[dict
         ValueError: the two sets number their classes differently.
     """
     _require_same_categories(train_truth, test_truth)
-    constants = constant_boxes(train_truth)
+    prior = prior_boxes(train_truth)
     results = []
     for image in test_truth["images"]:
         frame = np.array([image["width"], image["height"]] * 2, dtype=np.float64)
-        for category, (box, prevalence) in constants.items():
+        for category, (box, prevalence) in prior.items():
             xywh = box_math.xyxy_to_xywh((box * frame)[None])[0].tolist()
             results.append({"image_id": image["id"], "category_id": category, "bbox": xywh, "score": prevalence})
     return results
 
 
-def constant_boxes(train_truth: Mapping) -> dict[int, tuple[np.ndarray, float]]:
-    """Return per category id the median box (4,) XYXY in shares of width and height, and the share of images with it."""
+def prior_boxes(train_truth: Mapping) -> dict[int, tuple[np.ndarray, float]]:
+    """Return per category id the median box (4,) XYXY in fractions of width and height, and the fraction of images
+    with it."""
     frames = {image["id"]: [image["width"], image["height"]] * 2 for image in train_truth["images"]}
     found: dict[int, tuple[list, set]] = {}
     for annotation in train_truth["annotations"]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from d2_cxr.evaluation import bootstrap, metrics
+from d2_cxr.evaluation import estimates, metrics
 from d2_cxr.evaluation.evaluate import evaluate
 from d2_cxr.evaluation.matching import Matches, match
 
@@ -26,7 +26,7 @@ def resampled_images(truth, results, copies):
 def test_twenty_resamples_equal_evaluating_the_resampled_images_again(simulate):
     truth, results = simulate(num_images=25, num_classes=3, seed=3)
     matches = match(truth, results)
-    weights = bootstrap.image_weights(matches, 20, seed=0)
+    weights = estimates.image_weights(matches, 20, seed=0)
     names = [name for name, rule in metrics.OVERALL.items() if not rule.needs_negatives and name != "mAP_30_images"]
     values = {name: metrics.value(matches, name, weights) for name in names}
     for column in range(20):
@@ -44,7 +44,7 @@ def test_metrics_with_negative_images_are_resampled_equally(simulate):
     ids = {image["id"] for image in findings["images"]}
     findings["annotations"] = [box for box in truth["annotations"] if box["image_id"] in ids]
     matches = match(findings, results, negative)
-    weights = bootstrap.image_weights(matches, 5, seed=1)
+    weights = estimates.image_weights(matches, 5, seed=1)
     assert weights[:20].sum(axis=0).tolist() == [20] * 5  # drawn apart
     for column in range(5):
         again_truth, again_results = resampled_images(findings, results, weights[:20, column])
@@ -66,9 +66,9 @@ def test_metrics_with_negative_images_are_resampled_equally(simulate):
 def test_weights_are_seeded_and_keep_a_patients_images_together(simulate):
     truth, results = simulate(num_images=12)
     matches = match(truth, results, patients={f"f{i}": i // 3 for i in range(12)})
-    weights = bootstrap.image_weights(matches, 50, seed=7)
-    assert np.array_equal(weights, bootstrap.image_weights(matches, 50, seed=7))
-    assert not np.array_equal(weights, bootstrap.image_weights(matches, 50, seed=8))
+    weights = estimates.image_weights(matches, 50, seed=7)
+    assert np.array_equal(weights, estimates.image_weights(matches, 50, seed=7))
+    assert not np.array_equal(weights, estimates.image_weights(matches, 50, seed=8))
     assert (weights.reshape(4, 3, 50) == weights.reshape(4, 3, 50)[:, :1]).all()
     assert weights.sum(axis=0).tolist() == [12] * 50
 
@@ -87,14 +87,14 @@ def test_a_class_that_vanishes_in_resamples_is_counted(images):
 
 def test_a_run_does_not_differ_from_itself(simulate):
     matches = match(*simulate(num_images=15))
-    same = bootstrap.paired_difference(matches, matches, "AP50", resamples=50)
+    same = estimates.paired_difference(matches, matches, "AP50", resamples=50)
     assert same["difference"] == 0 and same["interval"] == [0, 0] and same["p"] == 1
 
 
 def test_a_better_run_is_told_from_a_worse_one(simulate):
     truth, results = simulate(num_images=60, num_classes=2, per_image=5)
     worse = [row for position, row in enumerate(results) if position % 3]
-    pair = bootstrap.paired_difference(match(truth, results), match(truth, worse), "AR_100", resamples=200)
+    pair = estimates.paired_difference(match(truth, results), match(truth, worse), "AR_100", resamples=200)
     assert pair["difference"] > 0 and pair["interval"][0] > 0
     assert pair["p"] == pytest.approx(2 / 201)  # the smallest that 200 resamples can give
     assert pair["difference"] == pytest.approx(pair["value_a"] - pair["value_b"])
@@ -106,39 +106,35 @@ def test_a_subset_of_classes_is_averaged_alone(simulate):
     matches = match(truth, results)
     per_class = evaluate(truth, results, resamples=0)
     expected = np.mean([per_class.value("AP50", name) for name in ("class 0", "class 2")])
-    pair = bootstrap.paired_difference(matches, match(truth, []), "AP50", ["class 0", "class 2"], resamples=10)
+    pair = estimates.paired_difference(matches, match(truth, []), "AP50", ["class 0", "class 2"], resamples=10)
     assert pair["difference"] == pytest.approx(expected)
     with pytest.raises(ValueError, match="class 'heart' is none of"):
-        bootstrap.paired_difference(matches, matches, "AP50", ["heart"])
+        estimates.paired_difference(matches, matches, "AP50", ["heart"])
 
 
 def test_runs_on_different_images_are_refused(simulate):
     a, b = match(*simulate(seed=1)), match(*simulate(seed=2))
     with pytest.raises(ValueError, match="different truth"):
-        bootstrap.paired_difference(a, b, "mAP")
+        estimates.paired_difference(a, b, "mAP")
 
 
-def test_one_seed_gives_the_image_bootstrap_and_more_seeds_widen_it(simulate):
-    truth, results = simulate(num_images=40, num_classes=2)
-    rng = np.random.default_rng(0)
-    runs = [match(truth, [row for row in results if rng.random() < share]) for share in (0.4, 0.7, 1.0)]
-    alone = bootstrap.hierarchical(runs[2:], None, "AR_100", resamples=200)
-    images_only = bootstrap.interval(metrics.value(runs[2], "AR_100", bootstrap.image_weights(runs[2], 200, 0)))
-    assert alone["interval"] == pytest.approx(images_only)
-    pooled = bootstrap.hierarchical(runs, None, "AR_100", resamples=200)
-    assert pooled["value"] == pytest.approx(np.mean(pooled["per_run"]))
-    assert np.diff(pooled["interval"]) > np.diff(alone["interval"])
-    paired = bootstrap.hierarchical(runs, runs, "AR_100", resamples=200)
-    assert paired["difference"] == 0 and paired["num_runs"] == 3
-    with pytest.raises(ValueError, match="cannot be paired"):
-        bootstrap.hierarchical(runs, runs[:2], "AR_100")
+def test_an_estimate_has_value_interval_n_and_unit():
+    """Resamples 0 to 100: the 95 % percentile interval is 2.5 to 97.5; an AP's is corrected and cut to 0 to 1."""
+    values = np.concatenate([[50.0], np.arange(101.0)])
+    found = estimates.estimate(values, 7, "boxes")
+    assert found == {"value": 50.0, "interval": pytest.approx([2.5, 97.5]), "n": 7, "unit": "boxes"}
+    lifted = estimates.estimate(values / 100 + 0.4, 7, "boxes", interpolated=True)
+    assert lifted["interval"] == pytest.approx([0.425, 1.0])
+    nothing = estimates.estimate(np.array([np.nan, 0.5]), 0, "images")
+    assert nothing == {"value": None, "interval": None, "n": 0, "unit": "images"}
+    assert estimates.estimate(np.array([0.5]), 1, "images")["interval"] is None  # no resamples
 
 
 def test_matches_npz_is_all_that_paired_tests_need(simulate, tmp_path):
     matches = match(*simulate())
     matches.save(tmp_path / "matches.npz")
     loaded = Matches.load(tmp_path / "matches.npz")
-    weights = bootstrap.image_weights(loaded, 10, 0)
+    weights = estimates.image_weights(loaded, 10, 0)
     for name in ("mAP", "AR_agnostic_small", "froc_sens_at_1", "mean_best_iou", "AP40_vinbigdata", "image_auroc_mean"):
         ours, theirs = metrics.value(matches, name, weights), metrics.value(loaded, name, weights)
         assert np.array_equal(ours, theirs), name
@@ -172,8 +168,8 @@ def coverage(simulate, name, repeats, num_images=60, corrected=True):
     covered = 0
     for seed in range(repeats):
         matches = draw(rng, num_images)
-        values = metrics.value(matches, name, bootstrap.with_original(bootstrap.image_weights(matches, 200, seed)))
-        low, high = bootstrap.interval(bootstrap.corrected(values, corrected and metrics.is_interpolated(name)))
+        values = metrics.value(matches, name, estimates.with_original(estimates.image_weights(matches, 200, seed)))
+        low, high = estimates.interval(estimates.corrected(values, corrected and metrics.is_interpolated(name)))
         covered += low <= target <= high
     return covered / repeats
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from d2_cxr.evaluation import bootstrap
+from d2_cxr.evaluation import estimates, ranking
 from d2_cxr.evaluation.errors import working_score
-from d2_cxr.evaluation.greedy import AREA_NAMES, AREA_RANGES
-from d2_cxr.evaluation.matching import HIT_RULES, Matches
+from d2_cxr.evaluation.matching import AREA_NAMES, AREA_RANGES, HIT_RULES, Matches
 
 DEFINITION = (
     f"sensitivity: share of these truth boxes that a detection of their class with at least that score points at "
@@ -27,7 +26,7 @@ def by_truth_box(matches: Matches, weights: np.ndarray, score: float | None = No
         interval and n. Readers are left out where the truth does not say.
     """
     score = working_score(matches) if score is None else score
-    found = _best_pointing_score(matches) >= (np.inf if score is None else score)
+    found = best_pointing_score(matches) >= (np.inf if score is None else score)
     columns = {"sensitivity": found.astype(np.float64), "mean_best_iou": matches.gt_best_iou}
     counted = ~matches.gt_crowd
     readers = {
@@ -47,7 +46,8 @@ def by_truth_box(matches: Matches, weights: np.ndarray, score: float | None = No
     return {"definition": DEFINITION, "score": score, **tables}
 
 
-def _best_pointing_score(matches: Matches) -> np.ndarray:
+def best_pointing_score(matches: Matches) -> np.ndarray:
+    """Return the highest score of a detection that points at each truth box (G,), -inf without one."""
     best = np.full(len(matches.gt_image), -np.inf)
     lesion = matches.dt_lesion[:, 0]
     np.maximum.at(best, lesion[lesion >= 0], matches.dt_score[lesion >= 0])
@@ -55,15 +55,9 @@ def _best_pointing_score(matches: Matches) -> np.ndarray:
 
 
 def _mean(matches: Matches, keep: np.ndarray, column: np.ndarray, weights: np.ndarray) -> dict:
-    """Average a column over truth boxes, with its bootstrap interval."""
+    """Average a column over truth boxes, with its estimates interval."""
     images = matches.gt_image[keep]
-    total = np.bincount(images, column[keep], minlength=matches.num_images) @ weights.astype(np.float64)
-    number = np.bincount(images, minlength=matches.num_images) @ weights.astype(np.float64)
+    sums = np.stack([np.bincount(images, power, minlength=matches.num_images) for power in (column[keep], keep[keep])])
+    total, number = ranking.weighted_sums(sums, weights)
     values = np.where(number > 0, total / np.maximum(number, 1), np.nan)
-    defined = bool(keep.any())
-    return {
-        "value": float(values[0]) if defined else None,
-        "interval": bootstrap.interval(values[1:]) if defined else None,
-        "n": int(keep.sum()),
-        "unit": "boxes",
-    }
+    return estimates.estimate(values, int(keep.sum()), "boxes")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from d2_cxr.evaluation.reader_comparison import compare_with_readers
+from d2_cxr.evaluation.readers import compare_with_readers
 
 A, B, C = (0.0, 0.0, 10.0, 10.0), (50.0, 50.0, 10.0, 10.0), (80.0, 0.0, 10.0, 10.0)
 

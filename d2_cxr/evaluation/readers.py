@@ -1,8 +1,9 @@
 """Readers and model under one matching rule.
 
-A reader cannot be held against fused boxes that hold his own. So each image is taken once for every reader who read it:
-truth is what the *other* readers' boxes fuse to, the reader answers with his boxes, and the model with as many boxes
-on that image, its best-scored ones. A reader who draws more finds more; equal numbers of boxes make the two comparable.
+A reader cannot be compared with fused boxes that contain the reader's own. So each image is a case for every reader who
+read it: truth is what the *other* readers' boxes fuse to, the reader answers with their own boxes, and the model with
+as many boxes on that image, its best-scored ones. A reader who draws more finds more; equal numbers of boxes make the
+two comparable.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from d2_cxr.evaluation import bootstrap, froc, ranking
+from d2_cxr.evaluation import estimates, froc, ranking
 from d2_cxr.evaluation.matching import HIT_RULES, Matches, match
 from d2_cxr.image_name import image_name
 from d2_cxr.labels.coco import from_coco, reader_order
@@ -63,15 +64,15 @@ def compare_with_readers(
         ValueError: no image of the truth was read by two readers.
     """
     cases = make_cases(truth, results, readers, fusion, iou_threshold)
-    weights = bootstrap.with_original(bootstrap.image_weights(cases.readers, resamples, seed))
+    weights = estimates.with_original(estimates.image_weights(cases.readers, resamples, seed))
     names = sorted(set(cases.reader.tolist()), key=reader_order)
-    masks = {name: (cases.reader == name)[:, None] for name in names}
+    everything = np.ones(len(cases.reader), dtype=bool)
     return {
         "definition": DEFINITION.format(HIT_RULES[hit_rule]),
         "resamples": resamples,
         "seed": seed,
-        "pooled": _compared(cases, weights, hit_rule),
-        "by_reader": {name: _compared(cases, weights * mask, hit_rule) for name, mask in masks.items()},
+        "pooled": _compared(cases, everything, weights, hit_rule),
+        "by_reader": {name: _compared(cases, cases.reader == name, weights, hit_rule) for name in names},
         "model_curve": _curve(cases.model, hit_rule),
     }
 
@@ -124,7 +125,14 @@ def _group(images: Mapping, image: Mapping) -> str:
     return str(images[image["id"]].get("patient", f"image {image['id']}"))
 
 
-def _others_fused(readers, read, case_of, categories, fusion: str, iou_threshold: float) -> list[dict]:
+def _others_fused(
+    readers: Mapping,
+    read: Sequence[Mapping],
+    case_of: Mapping[tuple[str, int], int],
+    categories: Sequence[Mapping],
+    fusion: str,
+    iou_threshold: float,
+) -> list[dict]:
     """Fuse, for each case, the boxes of everyone but its reader; returns COCO annotations."""
     ids = {category["name"]: category["id"] for category in categories}
     kept = {image["id"] for image in read}
@@ -145,7 +153,9 @@ def _answer(row: Mapping) -> dict:
     return {"category_id": row["category_id"], "bbox": row["bbox"]}
 
 
-def _model_answers(results: Sequence[Mapping], pairs, case_of) -> list[dict]:
+def _model_answers(
+    results: Sequence[Mapping], pairs: Sequence[tuple[str, Mapping]], case_of: Mapping[tuple[str, int], int]
+) -> list[dict]:
     by_image = defaultdict(list)
     for row in results:
         by_image[row["image_id"]].append(row)
@@ -169,38 +179,27 @@ def _as_many(model: Sequence[Mapping], own: Sequence[Mapping]) -> list[dict]:
     return kept
 
 
-def _compared(cases: Cases, weights: np.ndarray, hit_rule: str) -> dict:
-    """Describe readers and model on the cases that `weights` (N, 1 + B) keep."""
-    reader = _operating_point(cases.readers, weights, hit_rule)
-    model = _operating_point(cases.matched, weights, hit_rule)
-    images, boxes = weights[:, 0].sum(), ranking.totals(cases.readers.gt_image, weights[:, :1])[0]
+def _compared(cases: Cases, chosen: np.ndarray, weights: np.ndarray, hit_rule: str) -> dict:
+    """Describe readers and model on the chosen cases (N,) bool under weights (N, 1 + B)."""
+    reader = _operating_point(cases.readers, chosen, weights, hit_rule)
+    model = _operating_point(cases.matched, chosen, weights, hit_rule)
+    images, boxes = chosen.sum(), chosen[cases.readers.gt_image].sum()
     counted = {"sensitivity": (int(boxes), "boxes"), "false_positives_per_image": (int(images), "images")}
     return {
         "num_images": int(images),
-        "reader": {key: _entry(values, *counted[key]) for key, values in reader.items()},
-        "model": {key: _entry(values, *counted[key]) for key, values in model.items()},
-        "model_minus_reader": bootstrap.compared(model["sensitivity"], reader["sensitivity"], interpolated=False),
+        "reader": {key: estimates.estimate(values, *counted[key]) for key, values in reader.items()},
+        "model": {key: estimates.estimate(values, *counted[key]) for key, values in model.items()},
+        "model_minus_reader": estimates.compared(model["sensitivity"], reader["sensitivity"], interpolated=False),
     }
 
 
-def _operating_point(matches: Matches, weights: np.ndarray, hit_rule: str) -> dict[str, np.ndarray]:
-    chosen = froc.marks(matches, rule=hit_rule)
-    lesions = ranking.totals(chosen.lesion_image, weights)
-    images = weights.sum(axis=0, dtype=np.float64)
-    found, false = (ranking.totals(chosen.image[kept], weights) for kept in (chosen.finds, chosen.false))
+def _operating_point(matches: Matches, chosen: np.ndarray, weights: np.ndarray, hit_rule: str) -> dict[str, np.ndarray]:
+    marks = froc.marks(matches, rule=hit_rule)
+    counted = (marks.lesion_image, marks.image[marks.finds], marks.image[marks.false], np.arange(len(chosen)))
+    lesions, found, false, images = (ranking.totals(place[chosen[place]], weights) for place in counted)
     return {
         "sensitivity": np.where(lesions > 0, found / np.maximum(lesions, 1), np.nan),
         "false_positives_per_image": np.where(images > 0, false / np.maximum(images, 1), np.nan),
-    }
-
-
-def _entry(values: np.ndarray, n: int, unit: str) -> dict:
-    defined = bool(np.isfinite(values[0]))
-    return {
-        "value": float(values[0]) if defined else None,
-        "interval": bootstrap.interval(values[1:]) if defined else None,
-        "n": n,
-        "unit": unit,
     }
 
 

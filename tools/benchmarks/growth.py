@@ -1,0 +1,184 @@
+"""How time and memory grow with the amount of work: preparation, near copies, label statistics, report, planning.
+
+    python tools/benchmark.py growth planning
+    python tools/benchmark.py growth label_statistics --csv vinbigdata-train.csv.gz
+    python tools/benchmark.py growth near_copies --sizes 1000 4000 15000
+
+Every size is measured in a process of its own, so that its peak of memory is its own; what Python and the imports hold
+is given as well. `times` compares each size with the one before: linear growth takes as many times as long.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import itertools
+import multiprocessing
+import resource
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks import _record
+
+from d2_cxr import artifacts
+
+ROOT = Path(__file__).resolve().parents[2]
+RECORDED = ROOT / "projects" / "LabelEfficiency" / "results" / "phantoms"  # 11 runs a seed, of 5 seeds
+SIZES = {
+    "preparation": [50, 200, 800],  # images
+    "near_copies": [1000, 4000, 15000],  # images
+    "label_statistics": [1, 4, 16],  # times the table
+    "report": [1, 2, 5],  # seeds of the recorded study
+    "planning": [250, 500, 1000],  # stages
+}
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    parser = _record.parser("growth", __doc__)
+    parser.add_argument("work", choices=list(SIZES), help="what grows")
+    parser.add_argument("--sizes", type=int, nargs="+", help="instead of its own, ascending")
+    parser.add_argument("--csv", type=Path, help="table of annotations, for label_statistics")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse_args(argv)
+    if args.work == "label_statistics" and not (args.csv and args.csv.is_file()):
+        raise ValueError(f"label_statistics needs --csv FILE, a table of annotations; {args.csv} is none")
+    rows = [measure(args.work, size, args.csv) for size in args.sizes or SIZES[args.work]]
+    for before, row in itertools.pairwise(rows):
+        row["times"] = {key: round(row[key] / before[key], 2) for key in ("size", "seconds")}
+    return _record.finish("growth", {"work": args.work, "rows": rows}, argv, args.json)
+
+
+def measure(work: str, size: int, csv: Path | None = None) -> dict:
+    """Return seconds and peak memory (MB) of a size of some work, run in a process of its own."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_measure, args=(work, size, csv, theirs))
+    process.start()
+    theirs.close()
+    try:
+        return ours.recv()
+    except EOFError:
+        raise ChildProcessError(f"{work} of size {size} ended without a result; its message is above") from None
+    finally:
+        process.join()
+
+
+def _measure(work: str, size: int, csv: Path | None, answer) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        run = make(work, size, Path(folder), csv)
+        before = _peak_mb()
+        start = time.perf_counter()
+        run()
+        seconds = time.perf_counter() - start
+        answer.send({"size": size, "seconds": round(seconds, 2), "memory_mb": _peak_mb(), "memory_before_mb": before})
+
+
+def _peak_mb() -> int:
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+def make(work: str, size: int, folder: Path, csv: Path | None = None) -> Callable[[], object]:
+    """Make the input of some work of this size in an empty folder; return a function that does the work."""
+    kinds = {"preparation": preparation, "near_copies": near_copies, "report": report, "planning": planning}
+    if work == "label_statistics":
+        return label_statistics(size, folder, csv)
+    return kinds[work](size, folder)
+
+
+def preparation(size: int, folder: Path) -> Callable[[], object]:
+    """Phantoms of 256 px to 128 px, in this process and one worker, near copies included."""
+    from d2_cxr.projects.phantom_cxr.make import make_phantoms
+
+    from d2_cxr.dicom.preprocess import Preprocess
+    from d2_cxr.prepare.prepare import prepare
+
+    make_phantoms(folder / "in", size, size=256, seed=5, progress=False)
+    tables = {"annotations": folder / "in" / "train.csv", "patients": folder / "in" / "patients.csv"}
+    rules = Preprocess(size=128)
+    return lambda: prepare(folder / "in" / "dicom", folder / "out", **tables, name="own", preprocess=rules, jobs=1)
+
+
+def near_copies(size: int, _folder: Path) -> Callable[[], object]:
+    """Smooth random images with noise; every hundredth is another one encoded anew."""
+    import cv2
+    import numpy as np
+
+    from d2_cxr.audit import near_duplicates
+
+    rng = np.random.default_rng(0)
+    small = np.empty((size, 96, 96), np.uint8)
+    for number in range(size):
+        coarse = cv2.resize(rng.random((12, 12), np.float32), (96, 96), interpolation=cv2.INTER_CUBIC)
+        small[number] = (200 * coarse + rng.normal(0, 8, (96, 96))).clip(0, 255)
+        if number % 100 == 99:
+            small[number] = cv2.GaussianBlur(small[number - 50], (0, 0), 0.5)
+    return lambda: near_duplicates.near_copies(small)
+
+
+def label_statistics(size: int, folder: Path, csv: Path) -> Callable[[], object]:
+    """The table so many times, its images under other names."""
+    import pandas as pd
+
+    from d2_cxr.audit.label_report import report_labels
+
+    table = pd.read_csv(csv, dtype=str)
+    copies = [table.assign(image_id=table["image_id"] + f"_{number}" * (number > 0)) for number in range(size)]
+    path = folder / "labels.csv"
+    pd.concat(copies).to_csv(path, index=False)
+    return lambda: report_labels(path, split="stratified", seed=1)
+
+
+def report(size: int, folder: Path) -> Callable[[], object]:
+    """The report of the recorded study's first seeds, with 100 resamples."""
+    from d2_cxr.projects.label_efficiency.report.build import build_report
+
+    study = artifacts.read_json(RECORDED / "study.json")
+    kept = {f"seed{seed}" for seed in range(size)}
+    study["study"]["seeds"] = list(range(size))
+    study["plan"] = [row for row in study["plan"] if "seed" not in row["id"] or row["id"].split("/")[-1] in kept]
+    artifacts.write_json(folder / "study.json", study)
+    for path in RECORDED.iterdir():
+        if path.is_dir() and path.name != "report":
+            (folder / path.name).symlink_to(path)
+    return lambda: build_report(folder, resamples=100)
+
+
+def planning(size: int, folder: Path) -> Callable[[], object]:
+    """Read a study of so many stages, and find what is left to do where all are finished."""
+    from d2_cxr.projects.label_efficiency.ledger import Ledger
+    from d2_cxr.projects.label_efficiency.plan import read_study
+
+    path = ROOT / "projects" / "LabelEfficiency" / "test.yaml"
+
+    def study(num_seeds: int):
+        return read_study(path, folder, [f"seeds={list(range(num_seeds))}"])
+
+    common, a_seed = len(study(1).stages), len(study(2).stages) - len(study(1).stages)
+    num_seeds = max(1, 1 + (size - common) // a_seed)
+    finish(study(num_seeds))
+
+    def run() -> None:
+        ledger = Ledger(study(num_seeds))
+        if ledger.to_do():
+            raise ValueError("stages that were recorded as finished count as unfinished")
+
+    return run
+
+
+def finish(study) -> None:
+    """Write a study.json in which every stage is finished, and an empty file for each of its results."""
+    from d2_cxr.projects.label_efficiency import ledger as module
+
+    ledger = module.Ledger(dataclasses.replace(study, settings={**study.settings, "results": None}))
+    write, ledger.write = ledger.write, lambda: None  # once, not at each of so many stages
+    for stage in study.stages:
+        ledger.start(stage)
+        for name in stage.results:
+            artifacts.write_text(study.output / name, "")
+        ledger.finish(stage, {}, 1.0)
+    write()
