@@ -37,7 +37,7 @@ def exposures(images: TrainingImages) -> list[dict]:
 def preview(images: TrainingImages, threshold: float, schedule: dict) -> dict:
     """Return what `log_preview` prints and run.json keeps, plain values."""
     rows = exposures(images)
-    warnings = [f"no training image shows {row['class']}: it can not be learned" for row in rows if not row["images"]]
+    warnings = [f"no training image shows {row['class']}: it cannot be learned" for row in rows if not row["images"]]
     findings = images.factors[: len(images.findings)]
     if threshold > 0 and bool((findings == 1).all()):
         rarest = min((row["frequency"] for row in rows if row["images"]), default=1.0)

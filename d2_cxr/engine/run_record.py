@@ -122,7 +122,7 @@ def hardware(device: str) -> dict:
     return values
 
 
-def plain(value):
+def plain(value: object) -> object:
     """Return JSON values: numpy and torch numbers become Python's, NaN and infinity become None."""
     if isinstance(value, Mapping):
         return {str(key): plain(entry) for key, entry in value.items()}
