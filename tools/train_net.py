@@ -24,8 +24,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--num-gpus", type=int, default=1, metavar="N", help="processes per machine, also without GPUs")
     parser.add_argument("--num-machines", type=int, default=1, metavar="N")
     parser.add_argument("--machine-rank", type=int, default=0, metavar="RANK", help="number of this machine, from 0")
-    parser.add_argument("--dist-url", default="auto", metavar="URL", help="address of the first machine, for N machines")
-    parser.add_argument("--allow", metavar="FILE", help="names of images, one per line, that may be in training and test sets")
+    parser.add_argument(
+        "--dist-url", default="auto", metavar="URL", help="address of the first machine, for N machines"
+    )
+    parser.add_argument(
+        "--allow", metavar="FILE", help="names of images, one per line, that may be in training and test sets"
+    )
     parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config keys, after all options")
     return parser.parse_args(argv)
 

@@ -77,17 +77,17 @@ def make_stepper(cfg, loader, compiled: str = ""):
     import torch
     from detectron2.modeling import build_model
 
-    from d2_cxr.engine import stepping
+    from d2_cxr.engine import train_step
 
     if torch.cuda.is_available():
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = cfg.CXR.TF32
     torch.manual_seed(0)
     model = build_model(cfg).train()
     if cfg.CXR.CHANNELS_LAST:
-        stepping.to_channels_last(model)
+        train_step.to_channels_last(model)
     if compiled:
         model.backbone.compile(backend=compiled)
-    return stepping.build_stepper(cfg, model, loader, stepping.build_optimizer(cfg, model))[0]
+    return train_step.build_stepper(cfg, model, loader, train_step.build_optimizer(cfg, model))[0]
 
 
 def memory_mb() -> int:

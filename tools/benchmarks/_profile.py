@@ -71,7 +71,7 @@ class Profile:
     """A trainer of single steps whose parts are timed from now on."""
 
     def __init__(self, stepper):
-        """Take a trainer of `stepping.build_stepper` with a GeneralizedRCNN on one device; it is changed."""
+        """Take a trainer of `train_step.build_stepper` with a GeneralizedRCNN on one device; it is changed."""
         self.stepper, self.clocks, self.steps = stepper, Clocks(), 0
         _watch(stepper, self.clocks)
         self.run(1)  # compiles kernels, starts the loader

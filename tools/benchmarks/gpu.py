@@ -221,7 +221,8 @@ def detector_config(folder: Path, scale: Scale, opts: tuple = (), output: Path |
 def measure_detector(way: str, folder: Path, scale: Scale) -> dict:
     """Return images a second, memory and losses of one way to train on the rendered images."""
     import torch
-    from d2_cxr.engine.training_data import build_train_loader, training_images
+
+    from d2_cxr.engine.build_loaders import build_train_loader, training_images
 
     loader, _, compiled = _detector.WAYS[way]
     if way == "stock AMP" and not torch.cuda.is_available():

@@ -11,7 +11,6 @@ is given as well. `times` compares each size with the one before: linear growth 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import itertools
 import multiprocessing
 import resource
@@ -25,12 +24,11 @@ from benchmarks import _record
 from d2_cxr import artifacts
 
 ROOT = Path(__file__).resolve().parents[2]
-RECORDED = ROOT / "projects" / "LabelEfficiency" / "results" / "phantoms"  # 11 runs a seed, of 5 seeds
 SIZES = {
     "preparation": [50, 200, 800],  # images
     "near_copies": [1000, 4000, 15000],  # images
     "label_statistics": [1, 4, 16],  # times the table
-    "report": [1, 2, 5],  # seeds of the recorded study
+    "report": [2, 4, 8],  # seeds of a study with three runs a seed
     "planning": [250, 500, 1000],  # stages
 }
 
@@ -134,51 +132,59 @@ def label_statistics(size: int, folder: Path, csv: Path) -> Callable[[], object]
 
 
 def report(size: int, folder: Path) -> Callable[[], object]:
-    """The report of the recorded study's first seeds, with 100 resamples."""
+    """A report with 100 resamples on so many runs of 60 images, each with its own results."""
+    import numpy as np
+    from benchmarks.evaluate import simulate
     from d2_cxr.projects.label_efficiency.report.build import build_report
 
-    study = artifacts.read_json(RECORDED / "study.json")
-    kept = {f"seed{seed}" for seed in range(size)}
-    study["study"]["seeds"] = list(range(size))
-    study["plan"] = [row for row in study["plan"] if "seed" not in row["id"] or row["id"].split("/")[-1] in kept]
-    artifacts.write_json(folder / "study.json", study)
-    for path in RECORDED.iterdir():
-        if path.is_dir() and path.name != "report":
-            (folder / path.name).symlink_to(path)
+    from d2_cxr.evaluation.evaluate import evaluate
+
+    truth, results, _ = simulate(60, 4, 20)
+    study = _study(folder, size)
+    finish(study)
+    for number, stage in enumerate(study.stages):
+        if stage.kind in ("train", "prior_box"):
+            kept = np.random.default_rng(number).random(len(results)) < 0.8
+            found = [row for row, keep in zip(results, kept, strict=True) if keep]
+            test = stage.settings["test"]
+            evaluate(truth, found, resamples=0, dataset=test).write(folder / stage.output / "inference" / test)
+            artifacts.write_json(folder / stage.output / "run.json", {"command": "", "seed": 0})
+    (folder / "data" / "statistics.json").unlink(missing_ok=True)
+    for path in folder.glob("tuning/*.json"):
+        path.unlink()
     return lambda: build_report(folder, resamples=100)
 
 
 def planning(size: int, folder: Path) -> Callable[[], object]:
     """Read a study of so many stages, and find what is left to do where all are finished."""
-    from d2_cxr.projects.label_efficiency.ledger import Ledger
-    from d2_cxr.projects.label_efficiency.plan import read_study
+    from d2_cxr.projects.label_efficiency.study_state import StudyState
 
-    path = ROOT / "projects" / "LabelEfficiency" / "test.yaml"
-
-    def study(num_seeds: int):
-        return read_study(path, folder, [f"seeds={list(range(num_seeds))}"])
-
-    common, a_seed = len(study(1).stages), len(study(2).stages) - len(study(1).stages)
-    num_seeds = max(1, 1 + (size - common) // a_seed)
-    finish(study(num_seeds))
+    num_seeds = max(1, round(size / 7))  # a seed of it has seven stages
+    finish(_study(folder, num_seeds))
 
     def run() -> None:
-        ledger = Ledger(study(num_seeds))
-        if ledger.to_do():
+        if StudyState(_study(folder, num_seeds)).to_do():
             raise ValueError("stages that were recorded as finished count as unfinished")
 
     return run
 
 
+def _study(folder: Path, num_seeds: int):
+    from d2_cxr.projects.label_efficiency.plan import read_study
+
+    path = ROOT / "projects" / "LabelEfficiency" / "test.yaml"
+    return read_study(path, folder, [f"seeds={list(range(num_seeds))}"])
+
+
 def finish(study) -> None:
     """Write a study.json in which every stage is finished, and an empty file for each of its results."""
-    from d2_cxr.projects.label_efficiency import ledger as module
+    from d2_cxr.projects.label_efficiency.study_state import StudyState
 
-    ledger = module.Ledger(dataclasses.replace(study, settings={**study.settings, "results": None}))
-    write, ledger.write = ledger.write, lambda: None  # once, not at each of so many stages
+    state = StudyState(study)
+    write, state.write = state.write, lambda: None  # once, not at each of so many stages
     for stage in study.stages:
-        ledger.start(stage)
+        state.start(stage)
         for name in stage.results:
             artifacts.write_text(study.output / name, "")
-        ledger.finish(stage, {}, 1.0)
+        state.finish(stage, {}, 1.0)
     write()

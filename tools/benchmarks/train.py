@@ -152,7 +152,8 @@ def step_ways(images: dict[str, list[dict]], args: argparse.Namespace) -> dict[s
 
 def our_loader(cfg, images: list[dict]):
     import torch
-    from d2_cxr.engine.training_data import TrainingImages, build_train_loader
+
+    from d2_cxr.engine.build_loaders import TrainingImages, build_train_loader
 
     names = tuple(str(index) for index in range(CLASSES))
     return build_train_loader(cfg, TrainingImages(images, [], torch.ones(len(images)), names), seed=0)[0]
