@@ -26,7 +26,7 @@ from pynetdicom import AE, evt
 from pynetdicom.events import Event
 
 from d2_cxr import artifacts
-from d2_cxr.dicom import reading
+from d2_cxr.dicom import codecs, reading
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ IMAGES = (
     uids.DigitalXRayImageStorageForProcessing,
     uids.SecondaryCaptureImageStorage,
 )
-SYNTAXES = sorted(reading.NATIVE | reading.JPEG | reading.JPEG_LS | reading.JPEG_2000 | {uids.RLELossless})
+SYNTAXES = sorted(reading.NATIVE | codecs.JPEG | codecs.JPEG_LS | codecs.JPEG_2000 | {uids.RLELossless})
 _VERIFICATION = "1.2.840.10008.1.1"  # C-ECHO, PS3.4 A.4
 _SUCCESS, _OUT_OF_RESOURCES, _CANNOT_UNDERSTAND = 0x0000, 0xA700, 0xC000  # PS3.4 B.2.3
 _SETTLED = 1.0  # seconds since the last change: a file that someone copies into the inbox may still grow
