@@ -9,9 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 
-def as_boxes(boxes) -> np.ndarray:
+def as_boxes(boxes: ArrayLike) -> np.ndarray:
     """Return boxes as a float64 (N, 4) array, also when there are none.
 
     Raises:
@@ -71,18 +72,18 @@ def centers(boxes: np.ndarray) -> np.ndarray:
     return (boxes[:, :2] + boxes[:, 2:]) / 2
 
 
-def xywh_to_xyxy(boxes: np.ndarray) -> np.ndarray:
+def xywh_to_xyxy(boxes: ArrayLike) -> np.ndarray:
     """(x, y, width, height) -> (x_min, y_min, x_max, y_max); inverse of `xyxy_to_xywh`."""
-    boxes = as_boxes(boxes).copy()
-    boxes[:, 2:] += boxes[:, :2]
-    return boxes
+    corners = as_boxes(boxes).copy()
+    corners[:, 2:] += corners[:, :2]
+    return corners
 
 
-def xyxy_to_xywh(boxes: np.ndarray) -> np.ndarray:
+def xyxy_to_xywh(boxes: ArrayLike) -> np.ndarray:
     """(x_min, y_min, x_max, y_max) -> (x, y, width, height); inverse of `xywh_to_xyxy`."""
-    boxes = as_boxes(boxes).copy()
-    boxes[:, 2:] -= boxes[:, :2]
-    return boxes
+    sized = as_boxes(boxes).copy()
+    sized[:, 2:] -= sized[:, :2]
+    return sized
 
 
 def clip(boxes: np.ndarray, width: float, height: float) -> np.ndarray:

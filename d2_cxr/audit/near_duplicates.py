@@ -133,7 +133,7 @@ def compare(
     if mirrored:
         part = np.ascontiguousarray(part[:, ::-1])
     try:
-        _, found = cv2.findTransformECC(part, whole, _placement(cut, _FINE), cv2.MOTION_AFFINE, _STOP, None, 3)
+        _, found = cv2.findTransformECC(part, whole, _placement(cut, _FINE), cv2.MOTION_AFFINE, _STOP, None, 3)  # type: ignore[call-overload]  # None is no mask, as without gaussFiltSize
     except cv2.error:  # its way of saying that the two do not meet
         return 0.0
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
@@ -161,7 +161,7 @@ def _candidates(images: np.ndarray, cuts: Sequence[Sequence[float]]) -> list[tup
 
 
 def _alike(images: np.ndarray, others: np.ndarray) -> list[tuple[int, int, float]]:
-    found = []
+    found: list[tuple[int, int, float]] = []
     for start in range(0, len(images), _BLOCK):
         alike = images[start : start + _BLOCK] @ others.T
         first, second = np.nonzero(alike >= CANDIDATE)

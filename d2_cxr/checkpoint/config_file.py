@@ -53,7 +53,7 @@ def base_config() -> dict:
     del base["CXR"], base["OUTPUT_DIR"], base["DATALOADER"]
     base["MODEL"]["ROI_HEADS"]["NUM_CLASSES"] = _CLASSES
     base["SOLVER"] |= _SCHEDULE
-    return _without_python(base)
+    return {key: _without_python(value) for key, value in base.items()}
 
 
 def write_config(path: str | Path, config: dict, card: WeightsCard) -> None:

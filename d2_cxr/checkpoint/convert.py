@@ -180,11 +180,15 @@ def _write(
     import torch
 
     origins = {name: "source" if name.startswith(BOTTOM_UP) else "detector" for name in sorted(model)}
-    record = {"prefix": conversion.prefix, "left_out": conversion.left_out, "notes": conversion.notes}
+    record: dict[str, object] = {
+        "prefix": conversion.prefix,
+        "left_out": conversion.left_out,
+        "notes": conversion.notes,
+    }
     if detector:
         record |= {"detector_sha256": artifacts.sha256_file(detector), "origins": origins}
     card.tensors_sha256 = fingerprint(model)
-    stored = {"model": model, "card": card.to_dict(), "conversion": record}
+    stored: dict[str, object] = {"model": model, "card": card.to_dict(), "conversion": record}
     images = (content.get("d2_cxr") or {}).get("images")
     stored["images"] = images if images is not None else torch.zeros((0, 16), dtype=torch.uint8)
     artifacts.write_with(output, lambda temporary: torch.save(stored, temporary))

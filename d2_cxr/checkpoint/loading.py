@@ -147,7 +147,7 @@ def _numpy_rebuilders() -> dict:
     try:
         from numpy._core import multiarray, numeric
     except ImportError:  # numpy 1
-        from numpy.core import multiarray, numeric
+        from numpy.core import multiarray, numeric  # type: ignore[no-redef]  # the same modules at their older place
     return {
         "_reconstruct": multiarray._reconstruct,
         "scalar": multiarray.scalar,

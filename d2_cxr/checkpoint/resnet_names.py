@@ -28,7 +28,7 @@ _TO_TORCHVISION = (
     (r"\bshortcut\.norm\.", "downsample.1."),
     (r"\bshortcut\.", "downsample.0."),
 )
-_BLOCKS = {  # (kind of block, blocks in layer1 ... layer4) -> architecture
+_BLOCKS: dict[tuple[str, tuple[int, ...]], str] = {  # (kind of block, blocks in layer1 ... layer4) -> architecture
     ("basic", (2, 2, 2, 2)): "resnet18",
     ("basic", (3, 4, 6, 3)): "resnet34",
     ("bottleneck", (3, 4, 6, 3)): "resnet50",

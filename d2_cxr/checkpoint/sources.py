@@ -101,12 +101,13 @@ def _state_dicts(content: Mapping, depth: int = 0) -> Iterator[dict]:
 
 def _without_sequential(state: dict) -> dict:
     """Rename children of a ResNet in nn.Sequential: "backbone.4.0.conv1.weight" -> "backbone.layer1.0.conv1.weight"."""
-    starts = {name.removesuffix("4.0.conv1.weight") for name in state if name.endswith("4.0.conv1.weight")}
-    starts = [start for start in starts if f"{start}7.0.conv1.weight" in state and f"{start}0.weight" in state]
+    found = {name.removesuffix("4.0.conv1.weight") for name in state if name.endswith("4.0.conv1.weight")}
+    starts = [start for start in found if f"{start}7.0.conv1.weight" in state and f"{start}0.weight" in state]
     for start in starts:
         pattern = re.compile(rf"^{re.escape(start)}([014567])\.")
-        state = {
-            pattern.sub(lambda match, start=start: f"{start}{_SEQUENTIAL[match[1]]}.", name): value
-            for name, value in state.items()
-        }
+        state = {_renamed(name, start, pattern): value for name, value in state.items()}
     return state
+
+
+def _renamed(name: str, start: str, pattern: re.Pattern[str]) -> str:
+    return pattern.sub(lambda match: f"{start}{_SEQUENTIAL[match[1]]}.", name)

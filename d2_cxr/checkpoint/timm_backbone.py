@@ -8,6 +8,8 @@ Importing this file puts the builder into Detectron2's registry.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from detectron2.layers import FrozenBatchNorm2d
 from detectron2.modeling import BACKBONE_REGISTRY, FPN, Backbone
@@ -90,7 +92,7 @@ class _FrozenBatchNormAct(FrozenBatchNorm2d):
 
 def _modules_up_to(network: nn.Module, stride: int) -> list[nn.Module]:
     """Return all modules from the input to the last of those whose features have at most this stride."""
-    info = network.feature_info
+    info: Any = network.feature_info  # timm's FeatureInfo
     ends = [end for end, reduction in zip(info.module_name(), info.reduction(), strict=True) if reduction <= stride]
     if stride < 2 or not ends:
         return []

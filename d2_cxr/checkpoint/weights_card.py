@@ -15,6 +15,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from d2_cxr.artifacts import project_commit as project_commit
 from d2_cxr.checkpoint.loading import load_weights_file
@@ -51,7 +52,7 @@ class WeightsCard:
     source_format: str | None = None
     data_names: list[str] | None = None
     num_images: int | None = None
-    data_fingerprints: dict[str, str] | None = None  # data-set name -> images_fingerprint of its dataset.json
+    data_fingerprints: dict[str, str | None] | None = None  # data-set name -> images_fingerprint of its dataset.json
     preprocess: dict | None = None  # as in dataset.json: size, resize, equalize, window
     parity: dict[str, float] | None = None
     license: str | None = None
@@ -146,7 +147,7 @@ def read_card(path: str | Path) -> WeightsCard | None:
     return WeightsCard.from_dict({key: value for key, value in values.items() if key != "images"}, str(path))
 
 
-def _has_type(value: object, kind: object) -> bool:
+def _has_type(value: object, kind: Any) -> bool:
     """Whether a plain value has a field's type, e.g. `list[float] | None`; whole numbers are floats, too."""
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
     if origin is types.UnionType:
@@ -162,7 +163,7 @@ def _has_type(value: object, kind: object) -> bool:
     return isinstance(value, kind)
 
 
-def _in_words(kind: object) -> str:
+def _in_words(kind: Any) -> str:
     return str(kind).removesuffix(" | None") if typing.get_origin(kind) else kind.__name__
 
 

@@ -46,7 +46,7 @@ def read(file_name: str | Path) -> np.ndarray:
     """
     root, image = os.path.dirname(os.path.dirname(file_name)), image_name(file_name)
     array, rows = open_array(root)
-    if image in rows:
+    if array is not None and image in rows:
         return np.asarray(array[rows[image]])  # no copy: that takes longer than the cut that a view makes of it
     pixels = cv2.imread(str(file_name), cv2.IMREAD_GRAYSCALE)
     if pixels is None:

@@ -7,7 +7,7 @@ number of workers, and not on where a run was interrupted.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -78,7 +78,7 @@ class CXRMapper:
 class ImageDataset(Dataset):
     """Images by the sampler's draws; holds one array of boxes per image, not Detectron2's nested dicts."""
 
-    def __init__(self, images: Sequence[dict], mapper: CXRMapper):
+    def __init__(self, images: Sequence[dict], mapper: Callable[[dict, int], dict]):
         self._images, self._mapper = [compact(image) for image in images], mapper
 
     def __len__(self) -> int:

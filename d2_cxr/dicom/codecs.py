@@ -128,8 +128,9 @@ def _pillow_jpeg_2000(frame: bytes, reduce: int) -> np.ndarray:
         with Image.open(io.BytesIO(frame), formats=("JPEG2000",)) as image:
             if reduce:
                 # Pillow rounds the reduced size, the standard rounds it up: give it a size on which both agree.
-                image._size = tuple(-(-side >> reduce) << reduce for side in image.size)
-                image.reduce = reduce
+                width, height = (-(-side >> reduce) << reduce for side in image.size)
+                image._size = (width, height)
+                image.reduce = reduce  # type: ignore[method-assign, assignment]  # as Pillow does
             image.load()
             return np.asarray(image)
     except Exception as error:

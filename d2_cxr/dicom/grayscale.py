@@ -121,11 +121,11 @@ def _table(
     values = modality_lut.apply(values) if modality_lut is not None else values * slope + intercept
     if voi_lut is not None:
         gray = voi_lut.apply(values) / ((1 << voi_lut.bits) - 1)
-    elif function == "SIGMOID":  # PS3.3 C.11.2.1.3.1
+    elif window and function == "SIGMOID":  # PS3.3 C.11.2.1.3.1
         gray = 1 / (1 + np.exp(np.clip(-4 * (values - window[0]) / window[1], -700, 700)))
     else:
         low, high = _window_ends(window, function) if window else (values.min(), values.max())
-        gray = (values - low) / (high - low) if high > low else values > low
+        gray = (values - low) / (high - low) if high > low else (values > low).astype(np.float64)
     gray = np.clip(np.asarray(gray, np.float64), 0, 1)
     if not np.isfinite(gray).all():
         raise ImageError("the rescale or the window maps stored values to no finite number")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from pydicom import uid as uids
@@ -41,7 +42,7 @@ _FRONTAL = ("", "PA", "AP")
 _CHEST = ("", "CHEST", "THORAX", "LUNG", "PORT CHEST", "RIB")
 
 OVERLAY_BIT_POSITION = Tag(0x6000, 0x0102)
-SPECIFIC_TAGS = [  # nothing else is read, so nothing else can leak
+SPECIFIC_TAGS: list[Any] = [  # nothing else is read, so nothing else can leak
     *("Modality", "ViewPosition", "BodyPartExamined"),
     *("SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames", "Rows", "Columns"),
     *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", OVERLAY_BIT_POSITION),
@@ -195,8 +196,8 @@ def numbers(dataset: Dataset, keyword: str) -> list[float]:
         value = dataset.get(keyword)
         if value is None or (isinstance(value, str) and not value.strip()):
             return []
-        values = [value] if isinstance(value, (str, int, float)) else list(value)
-        values = [float(item) for item in values if item is not None and str(item).strip() != ""]
+        items = [value] if isinstance(value, (str, int, float)) else list(value)
+        values = [float(item) for item in items if item is not None and str(item).strip() != ""]
     except (TypeError, ValueError, OverflowError) as error:
         raise ImageError(f"{element_name(keyword)} is not a number") from error
     if not all(np.isfinite(values)):
@@ -230,7 +231,7 @@ def required(dataset: Dataset, keyword: str) -> float:
 
 
 def element_name(keyword: str) -> str:
-    from pydicom.datadict import dictionary_description, tag_for_keyword
+    from pydicom.datadict import dictionary_description
 
-    tag = Tag(tag_for_keyword(keyword))
+    tag = Tag(keyword)
     return f"{dictionary_description(tag)} ({tag.group:04X},{tag.element:04X})"

@@ -123,14 +123,14 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _opened(content: bytes, kind: str):
+def _opened(content: bytes, kind: str | None):
     """Return a Pillow image, not decoded yet, whose size is within the limits."""
     from PIL import Image
 
     if kind == "JPEG":
         limits.jpeg_size(content)
     try:
-        image = Image.open(io.BytesIO(content), formats=(kind,))
+        image = Image.open(io.BytesIO(content), formats=(kind or "",))
     except Image.DecompressionBombError as error:
         pixels = int(re.findall(r"\d+", str(error))[0])
         raise ImageError(
@@ -138,8 +138,9 @@ def _opened(content: bytes, kind: str):
             "image smaller"
         ) from error
     limits.check_pixels(*image.size, len(content))
-    if getattr(image, "n_frames", 1) > 1 and kind == "TIFF":
-        raise ImageError(f"the TIFF has {image.n_frames} pages: an image has one")
+    pages = getattr(image, "n_frames", 1)
+    if pages > 1 and kind == "TIFF":
+        raise ImageError(f"the TIFF has {pages} pages: an image has one")
     return image
 
 

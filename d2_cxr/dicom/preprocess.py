@@ -106,7 +106,7 @@ def _transform(image: StoredImage, rules: Preprocess) -> GrayscaleTransform:
     if rules.window == "file" or image.transform.table is not None:
         return image.transform
     own = image.transform
-    inverted = own.inverted if own.black is None else own.inverted or own.black > own.white
+    inverted = own.inverted if own.black is None or own.white is None else own.inverted or own.black > own.white
     return GrayscaleTransform(inverted=inverted)
 
 

@@ -19,7 +19,7 @@ from d2_cxr.engine import teacher_settings
 
 logger = logging.getLogger(__name__)
 
-_LISTS_OF_NAMES = {
+_LISTS_OF_NAMES: dict[str, tuple | list] = {
     "DATASETS.TRAIN": (),
     "DATASETS.TEST": (),
     "CXR.TEACHER.POOL": [],
@@ -167,7 +167,8 @@ def _as_names(key: str, value: str) -> str:
     """Accept data-set names without quotes and parentheses: clinic_train, or a_train,b_train."""
     if key not in _LISTS_OF_NAMES or not re.fullmatch(r"[\w.-]+(\s*,\s*[\w.-]+)*,?", value):
         return value
-    return repr(type(_LISTS_OF_NAMES[key])(name.strip() for name in value.split(",") if name.strip()))
+    names = [name.strip() for name in value.split(",") if name.strip()]
+    return repr(tuple(names) if isinstance(_LISTS_OF_NAMES[key], tuple) else names)
 
 
 def _did_you_mean(error: Exception, cfg: CfgNode) -> str:

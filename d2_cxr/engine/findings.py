@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -103,7 +104,7 @@ class Findings:
         }
 
 
-def check_thresholds(document: object, class_names: Sequence[str], source: str) -> dict:
+def check_thresholds(document: Any, class_names: Sequence[str], source: str) -> dict:
     """Return the content of a thresholds.json after checking it.
 
     Args:

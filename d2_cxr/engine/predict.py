@@ -181,7 +181,7 @@ def _taken(result: dict) -> np.ndarray:
     """Return a worker's picture, (H, W) uint8, and delete its file."""
     pixels = cv2.imread(result["png"], cv2.IMREAD_GRAYSCALE)
     os.remove(result["png"])
-    return pixels
+    return np.asarray(pixels)
 
 
 def _may_be_image(path: Path) -> bool:

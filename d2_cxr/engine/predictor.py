@@ -75,7 +75,7 @@ class Predictor:
         cfg = config_of(self.card, str(weights))
         if not self.card.preprocess:
             raise ValueError(f"{weights}: its card does not say how images were prepared; train on a prepared set")
-        self.class_names = tuple(self.card.class_names)
+        self.class_names = tuple(self.card.class_names or ())
         self.thresholds = self._checked_thresholds(thresholds, weights)
         self.preprocess = Preprocess.from_dict(self.card.preprocess)
         self._mapper = CXRMapper.from_config(cfg, is_train=False)
@@ -128,7 +128,7 @@ class Predictor:
             image_name=image_name(name),
             width=source_size[0],
             height=source_size[1],
-            pixel_spacing_mm=tuple(float(value) for value in spacing) if spacing else None,
+            pixel_spacing_mm=(float(spacing[0]), float(spacing[1])) if spacing else None,
             spacing_tag=attributes.get("spacing_tag") or "",
             class_names=names,
             class_ids=classes.astype(np.int64),

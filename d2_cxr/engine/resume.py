@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
 from detectron2.config import CfgNode
@@ -118,9 +119,9 @@ def _require_whole(path: Path) -> None:
         ) from error
 
 
-def _flat(values: Mapping, prefix: str = "") -> dict[str, object]:
+def _flat(values: Mapping, prefix: str = "") -> dict[str, Any]:
     """Return dotted key -> value of nested mappings."""
-    found: dict[str, object] = {}
+    found: dict[str, Any] = {}
     for key, value in values.items():
         found |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return found

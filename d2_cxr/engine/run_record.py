@@ -9,6 +9,7 @@ import platform
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from detectron2.config import CfgNode
@@ -122,7 +123,7 @@ def hardware(device: str) -> dict:
     return values
 
 
-def plain(value: object) -> object:
+def plain(value: Any) -> Any:
     """Return JSON values: numpy and torch numbers become Python's, NaN and infinity become None."""
     if isinstance(value, Mapping):
         return {str(key): plain(entry) for key, entry in value.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -35,13 +35,13 @@ class StartWeights:
     """
 
     path: str = ""
-    content: Mapping = None
+    content: Mapping = field(default_factory=dict)
     card: WeightsCard | None = None
 
     @property
     def images(self) -> torch.Tensor | None:
         """The images that the weights were trained on, (N, 16) uint8; None where the file has no list."""
-        return (self.content or {}).get("images")
+        return self.content.get("images")
 
 
 def read_start_weights(cfg: CfgNode) -> StartWeights:

@@ -32,7 +32,7 @@ def strong_view(pixels: np.ndarray, random: np.random.Generator) -> np.ndarray:
         image = _gray_values(image, random)
     if random.random() < _BLUR_CHANCE:
         sigma = random.uniform(0.1, max(0.2, _BLUR * max(image.shape)))
-        image = cv2.GaussianBlur(image, (0, 0), sigma)
+        image = np.asarray(cv2.GaussianBlur(image, (0, 0), sigma))
     if random.random() < _NOISE_CHANCE:
         sigma = random.uniform(0, _NOISE)
         image = image + sigma * random.standard_normal(image.shape, dtype=np.float32)

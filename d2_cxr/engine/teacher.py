@@ -14,6 +14,7 @@ import copy
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from detectron2.config import CfgNode
@@ -88,10 +89,11 @@ class TeacherStudent(nn.Module):
         return boxes
 
 
-def pseudo_boxes(teacher: nn.Module, samples: Sequence[dict], thresholds: torch.Tensor) -> list[Instances]:
+def pseudo_boxes(teacher: Any, samples: Sequence[dict], thresholds: torch.Tensor) -> list[Instances]:
     """Return a teacher's boxes above the threshold of their class, in the images' own pixels.
 
     Args:
+        teacher: a model of Detectron2 with `inference`.
         samples: model inputs; `image` is labeled.
         thresholds: (C,) float32.
 

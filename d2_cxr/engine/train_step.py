@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 from detectron2.config import CfgNode
@@ -23,6 +24,8 @@ class DivergenceError(ValueError):
 
 class _Step:
     """Detectron2's metrics, without its traceback in the log where the loss is not finite."""
+
+    iter: int  # of Detectron2's TrainerBase
 
     def _write_metrics(
         self, loss_dict: Mapping[str, torch.Tensor], data_time: float, prefix: str = "", iter: int | None = None
@@ -132,7 +135,7 @@ def wrap_for_processes(cfg: CfgNode, model: nn.Module) -> nn.Module:
     return DistributedDataParallel(model, device_ids=devices, broadcast_buffers=False)
 
 
-def to_channels_last(model: nn.Module) -> nn.Module:
+def to_channels_last(model: Any) -> nn.Module:
     """Keep convolutions' weights and the images that enter the backbone channels-last, in place; same numbers."""
     model.to(memory_format=torch.channels_last)
     model.backbone.register_forward_pre_hook(_images_channels_last)

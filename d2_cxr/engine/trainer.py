@@ -314,7 +314,7 @@ def _finish(trainer: Trainer, record: run_record.RunRecord) -> dict:
     thresholds = validation_thresholds(cfg, trainer.model)
     if thresholds is not None:
         trainer.checkpointer.extra["card"]["thresholds"] = thresholds
-        if name == "model_best":
+        if validation is not None and name == "model_best":
             trainer.checkpointer.save_weights(name, iteration=validation.best_iteration)
         else:
             trainer.checkpointer.save(name, iteration=trainer.iter - 1)

@@ -212,7 +212,7 @@ def _stuck(model: nn.Module, missing: Iterable[str]) -> list[str]:
 
 def _norms(model: nn.Module) -> dict[str, str]:
     """Return the kind of normalisation of every tensor that belongs to one."""
-    found = {}
+    found: dict[str, str] = {}
     for name, module in model.named_modules():
         kind = next((label for kind, label in _NORMS.items() if isinstance(module, kind)), None)
         if kind:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import chain
 from operator import itemgetter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -199,11 +200,11 @@ def _all_right(rows: Sequence[Mapping], keys: Sequence[str]) -> bool:
         if not {*map(type, chain.from_iterable(boxes)), *map(type, scores), *map(type, optional)} <= {int, float}:
             return False
         xywh = np.fromiter(chain.from_iterable(boxes), np.float64, 4 * len(boxes)).reshape(-1, 4)
-        scores, optional = np.array(scores, np.float64), np.array(optional, np.float64)
+        score, others = np.array(scores, np.float64), np.array(optional, np.float64)
     except (KeyError, TypeError, OverflowError):
         return False
-    finite = (np.abs(xywh) < _LARGEST).all() and (np.abs(optional) < _LARGEST).all()
-    return bool(finite and (xywh[:, 2:] >= 0).all() and ((scores >= 0) & (scores <= 1)).all())
+    finite = (np.abs(xywh) < _LARGEST).all() and (np.abs(others) < _LARGEST).all()
+    return bool(finite and (xywh[:, 2:] >= 0).all() and ((score >= 0) & (score <= 1)).all())
 
 
 def _mistake(row: object, keys: Sequence[str]) -> str | None:
@@ -235,7 +236,7 @@ def _box_mistake(box: object) -> str | None:
     return None
 
 
-def _score_mistake(score: object) -> str | None:
+def _score_mistake(score: Any) -> str | None:
     if isinstance(score, float) and not np.isfinite(score):
         return f"score is {score}; evaluate a model that did not diverge"
     if not _is_number(score):
@@ -243,7 +244,7 @@ def _score_mistake(score: object) -> str | None:
     return None if 0 <= score <= 1 else f"score is {score:g}, outside 0 to 1"
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: Any) -> bool:
     number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
     return number and bool(-_LARGEST < value < _LARGEST)
 

@@ -91,7 +91,7 @@ class CXREvaluator(DatasetEvaluator):
         truth = load_coco(self._name)
         negative_truth = load_coco(self._negative_name) if self._negative_name else None
         _require_all(seen, truth, self._name)
-        if negative_truth is not None:
+        if negative_truth is not None and self._negative_name:
             _require_all(seen, negative_truth, self._negative_name)
         results = _with_dataset_categories(results, truth)
         prepared_root = MetadataCatalog.get(self._name).get("prepared_root")
@@ -108,7 +108,7 @@ class CXREvaluator(DatasetEvaluator):
             **(readers_of(prepared_root) if prepared_root else {}),
         )
         if self._output_dir is not None:
-            self._write(results, truth)
+            self._write(self._output_dir, self.evaluation, results, truth)
         return {"bbox": _detectron2_results(self.evaluation)}
 
     def _gathered(self) -> tuple[list[dict], set[int]]:
@@ -117,17 +117,15 @@ class CXREvaluator(DatasetEvaluator):
         results = list(itertools.chain.from_iterable(part[0] for part in parts))
         return results, set(itertools.chain.from_iterable(part[1] for part in parts))
 
-    def _write(self, results: list[dict], truth: Mapping) -> None:
+    def _write(self, output: Path, evaluation: Evaluation, results: list[dict], truth: Mapping) -> None:
         own = {image["id"] for image in truth["images"]}
         findings = [row for row in results if row["image_id"] in own]
-        artifacts.write_json(self._output_dir / "coco_instances_results.json", findings, indent=None)
+        artifacts.write_json(output / "coco_instances_results.json", findings, indent=None)
         if self._negative_name:
             negatives = [row for row in results if row["image_id"] not in own]
-            artifacts.write_json(self._output_dir / "negative_instances_results.json", negatives, indent=None)
-        artifacts.write_json(
-            self._output_dir / "thresholds.json", thresholds.choose(self.evaluation.matches, self._name)
-        )
-        path = self.evaluation.write(self._output_dir)
+            artifacts.write_json(output / "negative_instances_results.json", negatives, indent=None)
+        artifacts.write_json(output / "thresholds.json", thresholds.choose(evaluation.matches, self._name))
+        path = evaluation.write(output)
         logger.info("Evaluated %d images of %s: %s", len(truth["images"]), self._name, path)
 
 

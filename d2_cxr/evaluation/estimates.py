@@ -120,7 +120,7 @@ def overall_estimate(computed: metrics.Computation, name: str) -> dict:
         if rule.summary == "frequent":
             frequent = metrics.frequent(computed.matches)
             defined = defined[frequent]
-            entry["n"] = sum(_count(computed, "boxes", 0, index) for index in np.flatnonzero(frequent))
+            entry["n"] = sum(_count(computed, "boxes", 0, index) for index in np.flatnonzero(frequent).tolist())
         entry["num_classes"] = int(defined[:, 0].sum())
         entry["reduced_resamples"] = int((defined[:, 1:].sum(axis=0) < defined[:, 0].sum()).sum())
     return entry

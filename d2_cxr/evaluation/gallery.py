@@ -58,9 +58,9 @@ def write_gallery(
     matches = match(named.truth, rows) if rows is not None else None
     if matches is not None and score is None:
         score = errors.working_score(matches)
-    if worst and matches is None:
-        raise ValueError("--worst needs --results: the worst images are those with most errors")
     if worst:
+        if matches is None:
+            raise ValueError("--worst needs --results: the worst images are those with most errors")
         image_names = [row["image"] for row in errors.worst_images(matches, number, score)]
     images = choose_images(named.truth, image_names, number, seed)
     folder = named_set(dataset).image_root
@@ -148,7 +148,9 @@ def _panel(
 def _by_reader(image: Mapping, readers: Mapping | None) -> list[tuple[str, list[Mapping]]]:
     if readers is None:
         return []
-    read = next((entry.get("readers", []) for entry in readers["images"] if entry["id"] == image["id"]), [])
+    read: Sequence[str] = next(
+        (entry.get("readers", []) for entry in readers["images"] if entry["id"] == image["id"]), []
+    )
     boxes = [box for box in readers["annotations"] if box["image_id"] == image["id"]]
     return [(name, [box for box in boxes if box["reader"] == name]) for name in sorted(read, key=reader_order)]
 

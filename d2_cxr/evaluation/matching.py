@@ -84,7 +84,7 @@ class Matches:
         """Write `matches.npz`."""
         arrays = {field.name: np.asarray(getattr(self, field.name)) for field in fields(self)}
         arrays["format_version"] = np.array(FORMAT_VERSION)
-        artifacts.write_with(path, lambda temporary: np.savez_compressed(temporary, **arrays))
+        artifacts.write_with(path, lambda temporary: np.savez_compressed(temporary, **arrays))  # type: ignore[arg-type]  # numpy types allow_pickle among them
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> Matches:

@@ -222,7 +222,7 @@ class Computation:
         rule = OVERALL[name]
         if rule.pooled is not None:
             return self._column(rule.pooled, rule.column)
-        return _SUMMARIES[rule.summary](self.per_class(rule.of), self.matches, self.weights, self.classes)
+        return _SUMMARIES[rule.summary](self.per_class(rule.of or name), self.matches, self.weights, self.classes)
 
     def _column(self, function: Values, column: int | None) -> np.ndarray:
         if function not in self._done:

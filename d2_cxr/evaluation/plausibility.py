@@ -217,4 +217,4 @@ def _inside(boxes: np.ndarray, sides: np.ndarray) -> np.ndarray:
     """Whether boxes (D, 4) have no reversed side and lie in images of (D, 2) pixels; True where a side is unknown."""
     margin = 1 + _TOLERANCE * sides
     wrong = (boxes[:, :2] < -margin) | (boxes[:, 2:] > sides + margin) | (boxes[:, 2:] < boxes[:, :2])
-    return ~wrong.any(axis=1)
+    return np.logical_not(wrong.any(axis=1))

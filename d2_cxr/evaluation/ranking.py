@@ -103,7 +103,7 @@ class Ranking:
         """
         num_truth = (self._num_truth @ weights).astype(np.float64)
         values = np.where(num_truth > 0, np.zeros((len(self._rules), 1)), np.nan)
-        counts = counts_up_to(self._always, weights) if len(self._ends) else None
+        counts = counts_up_to(self._always, weights) if len(self._ends) else weights[:0]
         for row, (hit_images, ends, more) in enumerate(self._rules):
             if len(ends):
                 true_positives = np.cumsum(weights[hit_images], axis=0)  # (K, b)

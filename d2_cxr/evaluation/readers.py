@@ -166,9 +166,9 @@ def _model_answers(
     ]
 
 
-def _as_many(model: Sequence[Mapping], own: Sequence[Mapping]) -> list[dict]:
+def _as_many(model: Sequence[Mapping], own: Sequence[Mapping]) -> list[Mapping]:
     """Keep in each case as many of the model's boxes, the best-scored, as the reader drew."""
-    allowed = defaultdict(int)
+    allowed: defaultdict[int, int] = defaultdict(int)
     for row in own:
         allowed[row["image_id"]] += 1
     kept = []
@@ -205,9 +205,6 @@ def _operating_point(matches: Matches, chosen: np.ndarray, weights: np.ndarray, 
 
 def _curve(model: Matches, hit_rule: str) -> dict[str, list[float]]:
     points = froc.curve(model, rule=hit_rule)
-    kept = (
-        np.unique(np.linspace(0, len(points["score"]) - 1, MAX_CURVE_POINTS).astype(int))
-        if len(points["score"])
-        else []
-    )
+    last = len(points["score"]) - 1
+    kept = np.unique(np.linspace(0, last, MAX_CURVE_POINTS if last >= 0 else 0).astype(int))
     return {key: points[key][kept].tolist() for key in ("sensitivity", "false_positives_per_image")}

@@ -88,7 +88,7 @@ def make_plan(options: PrepareOptions) -> Plan:
         rules=options.preprocess,
         settings=_settings(options, table, test_table, known, rule),
     )
-    return _renamed(plan, options) if options.rename else _with_warning(plan)
+    return _renamed(plan, options, options.rename) if options.rename else _with_warning(plan)
 
 
 def _named_files(folder: str | Path, part: str, output: Path) -> tuple[list[Source], ImageNames]:
@@ -133,8 +133,8 @@ def _parts(
     """Return image -> part and the rule where the split is given, None for the stratified split."""
     if table is None:
         return None
-    csvs = [options.annotations] if table.format_name in {csv_format.name for csv_format in CSV_FORMATS} else []
-    csvs = [options.patients, *csvs] if options.patients else csvs
+    is_csv = table.format_name in {csv_format.name for csv_format in CSV_FORMATS}
+    csvs = [path for path in (options.patients, options.annotations if is_csv else None) if path]
     return choose_parts(table, csvs, options.split, options.split_by, patients, options.seed, names.of_text)
 
 
@@ -182,9 +182,9 @@ def _settings(
     }
 
 
-def _renamed(plan: Plan, options: PrepareOptions) -> Plan:
+def _renamed(plan: Plan, options: PrepareOptions, key_file: str | Path) -> Plan:
     """Return the plan under pseudonyms, and write their map where it is asked for."""
-    pseudonyms = Pseudonyms(options.rename, options.output)
+    pseudonyms = Pseudonyms(key_file, options.output)
     renamed = replace(
         plan,
         sources=[pseudonyms.rename_source(source) for source in plan.sources],

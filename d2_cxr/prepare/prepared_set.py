@@ -59,9 +59,8 @@ def number_images(rows: Sequence[Row], size: int, patients: Mapping[str, str] | 
     Patients get numbers too: their names in the table may be names.
     """
     prepared = sorted((row for row in rows if row["outcome"] == "prepared"), key=lambda row: row["image_name"])
-    known = {
-        row["image_name"]: patients[row["image_name"]] for row in prepared if row["image_name"] in (patients or {})
-    }
+    patients = patients or {}
+    known = {row["image_name"]: patients[row["image_name"]] for row in prepared if row["image_name"] in patients}
     groups = {patient: index + 1 for index, patient in enumerate(sorted(set(known.values())))}
     images = {
         row["image_name"]: {
@@ -72,7 +71,7 @@ def number_images(rows: Sequence[Row], size: int, patients: Mapping[str, str] | 
             "height": size,
             "source_width": int(row["columns"]),
             "source_height": int(row["rows"]),
-            "patient": groups.get(known.get(row["image_name"])),
+            "patient": groups[known[row["image_name"]]] if row["image_name"] in known else None,
         }
         for index, row in enumerate(prepared)
     }
@@ -267,7 +266,7 @@ def _write_unlabeled(annotations: Annotations, images: Images, patients, in_fold
 
 def _copies_of(held_out: set[str], copies: Sequence[Mapping[str, str]]) -> dict[str, str]:
     """Return image -> of which held-out image it is a copy, and how."""
-    found = {}
+    found: dict[str, str] = {}
     for copy in copies:
         for image, other in (
             (copy["image_name"], copy["other_image_name"]),

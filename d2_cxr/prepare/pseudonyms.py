@@ -66,14 +66,14 @@ class Pseudonyms:
         """Return annotations under pseudonyms."""
         if table is None:
             return None
-        keyed = {"sizes": table.sizes, "patients": table.patients}
         return replace(
             table,
             boxes=table.boxes.assign(image_name=table.boxes["image_name"].map(self.of)),
             readings=table.readings.assign(image_name=table.readings["image_name"].map(self.of)),
             image_names=[self.of(name) for name in table.image_names],
             negative_ids=[self.of(name) for name in table.negative_ids],
-            **{key: self.rename_keys(values) for key, values in keyed.items()},
+            sizes=self.rename_keys(table.sizes),
+            patients=self.rename_keys(table.patients),
         )
 
     def rename_keys(self, values: Mapping | None) -> dict | None:

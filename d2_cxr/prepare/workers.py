@@ -134,7 +134,7 @@ def _end(worker: _Worker, workers: set[_Worker], selector, limit_s: float | None
         raise RuntimeError(f"a preparation worker did not start (exit code {code}); its message stands above")
     if worker.task is None:
         return
-    if limit_s is None and code > 0:
+    if code is not None and code > 0:
         raise RuntimeError(f"a preparation worker failed on {worker.task['path']}; its message stands above")
-    how = f"no result after {limit_s:g} s" if limit_s is not None else f"its decoder ended the process (signal {-code})"
+    how = f"no result after {limit_s:g} s" if code is None else f"its decoder ended the process (signal {-code})"
     yield worker.task, {"outcome": "quarantined", "reason": how}

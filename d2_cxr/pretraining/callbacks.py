@@ -40,7 +40,8 @@ class History(pl.Callback):
         self.epochs: list[dict] = []
 
     def on_train_epoch_start(self, trainer, pl_module) -> None:
-        self._health, self._losses, self._start = EpochHealth(), [], time.perf_counter()
+        self._health, self._start = EpochHealth(), time.perf_counter()
+        self._losses: list[float] = []
         self._lr = float(trainer.optimizers[0].param_groups[0]["lr"])
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:

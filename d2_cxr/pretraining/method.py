@@ -23,11 +23,17 @@ import sys
 import types
 import warnings
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from d2_cxr.checkpoint.timm_names import build_network, timm_name
+
+if TYPE_CHECKING:  # what every method of solo-learn is
+    from pytorch_lightning import LightningModule as _Method
+else:
+    _Method = object
 
 SOLO_VERSION = "1.0.2"
 _REPLACED = "vit_tiny"  # solo-learn's encoder whose place a network of timm takes
@@ -82,7 +88,7 @@ def _put_stand_in() -> None:
     """Make `from pl_bolts.optimizers.lr_scheduler import LinearWarmupCosineAnnealingLR` work."""
     for name in ("pl_bolts", "pl_bolts.optimizers", "pl_bolts.optimizers.lr_scheduler"):
         sys.modules.setdefault(name, types.ModuleType(name))
-    sys.modules["pl_bolts.optimizers.lr_scheduler"].LinearWarmupCosineAnnealingLR = WarmupCosine
+    vars(sys.modules["pl_bolts.optimizers.lr_scheduler"])["LinearWarmupCosineAnnealingLR"] = WarmupCosine
 
 
 class WarmupCosine(torch.optim.lr_scheduler.LambdaLR):
@@ -144,16 +150,21 @@ class Lars(torch.optim.SGD):
             parameter.grad.add_(parameter, alpha=decay).mul_(trust)
 
 
-class _OnImages:
+class _OnImages(_Method):
     """What stands before a method of solo-learn: image batches in, backbone under autocast, projections out.
 
     After each step `projected` holds the two views' projections (B, D) and `features` the backbone's (B, F), both
     float32, detached, and gathered from all processes; `numbers` the image numbers (B,) of this process.
     """
 
-    bfloat16 = False
+    uses_bfloat16 = False
     image_names: Sequence[str] = ()
     card: Mapping = {}
+    _mean: torch.Tensor
+    _std: torch.Tensor
+    projector: nn.Module
+    encoder: nn.Module
+    momentum_encoder: nn.Module
 
     def set_input(self, pixel_mean: Sequence[float], pixel_std: Sequence[float]) -> None:
         """Set the normalisation of gray pixels (0-255) to three channels."""
@@ -173,7 +184,7 @@ class _OnImages:
         return ((gray[..., None].float() - self._mean) / self._std).permute(0, 3, 1, 2)
 
     def base_forward(self, X):
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.uses_bfloat16):
             features = pooled(self.encoder(X))
         features = features.float()
         self.features.append(features.detach())
@@ -181,14 +192,14 @@ class _OnImages:
 
     @torch.no_grad()
     def base_momentum_forward(self, X):
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.uses_bfloat16):
             features = pooled(self.momentum_encoder(X))
         return {"feats": features.float()}
 
     def training_step(self, batch, batch_idx: int):
         self.projected, self.features = [], []
         self.numbers = batch[0]
-        loss = super().training_step(batch, batch_idx)
+        loss: Any = super().training_step(batch, batch_idx)
         if not torch.isfinite(loss):
             images = ", ".join(self.image_names[number] for number in batch[0].tolist())
             raise NotFiniteError(
@@ -201,16 +212,17 @@ class _OnImages:
         updater = getattr(self, "momentum_updater", None)
         if updater is not None and self.global_step:
             self.last_step = self.global_step
-            updater.update_tau(self.global_step, len(self.trainer.train_dataloader) * self.trainer.max_epochs)
+            trainer: Any = self.trainer
+            updater.update_tau(self.global_step, len(trainer.train_dataloader) * trainer.max_epochs)
 
     def on_train_batch_end(self, outputs, batch, batch_idx: int) -> None:
         if hasattr(self, "momentum_updater"):
-            super().on_train_batch_end(outputs, batch, batch_idx, 0)
+            super().on_train_batch_end(outputs, batch, batch_idx, 0)  # type: ignore[call-arg]  # solo-learn's takes one more
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         checkpoint["d2_cxr"] = dict(self.card)
 
-    def log_dict(self, values: Mapping, **options) -> None:
+    def log_dict(self, values: Mapping, **options) -> None:  # type: ignore[override]  # Lightning's names it dictionary
         """Log what the method logs, without its online classifier of one class."""
         values = {key: value for key, value in values.items() if "class_loss" not in key and "acc" not in key}
         super().log_dict(values, **options)
@@ -342,7 +354,7 @@ def _set_backbone(method: nn.Module, architecture: str) -> None:
     copy_to_momentum(method)
 
 
-def copy_to_momentum(method: nn.Module) -> None:
+def copy_to_momentum(method: Any) -> None:
     """Make the momentum encoder, where there is one, equal to the backbone, statistics included, and untrained."""
     if hasattr(method, "momentum_encoder"):
         method.momentum_encoder.load_state_dict(method.encoder.state_dict())

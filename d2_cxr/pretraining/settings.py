@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, cast
 
 from d2_cxr import artifacts
 from d2_cxr.checkpoint.resnet_names import ARCHITECTURES
@@ -70,14 +71,14 @@ def read_settings(path: str | os.PathLike, overrides: Sequence[str] = ()) -> dic
     wrong = [text for text in overrides if "=" not in text]
     if wrong:
         raise ValueError(f"{wrong[0]!r} is no KEY=VALUE")
-    given = OmegaConf.create(load_yaml(path) or {})
+    given = OmegaConf.create(load_yaml(Path(path)) or {})
     try:
         merged = OmegaConf.merge(given, OmegaConf.from_dotlist(list(overrides)))
         plain = OmegaConf.to_container(merged, resolve=True)
     except (OmegaConfBaseException, YAMLError) as error:
         text = " ".join(str(error).split())
         raise ValueError(f"the settings {' '.join(overrides)} cannot be read: {text}") from error
-    return complete(plain)
+    return complete(cast(Mapping, plain))
 
 
 def complete(config: Mapping) -> dict:
@@ -118,7 +119,7 @@ def complete(config: Mapping) -> dict:
 
 def view_rules(settings: Mapping) -> ViewRules:
     """Return the augmentation section as rules."""
-    values = {
+    values: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value for key, value in settings["augmentation"].items()
     }
     return ViewRules(size=settings["image_size"], **values)
@@ -147,7 +148,7 @@ def _plain(config: Mapping) -> dict:
     if type(config).__module__.startswith("omegaconf"):
         from omegaconf import OmegaConf
 
-        return OmegaConf.to_container(config, resolve=True)
+        return cast(dict, OmegaConf.to_container(config, resolve=True))
     return {key: _plain(value) if isinstance(value, Mapping) else value for key, value in config.items()}
 
 

@@ -75,7 +75,7 @@ def _train(settings: dict, images: Sequence[dict], identity: str, output: Path, 
     method = build(epochs)
     initialized_from = _initialize(method, settings)
     number_format, reason = precision.choose(settings["precision"], "cuda" if accelerator == "gpu" else "cpu")
-    method.bfloat16 = number_format == "bf16"
+    method.uses_bfloat16 = number_format == "bf16"
     method.image_names = [image["image_name"] for image in images]
     method.card = make_card(settings, images, epochs, devices, initialized_from, identity)
     logger.info(
@@ -95,7 +95,7 @@ def _train(settings: dict, images: Sequence[dict], identity: str, output: Path, 
         sampler.set_epoch(_epochs_done(checkpoint))  # Lightning does so after workers have begun to fetch
     trainer.fit(method, loader, ckpt_path=resumed)
     if trainer.is_global_zero:
-        measured = {"precision": number_format, "precision_reason": reason}
+        measured: dict[str, object] = {"precision": number_format, "precision_reason": reason}
         measured |= {"accelerator": accelerator, "devices": devices, **history.record()}
         _write_record(output, settings, identity, images, epochs, len(sampler), measured)
 
@@ -107,7 +107,7 @@ def _trainer(output: Path, epochs: int, accelerator: str, devices: int, callback
 
     # Processes are started here, in a job of Slurm too. Lightning would take the job's one task for all of them, and
     # train one process on its share of the images without a word.
-    plugins = [LightningEnvironment()] if devices > 1 else None
+    plugins: list | None = [LightningEnvironment()] if devices > 1 else None
     return pl.Trainer(
         max_epochs=epochs,
         accelerator=accelerator,

@@ -121,7 +121,7 @@ def test_gap_5_their_loss_under_autocast_is_rounded_to_bf16_and_ours_is_not(solo
         rounded = simclr_loss_func(z[0], z[1], temperature=0.2)
     assert abs(float(rounded - exact)) > 1e-4
     method = build()
-    method.bfloat16 = True
+    method.uses_bfloat16 = True
     loss = method.training_step(batch(method), 0)
     assert loss.dtype == torch.float32
     assert float(loss.detach()) == pytest.approx(float(simclr_loss_func(*method.projected, temperature=0.2)), abs=1e-6)

@@ -160,7 +160,7 @@ def measure_rate(images: list[dict], args) -> dict:
     loader = make_loader(dataset, EpochSampler(len(images), args.batch_size, 0), workers, device == "cuda")
     method = build_method(settings, 1).to(device)
     name, reason = precision.choose("auto", device)
-    method.bfloat16, method.log_dict = name == "bf16", lambda *_, **__: None
+    method.uses_bfloat16, method.log_dict = name == "bf16", lambda *_, **__: None
     optimizer = torch.optim.SGD(method.parameters(), lr=1e-3)
     with_images = views_per_second(method, optimizer, endless(loader), args, device)
     batch = next(iter(loader))
