@@ -40,6 +40,7 @@ fuzz: setup
 lint: setup
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
 
 clean-demo:
 	rm -rf output/demo

@@ -1,0 +1,1 @@
+"""Checkpoints: reading without pickle, conversion, cards, verification."""

@@ -67,6 +67,7 @@ class TimmBackbone(Backbone):
         self._out_feature_channels = {stage: channels for stage, (_, channels, _) in self._stages.items()}
 
     def forward(self, image: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return stage -> feature map (B, C, H, W) of images (B, 3, H, W)."""
         maps = self.network(image)
         if self._channels_last:
             maps = [features.permute(0, 3, 1, 2).contiguous() for features in maps]

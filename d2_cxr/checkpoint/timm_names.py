@@ -127,7 +127,8 @@ def _matched_by_order(state: Mapping, whole: Mapping) -> dict[str, str]:
 
 def _feature_name(key: str, features: Mapping) -> str | None:
     """stages.0.blocks.1.weight -> stages_0.blocks.1.weight where the feature extractor is flat; None where it has not
-    that tensor."""
+    that tensor.
+    """
     flat = re.sub(r"^(\w+)\.(\d+)\.", r"\1_\2.", key)
     return next((name for name in (key, flat) if name in features), None)
 

@@ -68,6 +68,7 @@ class Source:
 
     @property
     def key(self) -> tuple[str, str, str]:
+        """What tells a file from others of the set: part, file, bytes."""
         return self.part, self.file, str(self.bytes)
 
 
@@ -125,6 +126,7 @@ def missing_row(image_name: str, part: str) -> dict[str, str]:
 
 
 def write(path: Path, rows: Iterable[Mapping]) -> None:
+    """Write a manifest, rows by part, image name and file."""
     artifacts.write_csv(path, sorted(rows, key=lambda row: (row["part"], row["image_name"], row["file"])), COLUMNS)
 
 

@@ -84,6 +84,7 @@ class Algorithm:
 
     @property
     def full_version(self) -> str:
+        """The version with the hash of the weights."""
         return f"{self.version}, weights sha256 {self.weights_sha256}"
 
     @property

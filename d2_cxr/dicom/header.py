@@ -224,6 +224,11 @@ def _samples(dataset: Dataset) -> int:
 
 
 def required(dataset: Dataset, keyword: str) -> float:
+    """Return the first value of a numeric element.
+
+    Raises:
+        ImageError: the element is absent, or holds no number.
+    """
     value = number(dataset, keyword)
     if value is None:
         raise ImageError(f"{element_name(keyword)} is missing")
@@ -231,6 +236,7 @@ def required(dataset: Dataset, keyword: str) -> float:
 
 
 def element_name(keyword: str) -> str:
+    """Return the name and tag of an element, e.g. "Pixel Spacing (0028,0030)"."""
     from pydicom.datadict import dictionary_description
 
     tag = Tag(keyword)

@@ -46,6 +46,7 @@ class Preprocess:
                 raise ValueError(f"{name} {getattr(self, name)!r} is none of {', '.join(choices)}")
 
     def to_dict(self) -> dict:
+        """Return the rules as plain values."""
         return asdict(self)
 
     @classmethod

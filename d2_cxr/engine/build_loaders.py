@@ -36,6 +36,7 @@ class TrainingImages:
 
     @property
     def images(self) -> list[dict]:
+        """All images, those with findings first."""
         return self.findings + self.negatives
 
     @property
@@ -45,6 +46,7 @@ class TrainingImages:
 
     @property
     def categories(self) -> list[set[int]]:
+        """The categories of each image with findings."""
         return categories_of(self.findings)
 
 

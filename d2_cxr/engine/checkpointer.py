@@ -1,5 +1,6 @@
 """Detectron2's checkpointer with three differences: it reads without running pickles, writes all or nothing, and
-remembers which tensors a file really gave."""
+remembers which tensors a file really gave.
+"""
 
 from __future__ import annotations
 

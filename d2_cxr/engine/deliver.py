@@ -60,6 +60,7 @@ def reported(image: Findings) -> list[ScoredBox]:
 
 
 def algorithm_of(predictor: Predictor) -> Algorithm:
+    """Return what a delivered object says of the detector that made it."""
     return Algorithm("d2_cxr", __version__, artifacts.sha256_file(predictor.weights))
 
 

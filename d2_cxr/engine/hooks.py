@@ -29,6 +29,7 @@ class StepSeed(HookBase):
         self._seed = seed
 
     def before_step(self) -> None:
+        """Seed PyTorch for this step."""
         torch.manual_seed(step_seed(self._seed, self.trainer.iter, comm.get_rank()))
 
 
@@ -44,6 +45,7 @@ class Checkpoints(HookBase):
         self._checkpointer, self._period = checkpointer, period
 
     def after_step(self) -> None:
+        """Save where a checkpoint is due."""
         done = self.trainer.iter + 1
         if done >= self.trainer.max_iter:
             self._checkpointer.save("model_final", iteration=self.trainer.iter)
@@ -80,10 +82,12 @@ class Validation(HookBase):
         self.history: list[dict] = []
 
     def before_train(self) -> None:
+        """End at once where the resumed run had stopped early."""
         if self._out_of_patience():  # a run that had stopped early, killed before its test
             self.trainer.max_iter = self.trainer.start_iter
 
     def after_step(self) -> None:
+        """Validate where it is due."""
         done = self.trainer.iter + 1
         if done % self._period == 0 or done >= self.trainer.max_iter:
             self._validate()
@@ -117,6 +121,7 @@ class Validation(HookBase):
         return bool(self._patience) and self.waited >= self._patience
 
     def state_dict(self) -> dict:
+        """Return what a resumed run needs, plain values."""
         return {
             "best": self.best,
             "best_iteration": self.best_iteration,
@@ -125,6 +130,7 @@ class Validation(HookBase):
         }
 
     def load_state_dict(self, state: dict) -> None:
+        """Take what `state_dict` returned."""
         self.best, self.best_iteration, self.waited = state["best"], state["best_iteration"], state["waited"]
         self.history = list(state["history"])
 
@@ -133,6 +139,7 @@ class ProgressBar(HookBase):
     """A bar on the terminal with the total loss; nothing where there is no terminal."""
 
     def before_train(self) -> None:
+        """Show the bar."""
         self._bar = tqdm(
             total=self.trainer.max_iter,
             initial=self.trainer.start_iter,
@@ -142,12 +149,14 @@ class ProgressBar(HookBase):
         )
 
     def after_step(self) -> None:
+        """Move the bar on; show the loss every ten steps."""
         self._bar.update()
         if (self.trainer.iter + 1) % 10 == 0:
             loss = self.trainer.storage.latest().get("total_loss")
             self._bar.set_postfix(loss=f"{loss[0]:.3f}" if loss else "?", refresh=False)
 
     def after_train(self) -> None:
+        """Close the bar."""
         self._bar.close()
 
 

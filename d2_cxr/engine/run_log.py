@@ -18,7 +18,7 @@ _LOGGERS = ("d2_cxr", "detectron2", "fvcore")
 class _LogFile(logging.FileHandler):
     """A log that cannot be written (full disk) does not write a traceback for each line: what fails next says it."""
 
-    def handleError(self, record: logging.LogRecord) -> None:
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
         """Pass over the line."""
 
 

@@ -37,9 +37,11 @@ class RunRecord:
         self.values = dict(values)
 
     def start(self) -> None:
+        """Say that the run has begun."""
         self.update(status=RUNNING, start=now(), end=None)
 
     def finish(self, results: Mapping) -> None:
+        """Say that the run is finished, with its results."""
         self.update(status=FINISHED, end=now(), results=results)
 
     def fail(self, error: BaseException) -> None:
@@ -50,6 +52,7 @@ class RunRecord:
         self.update(status=FAILED, end=now(), error=text)
 
     def update(self, **values) -> None:
+        """Set values and write the record."""
         self.values |= plain(values)
         if self._writes:
             artifacts.write_json(self._path, self.values)
@@ -137,6 +140,7 @@ def plain(value: Any) -> Any:
 
 
 def now() -> str:
+    """Return the time in UTC, ISO 8601, in seconds."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 

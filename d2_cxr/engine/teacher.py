@@ -58,6 +58,7 @@ class TeacherStudent(nn.Module):
 
     @property
     def teacher(self) -> nn.Module:
+        """The model that makes the boxes; no part of `state_dict`."""
         return self._teacher[0]
 
     def forward(self, batch: Sequence[dict]) -> dict[str, torch.Tensor]:
@@ -157,14 +158,17 @@ class Teaching(HookBase):
         self._chosen_on_validation = not cfg.CXR.TEACHER.THRESHOLDS and cfg.CXR.TEACHER.CONTROL != "labeled"
 
     def before_train(self) -> None:
+        """Give the student the weights that the run begins with."""
         if self.trainer.start_iter == 0:  # the teacher has the weights that the run begins with
             self.stepped.student.load_state_dict(self.stepped.teacher.state_dict())
 
     def before_step(self) -> None:
+        """Choose thresholds after the burn-in where the config has none."""
         if self._chosen_on_validation and self.trainer.iter == self._burn_in:
             self.stepped.thresholds = torch.tensor(self._choose(), dtype=torch.float32)
 
     def after_step(self) -> None:
+        """Move the teacher, and count and report its boxes."""
         iteration = self.trainer.iter
         follow(self.stepped.teacher, self.stepped.student, keep_rate(iteration, self._largest))
         if iteration >= self._burn_in:
@@ -173,10 +177,12 @@ class Teaching(HookBase):
                 self._health.report(iteration, self.stepped.teacher, self.stepped.thresholds)
 
     def state_dict(self) -> dict:
+        """Return what a resumed run needs."""
         student = {name: value.cpu() for name, value in self.stepped.student.state_dict().items()}
         return {"student": student, "thresholds": self.stepped.thresholds, "health": self._health.state_dict()}
 
     def load_state_dict(self, state: dict) -> None:
+        """Take what `state_dict` returned."""
         self.stepped.student.load_state_dict(state["student"])
         self.stepped.thresholds = state["thresholds"]
         self._health.load_state_dict(state["health"])

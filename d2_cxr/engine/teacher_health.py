@@ -61,6 +61,7 @@ class TeacherHealth:
         self._images += len(pseudo)
 
     def is_due(self, iteration: int, max_iter: int) -> bool:
+        """Tell whether a report is due after this iteration."""
         done = iteration + 1
         return done >= max_iter or (done - self._burn_in) % self._period == 0
 
@@ -81,10 +82,12 @@ class TeacherHealth:
             artifacts.write_json(self._path, self._record(thresholds))
 
     def state_dict(self) -> dict:
+        """Return what a resumed run needs, plain values."""
         counts = [self._counts.tolist(), self._empty, self._images]
         return {"history": self.history, "counts": counts}
 
     def load_state_dict(self, state: dict) -> None:
+        """Take what `state_dict` returned."""
         self.history = list(state["history"])
         counts, self._empty, self._images = state["counts"]
         self._counts = np.array(counts, dtype=np.int64)

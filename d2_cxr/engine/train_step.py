@@ -48,6 +48,7 @@ class BFloat16Trainer(_Step, SimpleTrainer):
     """
 
     def run_step(self) -> None:
+        """Take one step."""
         start = time.perf_counter()
         batch = next(self._data_loader_iter)
         data_time = time.perf_counter() - start
@@ -128,7 +129,8 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
 
 def wrap_for_processes(cfg: CfgNode, model: nn.Module) -> nn.Module:
     """Return the model, in DistributedDataParallel where there are several processes; on the CPU without device ids,
-    which Detectron2 always passes and a CPU module refuses."""
+    which Detectron2 always passes and a CPU module refuses.
+    """
     if comm.get_world_size() == 1:
         return model
     devices = None if cfg.MODEL.DEVICE == "cpu" else [comm.get_local_rank()]

@@ -70,6 +70,7 @@ class CXREvaluator(DatasetEvaluator):
         self.reset()
 
     def reset(self) -> None:
+        """Forget the results of the images so far."""
         self._results: list[dict] = []
         self._seen: list[int] = []
 

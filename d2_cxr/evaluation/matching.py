@@ -46,6 +46,7 @@ class Pairs:
     iou: np.ndarray  # over the detection's own area where the truth box is a crowd
 
     def select(self, keep: np.ndarray) -> Pairs:
+        """Return the pairs at `keep`, a mask (P,) or positions."""
         return Pairs(self.dt[keep], self.gt[keep], self.iou[keep])
 
 
@@ -104,6 +105,7 @@ class Matches:
 
     @property
     def num_images(self) -> int:
+        """All images, with and without findings."""
         return len(self.image_ids)
 
     @property
@@ -113,9 +115,15 @@ class Matches:
 
     @property
     def has_negatives(self) -> bool:
+        """Whether there are images without findings."""
         return bool(self.image_negative.any())
 
     def class_index(self, name: str) -> int:
+        """Return the position of a class in `class_names`.
+
+        Raises:
+            ValueError: there is no such class.
+        """
         if name not in self.class_names:
             raise ValueError(f"class {name!r} is none of {', '.join(self.class_names)}")
         return self.class_names.index(name)

@@ -22,6 +22,8 @@ MIN_IMAGES = 30  # a class with fewer images weighs as much in mAP as any other,
 
 @dataclass(frozen=True)
 class ClassMetric:
+    """A metric that each class has."""
+
     values: Values  # -> (classes, B), or (columns, classes, B)
     definition: str
     unit: str = "boxes"  # what n counts

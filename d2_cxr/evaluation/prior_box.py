@@ -35,7 +35,8 @@ def prior_box_results(train_truth: Mapping, test_truth: Mapping) -> list[dict]:
 
 def prior_boxes(train_truth: Mapping) -> dict[int, tuple[np.ndarray, float]]:
     """Return per category id the median box (4,) XYXY in fractions of width and height, and the fraction of images
-    with it."""
+    with it.
+    """
     frames = {image["id"]: [image["width"], image["height"]] * 2 for image in train_truth["images"]}
     found: dict[int, tuple[list, set]] = {}
     for annotation in train_truth["annotations"]:

@@ -85,6 +85,7 @@ def _write_preview(content: bytes, path: str) -> None:
 
 
 def main() -> None:
+    """Answer every task, a line of JSON, with a line of JSON, until the input ends."""
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever a codec prints must not look like an answer
     cv2.setNumThreads(1)

@@ -50,6 +50,7 @@ class Images:
     hashes: dict[str, str]  # image -> sha256 of its prepared pixels
 
     def of(self, image_names: Sequence[str]) -> list[dict]:
+        """Return the rows of those of these images that are prepared."""
         return [self.rows[image] for image in image_names if image in self.rows]
 
 

@@ -64,6 +64,7 @@ class Progress:
         return files == {source.key for source in sources}
 
     def knows(self, source: Source) -> bool:
+        """Tell whether a file has its outcome already."""
         row = self._rows.get(source.key)
         if row is None or row["outcome"] in _RETRIED:
             return False
@@ -80,9 +81,11 @@ class Progress:
             self._flush()
 
     def rows(self, sources: Iterable[Source]) -> list[dict[str, str]]:
+        """Return the manifest rows of these files."""
         return [self._rows[source.key] for source in sources]
 
     def write_timings(self) -> None:
+        """Write timings.csv."""
         rows = [{"image_name": image, **timing} for image, timing in sorted(self._timings.items())]
         artifacts.write_csv(self._output / "timings.csv", rows, manifest.TIMING_COLUMNS)
 

@@ -23,6 +23,7 @@ class LastCheckpoint(pl.callbacks.Checkpoint):
         self.path, self.every = path, every
 
     def on_train_epoch_end(self, trainer, pl_module) -> None:
+        """Write the checkpoint where it is due."""
         done = trainer.current_epoch + 1
         if done % self.every and done != trainer.max_epochs:
             return
@@ -40,17 +41,20 @@ class History(pl.Callback):
         self.epochs: list[dict] = []
 
     def on_train_epoch_start(self, trainer, pl_module) -> None:
+        """Begin to measure an epoch."""
         self._health, self._start = EpochHealth(), time.perf_counter()
         self._losses: list[float] = []
         self._lr = float(trainer.optimizers[0].param_groups[0]["lr"])
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        """Add a step's loss and projections."""
         if pl_module.projected is not None:  # None: the method contrasts nothing
             check_pairs(pl_module.numbers, pl_module.projected, trainer.world_size)
             self._health.add(pl_module.projected, pl_module.features)
         self._losses.append(float(outputs["loss"]))
 
     def on_train_epoch_end(self, trainer, pl_module) -> None:
+        """Log the epoch and keep its numbers."""
         seconds = time.perf_counter() - self._start
         health = self._health.summary() if pl_module.projected is not None else {"alarms": []}
         for alarm in health["alarms"]:
@@ -69,13 +73,16 @@ class History(pl.Callback):
                 pl_module.log(f"epoch/{name}", float(numbers[name]), sync_dist=False, rank_zero_only=True)
 
     def on_train_end(self, trainer, pl_module) -> None:
+        """Warn of what the whole run shows."""
         for alarm in self._final_alarms():
             logger.warning("%s", alarm)
 
     def state_dict(self) -> dict:
+        """Return what a resumed run needs."""
         return {"epochs": self.epochs}
 
     def load_state_dict(self, state: dict) -> None:
+        """Take what `state_dict` returned."""
         self.epochs = list(state["epochs"])
 
     def record(self) -> dict:
@@ -104,6 +111,7 @@ class Progress(pl.Callback):
         self.bar = None
 
     def on_train_start(self, trainer, pl_module) -> None:
+        """Show the bar, in the first process."""
         if trainer.is_global_zero:
             self.bar = tqdm(
                 total=self.total_steps,
@@ -116,6 +124,7 @@ class Progress(pl.Callback):
             self._start, self._first = time.perf_counter(), trainer.global_step
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        """Move the bar on."""
         if self.bar is None:
             return
         steps = trainer.global_step - self._first
@@ -124,9 +133,11 @@ class Progress(pl.Callback):
         self.bar.update(1)
 
     def on_train_end(self, trainer, pl_module) -> None:
+        """Close the bar."""
         if self.bar is not None:
             self.bar.close()
 
     def on_exception(self, trainer, pl_module, exception) -> None:
+        """Close the bar."""
         if self.bar is not None:
             self.bar.close()

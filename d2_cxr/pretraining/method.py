@@ -126,6 +126,7 @@ class Lars(torch.optim.SGD):
 
     @torch.no_grad()
     def step(self, closure=None):
+        """Take one step; returns the loss of the closure, None without one."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -183,7 +184,7 @@ class _OnImages(_Method):
         """uint8 (B, S, S) -> float32 (B, 3, S, S), channels last."""
         return ((gray[..., None].float() - self._mean) / self._std).permute(0, 3, 1, 2)
 
-    def base_forward(self, X):
+    def base_forward(self, X):  # noqa: N803 - solo-learn's name
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.uses_bfloat16):
             features = pooled(self.encoder(X))
         features = features.float()
@@ -191,7 +192,7 @@ class _OnImages(_Method):
         return {"feats": features, "logits": self.classifier(features.detach())}
 
     @torch.no_grad()
-    def base_momentum_forward(self, X):
+    def base_momentum_forward(self, X):  # noqa: N803 - solo-learn's name
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.uses_bfloat16):
             features = pooled(self.momentum_encoder(X))
         return {"feats": features.float()}

@@ -1,0 +1,1 @@
+"""How many labels pretraining saves: the study and its report."""

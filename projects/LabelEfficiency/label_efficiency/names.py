@@ -50,7 +50,7 @@ def pool_names(settings: dict, pool: str, label_fraction: int, seed: int) -> lis
 
 
 def run_folder(arm: str, label_fraction: int, seed: int) -> str:
-    """Return a run\'s folder below the study\'s."""
+    """Return a run's folder below the study's."""
     return f"runs/{arm}/{label_fraction}/seed{seed}"
 
 

@@ -115,7 +115,7 @@ def read_truth(path: Path, images: Sequence[Mapping]) -> Truth:
 class Supervised(pl.LightningModule):
     """A ResNet under `encoder`, a linear layer, binary cross-entropy per class; both views of an image count."""
 
-    bfloat16 = False
+    uses_bfloat16 = False
     image_names: Sequence[str] = ()
     card: Mapping = {}
     projected = None  # nothing is contrasted
@@ -140,11 +140,12 @@ class Supervised(pl.LightningModule):
         self.register_buffer("_std", torch.tensor(settings["pixel_std"], dtype=torch.float32), persistent=False)
 
     def training_step(self, batch, batch_idx: int):
+        """Return the loss of a batch of two views an image."""
         numbers, views, _ = batch
         self.numbers = numbers
         gray = torch.cat([views[:, 0], views[:, 1]])
         images = ((gray[..., None].float() - self._mean) / self._std).permute(0, 3, 1, 2)
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.uses_bfloat16):
             features = self.encoder(images)
         wanted = torch.from_numpy(np.concatenate([self._view_labels(numbers, view) for view in (0, 1)])).to(self.device)
         loss = F.binary_cross_entropy_with_logits(self.classifier(features.float()), wanted, pos_weight=self._weight)
@@ -163,6 +164,7 @@ class Supervised(pl.LightningModule):
         return np.stack(labels)
 
     def configure_optimizers(self):
+        """Return the optimizer and the schedule of the settings."""
         plan = dict(self.settings["optimizer"])
         kinds = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
         if plan["name"] not in kinds:
@@ -176,4 +178,5 @@ class Supervised(pl.LightningModule):
         return [optimizer], [rates]
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
+        """Put the card into the checkpoint."""
         checkpoint["d2_cxr"] = dict(self.card)

@@ -144,6 +144,7 @@ def pedicle(body: Body) -> np.ndarray:
 
 
 def spine_x(body: Body, y: ArrayLike) -> np.ndarray:
+    """Return the x of the spine's center line at each y, in body units."""
     return body.spine_bend * np.sin(np.asarray(y) * 1.6)
 
 
@@ -175,12 +176,14 @@ def anterior_rib(body: Body, index: int, side: str) -> np.ndarray:
 
 
 def clavicle(body: Body, side: str) -> np.ndarray:
+    """Return the center line of a clavicle."""
     rise = body.arms * 0.6
     points = [(0.10, -0.63), (0.30, -0.72), (0.62, -0.77 - rise), (0.95, -0.91 - rise), (1.30, -0.98 - rise)]
     return stretch(body, open_curve(np.array(points) * [SIDES[side], 1.0]))
 
 
 def scapula(body: Body, side: str) -> np.ndarray:
+    """Return the outline of a scapula."""
     shift = 0.10 + body.arms
     points = [(0.82, -0.80), (1.15, -0.82), (1.22, -0.62), (1.06, -0.15), (0.98, 0.12), (0.92, -0.05), (0.84, -0.5)]
     return stretch(body, closed_curve(np.add(points, [shift, 0]) * [SIDES[side], 1.0]))

@@ -111,6 +111,7 @@ def soft_mask(shape: tuple[int, int], polygons: ArrayLike, blur: float) -> np.nd
 
 
 def blurred(image: np.ndarray, sigma: float) -> np.ndarray:
+    """Return the image under a Gaussian of `sigma` pixels; unchanged below 0.3."""
     return image if sigma < 0.3 else cv2.GaussianBlur(image, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
 
 

@@ -15,6 +15,7 @@ from d2_cxr.projects.phantom_cxr.scene import Scene
 
 
 def nodule_or_mass(rng: np.random.Generator, scene: Scene) -> list[Finding]:
+    """Draw one to three round lesions."""
     found = []
     for _ in range(1 + int(rng.random() < 0.35) + int(rng.random() < 0.15)):
         is_mass = rng.random() < 0.68
@@ -31,6 +32,7 @@ def nodule_or_mass(rng: np.random.Generator, scene: Scene) -> list[Finding]:
 
 
 def calcification(rng: np.random.Generator, scene: Scene) -> list[Finding]:
+    """Draw a calcified aortic arch, or one or two groups of specks."""
     if rng.random() < 0.3:  # in the wall of the aortic arch
         arch = scene.outline(anatomy.knob(scene.body))
         start = int(rng.integers(26, 34))
@@ -56,6 +58,7 @@ def calcification(rng: np.random.Generator, scene: Scene) -> list[Finding]:
 
 
 def consolidation(rng: np.random.Generator, scene: Scene) -> list[Finding]:
+    """Draw one or two dense patches with air bronchograms."""
     found = []
     for _ in range(1 + int(rng.random() < 0.3)):
         drawn = _patch(rng, scene, "Consolidation", (0.20, 0.40), (0.65, 1.0), texture=0.25)
@@ -66,11 +69,13 @@ def consolidation(rng: np.random.Generator, scene: Scene) -> list[Finding]:
 
 
 def infiltration(rng: np.random.Generator, scene: Scene) -> list[Finding]:
+    """Draw one or two faint, textured patches."""
     times = 1 + int(rng.random() < 0.35)
     return [f for _ in range(times) for f in _patch(rng, scene, "Infiltration", (0.16, 0.34), (0.28, 0.5), 0.7)]
 
 
 def lung_opacity(rng: np.random.Generator, scene: Scene) -> list[Finding]:
+    """Draw one or two patches of medium density."""
     times = 1 + int(rng.random() < 0.4)
     return [f for _ in range(times) for f in _patch(rng, scene, "Lung Opacity", (0.13, 0.34), (0.4, 0.75), 0.4)]
 
@@ -212,6 +217,7 @@ def atelectasis(rng: np.random.Generator, scene: Scene) -> list[Finding]:
 
 
 def other_lesion(rng: np.random.Generator, scene: Scene) -> list[Finding]:
+    """Draw a cavity, a hernia, a rib lesion or a bulla."""
     kind = (_cavity, _hernia, _rib_lesion, _bulla)[int(rng.integers(4))]
     return kind(rng, scene)
 

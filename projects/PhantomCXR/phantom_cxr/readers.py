@@ -58,6 +58,7 @@ class Reader:
 
 
 def reader(rad_id: str) -> Reader:
+    """Return the reader of an id such as R8; the same habits each time."""
     number = int(rad_id[1:])
     rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([17, number])))
     return Reader(

@@ -47,10 +47,12 @@ class Scene:
 
     @property
     def shape(self) -> tuple[int, int]:
+        """(H, W) in pixels."""
         return (self.frame.height, self.frame.width)
 
     @property
     def unit(self) -> float:
+        """Pixels of one body unit."""
         return self.frame.scale
 
     def outline(self, points) -> np.ndarray:
