@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 
 from d2_cxr.cli import run_tool
-from d2_cxr.labels.label_table import FORMATS
+from d2_cxr.labels.formats import FORMATS
 
 EXAMPLE = """example, VinDr-CXR from Kaggle or PhysioNet:
   python tools/prepare_vindr_cxr.py --dicom-dir vindr/train --annotations vindr/train.csv --output datasets/vindr_cxr
