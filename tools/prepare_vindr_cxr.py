@@ -36,7 +36,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add("--name", default="vindr_cxr", help="of the set (default: %(default)s); other names have no published split")
     add(
         "--classes",
-        help="card (a known set's names), extended, from-csv, or a file with one class per line (default: card for known "
+        help="card (a known set's names), extended, from-csv, or a file, one class per line (default: card for known "
         "names, else from-csv)",
     )
     add("--negative-names", default="", help='class names that mean "No finding", with commas: Normal,Healthy')
