@@ -1,4 +1,4 @@
-"""Measure a stage: `prepare`, `near_copies`, `evaluate`, `pretrain`, `train`, `growth`, or all on a `gpu`.
+"""Measure a stage: `prepare`, `near_duplicates`, `evaluate`, `pretrain`, `train`, `growth`, or all on a `gpu`.
 
 Each stands in tools/benchmarks/ with its own options.
 

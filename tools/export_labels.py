@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 
 from d2_cxr.cli import run_tool
-from d2_cxr.labels.label_table import FORMATS
+from d2_cxr.labels.formats import FORMATS
 
 EXAMPLE = """examples:
   python tools/export_labels.py datasets/own_cxr --boxes readers --format cvat --output to_cvat

@@ -13,7 +13,7 @@ import shlex
 import sys
 
 from d2_cxr.cli import run_tool
-from d2_cxr.labels.label_table import FORMATS
+from d2_cxr.labels.formats import FORMATS
 
 EXAMPLE = "example: python tools/label_statistics.py train.csv --split stratified --seed 1 --html labels.html"
 

@@ -10,7 +10,7 @@
 
 `near_duplicates.csv` of a prepared set lists the pairs. Preparation leaves near duplicates of val or test images out of
 the unlabeled images, and training on an image with one among those held out is refused (leakage.py). How far near
-duplicates and other images lie apart was measured by tools/benchmarks/near_copies.py
+duplicates and other images lie apart was measured by tools/benchmarks/near_duplicates.py
 (docs/decisions/035-near-copies.md).
 """
 

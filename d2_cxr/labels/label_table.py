@@ -11,7 +11,6 @@ import pandas as pd
 
 CORNERS = ["x_min", "y_min", "x_max", "y_max"]
 CONSENSUS = "consensus"  # the reader of labels that name no reader
-FORMATS = ("csv", "coco", "yolo", "voc", "cvat", "label_studio", "labelme")  # modules of d2_cxr/labels/formats
 COLUMNS = ["image_name", "class_name", "reader_id", *CORNERS, "given", "place"]
 
 

@@ -16,15 +16,12 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from d2_cxr.projects.label_efficiency import cost, schedule, slurm
-from d2_cxr.projects.label_efficiency.option_check import check_options
-from d2_cxr.projects.label_efficiency.plan import Study, read_study
-from d2_cxr.projects.label_efficiency.study_file import check_inputs
-from d2_cxr.projects.label_efficiency.study_state import StudyState
-
-from d2_cxr.artifacts import read_json
 from d2_cxr.cli import run_tool
+
+if TYPE_CHECKING:
+    from d2_cxr.projects.label_efficiency.plan import Study
 
 logger = logging.getLogger("run_study")
 _PLANS = Path(__file__).resolve().parent
@@ -57,6 +54,12 @@ def _positive(text: str) -> int:
 def main(argv: list[str] | None = None) -> int:
     """Run the study; 1 if its criterion is not met."""
     args = parse_args(argv)
+    from d2_cxr.projects.label_efficiency import cost, schedule
+    from d2_cxr.projects.label_efficiency.option_check import check_options
+    from d2_cxr.projects.label_efficiency.plan import read_study
+    from d2_cxr.projects.label_efficiency.study_file import check_inputs
+    from d2_cxr.projects.label_efficiency.study_state import StudyState
+
     path = args.config_file or _PLANS / f"{args.plan}.yaml"
     study = read_study(path, args.output, [*_of_set(args.set), *args.overrides])
     check_inputs(study.settings)
@@ -91,6 +94,8 @@ def report(study: Study) -> int:
     """Write the report, print the study's criterion and where the page is; 1 where the criterion is not met."""
     from d2_cxr.projects.label_efficiency.report.build import build_report, criterion_path
 
+    from d2_cxr.artifacts import read_json
+
     path = build_report(study.output)
     met = True
     if study.settings.get("criterion") and criterion_path(study.output).is_file():
@@ -116,6 +121,8 @@ def _of_set(text: str | None) -> list[str]:
 
 
 def _workers(cluster: str, study: Study, jobs: int, threads: int, resources: dict):
+    from d2_cxr.projects.label_efficiency import schedule, slurm
+
     if cluster == "local":
         return schedule.local_workers(jobs, threads)
     folder = Path(study.output) / "logs" / "submitit"

@@ -1,8 +1,8 @@
-"""How time and memory grow with the amount of work: preparation, near copies, label statistics, report, planning.
+"""How time and memory grow with the amount of work: preparation, near duplicates, label statistics, report, planning.
 
     python tools/benchmark.py growth planning
     python tools/benchmark.py growth label_statistics --csv vinbigdata-train.csv.gz
-    python tools/benchmark.py growth near_copies --sizes 1000 4000 15000
+    python tools/benchmark.py growth near_duplicates --sizes 1000 4000 15000
 
 Every size is measured in a process of its own, so that its peak of memory is its own; what Python and the imports hold
 is given as well. `times` compares each size with the one before: linear growth takes as many times as long.
@@ -26,7 +26,7 @@ from d2_cxr import artifacts
 ROOT = Path(__file__).resolve().parents[2]
 SIZES = {
     "preparation": [50, 200, 800],  # images
-    "near_copies": [1000, 4000, 15000],  # images
+    "near_duplicates": [1000, 4000, 15000],  # images
     "label_statistics": [1, 4, 16],  # times the table
     "report": [2, 4, 8],  # seeds of a study with three runs a seed
     "planning": [250, 500, 1000],  # stages
@@ -82,14 +82,14 @@ def _peak_mb() -> int:
 
 def make(work: str, size: int, folder: Path, csv: Path | None = None) -> Callable[[], object]:
     """Make the input of some work of this size in an empty folder; return a function that does the work."""
-    kinds = {"preparation": preparation, "near_copies": near_copies, "report": report, "planning": planning}
+    kinds = {"preparation": preparation, "near_duplicates": near_duplicates, "report": report, "planning": planning}
     if work == "label_statistics":
         return label_statistics(size, folder, csv)
     return kinds[work](size, folder)
 
 
 def preparation(size: int, folder: Path) -> Callable[[], object]:
-    """Phantoms of 256 px to 128 px, in this process and one worker, near copies included."""
+    """Phantoms of 256 px to 128 px, in this process and one worker, near duplicates included."""
     from d2_cxr.projects.phantom_cxr.make import make_phantoms
 
     from d2_cxr.dicom.preprocess import Preprocess
@@ -101,7 +101,7 @@ def preparation(size: int, folder: Path) -> Callable[[], object]:
     return lambda: prepare(folder / "in" / "dicom", folder / "out", **tables, name="own", preprocess=rules, jobs=1)
 
 
-def near_copies(size: int, _folder: Path) -> Callable[[], object]:
+def near_duplicates(size: int, _folder: Path) -> Callable[[], object]:
     """Smooth random images with noise; every hundredth is another one encoded anew."""
     import cv2
     import numpy as np
@@ -115,7 +115,7 @@ def near_copies(size: int, _folder: Path) -> Callable[[], object]:
         small[number] = (200 * coarse + rng.normal(0, 8, (96, 96))).clip(0, 255)
         if number % 100 == 99:
             small[number] = cv2.GaussianBlur(small[number - 50], (0, 0), 0.5)
-    return lambda: near_duplicates.near_copies(small)
+    return lambda: near_duplicates.find_near_duplicates(small)
 
 
 def label_statistics(size: int, folder: Path, csv: Path) -> Callable[[], object]:

@@ -10,9 +10,9 @@ from types import ModuleType
 from d2_cxr import artifacts
 from d2_cxr.image_name import image_name
 from d2_cxr.labels.csv_formats import read_csv
-from d2_cxr.labels.formats import coco, cvat, label_studio, labelme, voc, yolo
+from d2_cxr.labels.formats import FORMATS, coco, cvat, label_studio, labelme, voc, yolo
 from d2_cxr.labels.formats.documents import SizeOf, read_json, read_xml
-from d2_cxr.labels.label_table import FORMATS, LabelTable, table_of
+from d2_cxr.labels.label_table import LabelTable, table_of
 from d2_cxr.labels.problems import Problems
 from d2_cxr.labels.spelling import natural_order
 

@@ -1,6 +1,6 @@
 """Measure how far copies of images and other images lie apart (d2_cxr/audit/near_duplicates.py), on a prepared set.
 
-python tools/benchmark.py near_copies --set data/vindr_cxr --copies 200
+python tools/benchmark.py near_duplicates --set data/vindr_cxr --copies 200
 
 Copies are made of the first images in a random order: encoded anew as JPEG of quality 50, resized to 40 %, cropped by
 up to 10 % a side, mirrored, and both. Images that are known to be copies (equal pixels) are taken once.
@@ -17,7 +17,7 @@ from benchmarks import _record
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = _record.parser("near_copies", __doc__)
+    parser = _record.parser("near_duplicates", __doc__)
     parser.add_argument("--set", type=Path, required=True, help="folder of a prepared set")
     parser.add_argument("--copies", type=int, default=200, help="images of which copies are made")
     args = parser.parse_args(argv)
@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
         numbers["copies"][name] = {"made": len(chosen), "found": len(values)}
         if values:
             numbers["copies"][name] |= {"lowest": round(min(values), 3), "median": round(float(np.median(values)), 3)}
-    return _record.finish("near_copies", numbers, argv, args.json)
+    return _record.finish("near_duplicates", numbers, argv, args.json)
 
 
 def _most_alike(small: np.ndarray, among) -> float:
