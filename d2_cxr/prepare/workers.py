@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import d2_cxr
 from d2_cxr.prepare.image_worker import CANNOT_WRITE, READY
@@ -27,11 +28,11 @@ _START_LIMIT_S = 120.0  # imports on a cold network disk
 class _Worker:
     """One process, the task it has, and until when."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         paths = [str(Path(d2_cxr.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
         command = [sys.executable, "-m", "d2_cxr.prepare.image_worker"]
-        self.process = subprocess.Popen(
+        self.process: Any = subprocess.Popen(  # Any: the types do not know that both pipes are open
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, env=environment
         )
         self.task: dict | None = None

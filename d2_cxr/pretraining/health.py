@@ -84,7 +84,7 @@ def relative_spread(projection: torch.Tensor) -> float:
 class EpochHealth:
     """Collects steps, gives an epoch's numbers."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.top1: list[float] = []
         self.alignment: list[float] = []
         self.uniformity: list[float] = []
