@@ -27,7 +27,7 @@ def test_a_name_goes_there_and_back(torchvision, detectron2):
     assert detectron2_to_torchvision(detectron2) == torchvision
 
 
-@pytest.mark.parametrize("architecture, tensors", zip(ARCHITECTURES, (120, 216, 318, 624), strict=True))
+@pytest.mark.parametrize("architecture, tensors", [*zip(ARCHITECTURES, (120, 216, 318, 624), strict=True)])
 def test_every_tensor_of_an_architecture_has_its_own_name(architecture, tensors):
     names = list(expected_shapes(architecture))
     assert len(names) == tensors
