@@ -40,6 +40,7 @@ MILLIMETER = Code("mm", "UCUM", "mm")
 def finding_code(class_name: str) -> Code:
     """Return the code of a class; its meaning is the class name, cut to the 64 characters of a code meaning."""
     key = name_key(class_name)
-    own = key[:16] or artifacts.sha256_bytes(class_name.encode())[:16]  # names without a Latin letter
+    is_plain = key != "" and key.isascii()  # a code value is read by systems of every character set
+    own = key[:16] if is_plain else artifacts.sha256_bytes(class_name.encode())[:16]
     value, scheme = _PUBLIC.get(key, (own, PRIVATE))
     return Code(value, scheme, class_name[:64])

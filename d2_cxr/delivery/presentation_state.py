@@ -94,7 +94,8 @@ def _show_as_the_image_does(state: Dataset, source: Source) -> None:
     elif header.number(dataset, "RescaleSlope") is not None:
         state.RescaleSlope = dataset.RescaleSlope
         state.RescaleIntercept = dataset.get("RescaleIntercept") or 0
-        state.RescaleType = header.code(dataset, "RescaleType") or "US"
+        rescale_type = header.code(dataset, "RescaleType")
+        state.RescaleType = rescale_type if rescale_type not in ("", header.UNKNOWN_CODE) else "US"  # unspecified
     if dataset.get("VOILUTSequence"):
         item = Dataset()
         item.VOILUTSequence = [_only(dataset.VOILUTSequence[0], ("LUTDescriptor", "LUTData"))]
