@@ -5,7 +5,8 @@
     python tools/benchmark.py growth near_duplicates --sizes 1000 4000 15000
 
 Every size is measured in a process of its own, so that its peak of memory is its own; what Python and the imports hold
-is given as well. `times` compares each size with the one before: linear growth takes as many times the processor's seconds.
+is given as well. `times` compares each size with the one before: linear growth takes as many times the processor's
+seconds, which other work on the machine hardly changes.
 """
 
 from __future__ import annotations
