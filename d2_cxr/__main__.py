@@ -1,8 +1,8 @@
 """`d2cxr COMMAND ...` (or `python -m d2_cxr COMMAND ...`): every tool of the package under one name.
 
-Exit codes, of every command: 0 done; 1 done, but something was refused (named in the output) or, with --strict, a
-problem was found; 2 a mistake in what was given, or a failure, in one line; 130 interrupted; 141 the reader of the
-output is gone; 143 terminated.
+Exit codes of every command: 0 done; 1 done, but something was refused (named in the output) or, with --strict, a
+problem was found; 2 a wrong input, in one line; 3 an unexpected error, in one line that names the log file with the
+traceback; 130 interrupted; 141 the reader of the output is gone; 143 terminated.
 """
 
 from __future__ import annotations

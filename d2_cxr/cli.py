@@ -36,7 +36,7 @@ def run_tool(main: Callable[[], int | None]) -> NoReturn:
     if not sys.warnoptions:  # deprecations inside libraries, nothing a user could do about; -W default shows them
         warnings.filterwarnings("ignore", module=r"(torch|torchvision|detectron2|fvcore)(\.|$)")
     logging.getLogger("torch.fx").setLevel(logging.ERROR)  # warns of what Detectron2 asks it at every start
-    leave_on_sigterm()
+    before = leave_on_sigterm()
     try:
         code = main()
         sys.stdout.flush()  # here, where a closed pipe can still be told from a failure
@@ -46,10 +46,13 @@ def run_tool(main: Callable[[], int | None]) -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains at its own last flush
         raise SystemExit(_CLOSED_PIPE) from None
     except KeyboardInterrupt:
-        sys.stderr.write("stopped; the same command goes on from here\n")
+        sys.stderr.write("stopped; run the same command to continue\n")
         raise SystemExit(_INTERRUPTED) from None
     except Exception as error:
         end_with(error)
+    finally:
+        if before is not None:  # a program that calls a tool has its own handler back
+            signal.signal(signal.SIGTERM, before)
     raise SystemExit(code or 0)
 
 
@@ -77,12 +80,16 @@ def fail_unexpectedly(error: BaseException) -> NoReturn:
     raise SystemExit(UNEXPECTED) from None
 
 
-def leave_on_sigterm() -> None:
-    """Let SIGTERM end the process as an exception does: worker processes end, files are closed, exit code 143."""
+def leave_on_sigterm():
+    """Let SIGTERM end the process as an exception does: worker processes end, files are closed, exit code 143.
+
+    Returns:
+        the handler before, None outside the main thread, where the program handles its signals itself.
+    """
     try:
-        signal.signal(signal.SIGTERM, _terminated)
-    except ValueError:  # not the main thread: a program of its own calls a tool, and handles its signals itself
-        logging.getLogger(__name__).debug("SIGTERM is left to the program")
+        return signal.signal(signal.SIGTERM, _terminated)
+    except ValueError:
+        return None
 
 
 def _terminated(_signal: int, _frame: types.FrameType | None) -> NoReturn:

@@ -171,7 +171,8 @@ def write_prepared_set(root, num_images=NUM_IMAGES, size=64, seed=0, array=False
             "name": "tiny",
             "class_names": ["Cardiomegaly"],
             "images_fingerprint": artifacts.sha256_lines(
-                f"{row['image_name']} {row['image_sha256']}" for row in sorted(manifest, key=lambda row: row["image_name"])
+                f"{row['image_name']} {row['image_sha256']}"
+                for row in sorted(manifest, key=lambda row: row["image_name"])
             ),
             "preprocess": {"size": size, "resize": "squash", "equalize": "histogram", "window": "file"},
         },

@@ -13,14 +13,16 @@ from d2_cxr.cli import run_tool
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("input", help="last.ckpt of pretraining, a solo-learn checkpoint, or a state dict")
-    parser.add_argument("output", help="the .pth to write; the .yaml that it demands is written beside it")
+    parser.add_argument("output", help="the .pth to write; its config is written beside it as .yaml")
     parser.add_argument("--no-verify", action="store_true", help="do not compare features with Detectron2's backbone")
     parser.add_argument("--detector", metavar="FILE", help="keep FPN, RPN and heads of this Detectron2 detector")
     parser.add_argument("--pixel-mean", nargs=3, type=float, metavar=("R", "G", "B"), help="0-255, if not stated")
     parser.add_argument("--pixel-std", nargs=3, type=float, metavar=("R", "G", "B"), help="0-255, if not stated")
-    parser.add_argument("--prefix", help="what stands before the backbone's names, e.g. encoder. or an empty string")
+    parser.add_argument("--prefix", help="prefix of the backbone's names, e.g. encoder.; may be empty")
     parser.add_argument("--timm", metavar="NAME", help="the file is timm's model NAME, e.g. tf_efficientnet_lite0")
-    parser.add_argument("--trust", action="store_true", help="read pickles that hold more than tensors: your own only")
+    parser.add_argument(
+        "--trust", action="store_true", help="also read pickles that hold more than tensors; only for your own files"
+    )
     return parser.parse_args(argv)
 
 

@@ -16,15 +16,19 @@ logger = logging.getLogger("make_phantom")
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", required=True, help="folder for dicom/, train.csv, patients.csv and truth.json")
-    parser.add_argument("--num-images", type=int, required=True, help="images in the set; a larger number adds to it")
-    parser.add_argument("--size", type=int, default=512, help="pixels of the longer side (default: 512)")
-    parser.add_argument("--seed", type=int, default=0, help="another seed is another set (default: 0)")
-    parser.add_argument("--jobs", type=int, help="processes (default: one a core)")
     parser.add_argument(
-        "--finding-share", type=float, default=0.75, help="share of images with findings (default: 0.75)"
+        "--num-images", type=int, required=True, help="number of images; a larger number adds to an existing set"
+    )
+    parser.add_argument("--size", type=int, default=512, help="pixels of the longer side (default: 512)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the set (default: 0)")
+    parser.add_argument("--jobs", type=int, help="processes (default: one per core)")
+    parser.add_argument(
+        "--finding-share", type=float, default=0.75, help="fraction of images with findings (default: 0.75)"
     )
     parser.add_argument("--readers", type=int, default=3, help="readers of each image (default: 3)")
-    parser.add_argument("--contact-sheet", metavar="PNG", help="also draw the first images with their true boxes")
+    parser.add_argument(
+        "--contact-sheet", metavar="PNG", help="also write the first images with their true boxes as one PNG"
+    )
     return parser.parse_args(argv)
 
 

@@ -21,7 +21,7 @@ own images as PNG, own classes, split by patient:
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description="Prepare a set of chest images and readers' boxes for Detectron2. Killed, the same command goes on.",
+        description="Prepare chest images and readers' boxes for Detectron2. After a kill, run the same command again.",
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -34,7 +34,11 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     )
     add("--annotation-format", choices=FORMATS, help="of the labels, a file or folder (default: told by content)")
     add("--name", default="vindr_cxr", help="of the set (default: %(default)s); other names have no published split")
-    add("--classes", default="card", help="card, extended, from-csv, or a file with a class a line (%(default)s)")
+    add(
+        "--classes",
+        help="card (a known set's names), extended, from-csv, or a file, one class per line (default: card for known "
+        "names, else from-csv)",
+    )
     add("--negative-names", default="", help='class names that mean "No finding", with commas: Normal,Healthy')
     add("--patients", help="CSV of image_id and patient_id: splits keep a patient's images together")
     add("--fusion", default="mean", help="of several readers' boxes: mean, majority:K or none (%(default)s)")
@@ -67,6 +71,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
+    from d2_cxr.datasets.named_sets import BUILTIN
     from d2_cxr.dicom.preprocess import Preprocess
     from d2_cxr.labels.class_names import read_names
     from d2_cxr.prepare.options import PrepareOptions
@@ -77,7 +82,7 @@ def main(argv: list[str] | None = None) -> int:
         args.output,
         annotations=args.annotations,
         name=args.name,
-        classes=args.classes,
+        classes=args.classes or ("card" if args.name in BUILTIN else "from-csv"),
         patients=args.patients,
         negative_names=read_names(args.negative_names),
         annotation_format=args.annotation_format,
@@ -102,7 +107,31 @@ def main(argv: list[str] | None = None) -> int:
         print(f"Shard {args.shard} of {args.output} is done ({counts['images']} images); run without --shard to finish")
     else:
         print(f"{counts['prepared']} images are prepared in {args.output}; see {args.output}/data_quality.html")
+        print("\n".join(_summary(args.output)))
     return 1 if args.strict and counts["problems"] else 0
+
+
+def _summary(output: str) -> list[str]:
+    """Return lines about a finished set: classes, parts, patients, and the names to type next."""
+    from d2_cxr.artifacts import read_json
+
+    values = read_json(f"{output}/dataset.json")
+    name, counts = values["name"], values["counts"]
+    if not values["class_names"]:
+        return [f"No labels: {name}_unlabeled holds all images."]
+    parts = [
+        f"{part} {counts.get(f'stratified_{part}', 0)} + {counts.get(f'stratified_negative_{part}', 0)}"
+        for part in ("train", "val", "test")
+    ]
+    lines = [
+        f"Classes: {', '.join(values['class_names'])}",
+        f"Images with findings + without: {', '.join(parts)}; unlabeled {counts.get('unlabeled', 0)}",
+    ]
+    if not values["split"]["by_patient"]:
+        lines.append("No patient ids: images of one patient can be in train and test; give --patients CSV if you can")
+    if not counts.get("stratified_val"):
+        lines.append("The validation part has no image with findings: nothing can be tuned or chosen on it")
+    return [*lines, f"Names: {name}_train, {name}_val, {name}_test; {name}_train_labeled_30 is 30 % of the labels"]
 
 
 def _shard(text: str | None) -> tuple[int, int] | None:

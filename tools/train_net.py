@@ -18,14 +18,18 @@ from d2_cxr.cli import run_tool
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config-file", default="", metavar="FILE", help="a YAML below configs/, or your own")
-    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in OUTPUT_DIR")
+    parser.add_argument("--config-file", default="", metavar="FILE", help="a YAML of configs/, or your own")
+    parser.add_argument("--resume", action="store_true", help="continue from the last checkpoint in OUTPUT_DIR")
     parser.add_argument("--eval-only", action="store_true", help="evaluate MODEL.WEIGHTS on DATASETS.TEST")
-    parser.add_argument("--num-gpus", type=int, default=1, metavar="N", help="processes a machine; CPU ones work too")
+    parser.add_argument("--num-gpus", type=int, default=1, metavar="N", help="processes per machine, also without GPUs")
     parser.add_argument("--num-machines", type=int, default=1, metavar="N")
-    parser.add_argument("--machine-rank", type=int, default=0, metavar="RANK", help="of this machine, from 0")
-    parser.add_argument("--dist-url", default="auto", metavar="URL", help="where the processes meet, for N machines")
-    parser.add_argument("--allow", metavar="FILE", help="ids of images, one a line, known to stand on both sides")
+    parser.add_argument("--machine-rank", type=int, default=0, metavar="RANK", help="number of this machine, from 0")
+    parser.add_argument(
+        "--dist-url", default="auto", metavar="URL", help="address of the first machine, for N machines"
+    )
+    parser.add_argument(
+        "--allow", metavar="FILE", help="names of images, one per line, that may be in training and test sets"
+    )
     parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config keys, after all options")
     return parser.parse_args(argv)
 

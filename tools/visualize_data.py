@@ -2,6 +2,7 @@
 
 python tools/visualize_data.py --dataset phantom_cxr_test --root output/demo/datasets --output output/gallery
 python tools/visualize_data.py --dataset vindr_cxr_test --results RUN/coco_instances_results.json --worst --output DIR
+python tools/visualize_data.py --dataset vindr_cxr_test --results RUN/coco_instances_results.json --mistakes --output D
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--images", nargs="+", default=[], metavar="NAME", help="names of the images")
     parser.add_argument("--number", type=int, default=12, metavar="N", help="number of images without --images (12)")
     parser.add_argument("--worst", action="store_true", help="the images with the most missed and false boxes")
+    parser.add_argument("--mistakes", action="store_true", help="one page instead: hit, missed and false boxes")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the random choice (0)")
     parser.add_argument("--tile", type=int, default=512, metavar="PX", help="side of a panel (512)")
     return parser.parse_args(argv)
@@ -33,6 +35,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
+    if args.mistakes:
+        return _write_mistakes(args)
     from d2_cxr.evaluation.gallery import write_gallery
 
     written = write_gallery(
@@ -48,6 +52,16 @@ def main(argv: list[str] | None = None) -> int:
         seed=args.seed,
     )
     logger.info("Wrote %d images to %s", len(written), args.output)
+    return 0
+
+
+def _write_mistakes(args: argparse.Namespace) -> int:
+    from d2_cxr.evaluation.mistakes import write_mistakes
+
+    if not args.results:
+        raise ValueError("--mistakes needs --results")
+    page = write_mistakes(args.dataset, args.results, args.output, args.number, args.score, args.root)
+    logger.info("Wrote %s", page)
     return 0
 
 

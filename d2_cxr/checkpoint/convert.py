@@ -208,7 +208,7 @@ def _report(
         logger.info("%s", note)
     if never_updated(conversion.backbone):
         logger.warning(
-            "no BatchNorm of the file has seen a batch (every mean is 0, every variance 1): the weights are not trained, "
+            "no BatchNorm of the file has seen a batch (every mean is 0, every variance 1): the weights are untrained, "
             "or their statistics were not saved; frozen norms would keep these values"
         )
     if detector:

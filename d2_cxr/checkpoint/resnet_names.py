@@ -1,13 +1,13 @@
 """torchvision's names of ResNet parameters and Detectron2's, and which architecture a state dict is.
 
 Pure: names and shapes in, names out. torchvision strides in the 3x3 of a bottleneck, which Detectron2 calls
-`STRIDE_IN_1X1: False`; the names are the same either way, so names alone can not tell (`verify.py` does).
+`STRIDE_IN_1X1: False`; the names are the same either way, so names alone cannot tell (`verify.py` does).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 BOTTOM_UP = "backbone.bottom_up."  # where a ResNet lies inside Detectron2's FPN detectors
 STAGES = ("res2", "res3", "res4", "res5")
@@ -93,7 +93,7 @@ def below(state: Mapping[str, object], prefix: str) -> dict[str, object]:
     return {name[len(prefix) :]: value for name, value in state.items() if name.startswith(prefix)}
 
 
-def _rename(name: str, rules) -> str:
+def _rename(name: str, rules: Sequence[tuple[str, str | Callable]]) -> str:
     for pattern, replacement in rules:
         name = re.sub(pattern, replacement, name)
     return name

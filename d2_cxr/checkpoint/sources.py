@@ -100,7 +100,7 @@ def _state_dicts(content: Mapping, depth: int = 0) -> Iterator[dict]:
 
 
 def _without_sequential(state: dict) -> dict:
-    """Rename a ResNet's children from their places in nn.Sequential, "backbone.4.0.conv1" -> "backbone.layer1.0.conv1"."""
+    """Rename children of a ResNet in nn.Sequential: "backbone.4.0.conv1.weight" -> "backbone.layer1.0.conv1.weight"."""
     starts = {name.removesuffix("4.0.conv1.weight") for name in state if name.endswith("4.0.conv1.weight")}
     starts = [start for start in starts if f"{start}7.0.conv1.weight" in state and f"{start}0.weight" in state]
     for start in starts:

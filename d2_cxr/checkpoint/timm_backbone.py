@@ -24,7 +24,7 @@ def build_timm_fpn_backbone(cfg, input_shape) -> FPN:
     """Return an FPN (p2 ... p6) over the timm network `MODEL.TIMM.NAME` with random weights.
 
     Raises:
-        ValueError: no name, no such model, no features at strides 4 to 32, or a norm that timm's networks can not take.
+        ValueError: no name, no such model, no features at strides 4 to 32, or a norm that timm's networks cannot take.
     """
     if not cfg.MODEL.TIMM.NAME:
         raise ValueError("MODEL.TIMM.NAME is empty; give a model of timm, e.g. tf_efficientnet_lite0")

@@ -141,4 +141,4 @@ def _created(name: str, **options):
         return timm.create_model(name, pretrained=False, **options)
     except RuntimeError as error:  # timm's "Unknown model", and models without features
         reason = str(error).splitlines()[0]
-        raise ValueError(f"timm {timm.__version__} can not build {name} ({reason}); see timm.list_models()") from error
+        raise ValueError(f"timm {timm.__version__} cannot build {name} ({reason}); see timm.list_models()") from error

@@ -19,6 +19,9 @@ from pathlib import Path
 from d2_cxr.artifacts import project_commit as project_commit
 from d2_cxr.checkpoint.loading import load_weights_file
 
+if typing.TYPE_CHECKING:
+    from detectron2.config import CfgNode
+
 FORMAT_VERSION = 2  # 2: `license` (1: `licence`), `tensors_sha256`
 IMAGENET_MEAN_RGB = (123.675, 116.28, 103.53)  # 255 * (0.485, 0.456, 0.406)
 IMAGENET_STD_RGB = (58.395, 57.12, 57.375)  # 255 * (0.229, 0.224, 0.225)
@@ -112,7 +115,7 @@ class WeightsCard:
         return {key: value for key, value in demands.items() if value is not None}
 
 
-def contradictions(card: WeightsCard, cfg) -> list[str]:
+def contradictions(card: WeightsCard, cfg: CfgNode) -> list[str]:
     """Return, one sentence each, where a Detectron2 config differs from what the weights demand; [] when it agrees.
 
     Args:
@@ -167,7 +170,7 @@ def _floats(values: Sequence[float] | None) -> list[float] | None:
     return None if values is None else [float(value) for value in values]
 
 
-def _same(given, demanded) -> bool:
+def _same(given: object, demanded: object) -> bool:
     if isinstance(demanded, list) and isinstance(given, list):
         # 0.01 of 255 gray levels: rounding in a YAML, never another convention
         return len(given) == len(demanded) and all(abs(a - b) <= 0.01 for a, b in zip(given, demanded, strict=True))

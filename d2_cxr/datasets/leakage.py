@@ -32,7 +32,7 @@ class LeakageError(ValueError):
 
 @dataclass(frozen=True)
 class Leak:
-    """A pool image, the held-out image that it shares something with, the data-set names of both, and what is shared."""
+    """A pool image, the held-out image with which it shares something, their data-set names, and what is shared."""
 
     image: str
     held_out_image: str

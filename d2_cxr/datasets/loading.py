@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -86,5 +87,11 @@ def _hashes(folder: Path) -> dict[str, dict[str, str]]:
     path = folder / "manifest.csv"
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: {folder} is no finished prepared set")
+    return _read_hashes(path, path.stat().st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=8)
+def _read_hashes(path: Path, written: int) -> dict[str, dict[str, str]]:
+    """Read them once per process; `written` keeps a manifest that was replaced from being taken for the new one."""
     rows = [row for row in artifacts.read_csv(path) if row["image_sha256"]]
     return {row["image_name"]: {key: row[key] for key in ("source_sha256", "image_sha256")} for row in rows}

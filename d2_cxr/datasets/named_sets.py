@@ -93,7 +93,7 @@ class NamedSet:
 
     @property
     def is_whole_split_with_boxes(self) -> bool:
-        """Whether the name means every image of its JSON, with boxes: no fraction, no negatives, no unlabeled images."""
+        """Whether the name means all images of its JSON, with boxes: no fraction, negatives or unlabeled images."""
         return self.kind == "boxes" and self.percent_labeled is None
 
     @property
@@ -253,7 +253,7 @@ def classes_of_set(set_name: str) -> tuple[str, ...] | None:
 
 
 def names_of_set(set_name: str) -> list[str]:
-    """Return the names of one set, without the seeded fractions, which exist on demand (NAME_train_labeled_30_seed1)."""
+    """Return the names of one set, without the seeded fractions, which exist on demand."""
     fractions = [f"train_{kind}_{percent}" for kind in ("labeled", "unlabeled") for percent in PERCENTS]
     split = [*PARTS, *fractions, "train_unlabeled", *(f"negative_{part}" for part in PARTS)]
     names = [f"{set_name}_{ending}" for ending in [*split, "unlabeled"]]

@@ -1,4 +1,4 @@
-"""Is a prepared set what its records say? Lists, annotations and pixels against the hashes of dataset.json and manifest.
+"""Is a prepared set what its records say? Annotations, manifest and pixels against the hashes of its preparation.
 
 A set that was changed after it was prepared would otherwise be trained on under the fingerprint of the original.
 """

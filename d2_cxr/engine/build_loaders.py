@@ -53,8 +53,8 @@ def training_images(cfg: CfgNode) -> TrainingImages:
 
     Raises:
         FileNotFoundError: a set or an image is missing, of those to be tested on, too.
-        ValueError: a set is empty (also one that will be evaluated), negative images are wanted and there are none, or
-            an image is not the one that its manifest lists.
+        ValueError: a set is empty (also one that will be evaluated), or negative images are wanted and there
+            are none.
     """
     findings = [image for name in cfg.DATASETS.TRAIN for image in DatasetCatalog.get(name)]
     if not findings:
@@ -72,9 +72,17 @@ def training_images(cfg: CfgNode) -> TrainingImages:
     _check_evaluated(cfg)
     tested = loading.prepared_images(cfg.DATASETS.TEST)  # their absence shows now, not after the last step
     image_array.require_images(image["file_name"] for image in findings + negatives + tested)
+    return TrainingImages(findings, negatives, factors, named_set(cfg.DATASETS.TRAIN[0]).class_names)
+
+
+def check_pixels(cfg: CfgNode) -> None:
+    """Compare CXR.CHECK_IMAGES images of each set that the run reads with its manifest.
+
+    Raises:
+        ValueError: an image is not the one that its manifest lists.
+    """
     for name in dict.fromkeys([*trained_on(cfg), *cfg.DATASETS.TEST]):
         require_same_pixels(loading.prepared_images([name]), cfg.CXR.CHECK_IMAGES)
-    return TrainingImages(findings, negatives, factors, named_set(cfg.DATASETS.TRAIN[0]).class_names)
 
 
 def _check_evaluated(cfg: CfgNode) -> None:

@@ -37,7 +37,7 @@ def exposures(images: TrainingImages) -> list[dict]:
 def preview(images: TrainingImages, threshold: float, schedule: dict) -> dict:
     """Return what `log_preview` prints and run.json keeps, plain values."""
     rows = exposures(images)
-    warnings = [f"no training image shows {row['class']}: it can not be learned" for row in rows if not row["images"]]
+    warnings = [f"no training image shows {row['class']}: it cannot be learned" for row in rows if not row["images"]]
     findings = images.factors[: len(images.findings)]
     if threshold > 0 and bool((findings == 1).all()):
         rarest = min((row["frequency"] for row in rows if row["images"]), default=1.0)
@@ -68,8 +68,8 @@ def log_preview(values: dict) -> None:
     ]
     logger.info("Repeat threshold %g:\n%s", values["repeat_threshold"], "\n".join(lines))
     logger.info(
-        "%d images with findings (%d of them without a box), %d negative images to draw %.0f an epoch from; an epoch is "
-        "%.2f images",
+        "%d images with findings (%d without a box); %d negative images, of which an epoch draws %.0f; an epoch "
+        "is %.2f images",
         values["num_images"],
         values["num_images_without_boxes"],
         values["num_negative_images"],

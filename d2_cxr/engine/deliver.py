@@ -48,7 +48,7 @@ def deliver(
             logger.warning("not delivered: %s", error)
     if failed:
         rows = [{"file": path, "reason": reason} for path, reason in failed.items()]
-        artifacts.write_csv(Path(output) / "not_delivered.csv", rows, ["file", "reason"])
+        artifacts.write_csv(Path(output) / "not_delivered.csv", rows, ["file", "reason"], for_people=True)
     return failed
 
 

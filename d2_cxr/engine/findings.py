@@ -148,7 +148,7 @@ def write_json(path: str | Path, images: Sequence[Findings]) -> None:
 
 def write_csv(path: str | Path, images: Sequence[Findings]) -> None:
     """Write one row per finding; an image without findings has one row with empty cells."""
-    artifacts.write_csv(path, [row for image in images for row in _rows(image)], CSV_COLUMNS)
+    artifacts.write_csv(path, [row for image in images for row in _rows(image)], CSV_COLUMNS, for_people=True)
 
 
 def overlay(found: Findings) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import torch
@@ -11,6 +12,8 @@ from detectron2.engine import HookBase
 from detectron2.utils import comm
 from torch import nn
 from tqdm import tqdm
+
+from d2_cxr.engine.checkpointer import CXRCheckpointer
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +40,7 @@ def step_seed(seed: int, iteration: int, rank: int) -> int:
 class Checkpoints(HookBase):
     """Save periodically, and `model_final` after the last step, also after an early stop."""
 
-    def __init__(self, checkpointer, period: int):
+    def __init__(self, checkpointer: CXRCheckpointer, period: int):
         self._checkpointer, self._period = checkpointer, period
 
     def after_step(self) -> None:
@@ -56,7 +59,14 @@ class Validation(HookBase):
 
     metric = "bbox/AP"  # mAP, COCO, in per cent
 
-    def __init__(self, period: int, evaluate, checkpointer, patience: int = 0, loss=None):
+    def __init__(
+        self,
+        period: int,
+        evaluate: Callable[[], dict],
+        checkpointer: CXRCheckpointer,
+        patience: int = 0,
+        loss: Callable[[], dict[str, float]] | None = None,
+    ):
         """
         Args:
             period: iterations between evaluations; there is one after the last iteration as well.
@@ -141,7 +151,7 @@ class ProgressBar(HookBase):
         self._bar.close()
 
 
-def validation_loss(model: nn.Module, loader) -> dict[str, float]:
+def validation_loss(model: nn.Module, loader: Iterable[list[dict]]) -> dict[str, float]:
     """Return the mean of each loss over a loader's images, without gradients and without moving BatchNorm's statistics.
 
     Args:

@@ -145,7 +145,7 @@ class _Delivery:
         self.refused[file] = reason
         logger.warning("refused %s: %s", file, reason)
         rows = [{"file": file, "reason": reason} for file, reason in self.refused.items()]
-        artifacts.write_csv(self.output / "refused.csv", rows, ["file", "reason"])
+        artifacts.write_csv(self.output / "refused.csv", rows, ["file", "reason"], for_people=True)
 
 
 def _decoded(

@@ -28,7 +28,7 @@ from d2_cxr.checkpoint.weights_card import WeightsCard
 from d2_cxr.datasets.mapper import CXRMapper
 from d2_cxr.dicom.image_files import ImageError, decode_image
 from d2_cxr.dicom.preprocess import Preprocess, box_map, prepare_image
-from d2_cxr.dicom.stored_image import Display, StoredImage
+from d2_cxr.dicom.stored_image import GrayscaleTransform, StoredImage
 from d2_cxr.engine.card import config_of
 from d2_cxr.engine.findings import Findings, check_thresholds, limits_of
 from d2_cxr.engine.weights_report import compare, require_complete
@@ -182,8 +182,8 @@ def _stored_array(pixels: np.ndarray) -> StoredImage:
             f"an array must be (height, width) of uint8, uint16 or int16, got {pixels.shape} of {pixels.dtype}"
         )
     height, width = pixels.shape
-    display = Display(0, 255) if pixels.dtype == np.uint8 else Display()
-    return StoredImage(pixels=pixels, source_width=width, source_height=height, display=display)
+    transform = GrayscaleTransform(0, 255) if pixels.dtype == np.uint8 else GrayscaleTransform()
+    return StoredImage(pixels=pixels, source_width=width, source_height=height, transform=transform)
 
 
 def _filled(model: torch.nn.Module, state: Mapping, weights: str | Path) -> torch.nn.Module:

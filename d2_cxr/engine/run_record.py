@@ -42,7 +42,11 @@ class RunRecord:
         self.update(status=FINISHED, end=now(), results=results)
 
     def fail(self, error: BaseException) -> None:
-        self.update(status=FAILED, end=now(), error=f"{type(error).__name__}: {error}")
+        """Say that the run ended early, and why."""
+        text = f"{type(error).__name__}: {error}"
+        if isinstance(error, SystemExit | KeyboardInterrupt):
+            text = "stopped by SIGTERM or Ctrl-C; --resume continues from the last checkpoint"
+        self.update(status=FAILED, end=now(), error=text)
 
     def update(self, **values) -> None:
         self.values |= plain(values)
@@ -118,7 +122,7 @@ def hardware(device: str) -> dict:
     return values
 
 
-def plain(value):
+def plain(value: object) -> object:
     """Return JSON values: numpy and torch numbers become Python's, NaN and infinity become None."""
     if isinstance(value, Mapping):
         return {str(key): plain(entry) for key, entry in value.items()}

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
+from detectron2.config import CfgNode
 from detectron2.engine import HookBase
 from detectron2.evaluation import inference_context
 from detectron2.structures import Boxes, Instances
@@ -39,7 +40,7 @@ class TeacherStudent(nn.Module):
     The teacher is no submodule: DistributedDataParallel and the optimizer have nothing to do with it.
     """
 
-    def __init__(self, cfg, teacher: nn.Module, classes: int):
+    def __init__(self, cfg: CfgNode, teacher: nn.Module, classes: int):
         """
         Args:
             teacher: a model of Detectron2 in training mode; the student begins as its copy.
@@ -117,7 +118,9 @@ def keep_rate(iteration: int, largest: float) -> float:
     return min(largest, (1 + iteration) / (10 + iteration))
 
 
-def build(cfg, model: nn.Module, labeled: TrainingImages, pool: Pool, evaluate: Callable[[str], None]) -> Teaching:
+def build(
+    cfg: CfgNode, model: nn.Module, labeled: TrainingImages, pool: Pool, evaluate: Callable[[str], None]
+) -> Teaching:
     """Make a model the teacher of a student that begins as its copy.
 
     Args:
@@ -140,7 +143,9 @@ class Teaching(HookBase):
     come before a step is seeded.
     """
 
-    def __init__(self, cfg, stepped: TeacherStudent, health: TeacherHealth, choose: Callable[[], Sequence[float]]):
+    def __init__(
+        self, cfg: CfgNode, stepped: TeacherStudent, health: TeacherHealth, choose: Callable[[], Sequence[float]]
+    ):
         """
         Args:
             choose: () -> a threshold a class, from validation; called after the burn-in where the config has none.

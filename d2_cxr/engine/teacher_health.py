@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from detectron2.config import CfgNode
 from detectron2.structures import Instances
 from detectron2.utils import comm
 from torch import nn
@@ -38,7 +39,7 @@ _BATCH = 8
 class TeacherHealth:
     """Counts the boxes that a teacher gives; a few times in a run writes what they are worth to teacher.json."""
 
-    def __init__(self, cfg, labeled: TrainingImages, pool: Pool, label: Callable):
+    def __init__(self, cfg: CfgNode, labeled: TrainingImages, pool: Pool, label: Callable):
         """
         Args:
             label: (teacher, samples, thresholds) -> pseudo-boxes, an `Instances` a sample.

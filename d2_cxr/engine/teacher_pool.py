@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, build_detection_train_loader
 
 from d2_cxr.datasets import image_array
@@ -37,7 +38,7 @@ class Pool:
     batch: int
 
 
-def load_pool(cfg, labeled: TrainingImages) -> Pool | None:
+def load_pool(cfg: CfgNode, labeled: TrainingImages) -> Pool | None:
     """Return the pool of a config without the images that are labeled; None where there is no teacher.
 
     Raises:
@@ -65,7 +66,7 @@ class PoolLoader:
     A pool sample has its weak view as `image` and its strong view as `strong`, in one geometry.
     """
 
-    def __init__(self, cfg, labeled, pool: Pool, seed: int):
+    def __init__(self, cfg: CfgNode, labeled, pool: Pool, seed: int):
         """
         Args:
             labeled: Detectron2's loader of the training images.
@@ -110,7 +111,7 @@ class _TwoViews:
         return {**sample, "strong": strong.expand(3, *strong.shape)}
 
 
-def preview(cfg, pool: Pool) -> dict:
+def preview(cfg: CfgNode, pool: Pool) -> dict:
     """Return what the preview says of a teacher, plain values; `text` in one line, with the cost of a step."""
     start, keys = burn_in(cfg), cfg.CXR.TEACHER
     steps, labeled = cfg.SOLVER.MAX_ITER - start, cfg.SOLVER.IMS_PER_BATCH

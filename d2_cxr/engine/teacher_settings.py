@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from detectron2.config import CfgNode
+
 from d2_cxr.datasets.named_sets import named_set
 
 POOL_PARTS = ("train", "negative_train", "unlabeled")
 CONTROLS = ("", "shuffled", "labeled")
 
 
-def burn_in(cfg) -> int:
+def burn_in(cfg: CfgNode) -> int:
     """Return the iterations on labels alone."""
     return round(cfg.CXR.TEACHER.BURN_IN * cfg.SOLVER.MAX_ITER)
 
 
-def check(cfg) -> None:
+def check(cfg: CfgNode) -> None:
     """Refuse keys of `CXR.TEACHER` that cannot be used; an empty POOL means no teacher.
 
     Raises:
@@ -42,7 +44,7 @@ def check(cfg) -> None:
     _check_names(cfg)
 
 
-def _check_names(cfg) -> None:
+def _check_names(cfg: CfgNode) -> None:
     labeled = named_set(cfg.DATASETS.TRAIN[0])
     for name in cfg.CXR.TEACHER.POOL:
         try:

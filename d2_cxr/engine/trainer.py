@@ -25,7 +25,13 @@ from d2_cxr import artifacts
 from d2_cxr.engine import class_exposure, run_record, schedule, teacher, teacher_pool, train_step, weights_report
 from d2_cxr.engine import hooks as cxr_hooks
 from d2_cxr.engine import resume as resuming
-from d2_cxr.engine.build_loaders import TrainingImages, build_test_loader, build_train_loader, training_images
+from d2_cxr.engine.build_loaders import (
+    TrainingImages,
+    build_test_loader,
+    build_train_loader,
+    check_pixels,
+    training_images,
+)
 from d2_cxr.engine.card import detector_card, image_hashes
 from d2_cxr.engine.checkpointer import CXRCheckpointer
 from d2_cxr.engine.config import register_datasets, setup
@@ -217,6 +223,7 @@ def _train(cfg: CfgNode, continued: bool) -> dict:
     seed_all_rng(seed + comm.get_rank())
     images = training_images(cfg)
     refuse_shared_images(cfg)
+    check_pixels(cfg)
     plan = schedule.resolve(cfg, images.epoch_length)
     pool = teacher_pool.load_pool(cfg, images)
     shown = _shown_first(cfg, images, plan, pool)

@@ -55,15 +55,15 @@ def evaluate_files(
     if root is not None:
         register_below(dataset, root)
     named = load_ground_truth(dataset)
-    rows, negative_rows = read_results(results), _negative_rows(results, negative_results)
+    rows, negatives = read_results(results), negative_rows(results, negative_results)
     chosen = artifacts.read_json(thresholds) if thresholds else None
     grouping = read_grouping(subgroups) if subgroups else None
-    negative = named.negative if negative_rows is not None else None
+    negative = named.negative if negatives is not None else None
     evaluation = evaluate(
         named.truth,
         rows,
         negative,
-        negative_rows,
+        negatives,
         resamples=resamples,
         seed=seed,
         train_truth=named.train,
@@ -81,7 +81,8 @@ def evaluate_files(
     return evaluation
 
 
-def _negative_rows(results: Path, negative_results: Path | None) -> list[dict] | None:
+def negative_rows(results: Path, negative_results: Path | None = None) -> list[dict] | None:
+    """Read the results on negative images: that file, or NEGATIVE_RESULTS beside `results`; None without either."""
     beside = results.parent / NEGATIVE_RESULTS
     if negative_results is None and not beside.is_file():
         return None
@@ -91,12 +92,12 @@ def _negative_rows(results: Path, negative_results: Path | None) -> list[dict] |
 def _other_matches(other: Path, named: GroundTruth, negative: Mapping | None) -> Matches:
     if other.suffix == ".npz":
         return Matches.load(other)
-    negative_rows = _negative_rows(other, None) if negative is not None else None
-    if negative is not None and negative_rows is None:
+    negatives = negative_rows(other) if negative is not None else None
+    if negative is not None and negatives is None:
         raise ValueError(
             f"{other} has no {NEGATIVE_RESULTS} beside it, but the evaluated run has: compare equal images"
         )
-    return checked_matches(named.truth, read_results(other), negative, negative_rows)[0]
+    return checked_matches(named.truth, read_results(other), negative, negatives)[0]
 
 
 def _write(evaluation: Evaluation, comparison: dict | None, output: Path, false_positives: float) -> None:

@@ -134,7 +134,7 @@ def match(
 
 def match_arrays(arrays: CocoArrays) -> Matches:
     """Match detections to truth."""
-    arrays = _ranked(arrays)
+    arrays = ranked(arrays)
     num_gt, num_dt, num_classes = len(arrays.gt_image), len(arrays.dt_image), max(1, len(arrays.class_names))
     pairs, overlap = _overlapping_pairs(arrays)
     same = arrays.dt_class[pairs.dt] == arrays.gt_class[pairs.gt]
@@ -158,7 +158,7 @@ def match_arrays(arrays: CocoArrays) -> Matches:
     )
 
 
-def _ranked(arrays: CocoArrays) -> CocoArrays:
+def ranked(arrays: CocoArrays) -> CocoArrays:
     """Sort detections by falling score; among equals images in order, then file order (COCO's stable sort)."""
     order = np.lexsort((arrays.dt_image, -arrays.dt_score))
     columns = [field.name for field in fields(arrays) if field.name.startswith("dt_")]

@@ -1,8 +1,9 @@
 """Readers and model under one matching rule.
 
-A reader cannot be compared with fused boxes that contain the reader's own. So each image is a case once for every reader
-who read it: truth is what the *other* readers' boxes fuse to, the reader answers with their own boxes, and the model with as many boxes
-on that image, its best-scored ones. A reader who draws more finds more; equal numbers of boxes make the two comparable.
+A reader cannot be compared with fused boxes that contain the reader's own. So each image is a case for every reader who
+read it: truth is what the *other* readers' boxes fuse to, the reader answers with their own boxes, and the model with
+as many boxes on that image, its best-scored ones. A reader who draws more finds more; equal numbers of boxes make the
+two comparable.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ def by_truth_box(matches: Matches, weights: np.ndarray, score: float | None = No
         interval and n. Readers are left out where the truth does not say.
     """
     score = working_score(matches) if score is None else score
-    found = _best_pointing_score(matches) >= (np.inf if score is None else score)
+    found = best_pointing_score(matches) >= (np.inf if score is None else score)
     columns = {"sensitivity": found.astype(np.float64), "mean_best_iou": matches.gt_best_iou}
     counted = ~matches.gt_crowd
     readers = {
@@ -46,7 +46,8 @@ def by_truth_box(matches: Matches, weights: np.ndarray, score: float | None = No
     return {"definition": DEFINITION, "score": score, **tables}
 
 
-def _best_pointing_score(matches: Matches) -> np.ndarray:
+def best_pointing_score(matches: Matches) -> np.ndarray:
+    """Return the highest score of a detection that points at each truth box (G,), -inf without one."""
     best = np.full(len(matches.gt_image), -np.inf)
     lesion = matches.dt_lesion[:, 0]
     np.maximum.at(best, lesion[lesion >= 0], matches.dt_score[lesion >= 0])

@@ -7,6 +7,7 @@ the first three may carry `width, height` or `dim0, dim1` (dim0 is the *height*)
 
 from __future__ import annotations
 
+import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -90,11 +91,17 @@ def read_table(csv_path: str | Path) -> pd.DataFrame:
     """
     empty = ["", "nan", "NaN", "NA"]
     try:
-        table = pd.read_csv(
-            csv_path, dtype=str, index_col=False, encoding="utf-8-sig", keep_default_na=False, na_values=empty
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            table = pd.read_csv(
+                csv_path, dtype=str, index_col=False, encoding="utf-8-sig", keep_default_na=False, na_values=empty
+            )
     except FileNotFoundError:
         raise FileNotFoundError(f"{csv_path} does not exist") from None
+    except pd.errors.ParserWarning:
+        raise ValueError(
+            f"{csv_path}: rows have more cells than the header; is there a comma in a number or name without quotes?"
+        ) from None
     except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
         raise ValueError(f"{csv_path} is not a CSV table that can be read: {' '.join(str(error).split())}") from error
     table.columns = [str(header).strip().casefold() for header in table.columns]

@@ -180,6 +180,12 @@ class Progress:
         for path in (self._output / "dataset.json", self._folder / "settings.json"):
             if path.is_file():
                 before = artifacts.read_json(path)
+                version, own = before.get("format_version"), self._settings["format_version"]
+                if version != own:
+                    raise ValueError(
+                        f"{self._output} holds a set of format {version}, this version writes {own}; choose another "
+                        "output, or delete it"
+                    )
                 other = sorted(key for key, value in self._settings.items() if before.get(key) != value)
                 if other:
                     raise ValueError(

@@ -29,6 +29,7 @@ _CLUSTER = "local: processes of this machine; slurm: jobs by submitit; submitit-
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     plan = parser.add_mutually_exclusive_group(required=True)
     plan.add_argument("--config-file", help="the study file")
@@ -51,6 +52,7 @@ def _positive(text: str) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Run the study; 1 if its criterion is not met."""
     args = parse_args(argv)
     from d2_cxr.projects.label_efficiency import cost, schedule
     from d2_cxr.projects.label_efficiency.option_check import check_options

@@ -30,7 +30,7 @@ def test_the_preview_counts_images_and_warns(caplog):
     assert values["num_negative_images"] == 4
     assert values["negative_images_an_epoch"] == pytest.approx(5.5)  # half of 11 images with findings shown
     assert values["epoch_length"] == pytest.approx(16.5)
-    assert values["warnings"] == ["no training image shows absent: it can not be learned"]
+    assert values["warnings"] == ["no training image shows absent: it cannot be learned"]
     caplog.set_level("INFO", logger="d2_cxr.engine.class_exposure")
     log_preview(values)
     assert "an epoch is 16.50 images" in caplog.text and "no training image shows absent" in caplog.text

@@ -92,7 +92,7 @@ def test_wrong_weights_are_refused_in_one_line(finished, tmp_path):
 
 def test_a_file_that_is_no_image_is_refused_by_name(predictor, tmp_path):
     (tmp_path / "notes.txt").write_text("no image")
-    with pytest.raises(ImageError, match=r"notes\.txt: neither DICOM nor PNG nor JPEG"):
+    with pytest.raises(ImageError, match=r"notes\.txt: neither DICOM nor PNG nor JPEG nor TIFF nor BMP"):
         predictor(tmp_path / "notes.txt")
     with pytest.raises(FileNotFoundError, match=r"absent\.dicom does not exist"):
         predictor(tmp_path / "absent.dicom")

@@ -134,3 +134,26 @@ def test_the_predictor_reads_real_dicom(finished, open_films, tmp_path):
 
     images, _ = predict(Predictor(finished[2] / "model_final.pth", "cpu"), [open_films / "dicom"], tmp_path)
     assert images and all((image.boxes_xyxy[:, 2:] <= [image.width, image.height]).all() for image in images)
+
+
+def test_sigterm_ends_a_training_with_143_and_a_restart_equals_the_whole_run(tiny_set, tiny_opts, tmp_path):
+    import time
+
+    opts = [*tiny_opts, "SOLVER.MAX_ITER", "30", "SOLVER.CHECKPOINT_PERIOD", "3", "DATASETS.TEST", "()"]
+    command = ["tools/train_net.py", "--config-file", "configs/quick_schedules/demo_R_18.yaml"]
+    run(*command, *option_list(opts, tiny_set, tmp_path / "whole"))
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    parts = option_list(opts, tiny_set, tmp_path / "parts")
+    process = subprocess.Popen([sys.executable, *command, *parts], cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
+    while not (tmp_path / "parts" / "last_checkpoint").is_file():
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.terminate()
+    assert process.wait() == 143
+    record = artifacts.read_json(tmp_path / "parts" / "run.json")
+    assert record["status"] == "failed" and record["error"].startswith("stopped by SIGTERM")
+    run(*command, "--resume", *parts)
+    whole, resumed = (
+        torch.load(tmp_path / name / "model_final.pth", weights_only=True)["model"] for name in ("whole", "parts")
+    )
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)

@@ -82,6 +82,9 @@ def copied_set(tiny_set, root, change):
     """Register a copy of the tiny set as `copy_cxr`, changed by `change(folder)`."""
     shutil.copytree(tiny_set, root / "copy_cxr")
     change(root / "copy_cxr")
+    values = artifacts.read_json(root / "copy_cxr" / "dataset.json")
+    kept = {key: value for key, value in values.items() if not key.endswith("_fingerprint")}  # of the original
+    artifacts.write_json(root / "copy_cxr" / "dataset.json", kept)
     builtin.register_prepared("copy_cxr", root / "copy_cxr")
     return [opt.replace("tiny_cxr", "copy_cxr") for opt in TEACHER] + [
         *("CXR.DATASETS", f"[['copy_cxr', '{root / 'copy_cxr'}']]"),

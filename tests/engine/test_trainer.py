@@ -257,7 +257,7 @@ def test_a_divergence_is_one_line_and_the_run_folder_says_so(tiny_cfg, caplog):
 
 def test_two_runs_do_not_write_into_one_folder(tiny_cfg):
     cfg = tiny_cfg("SOLVER.MAX_ITER", "1", "CXR.VAL_AT_END", "False", "DATASETS.TEST", "()")
-    with artifacts.only_one(cfg.OUTPUT_DIR), pytest.raises(ValueError, match="another process writes to .*run; wait"):
+    with artifacts.only_one(cfg.OUTPUT_DIR), pytest.raises(ValueError, match=r"another process writes to .*run; wait"):
         trainer.train(cfg)
     trainer.train(cfg)
 

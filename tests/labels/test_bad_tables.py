@@ -42,6 +42,11 @@ def test_many_boxes_of_one_fault_are_refused_with_the_likely_reason(table, corne
     assert "\n" not in str(refusal.value)
 
 
+def test_decimal_commas_without_quotes_do_not_shift_the_columns(table):
+    with pytest.raises(ValueError, match="rows have more cells than the header; is there a comma in a number"):
+        read_annotations(table("a,mass,R1,20,5,30,5,70,5,90,5"), "from-csv")
+
+
 def test_a_few_boxes_of_one_fault_are_counted(table, caplog):
     path = table(*GOOD, "b,mass,R1,0.2,0.3,0.5,0.8", 'c,mass,R1,"1,5",2,3,4')
     assert counts(path) == {"share_of_side": 1, "not_a_number": 1}
@@ -56,7 +61,7 @@ def test_findings_without_a_place_are_no_unreadable_boxes(table):
 
 def test_boxes_of_another_size_are_refused_where_the_table_gives_sizes(table):
     header = f"{HEADER},width,height"
-    with pytest.raises(ValueError, match="20 of 20 boxes reach beyond their image: .*another size"):
+    with pytest.raises(ValueError, match=r"20 of 20 boxes reach beyond their image: .*another size"):
         read_annotations(table(*(f"{row},250,320" for row in GOOD), header=header), "from-csv")
     percent = [f"p{i},mass,R1,20,{30 + i},60,{60 + i},1000,900" for i in range(20)]
     with pytest.raises(ValueError, match="upper left 6% by 9% of their images: these look like per cent"):
@@ -137,7 +142,7 @@ def test_one_patient_in_two_spellings_is_one(table):
 
 def test_patients_of_images_that_lost_their_zeros_are_refused_with_the_pair(table):
     second = table("7,p1", header="image_id,patient_id", name="patients.csv")
-    with pytest.raises(ValueError, match="no patient for image '0007' of .*, but for '7': leading zeros"):
+    with pytest.raises(ValueError, match=r"no patient for image '0007' of .*, but for '7': leading zeros"):
         read_annotations(table("0007,mass,R1,1,2,30,40"), "from-csv", second)
 
 
@@ -147,7 +152,7 @@ def test_an_image_in_nfd_or_with_its_suffix_is_the_same_image(table):
 
 
 def test_two_images_of_one_name_in_two_folders_are_not_merged(table):
-    with pytest.raises(ValueError, match="the images p1/view.png and p2/view.png have one name"):
+    with pytest.raises(ValueError, match=r"the images p1/view.png and p2/view.png have one name"):
         read_annotations(table("p1/view.png,mass,R1,1,2,30,40", "p2/view.png,mass,R1,1,2,30,40"), "from-csv")
     by_path = read_annotations(
         table("p1/view.png,mass,R1,1,2,30,40", "p2/view.png,mass,R1,1,2,30,40"),

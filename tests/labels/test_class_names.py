@@ -43,7 +43,7 @@ def test_classes_of_other_scripts_stay_apart():
 def test_no_finding_is_no_other_word_unless_asked():
     assert is_no_finding("no_findings") and not is_no_finding("Normal")
     assert match_to_card(["Clear"], ["Mass"], {}, (), ["clear"]) == {"Clear": "No finding"}
-    with pytest.raises(ValueError, match="unknown class 'Clear'.*--negative-names says"):
+    with pytest.raises(ValueError, match=r"unknown class 'Clear'.*--negative-names says"):
         match_to_card(["Clear"], ["Mass"], {})
 
 

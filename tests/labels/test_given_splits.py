@@ -51,7 +51,7 @@ def test_a_column_split_is_the_split(labels):
 
 def test_without_a_column_the_split_is_stratified_unless_asked_for(labels):
     assert choose(labels()) is None
-    with pytest.raises(ValueError, match="no column split beside a column of image names: looked in .*boxes.csv"):
+    with pytest.raises(ValueError, match=r"no column split beside a column of image names: looked in .*boxes.csv"):
         choose(labels(), "given")
 
 

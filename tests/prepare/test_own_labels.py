@@ -17,7 +17,7 @@ HEADER = "image_id,class_name,rad_id,x_min,y_min,x_max,y_max,split"
 
 @pytest.fixture
 def clinic(tmp_path):
-    """Twelve PNG files of 90 x 60 pixels: nine with boxes of two readers, three that the first reader found nothing on."""
+    """Twelve PNG files of 90 x 60 pixels: nine with boxes of two readers, three without findings."""
     rng, rows = np.random.default_rng(0), [HEADER]
     (tmp_path / "images").mkdir()
     for number in range(12):
@@ -94,11 +94,11 @@ def test_labels_of_images_in_another_size_are_refused(clinic):
     cells = [line.split(",") for line in lines[1:19]]
     doubled = [",".join([*c[:3], *(str(4 * float(number)) for number in c[3:7]), c[7]]) for c in cells]
     (clinic / "doubled.csv").write_text("\n".join([HEADER, *doubled]) + "\n")
-    with pytest.raises(ValueError, match="of 18 boxes reach beyond their image: .*another size"):
+    with pytest.raises(ValueError, match=r"of 18 boxes reach beyond their image: .*another size"):
         prepared(clinic, "doubled", clinic / "doubled.csv")
 
 
 @pytest.mark.parametrize("options", [{"split": "mine"}, {"split": "all-train", "split_by": "site=B"}])
 def test_options_that_contradict_each_other_are_refused(clinic, options):
-    with pytest.raises(ValueError, match="none of stratified|leave out --split"):
+    with pytest.raises(ValueError, match=r"none of stratified|leave out --split"):
         prepared(clinic, "bad", clinic / "boxes.csv", **options)

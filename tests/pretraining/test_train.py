@@ -42,7 +42,9 @@ def test_a_run_leaves_a_checkpoint_with_its_card_and_a_record(finished, tiny_con
     card = read_card(finished)
     assert (card.architecture, card.method, card.epochs, card.batch_size) == ("resnet18", "simclr", 2, 8)
     assert card.num_images == 24 and card.data_names == ["tiny_train_unlabeled"]
-    assert card.preprocess["size"] == 64 and card.data_fingerprints == {"tiny_train_unlabeled": artifacts.read_json(prepared / "dataset.json")["images_fingerprint"]}
+    assert card.preprocess["size"] == 64 and card.data_fingerprints == {
+        "tiny_train_unlabeled": artifacts.read_json(prepared / "dataset.json")["images_fingerprint"]
+    }
     assert str(prepared) not in str(card)
     record = json.loads((finished.parent / "pretraining.json").read_text())
     assert record["num_views"] == 2 * 2 * 3 * 8 and record["chance_top1"] == pytest.approx(1 / 15)

@@ -42,7 +42,17 @@ def test_png_folders_are_prepared_with_the_tables_own_classes(main, images, caps
     output = images.parent / "set"
     assert artifacts.read_json(output / "dataset.json")["class_names"] == ["Mass"]
     assert np.load(output / "images.npy").shape == (10, 32, 32)
-    assert capsys.readouterr().out == f"10 images are prepared in {output}; see {output}/data_quality.html\n"
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"10 images are prepared in {output}; see {output}/data_quality.html"
+    assert lines[1] == "Classes: Mass" and lines[2].endswith("; unlabeled 0")
+    assert any(line.startswith("No patient ids: ") for line in lines)
+    assert lines[-1].startswith("Names: own_cxr_train, own_cxr_val, own_cxr_test;")
+
+
+def test_without_classes_an_own_set_has_the_classes_of_its_table(main, images):
+    own = [word for word in arguments(images) if word not in ("--classes", "from-csv")]
+    assert main(own) == 0
+    assert artifacts.read_json(images.parent / "set/dataset.json")["class_names"] == ["Mass"]
 
 
 def test_strict_ends_with_1_where_something_is_wrong(main, images):

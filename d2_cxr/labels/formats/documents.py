@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -56,6 +56,18 @@ def read_member(archive: Path, name: str) -> bytes:
             return opened.read(name)
     except (KeyError, zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError) as error:
         raise ValueError(f"{archive}: {name} cannot be unpacked: {error}") from None
+
+
+def entries(document: Mapping, key: str) -> list:
+    """Return the list under a key of a JSON object, an empty one where there is none.
+
+    Raises:
+        ValueError: something else is there.
+    """
+    found = document.get(key)
+    if found is not None and not isinstance(found, list):
+        raise ValueError(f"{key} is {str(found)[:40]!r} and no list")
+    return found or []
 
 
 def text_of(element: ElementTree.Element, path: str) -> str | None:

@@ -16,7 +16,7 @@ from urllib.parse import unquote
 
 from d2_cxr.image_name import SUFFIXES
 from d2_cxr.labels.class_names import NO_FINDING
-from d2_cxr.labels.formats.documents import Size, SizeOf, box_of_points, read_json
+from d2_cxr.labels.formats.documents import Size, SizeOf, box_of_points, entries, read_json
 from d2_cxr.labels.label_table import numbers
 
 NAME = "label_studio"
@@ -43,7 +43,7 @@ def read(path: Path, size_of: SizeOf | None = None) -> tuple[list[dict], list[st
         image = image_of(task["data"])
         if image is None:
             raise ValueError(f"{path}: {place} names no image in data")
-        for annotation in task.get("annotations") or []:
+        for annotation in entries(task, "annotations"):
             if isinstance(annotation, dict) and not annotation.get("was_cancelled"):
                 rows += _annotation_rows(annotation, image, place, size_of)
     return rows, []
@@ -65,7 +65,7 @@ def _annotation_rows(annotation: Mapping, image: str, place: str, size_of: SizeO
     reader = annotation.get("completed_by")
     reader = reader.get("email") or reader.get("id") if isinstance(reader, dict) else reader
     known = {"image_name": image, "reader_id": None if reader is None else str(reader)}
-    results = [entry for entry in annotation.get("result") or [] if isinstance(entry, dict)]
+    results = [entry for entry in entries(annotation, "result") if isinstance(entry, dict)]
     labeled = [(entry, name) for entry in results for name in _names(entry)]
     for entry, name in labeled:
         size = _size(entry, image, size_of)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from d2_cxr.labels.class_names import NO_FINDING
-from d2_cxr.labels.formats.documents import SizeOf, box_of_points, read_json
+from d2_cxr.labels.formats.documents import SizeOf, box_of_points, entries, read_json
 
 NAME = "labelme"
 
@@ -34,7 +34,7 @@ def read(path: Path, size_of: SizeOf | None = None) -> tuple[list[dict], list[st
         "height": document.get("imageHeight"),
     }
     rows = []
-    for number, shape in enumerate(document["shapes"] or [], start=1):
+    for number, shape in enumerate(entries(document, "shapes"), start=1):
         if not isinstance(shape, dict) or not isinstance(shape.get("label"), str) or not shape["label"].strip():
             raise ValueError(f"{path}: shape {number} has no label")
         place = f"{path.name}, shape {number}"

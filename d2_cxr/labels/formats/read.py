@@ -106,13 +106,18 @@ def _joined(
     rows: list[dict] = []
     names: dict[str, None] = {}
     for file, parser in files:
-        found, listed = parser.read(file, size_of)
+        try:
+            found, listed = parser.read(file, size_of)
+        except ValueError as error:
+            raise ValueError(str(error) if str(file) in str(error) else f"{file}: {error}") from None
         source = str((file.parent if parser in _FILE_AN_IMAGE else file.with_suffix("")).relative_to(folder))
         rows += [row | {"source": source} for row in found]
         names |= dict.fromkeys(listed)
     if not names:
         names = dict.fromkeys(yolo.class_list(folder) or ())  # classes.txt, which several tools keep beside their files
     parser = files[0][1]
+    if not rows:
+        raise ValueError(f"{folder if len(files) > 1 else files[0][0]} holds no annotation of an image")
     return table_of(_with_readers(rows, name_of, parser in _FILE_AN_IMAGE), parser.NAME, list(names))
 
 

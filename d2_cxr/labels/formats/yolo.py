@@ -40,7 +40,9 @@ def class_list(folder: Path) -> list[str] | None:
             raise ValueError(f"{path} is no YAML that can be read: {' '.join(str(error).split())[:200]}") from None
         names = content.get("names") if isinstance(content, dict) else None
         if isinstance(names, dict):
-            names = [names.get(index) for index in range(max(names, default=-1) + 1)]
+            if set(names) != set(range(len(names))):
+                raise ValueError(f"{path}: the keys of names are not 0 to {len(names) - 1}")
+            names = [names[index] for index in range(len(names))]
         if isinstance(names, list) and names:
             return [str(name) for name in names]
     for name in _NAME_FILES:

@@ -53,7 +53,7 @@ def compute_matched_iterations(plan: Mapping, stage: Mapping) -> int:
     """
     if plan["iterations"]:
         return plan["iterations"]
-    from d2_cxr.engine.setup import load_config
+    from d2_cxr.engine.config import load_config
 
     options = [part for pair in stage["options"].items() for part in pair]
     cfg = load_config(REPOSITORY / stage["config"], [*options, "MODEL.WEIGHTS", ""])

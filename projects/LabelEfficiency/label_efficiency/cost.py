@@ -7,13 +7,20 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 from d2_cxr.projects.label_efficiency.names import REPOSITORY
 from d2_cxr.projects.label_efficiency.stage_log import output_to
 
 from d2_cxr import artifacts
+
+if TYPE_CHECKING:
+    from d2_cxr.projects.label_efficiency.plan import Stage, Study
+    from d2_cxr.projects.label_efficiency.study_state import StudyState
 
 _SECONDS_PER_PHANTOM = 0.12  # one core, 256 px, with its DICOM file
 _SECONDS_PER_IMAGE = 0.03  # one core, prepared
@@ -21,6 +28,13 @@ _IMPORTS = 12.0  # seconds of a fresh process
 _MOMENT = 3.0
 _ENOUGH = 6.0  # seconds of timed steps, for the detector and for the views
 _IMAGES, _VIEWS = 2, 8  # of a timed step; a step of a whole batch takes as many times longer
+
+
+class Workers(Protocol):
+    """What runs stages elsewhere: processes of this machine, or jobs of a cluster."""
+
+    def submit(self, function: Callable, /, *arguments: object) -> Future:
+        """Start `function(*arguments)`; the future holds what it returns or raises."""
 
 
 @dataclass(frozen=True)
@@ -36,23 +50,27 @@ class Timing:
 
 
 def a_moment(settings: dict, timing: Timing) -> float:
+    """Return the seconds of a short stage."""
     return _MOMENT
 
 
 def phantoms(settings: dict, timing: Timing) -> float:
+    """Return the seconds of rendering."""
     return timing.images * _SECONDS_PER_PHANTOM
 
 
 def prepare(settings: dict, timing: Timing) -> float:
+    """Return the seconds of preparation."""
     return timing.images * _SECONDS_PER_IMAGE
 
 
 def pretrain(settings: dict, timing: Timing) -> float:
+    """Return the seconds of a pretraining."""
     return _IMPORTS + num_views(settings, timing.images) * timing.view
 
 
 def train(settings: dict, timing: Timing) -> float:
-    """Loading and the final evaluation take about a third more; validations look at a tenth of the images."""
+    """Return the seconds of a run; loading and testing take a third more, a validation sees a tenth of the images."""
     from d2_cxr.projects.label_efficiency.arms import ARM_KINDS
 
     iterations = float(timing.max_iter)
@@ -65,13 +83,13 @@ def train(settings: dict, timing: Timing) -> float:
     return _IMPORTS + (1.3 * iterations * timing.batch + validated) * timing.detector_image
 
 
-def estimate(study, state, workers) -> dict[str, float]:
+def estimate(study: Study, state: StudyState, workers: Workers) -> dict[str, float]:
     """Return the estimated seconds of every stage that is not finished.
 
     Args:
-        study: plan.Study.
-        state: study_state.StudyState.
-        workers: with `submit`; one of them times steps where no training is finished yet.
+        study: the study.
+        state: which of its stages are finished.
+        workers: one of them times steps where no training is finished yet.
     """
     from d2_cxr.projects.label_efficiency.stage_kinds import KINDS
 
@@ -91,14 +109,14 @@ def estimate(study, state, workers) -> dict[str, float]:
     }
 
 
-def measured_seconds(study, state, stage) -> float | None:
+def measured_seconds(study: Study, state: StudyState, stage: Stage) -> float | None:
     """Return the median seconds of finished stages of the same kind (and arm, if any is); None before the first."""
     alike = [one for one in study.stages if one.kind == stage.kind and state.seconds(one.id) is not None]
     same_arm = [one for one in alike if one.settings.get("arm") == stage.settings.get("arm")]
     return statistics.median(state.seconds(one.id) for one in same_arm or alike) if alike else None
 
 
-def describe(study, costs: dict[str, float], jobs: int, threads: int) -> str:
+def describe(study: Study, costs: dict[str, float], jobs: int, threads: int) -> str:
     """Return the plan in words: how many stages of each kind, what they cost, and how long all of it takes."""
     lines = [f"Study {study.settings['study']} in {study.output}: {len(study.stages)} stages, {len(costs)} to do"]
     for kind in dict.fromkeys(stage.kind for stage in study.stages):
@@ -232,7 +250,7 @@ def _autocast(requested: str, device: str):
     return torch.autocast(device.split(":")[0], torch.bfloat16, enabled=bfloat16)
 
 
-def _median_seconds(step, repeats: int = 3) -> float:
+def _median_seconds(step: Callable[[], None], repeats: int = 3) -> float:
     step()  # the first call compiles kernels and fills caches
     seconds: list[float] = []
     while len(seconds) < repeats and sum(seconds) < _ENOUGH:

@@ -36,6 +36,7 @@ def train_name(settings: dict, label_fraction: int, seed: int) -> str:
 
 
 def test_name(settings: dict, seed: int, split: str = "test") -> str:
+    """Return the registered name of the test (or val) images, e.g. phantom_cxr_test."""
     return f"{prefix(settings, seed)}_{split}"
 
 
@@ -49,6 +50,7 @@ def pool_names(settings: dict, pool: str, label_fraction: int, seed: int) -> lis
 
 
 def run_folder(arm: str, label_fraction: int, seed: int) -> str:
+    """Return a run\'s folder below the study\'s."""
     return f"runs/{arm}/{label_fraction}/seed{seed}"
 
 
@@ -85,6 +87,7 @@ def _file_fingerprint(full: Path, modified: int, size: int) -> str:
 
 
 def prefix(settings: dict, seed: int) -> str:
+    """Return what the data-set names of a seed begin with."""
     return settings["data"].get("prefix") or set_name(settings, seed)
 
 

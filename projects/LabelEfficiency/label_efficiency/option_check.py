@@ -34,7 +34,7 @@ def check_options(stages: Sequence[dict], log: str) -> None:
 
 
 def _check_training(settings: dict) -> None:
-    from d2_cxr.engine.setup import load_config
+    from d2_cxr.engine.config import load_config
 
     load_config(REPOSITORY / settings["config"], [part for pair in settings["options"].items() for part in pair])
 

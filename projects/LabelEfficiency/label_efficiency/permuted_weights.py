@@ -8,6 +8,7 @@ features.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from d2_cxr import artifacts
 from d2_cxr.checkpoint.config_file import detector_config, write_config
@@ -15,6 +16,9 @@ from d2_cxr.checkpoint.convert import ConversionError
 from d2_cxr.checkpoint.loading import load_weights_file
 from d2_cxr.checkpoint.resnet_names import BOTTOM_UP
 from d2_cxr.checkpoint.weights_card import WeightsCard
+
+if TYPE_CHECKING:
+    import torch
 
 
 def permute_weights(source: str | Path, output: str | Path, seed: int = 0) -> WeightsCard:
@@ -44,7 +48,7 @@ def permute_weights(source: str | Path, output: str | Path, seed: int = 0) -> We
     return card
 
 
-def _permuted(name: str, tensor, generator):
+def _permuted(name: str, tensor: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     import torch
 
     if not name.startswith(BOTTOM_UP) or tensor.ndim == 0:

@@ -48,6 +48,7 @@ class Stage:
     files: tuple[str, ...] = ()
 
     def to_dict(self) -> dict:
+        """Return plain values, which go to another process."""
         return asdict(self)
 
 
@@ -63,6 +64,7 @@ class Study:
 
     @property
     def report(self) -> Path:
+        """Path of the report's page."""
         return self.output / "report.html"
 
 

@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 
 from d2_cxr.projects.label_efficiency import cost, stage_log
@@ -24,9 +25,10 @@ from d2_cxr.projects.label_efficiency.study_state import StudyState
 from tqdm import tqdm
 
 logger = logging.getLogger(__name__)
+Running = dict[Future, tuple[Stage, float]]  # what was submitted -> stage and when it began
 
 
-def run(study: Study, state: StudyState, workers, costs: dict[str, float], jobs: int = 2) -> None:
+def run(study: Study, state: StudyState, workers: cost.Workers, costs: dict[str, float], jobs: int = 2) -> None:
     """Run every stage that is not finished, `jobs` side by side, each as soon as the stages that it needs are finished.
 
     Raises:
@@ -34,7 +36,7 @@ def run(study: Study, state: StudyState, workers, costs: dict[str, float], jobs:
         ended.
     """
     pending = [stage for stage in study.stages if stage.id in state.to_do()]
-    running: dict[Future, tuple[Stage, float]] = {}
+    running: Running = {}
     costs = {stage.id: costs.get(stage.id, 1.0) for stage in pending}
     failure: BaseException | None = None
     interval = 1 if sys.stderr.isatty() else 60
@@ -62,7 +64,9 @@ def _update(costs: dict[str, float], study: Study, state: StudyState, pending: l
 _BAR = "{desc} {percentage:3.0f}%|{bar:20}| {elapsed}<{remaining}"
 
 
-def _start_ready(pending, running, study, state, workers, bar, jobs: int) -> list[Stage]:
+def _start_ready(
+    pending: list[Stage], running: Running, study: Study, state: StudyState, workers: cost.Workers, bar: tqdm, jobs: int
+) -> list[Stage]:
     """Start the stages that can start; return those that must wait. Stages of the main process have ended by then."""
     waiting_for = {stage.id for stage in pending} | {stage.id for stage, _ in running.values()}
     later = []
@@ -103,7 +107,7 @@ def _collect(future: Future, what: tuple[Stage, float], state: StudyState) -> Ba
     return failure
 
 
-def _show(bar, study: Study, running, pending, costs: dict[str, float]) -> None:
+def _show(bar: tqdm, study: Study, running: Running, pending: list[Stage], costs: dict[str, float]) -> None:
     """Move the bar to the estimated seconds that are done; running stages count by their progress."""
     left, names = sum(costs[stage.id] for stage in pending), []
     for stage, began in running.values():
@@ -168,7 +172,7 @@ def _alone(path: Path, patience: float):
         yield
 
 
-def _begin_worker(parent: int, threads: int, jobs: int, counter) -> None:
+def _begin_worker(parent: int, threads: int, jobs: int, counter: Synchronized) -> None:
     os.environ["OMP_NUM_THREADS"] = str(threads)  # before torch is imported
     with counter.get_lock():
         number, counter.value = counter.value, counter.value + 1

@@ -6,8 +6,13 @@ import os
 import subprocess
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import submitit
 
 
 class SubmititWorkers:
@@ -33,12 +38,13 @@ class SubmititWorkers:
         self._threads = threads
         self._running: set = set()
 
-    def submit(self, function, *arguments) -> Future:
+    def submit(self, function: Callable, /, *arguments: object) -> Future:
+        """Run `function(*arguments)` as a job; the future holds what it returns or raises."""
         future: Future = Future()
         threading.Thread(target=self._follow, args=(future, function, arguments), daemon=True).start()
         return future
 
-    def _follow(self, future: Future, function, arguments) -> None:
+    def _follow(self, future: Future, function: Callable, arguments: tuple) -> None:
         with self._slots:
             try:
                 found = self._result(self._start(function, arguments))
@@ -49,14 +55,14 @@ class SubmititWorkers:
         else:
             future.set_result(found)
 
-    def _start(self, function, arguments):
+    def _start(self, function: Callable, arguments: tuple) -> submitit.Job:
         try:
             return self._executor.submit(_submitted, self._threads, function, *arguments)
         except Exception as error:  # a partition, an account, a limit
             way_out = "change `resources: slurm:` in the study file"
             raise ValueError(f"{self._executor.cluster} accepts no job: {error}; {way_out}") from error
 
-    def _result(self, job):
+    def _result(self, job: submitit.Job) -> object:
         """Wait for a job's result; a user's mistake is returned as a value.
 
         Raises:
@@ -103,7 +109,7 @@ def _is_forgotten(cluster: str, job_id: str) -> bool:
     return not listed.stdout.strip() and (listed.returncode == 0 or "Invalid job id" in listed.stderr)
 
 
-def _submitted(threads: int, function, *arguments):
+def _submitted(threads: int, function: Callable, *arguments: object) -> object:
     """Run in a job; return a user's mistake as a value, because a failed job's message is its whole traceback."""
     os.environ["OMP_NUM_THREADS"] = str(threads)
     try:

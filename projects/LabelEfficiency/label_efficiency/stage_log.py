@@ -8,6 +8,7 @@ from pathlib import Path
 
 
 def log_path(study_dir: Path, stage_id: str) -> Path:
+    """Return a stage's log file."""
     return study_dir / "logs" / f"{stage_id.replace('/', '_')}.log"
 
 

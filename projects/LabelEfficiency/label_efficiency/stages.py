@@ -11,6 +11,7 @@ import logging
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from d2_cxr.projects.label_efficiency import dataset_summary
 from d2_cxr.projects.label_efficiency.arms import ARM_KINDS
@@ -18,10 +19,14 @@ from d2_cxr.projects.label_efficiency.names import REPOSITORY
 
 from d2_cxr import artifacts
 
+if TYPE_CHECKING:
+    from detectron2.config import CfgNode
+
 logger = logging.getLogger(__name__)
 
 
 def phantoms(stage: dict, study_dir: Path) -> dict:
+    """Render the phantoms."""
     from d2_cxr.projects.phantom_cxr.make import make_phantoms
 
     output = study_dir / stage["output"]
@@ -30,6 +35,7 @@ def phantoms(stage: dict, study_dir: Path) -> dict:
 
 
 def prepare(stage: dict, study_dir: Path) -> dict:
+    """Prepare the images of a set."""
     from d2_cxr.dicom.preprocess import Preprocess
     from d2_cxr.prepare import prepare as preparation
     from d2_cxr.prepare.options import PrepareOptions
@@ -53,6 +59,7 @@ def _fingerprints(prepared: Path) -> dict:
 
 
 def statistics(stage: dict, study_dir: Path) -> dict:
+    """Summarize the data for the report."""
     root = _register(stage["settings"]["dataset"], study_dir)
     output = study_dir / stage["output"]
     artifacts.write_json(output / "statistics.json", dataset_summary.summarize(root, stage["settings"], output))
@@ -83,6 +90,7 @@ def pretrain(stage: dict, study_dir: Path) -> dict:
 
 
 def convert(stage: dict, study_dir: Path) -> dict:
+    """Convert a pretraining's checkpoint into weights of a detector."""
     from d2_cxr.checkpoint.convert import convert_file
 
     target = study_dir / stage["output"]
@@ -92,12 +100,14 @@ def convert(stage: dict, study_dir: Path) -> dict:
 
 
 def made_elsewhere(stage: dict, study_dir: Path) -> dict:
+    """Fetch, compare and convert weights made elsewhere."""
     from d2_cxr.projects.label_efficiency.made_elsewhere import make_weights
 
     return make_weights(stage["settings"], study_dir / stage["output"], study_dir)
 
 
 def permute(stage: dict, study_dir: Path) -> dict:
+    """Permute converted weights."""
     from d2_cxr.projects.label_efficiency.permuted_weights import permute_weights
 
     target = study_dir / stage["output"]
@@ -137,6 +147,7 @@ def prior_box(stage: dict, study_dir: Path) -> dict:
 
 
 def train(stage: dict, study_dir: Path) -> dict:
+    """Train and test a detector."""
     from d2_cxr.engine import trainer
 
     settings = stage["settings"]
@@ -176,7 +187,7 @@ def choose(stage: dict, study_dir: Path) -> dict:
     return {"chosen": chosen}
 
 
-def _test_val_selected(cfg, run: Path) -> None:
+def _test_val_selected(cfg: CfgNode, run: Path) -> None:
     """Also evaluate the weights that were best on validation images, into `val_selected/` of the run's folder."""
     from d2_cxr.projects.label_efficiency.report.study_results import VAL_SELECTED
 

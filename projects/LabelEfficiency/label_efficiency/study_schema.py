@@ -119,18 +119,22 @@ def quoted(value: object) -> str:
 
 
 def text(words: str) -> Value:
+    """A line of text that is not empty."""
     return Value(lambda value: isinstance(value, str) and bool(value.strip()) and value.isprintable(), words)
 
 
 def pattern(expression: str, words: str) -> Value:
+    """Text that matches a regular expression."""
     return Value(lambda value: isinstance(value, str) and re.fullmatch(expression, value) is not None, words)
 
 
 def choice(*values: str) -> Value:
+    """One of these texts."""
     return Value(lambda value: isinstance(value, str) and value in values, f"one of {', '.join(values)}")
 
 
 def whole(least: int, most: int, example: int) -> Value:
+    """A whole number in a range, both ends included."""
     return Value(
         lambda value: type(value) is int and least <= value <= most,
         f"a whole number from {least} to {most}, e.g. {example}",
@@ -138,6 +142,7 @@ def whole(least: int, most: int, example: int) -> Value:
 
 
 def number(least: float, most: float, example: float) -> Value:
+    """A finite number in a range, both ends included."""
     return Value(
         lambda value: type(value) in (int, float) and math.isfinite(value) and least <= value <= most,
         f"a number from {least:g} to {most:g}, e.g. {example:g}",

@@ -87,9 +87,11 @@ class StudyState:
         self.write()
 
     def seconds(self, stage_id: str) -> float | None:
+        """Return how long a finished stage took; None for others."""
         return self._records.get(stage_id, {}).get("seconds")
 
     def write(self) -> None:
+        """Write `study.json`."""
         content = {
             "format_version": FORMAT_VERSION,
             "study": self.study.settings,

@@ -2,7 +2,7 @@
 
 Only geometry lives here: `draw_body` of `image.py` turns it into densities. Proportions follow an upright frontal
 image: the heart is about 45 % of the inner width of the chest (more than half is cardiomegaly), the left dome lies
-lower than the right, the aortic knob stands at the image's right of the spine, the stomach bubble under the left dome.
+lower than the right, the aortic knob is right of the spine in the image, the stomach bubble under the left dome.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from d2_cxr.projects.phantom_cxr.canvas import closed_curve, open_curve
+from numpy.typing import ArrayLike
 
 SIDES = {"right": -1.0, "left": 1.0}  # of the patient; the patient's left lies at the image's right
 SIDES_ORDER = ("right", "left")
@@ -70,13 +71,13 @@ def draw_person(rng: np.random.Generator, wide_heart: bool, wide_aorta: bool) ->
     )
 
 
-def cage_width(body: Body, y) -> np.ndarray:
+def cage_width(body: Body, y: ArrayLike) -> np.ndarray:
     """Return the inner half width of the rib cage at height y (body units, before `tall`)."""
     rise = np.clip((np.asarray(y, dtype=np.float64) + 1.02) / 1.7, 0, 1)
     return body.upper * 0.80 + (1.0 - body.upper * 0.80) * np.sin(rise * np.pi / 2) ** 0.85
 
 
-def stretch(body: Body, points) -> np.ndarray:
+def stretch(body: Body, points: ArrayLike) -> np.ndarray:
     """Apply the person's height to points (N, 2)."""
     return np.asarray(points, dtype=np.float64) * [1.0, body.tall]
 
@@ -142,7 +143,7 @@ def pedicle(body: Body) -> np.ndarray:
     return stretch(body, open_curve([*points, (0.13, -0.4), (0.15, -0.9), (0.13, -1.6)]))
 
 
-def spine_x(body: Body, y) -> np.ndarray:
+def spine_x(body: Body, y: ArrayLike) -> np.ndarray:
     return body.spine_bend * np.sin(np.asarray(y) * 1.6)
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from numpy.typing import ArrayLike
 
 _SUBPIXEL_BITS = 4  # cv2.fillPoly and cv2.polylines take fixed-point coordinates, so that masks are the same everywhere
 
@@ -35,14 +36,14 @@ class Frame:
         return turned * self.scale + np.asarray(self.center)
 
 
-def open_curve(points, per_segment: int = 8) -> np.ndarray:
+def open_curve(points: ArrayLike, per_segment: int = 8) -> np.ndarray:
     """Return a Catmull-Rom curve (M, 2) through open control points (N, 2)."""
     points = np.asarray(points, dtype=np.float64)
     padded = np.vstack([2 * points[0] - points[1], points, 2 * points[-1] - points[-2]])
     return np.vstack([_catmull_rom(padded, per_segment), points[-1]])
 
 
-def closed_curve(points, per_segment: int = 8) -> np.ndarray:
+def closed_curve(points: ArrayLike, per_segment: int = 8) -> np.ndarray:
     """Return a Catmull-Rom curve (M, 2) through control points (N, 2), the last joined to the first."""
     points = np.asarray(points, dtype=np.float64)
     return _catmull_rom(np.vstack([points[-1], points, points[0], points[1]]), per_segment)
@@ -55,7 +56,7 @@ def _catmull_rom(padded: np.ndarray, per_segment: int) -> np.ndarray:
     return curve.transpose(1, 0, 2).reshape(-1, 2)
 
 
-def band(center_line: np.ndarray, widths) -> np.ndarray:
+def band(center_line: np.ndarray, widths: ArrayLike) -> np.ndarray:
     """Return the outline of a band of these full widths (a number or one a point) around a line (N, 2)."""
     center_line = np.asarray(center_line, dtype=np.float64)
     along = np.gradient(center_line, axis=0)
@@ -64,7 +65,9 @@ def band(center_line: np.ndarray, widths) -> np.ndarray:
     return np.vstack([center_line + normal * half, (center_line - normal * half)[::-1]])
 
 
-def blob(rng: np.random.Generator, center, radii, roughness: float, lobes: int = 7, angle: float = 0.0) -> np.ndarray:
+def blob(
+    rng: np.random.Generator, center: ArrayLike, radii: ArrayLike, roughness: float, lobes: int = 7, angle: float = 0.0
+) -> np.ndarray:
     """Return an irregular closed outline (M, 2) around `center`: an ellipse whose radius wavers by `roughness`."""
     turn = np.arange(lobes) * (2 * np.pi / lobes) + rng.uniform(0, 2 * np.pi)
     reach = 1 + roughness * rng.uniform(-1, 1, lobes)
@@ -90,7 +93,7 @@ def stroke(canvas: np.ndarray, line: np.ndarray, thickness: float, value: float 
     cv2.polylines(canvas, [fixed_point(line)], closed, value, width, cv2.LINE_AA, _SUBPIXEL_BITS)
 
 
-def filled(shape: tuple[int, int], polygons) -> np.ndarray:
+def filled(shape: tuple[int, int], polygons: ArrayLike) -> np.ndarray:
     """Return a uint8 mask (H, W) of pixel polygons whose area is theirs."""
     mask = np.zeros(shape, np.uint8)
     for polygon in polygons:
@@ -98,7 +101,7 @@ def filled(shape: tuple[int, int], polygons) -> np.ndarray:
     return cv2.LUT(mask, _INNER_EDGE)
 
 
-def soft_mask(shape: tuple[int, int], polygons, blur: float) -> np.ndarray:
+def soft_mask(shape: tuple[int, int], polygons: ArrayLike, blur: float) -> np.ndarray:
     """Return a float32 mask (H, W) in [0, 1] of filled pixel polygons with an edge of `blur` pixels (sigma)."""
     factor = 1
     while blur / (2 * factor) >= 1.2 and min(shape) // (2 * factor) >= 16:

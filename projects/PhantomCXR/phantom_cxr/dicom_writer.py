@@ -1,7 +1,9 @@
-"""Images written as DICOM in the ways that they are met: depth, polarity, windows, rescale, spacing, transfer syntax.
+"""Images written as DICOM in the variants that occur in archives: depth, polarity, windows, rescale, spacing, transfer
+syntax.
 
-`write_dicom` takes an image in display sense and a `Style`; `wrap` writes stored pixels as they are. Attributes are
-those that VinDr-CXR's de-identification leaves (no UIDs of study or series, no names); PS3.5 and PS3.3 C.7.6.3, C.11.
+`write_dicom` takes an image after the grayscale transform and a `Style`; `wrap` writes stored pixels as they are.
+Attributes are those that VinDr-CXR's de-identification leaves (no UIDs of study or series, no names); PS3.5 and PS3.3
+C.7.6.3, C.11.
 """
 
 from __future__ import annotations
@@ -74,7 +76,8 @@ def write_dicom(path: str | os.PathLike, pixels: np.ndarray, style: Style | None
     """Write an image as DICOM, atomically.
 
     Args:
-        pixels: float32 (H, W) in [0, 1], display sense: 1 is white whatever the photometric interpretation.
+        pixels: float32 (H, W) in [0, 1], after the grayscale transform: 1 is white whatever the photometric
+            interpretation.
         style: how it is stored; 12 bits, MONOCHROME2, uncompressed when left out.
     """
     style = style or Style()

@@ -1,6 +1,6 @@
 """From densities to the picture a detector and its workstation give: veil, tone curve, noise, edges, markers.
 
-Values are in display sense: 0 black (air outside the body), 1 white.
+Values are those after the grayscale transform: 0 black (air outside the body), 1 white.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from d2_cxr.projects.phantom_cxr.canvas import blurred, open_curve
 
 
 def draw_frame(rng: np.random.Generator, size: int) -> tuple[int, int, float, tuple[float, float], float]:
-    """Draw an image's format and how the person stands on it.
+    """Draw an image's format and the position of the person in it.
 
     Returns:
         height, width (the longer is `size`), pixels a body unit, center in pixels, angle in radians.

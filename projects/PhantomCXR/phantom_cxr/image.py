@@ -20,7 +20,7 @@ IMAGES_PER_PATIENT = (1, 1, 1, 2, 2, 3)  # drawn from: most patients come once
 
 @dataclass(frozen=True)
 class RenderedImage:
-    """An image in display sense and what is on it.
+    """An image after the grayscale transform and what it shows.
 
     `pixels` is float32 (H, W) in [0, 1], 1 is white; boxes are in its pixels.
     """

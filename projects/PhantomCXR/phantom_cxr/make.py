@@ -4,7 +4,7 @@
     output/train.csv                readers' boxes in source pixels, in the layout of Kaggle's VinBigData train.csv
     output/patients.csv             image_id,patient_id
     output/truth.json               what was drawn, image by image
-    output/records/<image_name>.json  the same of one image, with its readers' rows: what a stopped run goes on from
+    output/records/<image_name>.json  the same of one image, with its readers' rows: a stopped run continues from them
     output/phantom.json             the parameters; a set is never continued with others
 
 An image depends on the seed, its index and these parameters alone, not on the number of processes; images that are

@@ -89,7 +89,7 @@ def read_image(
 ) -> list[dict]:
     """Return the rows that these readers write about an image.
 
-    An image without findings gets one "No finding" row a reader (class_name None, no box). On an image with findings
+    An image without findings gets one "No finding" row per reader (class_name None, no box). On an image with findings
     every reader draws something, as on VinDr-CXR: who would miss all draws the most conspicuous.
 
     Returns:

@@ -3,9 +3,12 @@
 import json
 import zipfile
 
+import pandas as pd
 import pytest
 
 from d2_cxr.labels.annotations import read_annotations
+from d2_cxr.labels.formats.write import Export
+from d2_cxr.labels.formats.write import write as export_to
 from d2_cxr.labels.label_table import CORNERS
 
 
@@ -80,12 +83,20 @@ def test_yolo_needs_names_and_sizes(write, tmp_path):
 def test_yolo_in_pixels_or_of_missing_images_is_not_read_as_shares(write, tmp_path):
     write("set/classes.txt", "Mass\n")
     write("set/a.txt", "0 150 50 250 150\n0 20 30 50 60\n0 30 30 9 9\n")
-    with pytest.raises(ValueError, match="3 of 3 boxes cannot be used: .*no shares of the side"):
+    with pytest.raises(ValueError, match=r"3 of 3 boxes cannot be used: .*no shares of the side"):
         read_annotations(tmp_path / "set", size_of=lambda image: (400, 200))
     with pytest.raises(ValueError, match="no image of this name"):
         read_annotations(tmp_path / "set", size_of=lambda image: None)
     write("set/a.txt", "4 0.5 0.5 0.2 0.2\n")
     with pytest.raises(ValueError, match=r"a.txt, line 1: '4' is no class number from 0 to 0"):
+        read_annotations(tmp_path / "set", size_of=lambda image: (400, 200))
+
+
+@pytest.mark.parametrize("names", ["{0: Mass, 2: Nodule}", "{a: Mass}", "{1: Mass}"])
+def test_yolo_names_without_a_number_each_are_refused(write, tmp_path, names):
+    write("set/a.txt", "0 0.5 0.5 0.2 0.2\n")
+    write("set/data.yaml", f"names: {names}\n")
+    with pytest.raises(ValueError, match="the keys of names are not 0 to"):
         read_annotations(tmp_path / "set", size_of=lambda image: (400, 200))
 
 
@@ -192,6 +203,10 @@ def test_labelme(write, tmp_path):
         ('<!DOCTYPE a [<!ENTITY b "ccc">]><annotation>&b;</annotation>', "declares a document type"),
         ('<annotations><track id="0"/></annotations>', "holds tracks of a video"),
         ([{"data": {"image": 3}}], "names no image"),
+        ([{"data": {"image": "a.png"}, "annotations": True}], "annotations is 'True' and no list"),
+        ([{"data": {"image": "a.png"}, "annotations": [{"result": 7}]}], "result is '7' and no list"),
+        ([{"data": {"image": "a.png"}}], "holds no annotation of an image"),
+        ({"imagePath": "a.png", "shapes": 2.5}, "shapes is '2.5' and no list"),
         ([{"data": {"image": "a.png"}, "annotations": [{"result": [result(x="left")]}]}], "are no numbers"),
     ],
 )
@@ -208,7 +223,7 @@ def test_a_mixed_folder_needs_the_format(write, tmp_path):
     with pytest.raises(ValueError, match="several formats: 1 of voc, 1 of coco; --annotation-format"):
         read_annotations(tmp_path / "mixed")
     assert read_annotations(tmp_path / "mixed", annotation_format="voc").format_name == "voc"
-    with pytest.raises(ValueError, match="coco.json is coco, not voc"):
+    with pytest.raises(ValueError, match=r"coco.json is coco, not voc"):
         read_annotations(tmp_path / "mixed/coco.json", annotation_format="voc")
     with pytest.raises(ValueError, match="'mine' is none of csv, coco"):
         read_annotations(tmp_path / "mixed", annotation_format="mine")
@@ -254,3 +269,26 @@ def test_files_of_a_foreign_writer_are_read(name, tmp_path):
     for _, label, (x0, y0, x1, y1) in FOREIGN:
         assert found[label] == pytest.approx([x0 - shift, y0 - shift, x1, y1], abs=1e-3)
     assert read.image_names == ["one"]
+
+
+def test_a_foreign_reader_reads_what_is_written(tmp_path):
+    globox = pytest.importorskip("globox")
+    images = pd.DataFrame([{"image_name": "one", "file_name": "one.png", "width": 400, "height": 300}])
+    rows = [(image, label, *corners, None, None) for image, label, corners in FOREIGN]
+    boxes = pd.DataFrame(rows, columns=["image_name", "class_name", *CORNERS, "reader_id", "score"]).astype(
+        {"reader_id": object, "score": object}
+    )
+    readings = pd.DataFrame([{"image_name": "one", "reader_id": None}])
+    export = Export(images, boxes, readings, ("Mass", "Nodule"))
+    for name in ("coco", "cvat", "voc"):
+        export_to(export, name, tmp_path / name)
+    found = {
+        "coco": globox.AnnotationSet.from_coco(tmp_path / "coco/instances.json"),
+        "cvat": globox.AnnotationSet.from_cvat(tmp_path / "cvat/annotations.xml"),
+        "voc": globox.AnnotationSet.from_pascal_voc(tmp_path / "voc"),
+    }
+    for name, labels in found.items():
+        shift = 1 if name == "voc" else 0  # globox counts from 0, the standard from 1
+        by_label = {box.label: box.ltrb for box in labels["one.png"].boxes}
+        for _, label, (x0, y0, x1, y1) in FOREIGN:
+            assert by_label[label] == pytest.approx((x0 + shift, y0 + shift, x1, y1), abs=1e-6), name

@@ -226,5 +226,5 @@ def _mean(values: np.ndarray, axis: int) -> np.ndarray:
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
-def _plain(value) -> float | None:
+def _plain(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None

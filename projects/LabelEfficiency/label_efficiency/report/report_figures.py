@@ -39,6 +39,7 @@ def primary_metric(results: StudyResults) -> tuple[str, list[str] | None]:
 
 
 def primary_name(results: StudyResults) -> str:
+    """Return the primary metric in words, e.g. "AP50 over 4 classes"."""
     metric, classes = primary_metric(results)
     return metric + (f" over {len(classes)} classes" if classes else "")
 

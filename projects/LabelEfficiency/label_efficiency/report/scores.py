@@ -7,7 +7,7 @@ them are compared image by image.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,9 @@ from d2_cxr.evaluation import metrics
 from d2_cxr.evaluation.estimates import corrected, image_weights, with_original
 
 RESAMPLES = 1000
+Classes = Sequence[str] | str | None  # names, "each", or all
+Compute = Callable[[np.ndarray], np.ndarray]  # image weights (F, 1 + R) -> scores
+Images = np.ndarray | None  # (F,) bool, the images that count
 
 
 class Scores:
@@ -47,14 +50,14 @@ class Scores:
         table = self._get(run, metric, "each", lambda weights: values(run.matches, weights, range(len(names))))
         return dict(zip(names, _bias_corrected(table, metrics.CLASS_METRICS[metric].interpolated), strict=True))
 
-    def _get(self, run: Run, metric: str, classes, compute, images: np.ndarray | None = None) -> np.ndarray:
+    def _get(self, run: Run, metric: str, classes: Classes, compute: Compute, images: Images = None) -> np.ndarray:
         some = None if images is None else images.tobytes()
         key = (str(run.folder), metric, tuple(classes) if classes else None, some)
         if key not in self._known:
             self._known[key] = self._from_cache(run, metric, classes, compute, images)
         return self._known[key]
 
-    def _from_cache(self, run: Run, metric: str, classes, compute, images) -> np.ndarray:
+    def _from_cache(self, run: Run, metric: str, classes: Classes, compute: Compute, images: Images) -> np.ndarray:
         matches = artifacts.sha256_file(run.folder / "inference" / run.test / "matches.npz")
         about = [matches, metric, list(classes) if classes else None, self.resamples, self.seed]
         if images is not None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from d2_cxr.projects.label_efficiency.study_state import read_study_json
 
 from d2_cxr.artifacts import read_json
+from d2_cxr.evaluation.evaluate import read_evaluation
 from d2_cxr.evaluation.matching import Matches
 
 VAL_SELECTED = "val_selected"  # folder in a run's, with the evaluation of the weights that were best on validation
@@ -33,20 +34,23 @@ class Run:
 
     @property
     def done(self) -> bool:
+        """Whether the run is finished and evaluated."""
         return self.evaluation is not None
 
     @property
     def name(self) -> str:
+        """The run in words."""
         return f"{self.arm} {self.label_fraction} % seed {self.seed}"
 
     def val_selected(self) -> Run:
         """Return the same run with its weights of the best validation; a gap if they were not tested."""
         folder = self.folder / VAL_SELECTED
         path = folder / "inference" / self.test / "evaluation.json"
-        return replace(self, folder=folder, evaluation=_read_if_there(path) if self.done else None)
+        return replace(self, folder=folder, evaluation=_evaluation_of(path) if self.done else None)
 
     @functools.cached_property
     def matches(self) -> Matches:
+        """The run's matches with the truth, read when first asked for."""
         return Matches.load(self.folder / "inference" / self.test / "matches.npz")
 
 
@@ -71,14 +75,17 @@ class StudyResults:
 
     @property
     def arms(self) -> tuple[str, ...]:
+        """Arms in the order of the plan."""
         return tuple(dict.fromkeys(run.arm for run in self.runs))
 
     @property
     def label_fractions(self) -> tuple[int, ...]:
+        """Label fractions of the runs in percent, ascending."""
         return tuple(sorted({run.label_fraction for run in self.runs}))
 
     @property
     def seeds(self) -> tuple[int, ...]:
+        """Seeds of the runs, ascending."""
         return tuple(sorted({run.seed for run in self.runs}))
 
     def select(self, arm: str, label_fraction: int | None = None) -> list[Run]:
@@ -143,11 +150,15 @@ def _read_run(folder: Path, stage: dict, record: dict) -> Run | None:
         seed=int(seed.removeprefix("seed")),
         folder=run,
         test=test,
-        evaluation=_read_if_there(run / "inference" / test / "evaluation.json") if finished else None,
+        evaluation=_evaluation_of(run / "inference" / test / "evaluation.json") if finished else None,
         card=_read_if_there(run / "run.json"),
         weights=_read_if_there(run / "weights.json"),
         record=record,
     )
+
+
+def _evaluation_of(path: Path) -> dict | None:
+    return read_evaluation(path) if path.is_file() else None
 
 
 def _read_if_there(path: Path) -> dict | None:

@@ -1,7 +1,7 @@
 """A study's scores within subgroups of images, e.g. within AP and within PA views.
 
-A detector's image-level score may reflect how an image was taken and not what it shows (evaluation/subgroups.py); within
-one projection that does not help. The study file names the table: `subgroups: CSV:COLUMN`.
+A detector's image-level score may reflect how an image was taken and not what it shows (evaluation/subgroups.py);
+within one projection that does not help. The study file names the table: `subgroups: CSV:COLUMN`.
 """
 
 from __future__ import annotations
@@ -81,7 +81,9 @@ def _images(run: Run, masks: dict, value: str) -> np.ndarray:
     return everyone if value == ALL else masks[run.test].get(value, ~everyone)
 
 
-def _curves(results: StudyResults, scores: Scores, done, images: dict, metric: str, classes) -> Curves:
+def _curves(
+    results: StudyResults, scores: Scores, done: list[Run], images: dict, metric: str, classes: list[str] | None
+) -> Curves:
     arms, label_fractions, seeds = results.arms, results.label_fractions, results.seeds
     table = np.full((len(arms), len(label_fractions), len(seeds), 1 + scores.resamples), np.nan)
     for run in done:

@@ -48,6 +48,7 @@ def table_1(results: StudyResults, scores: Scores, baseline: str) -> list[dict]:
 
 
 def planned(results: StudyResults, arm: str, label_fraction: int) -> list[Run]:
+    """Return the planned runs of an arm at a label fraction, finished or not."""
     return [run for run in results.runs if (run.arm, run.label_fraction) == (arm, label_fraction)]
 
 
