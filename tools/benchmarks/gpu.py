@@ -192,6 +192,7 @@ def make_images(folder: Path, scale: Scale, _deadline: float) -> dict:
     from d2_cxr.projects.phantom_cxr.make import make_phantoms
 
     from d2_cxr.dicom.preprocess import Preprocess
+    from d2_cxr.prepare.options import PrepareOptions
     from d2_cxr.prepare.prepare import prepare
 
     source = folder / "phantoms"
@@ -199,8 +200,8 @@ def make_images(folder: Path, scale: Scale, _deadline: float) -> dict:
     make_phantoms(source, scale.images, size=scale.rendered, seed=11)
     rendered = time.perf_counter()
     tables = {"annotations": source / "train.csv", "patients": source / "patients.csv"}
-    rules = Preprocess(size=scale.prepared)
-    prepare(source / "dicom", set_folder(folder), **tables, name="phantom_cxr", preprocess=rules, array=True)
+    options = {"name": "phantom_cxr", "preprocess": Preprocess(size=scale.prepared), "array": True}
+    prepare(PrepareOptions(source / "dicom", set_folder(folder), **tables, **options))
     done = time.perf_counter()
     return {"images": scale.images, "rendering_s": rendered - began, "preparation_s": done - rendered}
 
