@@ -44,7 +44,7 @@ def test_the_models_own_input_is_the_default_and_can_be_set(config):
 
 
 def test_an_unknown_model_is_refused(config):
-    with pytest.raises(ValueError, match="can not build no_such_net"):
+    with pytest.raises(ValueError, match="cannot build no_such_net"):
         settings.complete({**config, "backbone": "timm:no_such_net"})
 
 

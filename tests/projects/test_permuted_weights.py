@@ -3,6 +3,7 @@ import torch
 from d2_cxr.projects.label_efficiency.permuted_weights import permute_weights
 
 from d2_cxr.checkpoint.convert import ConversionError, convert_file
+from d2_cxr.checkpoint.fingerprint import require_same_tensors
 from d2_cxr.checkpoint.loading import load_weights_file
 from d2_cxr.checkpoint.resnet_names import BOTTOM_UP
 
@@ -17,6 +18,7 @@ def test_each_tensor_keeps_its_values_and_loses_their_order(solo_file, tmp_path)
         assert torch.equal(before[name].flatten().sort().values, after[name].flatten().sort().values)
     assert card.method == "unknown, permuted within each tensor (seed 3)" and card.parity is None
     assert (tmp_path / "permuted.yaml").is_file()
+    require_same_tensors(load_weights_file(tmp_path / "permuted.pth"), "permuted.pth")  # or no run could start from it
 
 
 def test_the_seed_decides(solo_file, tmp_path):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from d2_cxr import artifacts
 from d2_cxr.checkpoint.config_file import detector_config, write_config
 from d2_cxr.checkpoint.convert import ConversionError
+from d2_cxr.checkpoint.fingerprint import fingerprint
 from d2_cxr.checkpoint.loading import load_weights_file
 from d2_cxr.checkpoint.resnet_names import BOTTOM_UP
 from d2_cxr.checkpoint.weights_card import WeightsCard
@@ -42,6 +43,7 @@ def permute_weights(source: str | Path, output: str | Path, seed: int = 0) -> We
     model = {name: _permuted(name, content["model"][name], generator) for name in sorted(content["model"])}
     card.method = f"{card.method or 'unknown'}, permuted within each tensor (seed {seed})"
     card.source_sha256, card.parity = artifacts.sha256_file(source), None
+    card.tensors_sha256 = fingerprint(model)
     stored = {**content, "model": model, "card": card.to_dict()}
     artifacts.write_with(output, lambda temporary: torch.save(stored, temporary))
     write_config(output.with_suffix(".yaml"), detector_config(card, weights=str(output)), card)
