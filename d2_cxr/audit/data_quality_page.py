@@ -138,7 +138,7 @@ def _census(prepared: Sequence[Mapping]) -> list[tuple[str, list[tuple[str, int]
 
 
 def _pictures(output: Path, refused: Sequence[Mapping], odd: Sequence[Mapping]) -> list[dict]:
-    """Return what was refused, where there is anything to see, and what was prepared but odd."""
+    """Return refused files that can be shown, and prepared images with a note."""
     figures = []
     for row in refused:
         path = output / "refused" / png_name(row["image_name"])

@@ -27,7 +27,7 @@ def header_shortcut_audit(
     """Return how well the header predicts the label, cross-validated.
 
     Args:
-        rows: of the manifest, one an image.
+        rows: of the manifest, one per image.
         has_finding: the label of each.
         groups: patient of each image, whose images stay in one fold; None: every image alone.
         seed: of the folds and the resamples.

@@ -35,7 +35,7 @@ PREFIXES = {  # prefix of the backbone -> who writes it so
 }
 # Averages of the backbone that was trained; DINO's teacher, which its authors evaluate, is chosen by `state_dict_of`.
 _MOMENTUM = re.compile(r"(^|\.)(momentum\w*|\w*_momentum|encoder_k|key_encoder|target_\w+|ema\w*)\.")
-# What stands beside the backbone below one prefix (SwAV, lightly): heads, which detection does not use.
+# Heads that share the prefix of the backbone (SwAV, lightly); detection does not use them.
 _HEADS = re.compile(
     r"^(fc|heads?|\w*_head|projection\w*|projector|prototypes\w*|predict(or|ion\w*)|classifier|\w+_classifier|mlp|proj"
     r"|linear|queue\w*|last_layer|neck)(\.|$)"

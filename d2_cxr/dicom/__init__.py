@@ -1,1 +1,1 @@
-"""DICOM files and pictures to arrays in display sense, and what makes network input of them."""
+"""DICOM files and pictures to arrays as displayed (P-values), and what makes network input of them."""

@@ -1,4 +1,4 @@
-"""From stored values to display sense: modality LUT or rescale, VOI LUT or window, polarity (PS3.3 C.11).
+"""From stored values to P-values: modality LUT or rescale, VOI LUT or window, polarity (PS3.3 C.11).
 
 A straight line where the header describes one, else a table of every value that the stored bits can hold.
 """
@@ -16,7 +16,7 @@ from d2_cxr.dicom.stored_image import GrayscaleTransform, ImageError
 
 
 def transform(dataset: Dataset, form: PixelFormat, notes: list[str]) -> GrayscaleTransform:
-    """Return the map from stored value to display sense, PS3.3 C.11.1, C.11.2 and C.7.6.3.1.2."""
+    """Return the map from stored value to gray values as displayed (P-values), PS3.3 C.11.1, C.11.2 and C.7.6.3.1.2."""
     inverted = _is_inverted(dataset, notes)
     slope, intercept = rescale(dataset)
     modality_lut = _lut(dataset, "ModalityLUTSequence", form.signed)

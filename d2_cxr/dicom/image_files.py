@@ -70,7 +70,7 @@ def preview(content: bytes) -> np.ndarray | None:
         gray = cv2.transform(pixels, np.full((1, 3), 1 / 3)) if pixels.ndim == 3 else pixels
         scale = min(0.25, _PREVIEW / max(gray.shape))
         small = cv2.resize(gray, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA).astype(np.float32)
-    except Exception:  # what was refused may be broken in any way; a preview is not owed
+    except Exception:  # a refused file may be broken in any way, and a preview is optional
         return None
     low, high = float(small.min()), float(small.max())
     return ((small - low) * (255 / max(high - low, 1e-6))).round().astype(np.uint8)

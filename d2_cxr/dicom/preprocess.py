@@ -1,4 +1,4 @@
-"""Images -> network input: clip, resize, display sense, equalize; the same code in preparation and in prediction.
+"""Images -> network input: clip, resize, P-values, equalize; the same code in preparation and in prediction.
 
 A window that cuts into the image's values is applied before resizing, because averages of what the window would have
 cut are wrong; everything else is applied after it, on few pixels. The box map goes there and back.

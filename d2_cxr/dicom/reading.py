@@ -1,4 +1,4 @@
-"""DICOM files -> stored pixels and their way to display sense; the only place where DICOM pixels are decoded.
+"""DICOM files -> stored pixels and their grayscale transform; the only place where DICOM pixels are decoded.
 
 One answer for every transfer syntax (PS3.5 section 8 and annex A): pydicom reads headers, native pixels and the
 encapsulation; codecs.py decodes compressed frames. The rules of the header are in header.py and grayscale.py, what a
@@ -37,7 +37,7 @@ _JPEG_LS_FRAME = b"\xff\xf7"  # SOF55, ISO/IEC 14495-1 C.2.2
 
 
 def read(path: str | Path, min_size: int | None = None, check_modality: bool = True) -> StoredImage:
-    """Read a radiograph's stored pixels and what brings them to display sense.
+    """Read a radiograph's stored pixels and what brings them to gray values as displayed (P-values).
 
     Args:
         path: DICOM file with one gray frame.

@@ -1,4 +1,4 @@
-"""What every reader of images returns: stored pixels, and the grayscale transform that brings them to display sense.
+"""What every reader of images returns: stored pixels, and the grayscale transform to P-values.
 
 Display sense: 0 is black and 1 is white as the image is meant to be seen, so bone is bright. The rule follows DICOM
 PS3.3 C.11: modality LUT or rescale, then VOI LUT or window, then presentation polarity. All three together are one
@@ -69,7 +69,7 @@ class StoredImage:
     Attributes:
         pixels: (H, W) uint8, uint16 or int16, as stored; may be reduced, but always covers the whole frame.
         source_width, source_height: of the full frame, in pixels.
-        transform: the way to display sense.
+        transform: the way to gray values as displayed (P-values).
         attributes: what the manifest keeps: transfer_syntax, photometric, bits_stored, signed, window, rescale,
             pixel_spacing ((row, column) in mm or None), spacing_tag, view_position, body_part. Codes and numbers only,
             no text of the header.
@@ -153,7 +153,7 @@ def value_range(pixels: np.ndarray) -> tuple[float, float]:
 
 
 def to_display(image: StoredImage) -> np.ndarray:
-    """Return an image in display sense, (H, W) float32 in [0, 1]; pixels outside the image are black."""
+    """Return an image as displayed (P-values), (H, W) float32 in [0, 1]; pixels outside the image are black."""
     outside = padded(image)
     inside = image.pixels if outside is None else image.pixels[~outside].reshape(1, -1)
     gray = image.transform.gray(image.pixels, *image.transform.limits(inside))

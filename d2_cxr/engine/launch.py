@@ -1,4 +1,4 @@
-"""What `tools/train_net.py` is asked for, in one process or one a GPU, with mistakes in one line either way."""
+"""Launch training or evaluation in one process or one per GPU; user errors are reported on one line."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 REPORTS = 5  # over the part with a teacher
 CHECKED = 96  # images of the pool on which the teacher is measured, evenly spaced, the same each time
-SILENT = 0.05  # pseudo-boxes an image, of the labeled boxes an image, below which the teacher is silent
+SILENT = 0.05  # pseudo-boxes per image, of the labeled boxes per image, below which the teacher is silent
 ONE_CLASS = 0.9  # of all pseudo-boxes, above which one class has taken over, ...
 CLEARLY = 0.1  # ... where that is this much more than its part of the labels
 PRECISION = 0.7  # on validation images, of the boxes above a threshold chosen there
@@ -110,7 +110,7 @@ class TeacherHealth:
         measured = entry.get("measured")
         checked = "" if not measured or measured["precision"] is None else f", precision {measured['precision']:.2f}"
         logger.info(
-            "teacher after %d iterations: %.2f boxes an image%s", entry["iteration"], entry["boxes_an_image"], checked
+            "teacher after %d iterations: %.2f boxes per image%s", entry["iteration"], entry["boxes_an_image"], checked
         )
         for alarm in entry["alarms"]:
             logger.warning("%s", alarm)
@@ -132,11 +132,11 @@ def alarms(pseudo: np.ndarray, labeled: np.ndarray, names: Sequence[str]) -> lis
     """Return what is wrong with a teacher's boxes, one sentence each; [] when nothing is.
 
     Args:
-        pseudo, labeled: (C,) boxes an image of each class, the teacher's and the labels'.
+        pseudo, labeled: (C,) boxes per image of each class, the teacher's and the labels'.
     """
     if pseudo.sum() < SILENT * labeled.sum():
         return [
-            f"teacher collapsed to nothing: {pseudo.sum():.3f} boxes an image, the labels have {labeled.sum():.2f}; "
+            f"teacher collapsed to nothing: {pseudo.sum():.3f} boxes per image, the labels have {labeled.sum():.2f}; "
             "lower CXR.TEACHER.THRESHOLDS or lengthen CXR.TEACHER.BURN_IN"
         ]
     top = int(pseudo.argmax())

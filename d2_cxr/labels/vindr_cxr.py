@@ -54,7 +54,7 @@ ALIASES = {
     "Pulmonary opacity": "Lung Opacity",
 }
 
-# sha256 of the image ids, in order, one a line: the images of the published split and no others (docs/paper.md).
+# sha256 of the image ids, in order, one per line: the images of the published split and no others (docs/paper.md).
 FINGERPRINTS: dict[str, str] = {
     "train": "7cb5077388997c89cc35c5a6de539dbc224b8ddfbb2f51abe7cae0d10cb1e65e",
     "val": "dc274b084383bd6279f7d7c69110af02f6aa5c3531699e0f3c64bdc6f4623571",

@@ -246,5 +246,5 @@ def _class_names(classes: str | Sequence[str]) -> str | list[str]:
         raise FileNotFoundError(f"classes {classes!r} is none of card, extended, from-csv, and no such file exists")
     names = [line.strip() for line in Path(classes).read_text(encoding="utf-8").splitlines()]
     if not any(names):
-        raise ValueError(f"{classes} names no class; write one a line")
+        raise ValueError(f"{classes} names no class; write one per line")
     return [name for name in names if name]

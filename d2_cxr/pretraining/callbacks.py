@@ -37,7 +37,7 @@ class History(pl.Callback):
     """An epoch's loss, health and speed, in TensorBoard and in the checkpoint, so that a resumed run has them all."""
 
     def __init__(self, batch_size: int):
-        self.batch_size = batch_size  # images a step, all processes together
+        self.batch_size = batch_size  # images per step, all processes together
         self.epochs: list[dict] = []
 
     def on_train_epoch_start(self, trainer, pl_module) -> None:

@@ -22,7 +22,7 @@ DEFAULTS = {
     "method": "simclr",  # simclr, mocov2plus, byol, barlow_twins, vicreg
     "backbone": "resnet50",  # resnet18, resnet34, resnet50, resnet101, or timm:NAME, a hierarchical network of timm
     "image_size": 224,  # side of a view in pixels
-    "batch_size": 256,  # images a step and process; SimCLR contrasts 2 * batch_size views
+    "batch_size": 256,  # images per step and process; SimCLR contrasts 2 * batch_size views
     "epochs": None,  # passes over the images; or
     "num_views": None,  # a budget of views instead, rounded up to whole epochs
     "optimizer": {"name": "sgd", "lr": 0.1, "weight_decay": 1e-4, "momentum": 0.9},  # sgd, adam, adamw

@@ -1,4 +1,4 @@
-"""Clip, resize, display sense, equalize, and the box map: values computed by hand, and the order of the steps."""
+"""Clip, resize, P-values, equalize, and the box map: values computed by hand, and the order of the steps."""
 
 import imagecodecs
 import numpy as np

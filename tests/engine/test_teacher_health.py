@@ -33,7 +33,7 @@ def test_a_teacher_without_a_box_has_no_precision():
 @pytest.mark.parametrize(
     "pseudo, labeled, message",
     [
-        ([0.01, 0.02], [1.0, 0.5], "collapsed to nothing: 0.030 boxes an image, the labels have 1.50"),
+        ([0.01, 0.02], [1.0, 0.5], "collapsed to nothing: 0.030 boxes per image, the labels have 1.50"),
         ([0.96, 0.02], [1.0, 0.5], "collapsed to one class: 98% of its boxes are Disc, 67% of the labels are"),
     ],
 )

@@ -212,7 +212,7 @@ def test_two_processes_train_together(prepared, tmp_path, around):
     assert done.returncode == 0, done.stderr
     record = json.loads((tmp_path / "pretraining.json").read_text())
     assert (record["devices"], record["steps_per_epoch"], record["num_views"]) == (2, 3, 48)
-    assert record["chance_top1"] == pytest.approx(1 / 15)  # 8 images a step: 4 in each process
+    assert record["chance_top1"] == pytest.approx(1 / 15)  # 8 images per step: 4 in each process
     assert record["history"][0]["loss"] > 2.4, "near log 15 = 2.7 in the first steps; log 7 = 1.9 if each is alone"
     assert read_card(tmp_path / "last.ckpt").batch_size == 8
 

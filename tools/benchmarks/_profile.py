@@ -89,7 +89,7 @@ class Profile:
         self.steps += steps
 
     def table(self) -> dict[str, float]:
-        """Return part -> milliseconds a step, largest first, and "step", their sum."""
+        """Return part -> milliseconds per step, largest first, and "step", their sum."""
         parts = {part: 1000 * seconds / self.steps for part, seconds in self.clocks.seconds.items()}
         return dict(sorted(parts.items(), key=lambda row: -row[1])) | {"step": sum(parts.values())}
 

@@ -164,7 +164,7 @@ def _everything(truth: dict, results: list[dict], readers: dict, resamples: int)
 
 
 def simulate(num_images: int, num_classes: int, per_image: int) -> tuple[dict, list[dict], dict]:
-    """Return COCO truth (about 4 boxes an image), results (jittered copies and background) and three readers' boxes."""
+    """Return COCO truth (about 4 boxes per image), results (jittered copies, background), three readers' boxes."""
     import numpy as np
 
     rng = np.random.default_rng(0)

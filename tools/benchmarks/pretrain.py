@@ -29,7 +29,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--rate", action="store_true", help="measure training with images against synthetic input")
     parser.add_argument("--backbone", default="resnet18")
     parser.add_argument("--size", type=int, default=96, help="px of a view, with --rate (%(default)s)")
-    parser.add_argument("--batch-size", type=int, default=32, help="images a step, with --rate (%(default)s)")
+    parser.add_argument("--batch-size", type=int, default=32, help="images per step, with --rate (%(default)s)")
     parser.add_argument("--steps", type=int, default=20, help="steps measured, with --rate (%(default)s)")
     parser.add_argument("--num-workers", type=int, default=None, help="with --rate; the default is that of training")
     return parser.parse_args(argv)
@@ -89,7 +89,7 @@ def measure_views(images: list[dict], rounds: int) -> dict:
 
 
 def interleaved(ways: dict, rounds: int, count: int) -> dict:
-    """Return name -> median milliseconds an image; the ways take turns, so that a busy moment falls on all."""
+    """Return name -> median milliseconds per image; the ways take turns, so that a busy moment falls on all."""
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(rounds + 1):
         for name, run in ways.items():

@@ -54,6 +54,6 @@ FIGURE_3 = (
     ("Pneumothorax", 81, 316, 324),
 )
 
-# Fused boxes an image under the paper's "random" split of the public annotation file.
+# Fused boxes per image under the paper's "random" split of the public annotation file.
 PUBLISHED_DENSITY = {"train": 5.48, "val": 3.85, "test": 3.03}
 PUBLISHED_DENSITY_COMMAND = "python tools/label_statistics.py train.csv --split published"
