@@ -180,5 +180,5 @@ def test_a_job_of_slurm_that_dies_and_one_that_is_refused_are_told_in_one_line(s
     with pytest.raises(ChildProcessError, match=r"^job \d+ ended without a result, .*; its output is .*_0_log.err$"):
         workers.submit(os.abort).result(timeout=120)
     wrong = slurm_jobs.SubmititWorkers("slurm", tmp_path / "refused", 2, 1, {"slurm_partition": "nowhere"})
-    with pytest.raises(ValueError, match=r"^slurm takes no job: .*partition(.|\n)*resources: slurm:"):
+    with pytest.raises(ValueError, match=r"^slurm accepts no job: .*partition(.|\n)*resources: slurm:"):
         wrong.submit(os.getcwd).result(timeout=60)
