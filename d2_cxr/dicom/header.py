@@ -1,6 +1,6 @@
 """The header of a DICOM image: which elements are read, and what its pixels are (PS3.3 C.7.6.3, PS3.5 section 8).
 
-Each rule stands beside its tag and section of the standard. What the standard defines is followed; what it forbids
+Each rule is next to its tag and section of the standard. What the standard defines is followed; what it forbids
 but real files hold is handled where only one reading makes sense, and noted; the rest is refused by tag and value.
 Values are quoted only where they are codes or numbers: a header may hold names.
 """

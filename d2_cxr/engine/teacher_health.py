@@ -1,7 +1,7 @@
 """Is the teacher any good? Its boxes over time, their precision where the truth is known, and alarms.
 
 The truth of pool images is read here and nowhere else: the complement of a labeled fraction has boxes in its set's
-JSON, negative images have none. It is measured, never learned from.
+JSON, negative images have none. Only this evaluator reads it; training does not.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ _DETECTRON2_NAMES = {  # as COCOEvaluator calls them, in per cent
 class CXREvaluator(DatasetEvaluator):
     """Evaluate boxes on a registered set, with intervals; writes what docs/formats.md says of `inference/<dataset>/`.
 
-    The loader may run over `dataset_name` and `negative_dataset` together: images are told apart by their id.
+    The loader may run over `dataset_name` and `negative_dataset` together: their image ids differ.
     """
 
     def __init__(

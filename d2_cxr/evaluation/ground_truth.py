@@ -13,7 +13,7 @@ from d2_cxr.datasets.named_sets import UnknownDatasetError, named_set
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """COCO dicts for one name: the images themselves, and what stands beside them where the set has it."""
+    """COCO dicts for one data-set name: its images and boxes, and its siblings where the set has them."""
 
     truth: Mapping
     negative: Mapping | None = None  # images without findings of the same split

@@ -1,4 +1,4 @@
-"""Annotation tables as CSV, told apart by their headers -> the label table.
+"""Annotation tables as CSV, recognized by their headers -> the label table.
 
 Columns go by name: Kaggle's VinBigData table (image_id, class_name, class_id, rad_id, corners), PhysioNet's VinDr-CXR
 (the same without class_id; its test table has no rad_id: a consensus), RSNA's and NIH's (x, y, width, height). Any of

@@ -1,4 +1,4 @@
-"""A file or folder of labels in any known format -> the label table; the format is told by content, not by name."""
+"""A file or folder of labels in any known format -> the label table; recognized by content, not by name."""
 
 from __future__ import annotations
 
