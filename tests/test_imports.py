@@ -28,7 +28,7 @@ FLOORS = {
     "datasets": 2,
     "delivery": 2,
     "audit": 3,
-    "prepare": 4,
+    "preparation": 4,
     "checkpoint": 4,
     "evaluation": 4,
     "pretraining": 5,

@@ -41,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     from d2_cxr.labels.class_names import read_classes, read_names
     from d2_cxr.labels.formats.write import write
-    from d2_cxr.prepare.export_boxes import export_of_findings, export_of_labels, export_of_set, with_names
+    from d2_cxr.preparation.export_boxes import export_of_findings, export_of_labels, export_of_set, with_names
 
     if (Path(args.input) / "dataset.json").is_file():
         export = export_of_set(args.input, args.boxes, args.pixels)

@@ -74,8 +74,8 @@ def main(argv: list[str] | None = None) -> int:
     from d2_cxr.datasets.named_sets import BUILTIN
     from d2_cxr.dicom.preprocess import Preprocess
     from d2_cxr.labels.class_names import read_names
-    from d2_cxr.prepare.options import PrepareOptions
-    from d2_cxr.prepare.prepare import prepare
+    from d2_cxr.preparation.options import PrepareOptions
+    from d2_cxr.preparation.prepare import prepare
 
     options = PrepareOptions(
         args.dicom_dir,

@@ -23,7 +23,7 @@ from d2_cxr.dicom.image_files import kind_of
 from d2_cxr.engine import findings
 from d2_cxr.engine.findings import Findings
 from d2_cxr.engine.predictor import Predictor
-from d2_cxr.prepare import workers
+from d2_cxr.preparation import workers
 
 logger = logging.getLogger(__name__)
 _HEADER_BYTES = 133  # enough to distinguish DICOM, PNG and JPEG

@@ -85,7 +85,7 @@ def test_a_decoder_that_crashes_or_hangs_takes_one_image_with_it(predictor, imag
     script.write_text(
         f"""#!{sys.executable}
 import os, signal, time
-from d2_cxr.prepare import image_worker
+from d2_cxr.preparation import image_worker
 prepare = image_worker.prepare_file
 def other(path, *arguments):
     if path.endswith("crash.png"):

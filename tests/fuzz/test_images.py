@@ -15,7 +15,7 @@ from PIL import Image
 from pydicom import uid as uids
 
 from d2_cxr.dicom.preprocess import Preprocess
-from d2_cxr.prepare import workers
+from d2_cxr.preparation import workers
 
 pytestmark = pytest.mark.slow
 CASES = int(os.environ.get("FUZZ_CASES", "300"))

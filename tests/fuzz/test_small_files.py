@@ -21,7 +21,7 @@ LIMIT_MB = 600
 _MEASURE = """
 import resource, sys
 from d2_cxr.dicom.preprocess import Preprocess
-from d2_cxr.prepare.image_worker import prepare_file
+from d2_cxr.preparation.image_worker import prepare_file
 result = prepare_file(sys.argv[1], sys.argv[2], Preprocess(512), sys.argv[3])
 with open("/proc/self/status") as status:
     peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))

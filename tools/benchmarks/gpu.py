@@ -193,8 +193,8 @@ def make_images(folder: Path, scale: Scale, _deadline: float) -> dict:
     from d2_cxr.projects.phantom_cxr.make import make_phantoms
 
     from d2_cxr.dicom.preprocess import Preprocess
-    from d2_cxr.prepare.options import PrepareOptions
-    from d2_cxr.prepare.prepare import prepare
+    from d2_cxr.preparation.options import PrepareOptions
+    from d2_cxr.preparation.prepare import prepare
 
     source = folder / "phantoms"
     began = time.perf_counter()

@@ -100,8 +100,8 @@ def preparation(size: int, folder: Path) -> Callable[[], object]:
     from d2_cxr.projects.phantom_cxr.make import make_phantoms
 
     from d2_cxr.dicom.preprocess import Preprocess
-    from d2_cxr.prepare.options import PrepareOptions
-    from d2_cxr.prepare.prepare import prepare
+    from d2_cxr.preparation.options import PrepareOptions
+    from d2_cxr.preparation.prepare import prepare
 
     make_phantoms(folder / "in", size, size=256, seed=5, progress=False)
     tables = {"annotations": folder / "in" / "train.csv", "patients": folder / "in" / "patients.csv"}

@@ -68,7 +68,7 @@ def measure(images: dict[str, list[Path]], folder: Path, rounds: int) -> dict:
     import cv2
 
     from d2_cxr.dicom.preprocess import Preprocess
-    from d2_cxr.prepare.image_worker import prepare_file
+    from d2_cxr.preparation.image_worker import prepare_file
 
     cv2.setNumThreads(1)
     rules, png = Preprocess(size=SIZE), str(folder / "out.png")
@@ -112,7 +112,7 @@ def usual_recipe(path: Path, png: str) -> bool:
 def measure_worker(paths: list[Path], folder: Path) -> dict:
     """Return what a worker process holds of its own after twenty rounds of the images, in MB, and after the first."""
     from d2_cxr.dicom.preprocess import Preprocess
-    from d2_cxr.prepare import workers
+    from d2_cxr.preparation import workers
 
     rules = Preprocess(size=SIZE).to_dict()
     tasks = [{"path": str(path), "png": str(folder / "out.png"), "rules": rules} for path in paths]

@@ -37,8 +37,8 @@ def phantoms(stage: dict, study_dir: Path) -> dict:
 def prepare(stage: dict, study_dir: Path) -> dict:
     """Prepare the images of a set."""
     from d2_cxr.dicom.preprocess import Preprocess
-    from d2_cxr.prepare import prepare as preparation
-    from d2_cxr.prepare.options import PrepareOptions
+    from d2_cxr.preparation.options import PrepareOptions
+    from d2_cxr.preparation.prepare import prepare
 
     settings = dict(stage["settings"])
     source = study_dir / "phantoms"
@@ -49,7 +49,7 @@ def prepare(stage: dict, study_dir: Path) -> dict:
     output = study_dir / stage["output"]
     tables = {"annotations": annotations, "patients": patients}
     options = PrepareOptions(dicom_dir, output, **tables, preprocess=Preprocess(**rules), **settings)
-    preparation.prepare(options)
+    prepare(options)
     return _fingerprints(output)
 
 

@@ -1,6 +1,6 @@
 """A preparation worker: reads one task a line on stdin, answers one line on stdout; ends with its input.
 
-Run as `python -m d2_cxr.prepare.image_worker` by workers.py, so that it can be killed alone. It imports neither
+Run as `python -m d2_cxr.preparation.image_worker` by workers.py, so that it can be killed alone. It imports neither
 torch nor Detectron2 nor pandas: a worker costs its codecs and its image.
 """
 

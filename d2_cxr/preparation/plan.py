@@ -17,9 +17,9 @@ from d2_cxr.labels.csv_formats import CSV_FORMATS
 from d2_cxr.labels.fusion import PAPER_IOU_THRESHOLD, fuse_annotations
 from d2_cxr.labels.given_splits import choose_parts
 from d2_cxr.labels.spelling import similar_names
-from d2_cxr.prepare.image_names import ImageNames, is_image, personal_looking
-from d2_cxr.prepare.options import PrepareOptions
-from d2_cxr.prepare.pseudonyms import Pseudonyms
+from d2_cxr.preparation.image_names import ImageNames, is_image, personal_looking
+from d2_cxr.preparation.options import PrepareOptions
+from d2_cxr.preparation.pseudonyms import Pseudonyms
 
 logger = logging.getLogger(__name__)
 

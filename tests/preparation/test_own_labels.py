@@ -8,9 +8,9 @@ import pytest
 
 from d2_cxr.dicom.preprocess import Preprocess
 from d2_cxr.labels.formats.write import write
-from d2_cxr.prepare.export_boxes import export_of_labels, export_of_set
-from d2_cxr.prepare.options import PrepareOptions
-from d2_cxr.prepare.prepare import prepare
+from d2_cxr.preparation.export_boxes import export_of_labels, export_of_set
+from d2_cxr.preparation.options import PrepareOptions
+from d2_cxr.preparation.prepare import prepare
 
 HEADER = "image_id,class_name,rad_id,x_min,y_min,x_max,y_max,split"
 

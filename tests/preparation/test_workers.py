@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from d2_cxr.dicom.preprocess import Preprocess
-from d2_cxr.prepare import workers
+from d2_cxr.preparation import workers
 
 
 def task(path, folder) -> dict:
@@ -63,7 +63,7 @@ def test_a_worker_that_does_not_start_is_an_error_and_not_a_bad_image(tmp_path, 
 
 
 def test_workers_import_neither_torch_nor_detectron2_nor_pandas():
-    code = "import sys, json, d2_cxr.prepare.image_worker; print(json.dumps(sorted(sys.modules)))"
+    code = "import sys, json, d2_cxr.preparation.image_worker; print(json.dumps(sorted(sys.modules)))"
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     modules = set(json.loads(printed))
     assert not modules & {"torch", "detectron2", "pandas", "matplotlib", "sklearn", "scipy"}
@@ -72,7 +72,7 @@ def test_workers_import_neither_torch_nor_detectron2_nor_pandas():
 def test_a_worker_ends_with_its_parent(tmp_path):
     """Its input closes when the parent is gone, however it went."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "d2_cxr.prepare.image_worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-m", "d2_cxr.preparation.image_worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
     assert process.stdout.readline() == b"ready\n"
     process.stdin.close()

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import d2_cxr
-from d2_cxr.prepare.image_worker import CANNOT_WRITE, READY
+from d2_cxr.preparation.image_worker import CANNOT_WRITE, READY
 
 LIMIT_S = 60.0  # for one image; the slowest real ones take one second
 _START_LIMIT_S = 120.0  # imports on a cold network disk
@@ -31,7 +31,7 @@ class _Worker:
     def __init__(self) -> None:
         paths = [str(Path(d2_cxr.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, "-m", "d2_cxr.prepare.image_worker"]
+        command = [sys.executable, "-m", "d2_cxr.preparation.image_worker"]
         self.process: Any = subprocess.Popen(  # Any: the types do not know that both pipes are open
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, env=environment
         )

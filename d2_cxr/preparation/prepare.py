@@ -19,11 +19,11 @@ from d2_cxr.datasets import image_array, manifest
 from d2_cxr.datasets.manifest import Source
 from d2_cxr.image_name import image_name, png_name
 from d2_cxr.labels.annotations import LEFT_OUT, PROBLEMS
-from d2_cxr.prepare import prepared_set, workers
-from d2_cxr.prepare.image_names import is_image
-from d2_cxr.prepare.options import PrepareOptions
-from d2_cxr.prepare.plan import Plan, make_plan
-from d2_cxr.prepare.progress import Progress
+from d2_cxr.preparation import prepared_set, workers
+from d2_cxr.preparation.image_names import is_image
+from d2_cxr.preparation.options import PrepareOptions
+from d2_cxr.preparation.plan import Plan, make_plan
+from d2_cxr.preparation.progress import Progress
 
 logger = logging.getLogger(__name__)
 

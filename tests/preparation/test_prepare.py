@@ -18,8 +18,8 @@ from PIL import Image
 from d2_cxr import artifacts
 from d2_cxr.datasets import image_array, leakage, manifest
 from d2_cxr.dicom.preprocess import Preprocess
-from d2_cxr.prepare.options import PrepareOptions
-from d2_cxr.prepare.prepare import prepare
+from d2_cxr.preparation.options import PrepareOptions
+from d2_cxr.preparation.prepare import prepare
 
 RULES = Preprocess(32)
 CLASSES = ["Cardiomegaly", "Nodule/Mass"]
@@ -219,8 +219,8 @@ def kill_and_go_on(archive, tmp_path, name: str, after_images: int) -> None:
 
 _RUN = """
 import sys
-from d2_cxr.prepare.options import PrepareOptions
-from d2_cxr.prepare.prepare import prepare
+from d2_cxr.preparation.options import PrepareOptions
+from d2_cxr.preparation.prepare import prepare
 from d2_cxr.dicom.preprocess import Preprocess
 images, table, output = sys.argv[1:]
 options = PrepareOptions(

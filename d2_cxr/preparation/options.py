@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from d2_cxr.dicom.preprocess import Preprocess
-from d2_cxr.prepare.workers import LIMIT_S
+from d2_cxr.preparation.workers import LIMIT_S
 
 
 @dataclass(frozen=True)

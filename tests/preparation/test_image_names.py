@@ -12,9 +12,9 @@ from d2_cxr.datasets.image_array import read
 from d2_cxr.datasets.manifest import Source
 from d2_cxr.dicom.preprocess import Preprocess
 from d2_cxr.image_name import image_name, path_name, png_name
-from d2_cxr.prepare.image_names import ImageNames, personal_looking
-from d2_cxr.prepare.options import PrepareOptions
-from d2_cxr.prepare.prepare import prepare
+from d2_cxr.preparation.image_names import ImageNames, personal_looking
+from d2_cxr.preparation.options import PrepareOptions
+from d2_cxr.preparation.prepare import prepare
 
 
 def sources(*files: str) -> list[Source]:

@@ -4,7 +4,7 @@ import pytest
 
 from d2_cxr.dicom.preprocess import Preprocess
 from d2_cxr.labels.annotations import read_annotations
-from d2_cxr.prepare import prepared_set
+from d2_cxr.preparation import prepared_set
 
 
 def pretend_prepared(image_names) -> prepared_set.Images:
