@@ -24,7 +24,7 @@ def add_cxr_config(cfg) -> None:
     # anew each epoch; repeat factors are computed without them.
     cfg.CXR.NEGATIVE_RATIO = 0.0
 
-    # Teacher-student training on unlabeled images: data-set names of the pool, never of val or test; [] is no teacher.
+    # Teacher-student training on unlabeled images: data-set names of the pool, never of val or test; [] means none.
     cfg.CXR.TEACHER = node()
     cfg.CXR.TEACHER.POOL = []
 

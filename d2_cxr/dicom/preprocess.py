@@ -43,7 +43,7 @@ class Preprocess:
             raise ValueError(f"size {self.size} is outside 16 to 4096 pixels")
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
-                raise ValueError(f"{name} {getattr(self, name)!r} is none of {', '.join(choices)}")
+                raise ValueError(f"{name} {getattr(self, name)!r} is not one of {', '.join(choices)}")
 
     def to_dict(self) -> dict:
         """Return the rules as plain values."""

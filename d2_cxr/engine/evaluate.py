@@ -113,7 +113,7 @@ def check_detector(cfg: CfgNode, path: str) -> dict | None:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: it is no weights file, or its card contradicts the config, the images' preparation or their classes.
+        ValueError: it is not a weights file, or its card contradicts the config, or the images' preparation or classes.
     """
     if not path:
         raise ValueError("MODEL.WEIGHTS is empty; give the weights to evaluate")

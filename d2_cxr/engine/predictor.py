@@ -61,7 +61,7 @@ class Predictor:
 
         Raises:
             FileNotFoundError, WeightsError: see `load_weights_file`.
-            ValueError: the file has no card, is no detector, does not fill the whole model, or the thresholds are
+            ValueError: the file has no card, is not a detector, does not fill the whole model, or the thresholds are
                 malformed.
         """
         content = load_weights_file(weights)
@@ -93,7 +93,7 @@ class Predictor:
         Raises:
             FileNotFoundError: there is no such file.
             ImageError: the image cannot be read as a radiologist would see it; names the file and the reason.
-            TypeError: `image` is none of these.
+            TypeError: `image` is not one of these.
         """
         if isinstance(image, str | Path):
             if not Path(image).is_file():
@@ -161,7 +161,7 @@ def _stored(image: str | Path | bytes | Dataset | np.ndarray, size: int) -> Stor
 
     Raises:
         ImageError: it cannot be decoded, or the array has another form.
-        TypeError: it is no image.
+        TypeError: it is not an image.
     """
     if isinstance(image, str | Path):
         return decode_image(Path(image).read_bytes(), size)

@@ -134,7 +134,8 @@ def _card(cfg: CfgNode, content: Mapping) -> WeightsCard | None:
     card = zoo_card(cfg.MODEL.WEIGHTS)
     if card is None and not cfg.CXR.WEIGHTS_UNCHECKED:
         raise ValueError(
-            f"{cfg.MODEL.WEIGHTS} carries no card and is no known file of Detectron2's zoo, so nothing can be compared "
-            "with the config; convert it with tools/convert_simclr_to_d2.py, or set CXR.WEIGHTS_UNCHECKED True"
+            f"{cfg.MODEL.WEIGHTS} carries no card and is not a known file of Detectron2's zoo, so nothing can "
+            "be compared with the config; convert it with tools/convert_simclr_to_d2.py, or set "
+            "CXR.WEIGHTS_UNCHECKED True"
         )
     return card

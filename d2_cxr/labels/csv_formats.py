@@ -86,7 +86,7 @@ def read_table(csv_path: str | Path) -> pd.DataFrame:
     """Read every cell as text, with headers in lower case; NaN where a cell is empty.
 
     Raises:
-        ValueError: the file is no table, has no row or two columns of one name.
+        ValueError: the file is not a table, has no row or two columns of one name.
         FileNotFoundError: no such file.
     """
     empty = ["", "nan", "NaN", "NA"]

@@ -142,7 +142,7 @@ def test_rules_travel_as_plain_values_and_unknown_ones_are_refused():
     rules = Preprocess(1024, "letterbox", "none")
     assert Preprocess.from_dict(rules.to_dict()) == rules
     assert rules.to_dict() == {"size": 1024, "resize": "letterbox", "equalize": "none", "window": "file"}
-    with pytest.raises(ValueError, match="resize 'crop' is none of squash, letterbox"):
+    with pytest.raises(ValueError, match="resize 'crop' is not one of squash, letterbox"):
         Preprocess(512, "crop")
     with pytest.raises(ValueError, match="size 4 is outside"):
         Preprocess(4)
