@@ -12,6 +12,7 @@ import torch
 from detectron2.config import CfgNode, get_cfg
 
 import d2_cxr
+from d2_cxr import configs
 from d2_cxr.checkpoint import timm_backbone  # noqa: F401 - puts build_timm_fpn_backbone into Detectron2's registry
 from d2_cxr.datasets import builtin
 from d2_cxr.datasets.named_sets import named_set
@@ -40,8 +41,7 @@ def load_config(config_file: str | Path = "", opts: Sequence[str] = ()) -> CfgNo
     """
     cfg = get_cfg()
     d2_cxr.add_cxr_config(cfg)
-    if config_file and not Path(config_file).is_file():
-        raise FileNotFoundError(f"configuration {config_file} does not exist")
+    config_file = _found(config_file) if config_file else ""
     try:
         if config_file:
             cfg.merge_from_file(str(config_file), allow_unsafe=False)
@@ -73,6 +73,23 @@ def setup(config_file: str | Path = "", opts: Sequence[str] = (), output_dir: st
     _check_test_weights(cfg)
     teacher_settings.check(cfg)
     return cfg
+
+
+def _found(config_file: str | Path) -> Path:
+    """Return a config's file: as named, or below the configs of the package, which an installed wheel holds.
+
+    Raises:
+        FileNotFoundError: it is in neither place.
+        ValueError: it is one of Detectron2's LazyConfigs.
+    """
+    if str(config_file).endswith(".py"):
+        raise ValueError(f"{config_file}: LazyConfig (.py) is not taken, because it runs code; give a YAML (.yaml)")
+    if Path(config_file).is_file():
+        return Path(config_file)
+    packaged = configs.FOLDER / str(config_file).removeprefix("configs/")
+    if not packaged.is_file():
+        raise FileNotFoundError(f"configuration {config_file} does not exist")
+    return packaged
 
 
 def register_datasets(cfg: CfgNode) -> None:

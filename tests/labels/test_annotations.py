@@ -231,7 +231,7 @@ def test_an_image_of_two_patients_is_refused(table):
 @pytest.mark.parametrize(
     "lines, message",
     [
-        (["image,label", "a,ILD"], "has the columns image, label; missing image_id, class_name, x_min"),
+        (["image,label", "a,ILD"], "has the columns image, label; missing x_min, y_min"),
         ([KAGGLE], "has a header but no row"),
         ([KAGGLE, ",ILD,5,R1,1,2,3,4"], "line 2: the image id is empty"),
         ([KAGGLE, "a,ILD,5,R1,1,2,3,4", "a,,5,R1,1,2,3,4"], "line 3: the class name is empty"),

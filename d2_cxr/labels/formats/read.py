@@ -27,6 +27,7 @@ def read_labels(
     annotation_format: str | None = None,
     size_of: SizeOf | None = None,
     name_of: Callable[[str], str] = image_name,
+    columns: Mapping[str, str] | None = None,
 ) -> LabelTable:
     """Read a file or a folder of labels.
 
@@ -39,6 +40,7 @@ def read_labels(
         annotation_format: one of FORMATS; None: told by content.
         size_of: image -> (width, height); needed for YOLO.
         name_of: an image's text in the labels -> its name.
+        columns: of a CSV, their column -> ours.
 
     Raises:
         ValueError: the format is unknown or mixed, or a file of it cannot be read.
@@ -57,7 +59,7 @@ def read_labels(
     if annotation_format not in (None, "csv", parser and parser.NAME):
         raise ValueError(f"{path} is {parser.NAME if parser else 'a table'}, not {annotation_format}")
     if parser is None:
-        return read_csv(path, problems)
+        return read_csv(path, problems, columns)
     return _joined([(path, parser)], path.parent, size_of, name_of)
 
 
