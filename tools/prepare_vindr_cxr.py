@@ -51,7 +51,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add("--fusion", default="mean", help="of several readers' boxes: mean, majority:K or none (%(default)s)")
     add("--size", type=int, default=512, help="side of the prepared image in pixels (%(default)s)")
     add("--resize", default="squash", choices=("squash", "letterbox"), help="(%(default)s)")
-    add("--equalize", default="histogram", choices=("histogram", "none"), help="(%(default)s)")
+    add("--equalize", default="histogram", choices=("histogram", "stretch", "none"), help="(%(default)s)")
     add("--window", default="file", choices=("file", "full"), help="the file's window, or the full range (%(default)s)")
     add("--findings-only", action="store_true", help="only images with findings")
     add("--test-dicom-dir", help="VinDr-CXR's official test images")

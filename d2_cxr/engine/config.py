@@ -14,7 +14,7 @@ from detectron2.config import CfgNode, get_cfg
 import d2_cxr
 from d2_cxr import configs
 from d2_cxr.checkpoint import timm_backbone  # noqa: F401 - puts build_timm_fpn_backbone into Detectron2's registry
-from d2_cxr.datasets import builtin
+from d2_cxr.datasets import augmentations, builtin
 from d2_cxr.datasets.named_sets import named_set
 from d2_cxr.engine import teacher_settings
 
@@ -71,6 +71,7 @@ def setup(config_file: str | Path = "", opts: Sequence[str] = (), output_dir: st
     set_num_classes(cfg)
     _check_device(cfg)
     _check_test_weights(cfg)
+    _check_recipe(cfg)
     teacher_settings.check(cfg)
     return cfg
 
@@ -168,6 +169,17 @@ def _check_test_weights(cfg: CfgNode) -> None:
         raise ValueError(f"CXR.TEST_WEIGHTS is {cfg.CXR.TEST_WEIGHTS!r}; it can be last or best")
     if cfg.CXR.TEST_WEIGHTS == "best" and cfg.TEST.EVAL_PERIOD <= 0:
         raise ValueError("CXR.TEST_WEIGHTS best is chosen on validation; set TEST.EVAL_PERIOD above 0")
+
+
+def _check_recipe(cfg: CfgNode) -> None:
+    augmentations.of_choice(cfg.CXR.AUGMENTATION)
+    if cfg.CXR.ANCHORS not in ("fixed", "auto"):
+        raise ValueError(f"CXR.ANCHORS is {cfg.CXR.ANCHORS!r}; it can be fixed or auto")
+    if cfg.CXR.ANCHORS == "auto" and cfg.MODEL.META_ARCHITECTURE != "GeneralizedRCNN":
+        raise ValueError(
+            f"CXR.ANCHORS auto fits the anchors of MODEL.META_ARCHITECTURE GeneralizedRCNN, not of "
+            f"{cfg.MODEL.META_ARCHITECTURE}; state MODEL.ANCHOR_GENERATOR"
+        )
 
 
 def _as_list(opts: Sequence[str]) -> list:

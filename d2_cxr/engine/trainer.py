@@ -25,6 +25,7 @@ from d2_cxr import artifacts
 from d2_cxr.engine import class_exposure, run_record, schedule, teacher, teacher_pool, train_step, weights_report
 from d2_cxr.engine import hooks as cxr_hooks
 from d2_cxr.engine import resume as resuming
+from d2_cxr.engine.anchors import resolve_anchors
 from d2_cxr.engine.build_loaders import (
     TrainingImages,
     build_test_loader,
@@ -229,6 +230,7 @@ def _train(cfg: CfgNode, continued: bool) -> dict:
     images = training_images(cfg, sets)
     refuse_shared_images(sets)
     check_pixels(sets, cfg.CXR.CHECK_IMAGES)
+    resolve_anchors(cfg, images.findings, Path(cfg.OUTPUT_DIR) / "config.yaml" if continued else None)
     plan = schedule.resolve(cfg, images.epoch_length)
     pool = teacher_pool.load_pool(cfg, images)
     shown = _shown_first(cfg, sets, images, plan, pool)

@@ -96,7 +96,7 @@ def read_table(csv_path: str | Path) -> pd.DataFrame:
     Commas, semicolons or tabs separate cells; where semicolons do, 12,5 is the number 12.5.
 
     Raises:
-        ValueError: the file is no table, has no row or two columns of one name.
+        ValueError: the file is not a table, has no row or two columns of one name.
         FileNotFoundError: no such file.
     """
     empty, separator = ["", "nan", "NaN", "NA"], csv_headers.separator_of(csv_path)

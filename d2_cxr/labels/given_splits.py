@@ -101,7 +101,7 @@ def parts_of_images(
         raise ValueError(f"{len(missing)} of {len(images)} images have no value of {column}, first {missing[0]}")
     unknown = next((image for image in images if values[image].casefold() not in _PARTS), None)
     if unknown is not None:
-        raise ValueError(f"image {unknown}: {column} is {values[unknown]!r}, which is none of train, val, test")
+        raise ValueError(f"image {unknown}: {column} is {values[unknown]!r}, which is not one of train, val, test")
     parts = {image: _PARTS[values[image].casefold()] for image in images}
     refuse_divided_patients(parts, patients)
     return parts

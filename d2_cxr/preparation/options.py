@@ -77,7 +77,7 @@ class PrepareOptions:
         if self.findings_only and not self.annotations:
             raise ValueError("--findings-only needs --annotations")
         if self.split not in (None, "stratified", "given", "all-train"):
-            raise ValueError(f"split {self.split!r} is none of stratified, given, all-train")
+            raise ValueError(f"split {self.split!r} is not one of stratified, given, all-train")
         if (self.split or self.split_by) and not self.annotations:
             raise ValueError("--split and --split-by need --annotations")
         if self.split_by and self.split not in (None, "given"):

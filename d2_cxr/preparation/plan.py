@@ -249,7 +249,7 @@ def _class_names(classes: str | Sequence[str]) -> str | list[str]:
     if classes in ("card", "extended", "from-csv"):
         return classes
     if not Path(classes).is_file():
-        raise FileNotFoundError(f"classes {classes!r} is none of card, extended, from-csv, and no such file exists")
+        raise FileNotFoundError(f"classes {classes!r} is not one of card, extended, from-csv, and no such file exists")
     names = [line.strip() for line in Path(classes).read_text(encoding="utf-8").splitlines()]
     if not any(names):
         raise ValueError(f"{classes} names no class; write one per line")

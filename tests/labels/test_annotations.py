@@ -145,7 +145,7 @@ def test_a_list_of_own_classes_is_a_card(table):
     assert read_annotations(path, ("Line", "Tube")).boxes["class_name"].tolist() == ["Tube"]
     with pytest.raises(ValueError, match="unknown class 'tube'; known are Line and"):
         read_annotations(path, ["Line"])
-    with pytest.raises(ValueError, match="'mine' is none of"):
+    with pytest.raises(ValueError, match="'mine' is not one of"):
         read_annotations(path, "mine")
 
 

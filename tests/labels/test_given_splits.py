@@ -60,7 +60,7 @@ def test_a_column_of_other_words_is_not_used_unless_asked_for(labels, caplog):
     with caplog.at_level(logging.WARNING):
         assert choose(path) is None
     assert "it is not used" in caplog.text
-    with pytest.raises(ValueError, match="image f0: split is 'fold0', which is none of train, val, test"):
+    with pytest.raises(ValueError, match="image f0: split is 'fold0', which is not one of train, val, test"):
         choose(path, "given")
 
 

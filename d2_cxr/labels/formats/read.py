@@ -48,7 +48,7 @@ def read_labels(
     """
     path = Path(path)
     if annotation_format not in (None, *FORMATS):
-        raise ValueError(f"annotation format {annotation_format!r} is none of {', '.join(FORMATS)}")
+        raise ValueError(f"annotation format {annotation_format!r} is not one of {', '.join(FORMATS)}")
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist")
     if path.is_dir():
@@ -145,7 +145,7 @@ def _parser_of(path: Path, anything: bool = False) -> ModuleType | None:
     """Return the parser of a file by its content, None for a table and, with `anything`, for any other JSON or XML.
 
     Raises:
-        ValueError: the content is no JSON or XML that can be read, or of no known format.
+        ValueError: the content is not valid JSON or XML, or of no known format.
     """
     if zipfile.is_zipfile(path):
         return cvat if cvat.is_archive(path) else None
