@@ -107,7 +107,7 @@ class Progress(pl.Callback):
 
     def __init__(self, total_steps: int):
         self.total_steps = total_steps
-        self.bar = None
+        self.bar: Bar | None = None
 
     def on_train_start(self, trainer, pl_module) -> None:
         """Show the bar, in the first process."""

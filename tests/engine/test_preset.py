@@ -75,6 +75,11 @@ def test_without_negative_images_none_are_asked_for():
     assert chosen.options["SOLVER.MAX_ITER"] == 314
 
 
+def test_the_warm_up_is_never_more_than_a_tenth():
+    assert choose(FILMS, LAPTOP).options["SOLVER.WARMUP_ITERS"] == 20
+    assert choose(dataclasses.replace(FILMS, num_images=15), LAPTOP, name="quick").options["SOLVER.WARMUP_ITERS"] == 2
+
+
 def test_quick_is_a_fifth_and_a_cpu_has_a_limit():
     assert choose(FILMS, LAPTOP, name="quick").options["SOLVER.MAX_ITER"] == 126
     assert choose(VINDR, LAPTOP).options["SOLVER.MAX_ITER"] == 4000
@@ -95,7 +100,7 @@ def test_the_values_that_presets_build_on_are_those_of_the_configs(base):
         base.base_lr,
     ) == (cfg.INPUT.MIN_SIZE_TEST, cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.BASE_LR)
     assert [side for (side,) in cfg.MODEL.ANCHOR_GENERATOR.SIZES] == list(base.anchors)
-    assert (cfg.CXR.EPOCHS > 0) == base.by_epochs
+    assert ((cfg.CXR.EPOCHS > 0), cfg.SOLVER.WARMUP_ITERS) == (base.by_epochs, base.warm_up)
 
 
 def test_the_facts_know_the_training_part_alone(tiny_set, tmp_path):
