@@ -119,7 +119,21 @@ class Predictor:
             source_size: width and height of the source image, pixels.
             attributes: `pixel_spacing` ((row, column) in mm or None) and `spacing_tag` of the source.
         """
-        boxes, scores, classes = self._boxes(pixels)
+        return self.findings_of(self._boxes(pixels), name, source_size, attributes)
+
+    def findings_of(
+        self,
+        found: tuple[np.ndarray, np.ndarray, np.ndarray],
+        name: str,
+        source_size: tuple[int, int],
+        attributes: Mapping,
+    ) -> Findings:
+        """Return the findings that boxes of the detector mean in the source image; arguments as `detect`.
+
+        Args:
+            found: boxes (N, 4) in prepared pixels, scores (N,) and classes (N,), highest score first.
+        """
+        boxes, scores, classes = found
         names = tuple(self.class_names[index] for index in classes)
         limits = limits_of(self.class_names, self.thresholds)
         spacing = attributes.get("pixel_spacing")
@@ -137,6 +151,25 @@ class Predictor:
             is_reported=scores >= limits[classes.astype(np.int64)],
             lowest_threshold=float(limits.min()) if np.isfinite(limits).any() else None,
         )
+
+    def boxes_and_features(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Return what the detector finds on a prepared image, and what its backbone sees there.
+
+        Args:
+            pixels: (size, size) uint8, prepared with the rules of `preprocess`.
+
+        Returns:
+            boxes (N, 4) in prepared pixels, scores (N,), classes (N,), highest score first; and the mean of the
+            backbone's deepest feature map, (D,) float32.
+        """
+        maps: list[torch.Tensor] = []
+        body = getattr(self._model.backbone, "bottom_up", self._model.backbone)
+        handle = body.register_forward_hook(lambda module, inputs, output: maps.append(list(output.values())[-1]))
+        try:
+            found = self._boxes(pixels)
+        finally:
+            handle.remove()
+        return (*found, maps[0].float().mean(dim=(2, 3))[0].cpu().numpy())
 
     def _boxes(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return boxes (N, 4) in prepared pixels, scores (N,) and classes (N,), highest score first."""
