@@ -16,13 +16,14 @@ from d2_cxr import artifacts
 from d2_cxr.checkpoint.fingerprint import require_same_tensors
 from d2_cxr.checkpoint.loading import load_weights_file
 from d2_cxr.checkpoint.weights_card import WeightsCard, contradictions, zoo_card
-from d2_cxr.datasets.named_sets import NamedSet, named_set
+from d2_cxr.datasets.named_sets import named_set
 from d2_cxr.engine import resume, run_record, train_step
 from d2_cxr.engine.build_loaders import build_test_loader
 from d2_cxr.engine.checkpointer import CXRCheckpointer
 from d2_cxr.engine.config import register_datasets
 from d2_cxr.engine.findings import check_thresholds
 from d2_cxr.engine.run_log import log_to
+from d2_cxr.engine.run_sets import RunSets
 from d2_cxr.engine.start_weights import local_path, preprocessing_contradictions
 from d2_cxr.engine.weights_report import require_complete
 from d2_cxr.evaluation.cxr_evaluation import CXREvaluator
@@ -94,25 +95,17 @@ def test_on_all(cfg: CfgNode, model: nn.Module, thresholds: Mapping | None) -> d
     return run_record.plain(results) if comm.is_main_process() else {}
 
 
-def validation_set(cfg: CfgNode) -> NamedSet:
-    """Return the validation set of a run: CXR.VAL_DATASET, else NAME_val of the training set."""
-    if cfg.CXR.VAL_DATASET:
-        return named_set(cfg.CXR.VAL_DATASET)
-    return named_set(cfg.DATASETS.TRAIN[0]).sibling("val")
-
-
-def validation_thresholds(cfg: CfgNode, model: nn.Module) -> dict | None:
+def validation_thresholds(cfg: CfgNode, model: nn.Module, sets: RunSets) -> dict | None:
     """Evaluate on the validation set and return its thresholds.json.
 
     Returns:
         None where CXR.VAL_AT_END is off, the set has no image, or it is a test set itself.
     """
-    named = validation_set(cfg)
-    if not cfg.CXR.VAL_AT_END or named.name in cfg.DATASETS.TEST or not named.exists or not named.images():
+    if not cfg.CXR.VAL_AT_END or sets.validation in sets.test or not sets.has_validation:
         return None
-    evaluate_model(cfg, model, named.name, resamples=0)
+    evaluate_model(cfg, model, sets.validation.name, resamples=0)
     comm.synchronize()
-    return artifacts.read_json(Path(cfg.OUTPUT_DIR) / "inference" / named.name / "thresholds.json")
+    return artifacts.read_json(Path(cfg.OUTPUT_DIR) / "inference" / sets.validation.name / "thresholds.json")
 
 
 def check_detector(cfg: CfgNode, path: str) -> dict | None:
