@@ -111,7 +111,7 @@ BASES = (SMALL, SMALL_TIMM, R50_COCO, R50_RANDOM)
 def choose(
     facts: SetFacts,
     machine: Machine,
-    demands: Mapping[str, object] | None = None,
+    required: Mapping[str, object] | None = None,
     name: str = "auto",
     whole_detector: bool = False,
 ) -> Preset:
@@ -120,7 +120,7 @@ def choose(
     Args:
         facts: of the training part.
         machine: this one.
-        demands: what the starting weights demand of a config (`WeightsCard.config_demands`); None: random weights.
+        required: what the starting weights require of a config (`WeightsCard.required_config`); None: random weights.
         name: "auto"; "quick" trains a fifth as long, to see that everything works.
         whole_detector: the weights are Detectron2's Faster R-CNN R50-FPN, whose FPN and heads are kept.
 
@@ -131,7 +131,7 @@ def choose(
         raise ValueError(f"--preset {name}: there are {', '.join(PRESETS)}")
     if facts.num_images < 1 or facts.num_boxes < 1:
         raise ValueError("the training part has no image with findings: nothing can be learned from it")
-    base, why = _base(machine, demands, whole_detector)
+    base, why = _base(machine, required, whole_detector)
     size = _size(facts, base)
     batch = _batch(machine, base, size)
     ratio = 1.0 if facts.num_negative else 0.0
@@ -147,7 +147,7 @@ def choose(
         "CXR.NEGATIVE_RATIO": ratio,
         "DATALOADER.REPEAT_THRESHOLD": 0.4 if facts.num_classes > 1 else 0.0,  # the paper's; one class has no balance
         **length,
-        **(demands or {}),
+        **(required or {}),
     }
     reasons = [
         f"{facts.num_images} training images with findings, {facts.num_negative} without, {facts.num_boxes} boxes, "
@@ -160,16 +160,16 @@ def choose(
     return Preset(base.config, options, reasons)
 
 
-def _base(machine: Machine, demands: Mapping[str, object] | None, whole_detector: bool) -> tuple[_Base, str]:
+def _base(machine: Machine, required: Mapping[str, object] | None, whole_detector: bool) -> tuple[_Base, str]:
     """Return the config to build on, and why."""
     large = machine.gpu_gb >= LARGE_GPU_GB
     where = f"a GPU with {machine.gpu_gb:.0f} GB" if machine.gpu_gb else f"no GPU, {machine.cores} cores"
-    if demands and "MODEL.TIMM.NAME" in demands:
-        return SMALL_TIMM, f"{where}; weights of {demands['MODEL.TIMM.NAME']}"
+    if required and "MODEL.TIMM.NAME" in required:
+        return SMALL_TIMM, f"{where}; weights of {required['MODEL.TIMM.NAME']}"
     if whole_detector:
         return R50_COCO, f"{where}; its FPN and heads need this config{'' if large else ', slow here'}"
-    if large and (demands is None or int(str(demands.get("MODEL.RESNETS.DEPTH", 50))) >= 50):
-        return (R50_RANDOM if demands is None else R50_COCO), f"{where}, enough for ResNet-50 at 512 px"
+    if large and (required is None or int(str(required.get("MODEL.RESNETS.DEPTH", 50))) >= 50):
+        return (R50_RANDOM if required is None else R50_COCO), f"{where}, enough for ResNet-50 at 512 px"
     return SMALL, f"{where}: a small detector"
 
 

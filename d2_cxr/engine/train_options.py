@@ -52,8 +52,8 @@ def resolve(
         register_prepared(str(name), str(folder))
     machine, facts = this_machine(), facts_of(asked.DATASETS.TRAIN)
     start = find_start(weights, machine, Path(asked.OUTPUT_DIR) / "start")
-    demands = start.card.config_demands() if start.card else None
-    chosen = preset.choose(facts, machine, demands, preset_name or "auto", start.whole_detector)
+    required = start.card.required_config() if start.card else None
+    chosen = preset.choose(facts, machine, required, preset_name or "auto", start.whole_detector)
     logger.info("preset %s:\n  %s", preset_name or "auto", "\n  ".join(chosen.reasons))
     options = [text for key, value in chosen.options.items() for text in (key, str(value))]
     logger.info("  %s", " ".join(f"{key} {value}" for key, value in zip(options[::2], options[1::2], strict=True)))

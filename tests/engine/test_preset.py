@@ -17,17 +17,17 @@ CARD = Machine(gpu_gb=24, memory_gb=64, cores=16)
 EFFNET = {"MODEL.BACKBONE.NAME": "build_timm_fpn_backbone", "MODEL.TIMM.NAME": "tf_efficientnet_lite0"}
 R50 = {"MODEL.RESNETS.DEPTH": 50, "MODEL.RESNETS.STRIDE_IN_1X1": True, "INPUT.FORMAT": "BGR"}
 CASES = [
-    (facts, machine, demands, name)
+    (facts, machine, requires, name)
     for facts in (FILMS, VINDR)
     for machine in (LAPTOP, CARD)
-    for demands in (None, EFFNET, R50)
+    for requires in (None, EFFNET, R50)
     for name in preset.PRESETS
 ]
 
 
-@pytest.mark.parametrize("facts, machine, demands, name", CASES)
-def test_nothing_that_is_measured_or_drawn_is_touched(facts, machine, demands, name):
-    keys = set(choose(facts, machine, demands, name).options) - set(demands or {})
+@pytest.mark.parametrize("facts, machine, requires, name", CASES)
+def test_nothing_that_is_measured_or_drawn_is_touched(facts, machine, requires, name):
+    keys = set(choose(facts, machine, requires, name).options) - set(requires or {})
     assert keys <= preset.ALLOWED
     forbidden = ("DATASETS.", "TEST.", "SEED", "CXR.TEST", "CXR.VAL", "CXR.RESAMPLES", "CXR.TEACHER", "CXR.DATASETS")
     assert not [key for key in preset.ALLOWED if key.startswith(forbidden)]
