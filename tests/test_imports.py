@@ -26,6 +26,7 @@ FLOORS = {
     "image_name": 0,
     "dicom": 1,
     "labels": 1,
+    "selection": 1,
     "datasets": 2,
     "delivery": 2,
     "audit": 3,

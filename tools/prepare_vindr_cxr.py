@@ -65,12 +65,15 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add("--rename-map", metavar="CSV", help="also write image names and their pseudonyms to this file")
     add(
         "--split",
-        choices=("stratified", "given", "all-train"),
-        help="stratified 70/10/20; given by a column split (train, val, test) of --annotations or --patients; or all "
-        "images in train (default: given where there is such a column, else stratified)",
+        choices=("stratified", "given", "all-train", "all-test"),
+        help="stratified 70/10/20; given by a column split (train, val, test) of --annotations or --patients, or by "
+        "files such as instances_train.json; or all images in one part (default: given where possible, "
+        "else stratified)",
     )
     add(
-        "--split-by", metavar="COLUMN=VALUE,…", help="of these tables, for example site=B: such images are the test set"
+        "--split-by",
+        metavar="COLUMN=VALUE,…",
+        help="of these tables, for example site=B: such images are the test set; fold=2: the next fold is val",
     )
     add("--seed", type=int, default=0, help="of the stratified split (%(default)s)")
     add("--array", action="store_true", help="also write images.npy, which loads faster than PNGs")
@@ -107,6 +110,12 @@ def _summary(output: str) -> list[str]:
         f"Classes (fused boxes): {_class_counts(output, values['class_names'])}",
         f"Images with findings + without: {', '.join(images)}; unlabeled {counts.get('unlabeled', 0)}",
     ]
+    negative = sum(counts.get(f"stratified_negative_{part}", 0) for part in ("train", "val", "test"))
+    if values["source"]["release"] == "coco" and negative:
+        lines.append(
+            f"{negative} images are listed without an annotation: negative, as COCO means it. Take those out that "
+            "nobody has read yet"
+        )
     if not values["split"]["by_patient"]:
         lines.append("No patient ids: images of one patient can be in train and test; give --patients CSV if you can")
     if not parts["val"]:

@@ -20,7 +20,7 @@ from d2_cxr.boxes import area, clip
 from d2_cxr.datasets import augmentations as own_augmentations
 from d2_cxr.datasets import image_array
 
-_LEAST_SEEN = 0.25  # of a box's area: what a placement leaves less of is no box any more
+_LEAST_SEEN = 0.25  # of a box's area: what a placement leaves less of is not a box any more
 
 
 class CXRMapper:

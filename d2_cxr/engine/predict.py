@@ -54,8 +54,8 @@ def predict(
         left = [path for path in files if path not in folder.done]
         progress = tqdm(desc="predict", total=len(files), initial=len(folder.done), unit="image", disable=None)
         with progress:
-            for path, parts in _decoded(left, folder):
-                folder.add(path, parts)
+            for decoded, parts in _decoded(left, folder):
+                folder.add(decoded, parts)
                 progress.update()
         images = [folder.done[path] for path in files if path in folder.done]
         if images:

@@ -122,7 +122,7 @@ def choose(
     Args:
         facts: of the training part.
         machine: this one.
-        required: what the starting weights demand of a config (`WeightsCard.required_config`); None: random weights.
+        required: what the starting weights require of a config (`WeightsCard.required_config`); None: random weights.
         name: "auto"; "quick" trains a fifth as long, to see that everything works.
         whole_detector: the weights are Detectron2's Faster R-CNN R50-FPN, whose FPN and heads are kept.
 

@@ -52,6 +52,7 @@ class Annotations:
         problems: kind of PROBLEMS -> number of rows (images for `without_patient`).
         format_name: name of the format.
         sha256: of the file as it lies on disk.
+        parts: image_name -> train, val or test, where the labels lie in a file or folder per part; else None.
     """
 
     boxes: pd.DataFrame
@@ -65,6 +66,7 @@ class Annotations:
     problems: dict[str, int]
     format_name: str
     sha256: str
+    parts: dict[str, str] | None = None
     finding_ids: list[str] = field(init=False)
 
     def __post_init__(self):
@@ -123,6 +125,7 @@ def read_annotations(
         problems=dict(problems),
         format_name=table.format_name,
         sha256=hash_of(path),
+        parts=_parts(rows, path),
     )
 
 
@@ -157,6 +160,19 @@ def _sizes(rows: pd.DataFrame) -> dict[str, tuple[float, float]] | None:
     known = (numbers > 0).all(axis=1)
     pairs = numbers[known].to_numpy(float).tolist()
     return {name: (width, height) for name, (width, height) in zip(images["image_name"][known], pairs, strict=True)}
+
+
+def _parts(rows: pd.DataFrame, path: str | Path) -> dict[str, str] | None:
+    """Return image -> part where the rows name one; an image in two parts would be tested after it was trained on."""
+    if "part" not in rows:
+        return None
+    pairs = rows[["image_name", "part"]].drop_duplicates()
+    twice = pairs["image_name"].duplicated()
+    if twice.any():
+        name = pairs["image_name"][twice].iloc[0]
+        both = " and in ".join(pairs["part"][pairs["image_name"] == name])
+        raise ValueError(f"{path}: image {name} is in {both}; an image belongs to one part")
+    return dict(zip(pairs["image_name"], pairs["part"], strict=True))
 
 
 def _negative_ids(rows: pd.DataFrame) -> list[str]:

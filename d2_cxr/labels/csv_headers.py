@@ -31,7 +31,7 @@ def read_columns(text: str) -> dict[str, str]:
     """Return their column -> ours of a command line's "label=class_name,filename=image_id".
 
     Raises:
-        ValueError: an entry is no THEIRS=OURS, or ours is no column that is read.
+        ValueError: an entry is not a THEIRS=OURS, or ours is not a column that is read.
     """
     columns = {}
     for entry in filter(None, (entry.strip() for entry in text.split(","))):

@@ -31,9 +31,11 @@ class PrepareOptions:
         findings_only: only images with findings (and the official test images).
         test_dicom_dir, test_annotations: VinDr-CXR's official test images and their consensus boxes.
         order_csv: table whose finding rows give the published order.
-        split: "stratified"; "given", by a column `split` (train, val, test) of the annotations or patients CSV;
-            "all-train"; None: given where there is such a column, else stratified.
-        split_by: "COLUMN=VALUE,VALUE" of one of these tables: images with these values are the test set.
+        split: "stratified"; "given", by a column `split` (train, val, test) of the annotations or patients CSV, or by
+            the files of the labels (instances_train.json, ...); "all-train"; "all-test"; None: given where there is
+            such a column or such files, else stratified.
+        split_by: "COLUMN=VALUE,VALUE" of one of these tables: images with these values are the test set. With
+            "fold=VALUE" those of the next fold are the validation set.
         seed: of the stratified split and of the images without findings.
         rename: key file; image names become pseudonyms (HMAC-SHA256). A file that does not exist is made.
         rename_map: CSV of names and pseudonyms to write; None: the map is written nowhere.
@@ -82,8 +84,8 @@ class PrepareOptions:
             raise ValueError("the official test set needs both its images and its annotations; give the other too")
         if self.findings_only and not self.annotations:
             raise ValueError("--findings-only needs --annotations")
-        if self.split not in (None, "stratified", "given", "all-train"):
-            raise ValueError(f"split {self.split!r} is not one of stratified, given, all-train")
+        if self.split not in (None, "stratified", "given", "all-train", "all-test"):
+            raise ValueError(f"split {self.split!r} is not one of stratified, given, all-train, all-test")
         if (self.split or self.split_by) and not self.annotations:
             raise ValueError("--split and --split-by need --annotations")
         if self.split_by and self.split not in (None, "given"):

@@ -8,6 +8,7 @@ is unknown.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import yaml
@@ -49,6 +50,29 @@ def class_list(folder: Path) -> list[str] | None:
         if (folder / name).is_file():
             return [line.strip() for line in (folder / name).read_text(encoding="utf-8").splitlines() if line.strip()]
     return None
+
+
+def parts_of(folder: Path, sources: Iterable[str]) -> dict[str, str]:
+    """Return label folder -> part for those that the keys train, val and test of data.yaml name by their images.
+
+    A folder under two keys is in no part: many a data.yaml repeats train as val.
+
+    Args:
+        folder: of data.yaml.
+        sources: folders with labels below it, as `read_folder` names them: "train" for labels/train or train/labels.
+    """
+    found: dict[str, set[str]] = {source: set() for source in sources}
+    for path in sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")]):
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        for part in ("train", "val", "test"):
+            values = content.get(part) if isinstance(content, dict) else None
+            for value in values if isinstance(values, list) else [values]:
+                words = [word for word in str(value or "").split("/") if word not in ("", ".", "..", "images")]
+                for source in found:
+                    tail = source.split("/")[-len(words) :] if words else None
+                    if tail == words[-len(tail or ()) :]:
+                        found[source].add(part)
+    return {source: parts.pop() for source, parts in found.items() if len(parts) == 1}
 
 
 def read_folder(folder: Path, size_of: SizeOf | None = None) -> tuple[list[dict], list[str]]:

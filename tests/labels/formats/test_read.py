@@ -64,6 +64,61 @@ def test_files_that_label_the_same_images_are_readers_and_others_are_parts(write
     assert (read.consensus, [row[0] for row in boxes_of(read)]) == (True, ["a", "c"])
 
 
+def coco_of(image: str, box: bool = True) -> dict:
+    own = {"images": [{"id": 7, "file_name": image, "width": 400, "height": 300}]}
+    return COCO | own | ({} if box else {"annotations": []})
+
+
+def test_a_coco_file_per_part_is_a_split_and_no_reader(write, tmp_path):
+    write("a/instances_train2017.json", coco_of("a.png"))
+    write("a/instances_val2017.json", coco_of("b.png"))
+    read = read_annotations(tmp_path / "a")
+    assert (read.parts, read.consensus) == ({"a": "train", "b": "val"}, True)
+    for part, image in (("train", "a"), ("valid", "b"), ("test", "c")):
+        write(f"roboflow/{part}/_annotations.coco.json", coco_of(f"{image}.png"))
+    assert read_annotations(tmp_path / "roboflow").parts == {"a": "train", "b": "val", "c": "test"}
+    assert read_annotations(tmp_path / "a/instances_train2017.json").parts is None  # one file says nothing of a split
+
+
+def test_parts_of_two_readers_stay_two_readers(write, tmp_path):
+    for reader in ("anna", "bo"):
+        write(f"set/{reader}/train.json", coco_of("a.png"))
+        write(f"set/{reader}/val.json", coco_of("b.png"))
+    read = read_annotations(tmp_path / "set")
+    assert read.readings.values.tolist() == [["a", "anna"], ["a", "bo"], ["b", "anna"], ["b", "bo"]]
+    assert read.parts == {"a": "train", "b": "val"}
+
+
+def test_an_image_in_two_parts_is_refused_by_name(write, tmp_path):
+    write("set/train.json", coco_of("a.png"))
+    write("set/test.json", coco_of("a.png"))
+    with pytest.raises(ValueError, match="image a is in test and in train; an image belongs to one part"):
+        read_annotations(tmp_path / "set")
+
+
+@pytest.mark.parametrize("folder", ["labels/{}", "{}/labels"])
+def test_yolo_folders_per_part_are_a_split(write, tmp_path, folder):
+    write("set/data.yaml", "names: [Mass]\n")
+    for part, image in (("train", "a"), ("valid", "b"), ("test", "c")):
+        write(f"set/{folder.format(part)}/{image}.txt", "0 0.5 0.5 0.25 0.5\n")
+    read = read_annotations(tmp_path / "set", size_of=lambda image: (400, 200))
+    assert (read.parts, read.consensus) == ({"a": "train", "b": "val", "c": "test"}, True)
+
+
+def test_yolo_data_yaml_says_which_folder_is_which_part(write, tmp_path):
+    text = "names: [Mass]\npath: /elsewhere\ntrain: [images/ward, ../images/clinic]\nval: images/2020\n"
+    write("set/data.yaml", text)
+    for folder, image in (("ward", "a"), ("clinic", "b"), ("2020", "c")):
+        write(f"set/labels/{folder}/{image}.txt", "0 0.5 0.5 0.25 0.5\n")
+    assert read_annotations(tmp_path / "set", size_of=lambda image: (400, 200)).parts == {
+        "a": "train",
+        "b": "train",
+        "c": "val",
+    }
+    write("set/data.yaml", text + "test: images/2020\n")  # which of the two is it?
+    assert read_annotations(tmp_path / "set", size_of=lambda image: (400, 200)).parts is None
+
+
 def test_yolo_needs_names_and_sizes(write, tmp_path):
     write("set/labels/train/a.txt", "1 0.5 0.5 0.25 0.5\n0 0.1 0.1 0.3 0.1 0.3 0.4\n")
     write("set/labels/val/b.txt", "")
