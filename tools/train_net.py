@@ -46,7 +46,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     from d2_cxr.datasets import leakage
-    from d2_cxr.engine import launch, train_options, trainer
+    from d2_cxr.engine import launch, next_steps, train_options, trainer
 
     if args.allow:
         leakage.allow(args.allow)
@@ -69,8 +69,8 @@ def main(argv: list[str] | None = None) -> int:
         machine_rank=args.machine_rank,
         dist_url=args.dist_url,
     )
-    if code == 0:
-        logging.getLogger(__name__).info("The run is in %s", cfg.OUTPUT_DIR)
+    if code == 0 and not args.eval_only and args.machine_rank == 0:
+        logging.getLogger(__name__).info("%s", "\n".join(next_steps.next_steps(cfg)))
     return code
 
 

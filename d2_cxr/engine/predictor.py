@@ -15,11 +15,12 @@ import functools
 import io
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
 from detectron2.modeling import build_model
+from torch import nn
 
 from d2_cxr import artifacts
 from d2_cxr.boxes import clip
@@ -185,7 +186,7 @@ class Predictor:
             backbone's deepest feature map, (D,) float32.
         """
         maps: list[torch.Tensor] = []
-        body = getattr(self._model.backbone, "bottom_up", self._model.backbone)  # type: ignore[assignment]
+        body = cast(nn.Module, getattr(self._model.backbone, "bottom_up", self._model.backbone))
         handle = body.register_forward_hook(lambda module, inputs, output: maps.append(list(output.values())[-1]))
         try:
             found = self._boxes(pixels)

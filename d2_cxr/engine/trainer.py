@@ -37,6 +37,7 @@ from d2_cxr.engine.card import detector_card, image_hashes
 from d2_cxr.engine.checkpointer import CXRCheckpointer
 from d2_cxr.engine.config import register_datasets, setup
 from d2_cxr.engine.evaluate import evaluate_model, evaluate_only, test_on_all, validation_thresholds
+from d2_cxr.engine.plain_config import write_plain_config
 from d2_cxr.engine.run_log import log_to
 from d2_cxr.engine.run_sets import RunSets, refuse_shared_images
 from d2_cxr.engine.start_weights import StartWeights, read_start_weights
@@ -315,6 +316,7 @@ def _begin(cfg: CfgNode, continued: bool) -> None:
     """Write the config; a run that starts anew does not append to an interrupted one's metrics, nor resume from it."""
     if comm.is_main_process():
         artifacts.write_text(Path(cfg.OUTPUT_DIR) / "config.yaml", cfg.dump())
+        write_plain_config(cfg)
         if not continued:
             (Path(cfg.OUTPUT_DIR) / "last_checkpoint").unlink(missing_ok=True)
             (Path(cfg.OUTPUT_DIR) / "metrics.json").unlink(missing_ok=True)
