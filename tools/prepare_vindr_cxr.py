@@ -56,7 +56,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         "--split",
         choices=("stratified", "given", "all-train", "all-test"),
         help="stratified 70/10/20; given by a column split (train, val, test) of --annotations or --patients, or by "
-        "files such as instances_train.json; or all images in one part (default: given where possible, else stratified)",
+        "files such as instances_train.json; or all images in one part (default: given if possible, else stratified)",
     )
     add(
         "--split-by",

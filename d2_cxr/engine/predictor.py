@@ -163,7 +163,8 @@ class Predictor:
             backbone's deepest feature map, (D,) float32.
         """
         maps: list[torch.Tensor] = []
-        body = getattr(self._model.backbone, "bottom_up", self._model.backbone)
+        backbone = self._model.get_submodule("backbone")
+        body = getattr(backbone, "bottom_up", backbone)
         handle = body.register_forward_hook(lambda module, inputs, output: maps.append(list(output.values())[-1]))
         try:
             found = self._boxes(pixels)

@@ -71,7 +71,8 @@ def _first_of_duplicates(order: list[int], pairs: Iterable[tuple[int, int]]) -> 
     for one, other in pairs:
         parent[root(one)] = root(other)
     seen: set[int] = set()
-    kept, left_out = [], []
+    kept: list[int] = []
+    left_out: list[int] = []
     for image in order:
         (left_out if root(image) in seen else kept).append(image)
         seen.add(root(image))
