@@ -35,7 +35,7 @@ FLOORS = {
     "pretraining": 5,
     "engine": 5,
 }
-OUTSIDE = {"__init__", "__main__", "configs", "doctor", "_registration", "projects", "tools"}
+OUTSIDE = {"__init__", "__main__", "api", "configs", "doctor", "_registration", "projects", "tools"}
 
 
 def room_of(path: Path) -> str:

@@ -17,7 +17,7 @@ from d2_cxr.checkpoint.fingerprint import require_same_tensors
 from d2_cxr.checkpoint.loading import load_weights_file
 from d2_cxr.checkpoint.weights_card import WeightsCard, contradictions, zoo_card
 from d2_cxr.datasets.named_sets import named_set
-from d2_cxr.engine import resume, run_record, train_step
+from d2_cxr.engine import anchors, resume, run_record, train_step
 from d2_cxr.engine.build_loaders import build_test_loader
 from d2_cxr.engine.checkpointer import CXRCheckpointer
 from d2_cxr.engine.config import register_datasets, unknown_classes
@@ -41,15 +41,17 @@ def evaluate_only(cfg: CfgNode, from_checkpoint: bool = False) -> dict:
     Raises:
         ValueError: the file does not fill the whole model, contradicts the config, or has other classes.
     """
+    cfg = cfg.clone()
+    cfg.defrost()
     register_datasets(cfg)
     with log_to(cfg.OUTPUT_DIR, comm.get_rank()):
         train_step.set_machine(cfg)
-        model = build_model(cfg)
-        if cfg.CXR.CHANNELS_LAST:
-            train_step.to_channels_last(model)
         last = resume.last_checkpoint(cfg.OUTPUT_DIR) if from_checkpoint else None
         path = str(last or cfg.MODEL.WEIGHTS)
         thresholds, class_names = check_detector(cfg, path)
+        model = build_model(cfg)
+        if cfg.CXR.CHANNELS_LAST:
+            train_step.to_channels_last(model)
         checkpointer = CXRCheckpointer(model, cfg.OUTPUT_DIR)
         checkpointer.load(path, checkpointables=[])
         require_complete(model, checkpointer.report)
@@ -123,15 +125,18 @@ def check_detector(cfg: CfgNode, path: str) -> tuple[dict | None, list[str] | No
     Returns:
         its thresholds and its class names; None where it does not say.
 
+    With CXR.ANCHORS auto the config gets the file's anchors.
+
     Raises:
         FileNotFoundError: no such file.
-        ValueError: it is no weights file, its card contradicts the config, the images' preparation or their classes, or
+        ValueError: it is not a weights file, its card contradicts the config, the images' preparation or their classes, or
             it was trained on test images.
     """
     if not path:
         raise ValueError("MODEL.WEIGHTS is empty; give the weights to evaluate")
     content = load_weights_file(local_path(path))
     card = WeightsCard.from_dict(content["card"], path) if isinstance(content.get("card"), dict) else zoo_card(path)
+    anchors.take_from_card(cfg, card, path)
     if card is None:
         logger.warning("%s carries no card: nothing can be compared with the config", path)
         return None, None

@@ -83,9 +83,10 @@ _Found = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # of one image: 
 
 def _joined(images: Sequence[str], known: Mapping[str, _Found]) -> Predictions:
     found = [known[image] for image in images]
-    boxes = np.concatenate([np.empty((0, 4)), *(one[0] for one in found)]).astype(np.float32)
-    scores = np.concatenate([np.empty(0), *(one[1] for one in found)]).astype(np.float32)
-    classes = np.concatenate([np.empty(0), *(one[2] for one in found)]).astype(np.int64)
+    empty: tuple[np.ndarray, ...] = (np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty(0, np.int64))
+    boxes, scores, classes = (
+        np.concatenate([none, *(one[place] for one in found)]).astype(none.dtype) for place, none in enumerate(empty)
+    )
     box_image = np.repeat(np.arange(len(found)), [len(one[1]) for one in found])
     features = np.stack([one[3] for one in found]) if found else np.empty((0, 0), np.float32)
     return Predictions(np.array(images, dtype=str), box_image, boxes, scores, classes, features)
@@ -108,5 +109,5 @@ def _read(path: Path, weights: str) -> dict[str, _Found]:
                 return {}
             stored = Predictions(*(archive[name] for name in _FIELDS))
     except (OSError, ValueError, KeyError) as error:
-        raise ValueError(f"{path} is no file of this tool ({type(error).__name__}); delete it") from error
+        raise ValueError(f"{path} is not a file of this tool ({type(error).__name__}); delete it") from error
     return {image: (*stored.of(index), stored.features[index]) for index, image in enumerate(stored.images.tolist())}

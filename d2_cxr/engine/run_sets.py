@@ -64,7 +64,7 @@ class RunSets:
     def held_out(self) -> list[str]:
         """Names whose images must not be learned from: validation and test of each training set, and those chosen.
 
-        A training set named among the chosen ones measures the fit, which is no test.
+        A training set named among the chosen ones measures the fit, which is not a test.
         """
         chosen = [named for named in (self.validation, *self.test) if named.part != "train" and named.exists]
         negatives = [other for named in chosen if (other := named.negatives())]

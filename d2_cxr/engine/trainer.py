@@ -25,6 +25,7 @@ from d2_cxr import artifacts
 from d2_cxr.engine import class_exposure, run_record, schedule, teacher, teacher_pool, train_step, weights_report
 from d2_cxr.engine import hooks as cxr_hooks
 from d2_cxr.engine import resume as resuming
+from d2_cxr.engine.anchors import resolve_anchors
 from d2_cxr.engine.build_loaders import (
     TrainingImages,
     build_test_loader,
@@ -37,6 +38,7 @@ from d2_cxr.engine.checkpointer import CXRCheckpointer
 from d2_cxr.engine.config import register_datasets, setup
 from d2_cxr.engine.evaluate import evaluate_model, evaluate_only, test_on_all, validation_thresholds
 from d2_cxr.engine.other_sets import check_other_sets
+from d2_cxr.engine.plain_config import write_plain_config
 from d2_cxr.engine.run_log import log_to
 from d2_cxr.engine.run_sets import RunSets, refuse_shared_images
 from d2_cxr.engine.start_weights import StartWeights, read_start_weights
@@ -230,6 +232,7 @@ def _train(cfg: CfgNode, continued: bool) -> dict:
     refuse_shared_images(sets)
     check_other_sets(sets)
     check_pixels(sets, cfg.CXR.CHECK_IMAGES)
+    resolve_anchors(cfg, images.findings, Path(cfg.OUTPUT_DIR) / "config.yaml" if continued else None)
     plan = schedule.resolve(cfg, images.epoch_length)
     pool = teacher_pool.load_pool(cfg, images)
     shown = _shown_first(cfg, sets, images, plan, pool)
@@ -315,6 +318,7 @@ def _begin(cfg: CfgNode, continued: bool) -> None:
     """Write the config; a run that starts anew does not append to an interrupted one's metrics, nor resume from it."""
     if comm.is_main_process():
         artifacts.write_text(Path(cfg.OUTPUT_DIR) / "config.yaml", cfg.dump())
+        write_plain_config(cfg)
         if not continued:
             (Path(cfg.OUTPUT_DIR) / "last_checkpoint").unlink(missing_ok=True)
             (Path(cfg.OUTPUT_DIR) / "metrics.json").unlink(missing_ok=True)

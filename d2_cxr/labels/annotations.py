@@ -6,7 +6,7 @@ states what happens to each kind of bad row, every kind is counted, and labels o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -81,6 +81,7 @@ def read_annotations(
     name_of: Callable[[str], str] = image_name,
     annotation_format: str | None = None,
     size_of: SizeOf | None = None,
+    columns: Mapping[str, str] | None = None,
 ) -> Annotations:
     """Read labels in any of the known formats (d2_cxr/labels/formats); CSV tables may be `.gz` or `.zip`.
 
@@ -93,6 +94,7 @@ def read_annotations(
         name_of: an image's text in the labels -> its name; the last part of a path by default.
         annotation_format: csv, coco, yolo, voc, cvat, label_studio or labelme; None: told by content.
         size_of: image's text in the labels -> (width, height) in pixels; for formats that count in shares of the side.
+        columns: of CSV tables, their column -> ours (csv_headers.py).
 
     Raises:
         ValueError: the format, a class name or a size is not understood, or a large part of the boxes cannot be right;
@@ -100,12 +102,12 @@ def read_annotations(
         FileNotFoundError: no such file.
     """
     problems = Problems()
-    table = read_labels(path, problems, annotation_format, size_of, name_of)
+    table = read_labels(path, problems, annotation_format, size_of, name_of, columns)
     rows, classes = match_classes(table, class_names, negative_names, problems, path)
     rows = _with_names(rows, name_of, path)
     rows = problems.refuse(rows, rows["reader_id"].isna(), "no_reader")
     rows = _with_readers(rows, problems, path)
-    sizes, patients = _sizes(rows), patients_of(rows, patients_csv, problems, path, name_of)
+    sizes, patients = _sizes(rows), patients_of(rows, patients_csv, problems, path, name_of, columns)
     boxes = usable_boxes(rows, sizes, problems, path)
     if own_names(table, class_names):
         classes = classes_with_boxes(classes, boxes, path)

@@ -106,7 +106,7 @@ def parts_of_images(
     _require_values(images, values, column)
     unknown = next((image for image in images if part_of(values[image]) is None), None)
     if unknown is not None:
-        raise ValueError(f"image {unknown}: {column} is {values[unknown]!r}, which is none of train, val, test")
+        raise ValueError(f"image {unknown}: {column} is {values[unknown]!r}, which is not one of train, val, test")
     parts = {image: part_of(values[image]) or "" for image in images}
     refuse_divided_patients(parts, patients)
     return parts

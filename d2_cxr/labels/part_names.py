@@ -9,7 +9,7 @@ _WORDS |= {"test": "test", "testing": "test"}
 
 
 def part_of(word: str) -> str | None:
-    """Return "train", "val" or "test" for a word that means one in any case ("Valid" means val), else None."""
+    """Return "train", "val" or "test" for a word that means one, such as "Valid", in any case; else None."""
     return _WORDS.get(word.strip().casefold())
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +21,7 @@ class PrepareOptions:
         annotations: labels (d2_cxr/labels/formats); None: every image is unlabeled.
         name: of the set; only "vindr_cxr" has a published split.
         classes: "card", "extended", "from-csv", a file with a class a line, or the names.
+        columns: of the tables, their column -> ours (d2_cxr/labels/csv_headers.py).
         patients: CSV of image_id and patient_id.
         negative_names: class names that mean "No finding".
         annotation_format: csv, coco, yolo, voc, cvat, label_studio or labelme; None: told by content.
@@ -50,6 +51,7 @@ class PrepareOptions:
     annotations: str | Path | None = None
     name: str = "vindr_cxr"
     classes: str | Sequence[str] = "card"
+    columns: Mapping[str, str] = field(default_factory=dict)
     patients: str | Path | None = None
     negative_names: Sequence[str] = ()
     annotation_format: str | None = None
@@ -77,7 +79,7 @@ class PrepareOptions:
         if self.findings_only and not self.annotations:
             raise ValueError("--findings-only needs --annotations")
         if self.split not in (None, "stratified", "given", "all-train", "all-test"):
-            raise ValueError(f"split {self.split!r} is none of stratified, given, all-train, all-test")
+            raise ValueError(f"split {self.split!r} is not one of stratified, given, all-train, all-test")
         if (self.split or self.split_by) and not self.annotations:
             raise ValueError("--split and --split-by need --annotations")
         if self.split_by and self.split not in (None, "given"):

@@ -37,7 +37,7 @@ def order_images(
         ValueError: unknown strategy.
     """
     if strategy not in STRATEGIES:
-        raise ValueError(f"strategy {strategy!r} is none of {', '.join(STRATEGIES)}")
+        raise ValueError(f"strategy {strategy!r} is not one of {', '.join(STRATEGIES)}")
     random = np.random.default_rng(seed)
     if strategy == "random":
         return random.permutation(len(uncertainty))

@@ -90,7 +90,7 @@ def test_datasets_need_a_name_and_a_folder():
         register_datasets(cfg)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here: what is refused without one can not be seen")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here: what is refused without one cannot be seen")
 @pytest.mark.parametrize(
     "key, value, message",
     [

@@ -63,6 +63,21 @@ def test_a_contradiction_is_refused_in_one_line(checked, changes, message):
     assert message in str(error.value) and "\n" not in str(error.value)
 
 
+def test_frozen_statistics_that_were_never_updated_are_refused_and_learned_ones_warned_of(tiny_cfg, tmp_path, caplog):
+    name = "backbone.bottom_up.res2.0.conv1.norm"
+    model = {f"{name}.running_mean": torch.zeros(64), f"{name}.running_var": torch.ones(64)}
+    path = tmp_path / "weights.pth"
+    torch.save({"model": model, "card": WeightsCard(**CARD).to_dict()}, path)
+    frozen = ("MODEL.WEIGHTS", str(path), "MODEL.RESNETS.NORM", "FrozenBN")
+    with pytest.raises(ValueError, match=r"never updated .* set MODEL\.RESNETS\.NORM BN, MODEL\.BACKBONE\.FREEZE_AT 0"):
+        read_start_weights(tiny_cfg(*frozen))
+    read_start_weights(tiny_cfg("MODEL.WEIGHTS", str(path), "MODEL.RESNETS.NORM", "BN"))
+    assert caplog.text.count("training must update them") == 1
+    torch.save({"model": model}, path)  # statistics may be folded into the affine terms
+    read_start_weights(tiny_cfg(*frozen, "CXR.WEIGHTS_UNCHECKED", "True"))
+    assert caplog.text.count("training must update them") == 2
+
+
 def test_another_size_only_warns(caplog):
     assert preprocessing_contradictions({"size": 224, "equalize": None}, {"size": 512, "equalize": "none"}) == []
     assert "the images are 512 px, the weights were trained on 224 px" in caplog.text

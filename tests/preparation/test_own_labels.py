@@ -116,5 +116,5 @@ def test_labels_of_images_in_another_size_are_refused(clinic):
 
 @pytest.mark.parametrize("options", [{"split": "mine"}, {"split": "all-train", "split_by": "site=B"}])
 def test_options_that_contradict_each_other_are_refused(clinic, options):
-    with pytest.raises(ValueError, match=r"none of stratified|leave out --split"):
+    with pytest.raises(ValueError, match=r"not one of stratified|leave out --split"):
         prepared(clinic, "bad", clinic / "boxes.csv", **options)

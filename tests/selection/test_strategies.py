@@ -78,5 +78,5 @@ def test_no_image_and_equal_images_are_no_trouble(strategy):
 
 
 def test_an_unknown_strategy_is_refused():
-    with pytest.raises(ValueError, match=r"'entropy' is none of random, uncertainty, diverse"):
+    with pytest.raises(ValueError, match=r"'entropy' is not one of random, uncertainty, diverse"):
         order_images("entropy", np.zeros(2), np.zeros((2, 2)), number=1)

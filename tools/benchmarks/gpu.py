@@ -229,7 +229,7 @@ def measure_detector(way: str, folder: Path, scale: Scale) -> dict:
 
     loader, _, compiled = _detector.WAYS[way]
     if way == "stock AMP" and not torch.cuda.is_available():
-        return {"left_out": "Detectron2's AMPTrainer demands CUDA"}
+        return {"left_out": "Detectron2's AMPTrainer requires CUDA"}
     cfg = _detector.way_config(detector_config(folder, scale), way)
     images = training_images(cfg, RunSets.of(cfg))
     if loader == "stock":

@@ -28,6 +28,7 @@ def read_labels(
     annotation_format: str | None = None,
     size_of: SizeOf | None = None,
     name_of: Callable[[str], str] = image_name,
+    columns: Mapping[str, str] | None = None,
 ) -> LabelTable:
     """Read a file or a folder of labels.
 
@@ -42,6 +43,7 @@ def read_labels(
         annotation_format: one of FORMATS; None: told by content.
         size_of: image -> (width, height); needed for YOLO.
         name_of: an image's text in the labels -> its name.
+        columns: of a CSV, their column -> ours.
 
     Raises:
         ValueError: the format is unknown or mixed, or a file of it cannot be read.
@@ -49,7 +51,7 @@ def read_labels(
     """
     path = Path(path)
     if annotation_format not in (None, *FORMATS):
-        raise ValueError(f"annotation format {annotation_format!r} is none of {', '.join(FORMATS)}")
+        raise ValueError(f"annotation format {annotation_format!r} is not one of {', '.join(FORMATS)}")
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist")
     if path.is_dir():
@@ -60,7 +62,7 @@ def read_labels(
     if annotation_format not in (None, "csv", parser and parser.NAME):
         raise ValueError(f"{path} is {parser.NAME if parser else 'a table'}, not {annotation_format}")
     if parser is None:
-        return read_csv(path, problems)
+        return read_csv(path, problems, columns)
     return _joined([(path, parser)], path.parent, size_of, name_of)
 
 
@@ -162,7 +164,7 @@ def _parser_of(path: Path, anything: bool = False) -> ModuleType | None:
     """Return the parser of a file by its content, None for a table and, with `anything`, for any other JSON or XML.
 
     Raises:
-        ValueError: the content is no JSON or XML that can be read, or of no known format.
+        ValueError: the content is not valid JSON or XML, or of no known format.
     """
     if zipfile.is_zipfile(path):
         return cvat if cvat.is_archive(path) else None

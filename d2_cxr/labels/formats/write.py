@@ -71,7 +71,7 @@ def write(export: Export, format_name: str, folder: str | Path) -> None:
         ValueError: no writer of that name.
     """
     if format_name not in WRITERS:
-        raise ValueError(f"format {format_name!r} is none of {', '.join(WRITERS)}")
+        raise ValueError(f"format {format_name!r} is not one of {', '.join(WRITERS)}")
     folder = Path(folder)
     artifacts.write_text(folder / "classes.txt", "".join(f"{name}\n" for name in export.class_names))
     WRITERS[format_name](export, folder)

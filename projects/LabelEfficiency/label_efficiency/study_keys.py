@@ -51,7 +51,7 @@ _PREPARE = Keys(
     {
         "size": whole(16, 4096, 512),
         "resize": text("squash or letterbox"),  # these three: checked by Preprocess, which knows their values
-        "equalize": text("histogram or none"),
+        "equalize": text("histogram, stretch or none"),
         "window": text("file or full"),
         "classes": Value(
             lambda value: (

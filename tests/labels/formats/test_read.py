@@ -143,7 +143,7 @@ def test_yolo_in_pixels_or_of_missing_images_is_not_read_as_shares(write, tmp_pa
     with pytest.raises(ValueError, match="no image of this name"):
         read_annotations(tmp_path / "set", size_of=lambda image: None)
     write("set/a.txt", "4 0.5 0.5 0.2 0.2\n")
-    with pytest.raises(ValueError, match=r"a.txt, line 1: '4' is no class number from 0 to 0"):
+    with pytest.raises(ValueError, match=r"a.txt, line 1: '4' is not a class number from 0 to 0"):
         read_annotations(tmp_path / "set", size_of=lambda image: (400, 200))
 
 
@@ -243,9 +243,9 @@ def test_labelme(write, tmp_path):
 @pytest.mark.parametrize(
     "content, message",
     [
-        ('{"images": [', "no JSON that can be read"),
+        ('{"images": [', "is not valid JSON"),
         ({"some": "thing"}, "neither COCO"),
-        ("[" * 5000, "no JSON that can be read"),
+        ("[" * 5000, "is not valid JSON"),
         (COCO | {"annotations": []}, "not one annotation"),
         (
             COCO | {"annotations": [{"image_id": 8, "category_id": 3}]},
@@ -253,15 +253,15 @@ def test_labelme(write, tmp_path):
         ),
         (COCO | {"categories": [{"id": 3}]}, "entry 1 of categories lacks id or name"),
         (COCO | {"annotations": [{"image_id": 7, "category_id": 3, "bbox": [1, None, 2, 3]}]}, "are no numbers"),
-        ("<annotations>", "no XML that can be read"),
+        ("<annotations>", "is not valid XML"),
         ("<html></html>", "neither Pascal VOC nor CVAT"),
         ('<!DOCTYPE a [<!ENTITY b "ccc">]><annotation>&b;</annotation>', "declares a document type"),
         ('<annotations><track id="0"/></annotations>', "holds tracks of a video"),
         ([{"data": {"image": 3}}], "names no image"),
-        ([{"data": {"image": "a.png"}, "annotations": True}], "annotations is 'True' and no list"),
-        ([{"data": {"image": "a.png"}, "annotations": [{"result": 7}]}], "result is '7' and no list"),
+        ([{"data": {"image": "a.png"}, "annotations": True}], "annotations is 'True' and not a list"),
+        ([{"data": {"image": "a.png"}, "annotations": [{"result": 7}]}], "result is '7' and not a list"),
         ([{"data": {"image": "a.png"}}], "holds no annotation of an image"),
-        ({"imagePath": "a.png", "shapes": 2.5}, "shapes is '2.5' and no list"),
+        ({"imagePath": "a.png", "shapes": 2.5}, "shapes is '2.5' and not a list"),
         ([{"data": {"image": "a.png"}, "annotations": [{"result": [result(x="left")]}]}], "are no numbers"),
     ],
 )
@@ -280,7 +280,7 @@ def test_a_mixed_folder_needs_the_format(write, tmp_path):
     assert read_annotations(tmp_path / "mixed", annotation_format="voc").format_name == "voc"
     with pytest.raises(ValueError, match=r"coco.json is coco, not voc"):
         read_annotations(tmp_path / "mixed/coco.json", annotation_format="voc")
-    with pytest.raises(ValueError, match="'mine' is none of csv, coco"):
+    with pytest.raises(ValueError, match="'mine' is not one of csv, coco"):
         read_annotations(tmp_path / "mixed", annotation_format="mine")
 
 
