@@ -114,25 +114,20 @@ def thumbnail(path: Path, side: int = _THUMB) -> str:
 
 def _sheet(output: Path, files: Mapping[str, Mapping]) -> list[dict]:
     """Return the contact sheet: by class, images with all their boxes in fractions of the image's sides."""
-    groups = []
-    for title, images in set_overview.examples(files, _SHEET_EACH, _SHEET_MOST):
+    groups: list[dict] = []
+    colors = ["#{:02x}{:02x}{:02x}".format(*class_color(index)) for index in range(14)]
+    for place, (title, images) in enumerate(set_overview.examples(files, _SHEET_EACH, _SHEET_MOST)):
         tiles = []
         for image, boxes in images:
             source = thumbnail(output / "images" / image["file_name"], _SHEET_TILE)
+            rectangles = [_rectangle(colors[index % 14], name, box) for index, name, box in boxes]
+            sides = {"width": image["width"], "height": image["height"]}
             tiles.append(
-                {"source": source, "name": image["file_name"].removesuffix(".png"), "boxes": boxes} | _sides(image)
+                {"source": source, "name": image["file_name"].removesuffix(".png"), "boxes": rectangles, **sides}
             )
-        groups.append({"title": title, "tiles": tiles, "color": ""})
-    colors = {index: "#{:02x}{:02x}{:02x}".format(*class_color(index)) for index in range(14)}
-    for place, group in enumerate(groups):
-        group["color"] = colors[place % 14] if group["title"] not in ("no finding", "unlabeled") else ""
-        for tile in group["tiles"]:
-            tile["boxes"] = [_rectangle(colors[index % 14], name, box) for index, name, box in tile["boxes"]]
+        color = colors[place % 14] if any(boxes for _, boxes in images) else ""
+        groups.append({"title": title, "tiles": tiles, "color": color})
     return groups
-
-
-def _sides(image: Mapping) -> dict:
-    return {"width": image["width"], "height": image["height"]}
 
 
 def _rectangle(color: str, name: str, box: Mapping) -> dict:

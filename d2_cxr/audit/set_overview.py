@@ -34,7 +34,9 @@ def classes(files: Files) -> list[tuple]:
     """
     parts = [_part(files, part) for part in PARTS]
     names_of = {category["id"]: category["name"] for part in parts for category in part["categories"]}
-    boxes, images, sides = Counter[int](), defaultdict(lambda: [set(), set(), set()]), defaultdict(list)
+    boxes: Counter[int] = Counter()
+    images: dict[int, list[set]] = defaultdict(lambda: [set(), set(), set()])
+    sides: dict[int, list[float]] = defaultdict(list)
     for place, part in enumerate(parts):
         areas = {image["id"]: image["width"] * image["height"] for image in part["images"]}
         for box in part["annotations"]:
@@ -110,7 +112,9 @@ def _part(files: Files, part: str) -> Mapping:
 
 def _with_boxes(files: Files) -> tuple[dict[int, Mapping], dict[int, list[Mapping]], dict[int, str]]:
     """Return images with findings by id, their boxes by image id, and class names by category id."""
-    images, boxes, named = {}, defaultdict(list), {}
+    images: dict[int, Mapping] = {}
+    named: dict[int, str] = {}
+    boxes: dict[int, list[Mapping]] = defaultdict(list)
     for coco in (_part(files, part) for part in PARTS):
         images |= {image["id"]: image for image in coco["images"]}
         named |= {category["id"]: category["name"] for category in coco["categories"]}
