@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.fixture(scope="session")
 def load_tool():
-    """Return a function: name of a script in tools/, which is no package -> its module."""
+    """Return a function: name of a script in tools/, which is not a package -> its module."""
 
     def load(name: str):
         spec = importlib.util.spec_from_file_location(f"tool_{name}", ROOT / "tools" / f"{name}.py")

@@ -25,6 +25,7 @@ FLOORS = {
     "image_name": 0,
     "dicom": 1,
     "labels": 1,
+    "selection": 1,
     "datasets": 2,
     "delivery": 2,
     "audit": 3,
@@ -34,7 +35,7 @@ FLOORS = {
     "pretraining": 5,
     "engine": 5,
 }
-OUTSIDE = {"__init__", "__main__", "configs", "doctor", "_registration", "projects", "tools"}
+OUTSIDE = {"__init__", "__main__", "api", "configs", "doctor", "_registration", "projects", "tools"}
 
 
 def room_of(path: Path) -> str:

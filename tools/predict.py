@@ -3,7 +3,7 @@
 python tools/predict.py --weights output/run/model_final.pth image.dicom more_images/ --output output/findings
 
 Preprocessing, classes and thresholds come from the card inside the weights. An image that cannot be read is listed in
-refused.csv, and the exit code is 1. Research only, not for diagnosis.
+refused.csv, and the exit code is 1. The same command continues after an interruption. Research only, not for diagnosis.
 """
 
 from __future__ import annotations

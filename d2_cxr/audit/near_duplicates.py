@@ -133,7 +133,7 @@ def compare(
     if mirrored:
         part = np.ascontiguousarray(part[:, ::-1])
     try:
-        _, found = cv2.findTransformECC(part, whole, _placement(cut, _FINE), cv2.MOTION_AFFINE, _STOP, None, 3)  # type: ignore[call-overload]  # None is no mask, as without gaussFiltSize
+        _, found = cv2.findTransformECC(part, whole, _placement(cut, _FINE), cv2.MOTION_AFFINE, _STOP, None, 3)  # type: ignore[call-overload]  # None is not a mask, as without gaussFiltSize
     except cv2.error:  # its way of saying that the two do not meet
         return 0.0
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP

@@ -24,7 +24,7 @@ def read_image(path: str | Path, min_size: int | None = None) -> StoredImage:
             keeps both sides a fifth longer.
 
     Raises:
-        ImageError: the file is none of these, or damaged; names tag and value.
+        ImageError: the file is not one of these, or damaged; names tag and value.
         OSError: the file cannot be opened.
     """
     return decode_image(Path(path).read_bytes(), min_size)

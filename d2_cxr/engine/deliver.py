@@ -9,8 +9,8 @@ from pathlib import Path
 from d2_cxr import __version__, artifacts
 from d2_cxr.delivery.source import Algorithm, DeliveryError, ScoredBox, read_source, to_bytes
 from d2_cxr.engine.findings import DEFAULT_THRESHOLD, Findings
-from d2_cxr.engine.predict import free_name
 from d2_cxr.engine.predictor import Predictor
+from d2_cxr.image_name import png_name
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ def deliver(
     failed: dict[str, str] = {}
     taken: set[str] = set()
     for image in images:
-        name = free_name(image.image_name, taken)
+        name = _free_name(image.image_name, taken)
         try:
             deliver_image(image.file, reported(image), limits, algorithm, output, name, kinds, assume_uids)
         except DeliveryError as error:
@@ -52,6 +52,17 @@ def deliver(
     return failed
 
 
+def _free_name(name: str, taken: set[str]) -> str:
+    """Return the name of an image's files, numbered where images share it; adds it to `taken`."""
+    name = png_name(name).removesuffix(".png")
+    free, number = name, 1
+    while free in taken:
+        number += 1
+        free = f"{name}-{number}"
+    taken.add(free)
+    return free
+
+
 def reported(image: Findings) -> list[ScoredBox]:
     """Return the findings of an image that pass the threshold of their class, the most certain first."""
     shown = image.reported
@@ -61,7 +72,7 @@ def reported(image: Findings) -> list[ScoredBox]:
 
 def algorithm_of(predictor: Predictor) -> Algorithm:
     """Return what a delivered object says of the detector that made it."""
-    return Algorithm("d2_cxr", __version__, artifacts.sha256_file(predictor.weights))
+    return Algorithm("d2_cxr", __version__, predictor.weights_sha256)
 
 
 def limits_of(predictor: Predictor) -> dict[str, float | None]:

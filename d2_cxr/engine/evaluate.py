@@ -16,13 +16,14 @@ from d2_cxr import artifacts
 from d2_cxr.checkpoint.fingerprint import require_same_tensors
 from d2_cxr.checkpoint.loading import load_weights_file
 from d2_cxr.checkpoint.weights_card import WeightsCard, contradictions, zoo_card
-from d2_cxr.datasets.named_sets import NamedSet, named_set
-from d2_cxr.engine import resume, run_record, train_step
+from d2_cxr.datasets.named_sets import named_set
+from d2_cxr.engine import anchors, resume, run_record, train_step
 from d2_cxr.engine.build_loaders import build_test_loader
 from d2_cxr.engine.checkpointer import CXRCheckpointer
 from d2_cxr.engine.config import register_datasets
 from d2_cxr.engine.findings import check_thresholds
 from d2_cxr.engine.run_log import log_to
+from d2_cxr.engine.run_sets import RunSets
 from d2_cxr.engine.start_weights import local_path, preprocessing_contradictions
 from d2_cxr.engine.weights_report import require_complete
 from d2_cxr.evaluation.cxr_evaluation import CXREvaluator
@@ -40,15 +41,17 @@ def evaluate_only(cfg: CfgNode, from_checkpoint: bool = False) -> dict:
     Raises:
         ValueError: the file does not fill the whole model, contradicts the config, or has other classes.
     """
+    cfg = cfg.clone()
+    cfg.defrost()
     register_datasets(cfg)
     with log_to(cfg.OUTPUT_DIR, comm.get_rank()):
         train_step.set_machine(cfg)
-        model = build_model(cfg)
-        if cfg.CXR.CHANNELS_LAST:
-            train_step.to_channels_last(model)
         last = resume.last_checkpoint(cfg.OUTPUT_DIR) if from_checkpoint else None
         path = str(last or cfg.MODEL.WEIGHTS)
         thresholds = check_detector(cfg, path)
+        model = build_model(cfg)
+        if cfg.CXR.CHANNELS_LAST:
+            train_step.to_channels_last(model)
         checkpointer = CXRCheckpointer(model, cfg.OUTPUT_DIR)
         checkpointer.load(path, checkpointables=[])
         require_complete(model, checkpointer.report)
@@ -94,38 +97,33 @@ def test_on_all(cfg: CfgNode, model: nn.Module, thresholds: Mapping | None) -> d
     return run_record.plain(results) if comm.is_main_process() else {}
 
 
-def validation_set(cfg: CfgNode) -> NamedSet:
-    """Return the validation set of a run: CXR.VAL_DATASET, else NAME_val of the training set."""
-    if cfg.CXR.VAL_DATASET:
-        return named_set(cfg.CXR.VAL_DATASET)
-    return named_set(cfg.DATASETS.TRAIN[0]).sibling("val")
-
-
-def validation_thresholds(cfg: CfgNode, model: nn.Module) -> dict | None:
+def validation_thresholds(cfg: CfgNode, model: nn.Module, sets: RunSets) -> dict | None:
     """Evaluate on the validation set and return its thresholds.json.
 
     Returns:
         None where CXR.VAL_AT_END is off, the set has no image, or it is a test set itself.
     """
-    named = validation_set(cfg)
-    if not cfg.CXR.VAL_AT_END or named.name in cfg.DATASETS.TEST or not named.exists or not named.images():
+    if not cfg.CXR.VAL_AT_END or sets.validation in sets.test or not sets.has_validation:
         return None
-    evaluate_model(cfg, model, named.name, resamples=0)
+    evaluate_model(cfg, model, sets.validation.name, resamples=0)
     comm.synchronize()
-    return artifacts.read_json(Path(cfg.OUTPUT_DIR) / "inference" / named.name / "thresholds.json")
+    return artifacts.read_json(Path(cfg.OUTPUT_DIR) / "inference" / sets.validation.name / "thresholds.json")
 
 
 def check_detector(cfg: CfgNode, path: str) -> dict | None:
     """Compare a detector's file with the config and the test sets before it is evaluated; return its thresholds.
 
+    With CXR.ANCHORS auto the config gets the file's anchors.
+
     Raises:
         FileNotFoundError: no such file.
-        ValueError: it is no weights file, or its card contradicts the config, the images' preparation or their classes.
+        ValueError: it is not a weights file, or its card contradicts the config, or the images' preparation or classes.
     """
     if not path:
         raise ValueError("MODEL.WEIGHTS is empty; give the weights to evaluate")
     content = load_weights_file(local_path(path))
     card = WeightsCard.from_dict(content["card"], path) if isinstance(content.get("card"), dict) else zoo_card(path)
+    anchors.take_from_card(cfg, card, path)
     if card is None:
         logger.warning("%s carries no card: nothing can be compared with the config", path)
         return None

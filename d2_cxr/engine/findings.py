@@ -30,7 +30,7 @@ class Findings:
 
     Attributes:
         file: as it was given; "" for an image that was no file.
-        image_name: the file's name without an image suffix (image_name.py).
+        image_name: the file's name without an image suffix (image_name.py); with its folders where files share a name.
         width, height: of the source image, pixels.
         pixel_spacing_mm: (row, column), None where the file does not state it.
         spacing_tag: the DICOM keyword that states it, "" where none does.
@@ -81,8 +81,12 @@ class Findings:
         """The image's score for having any finding: its highest box score, 0 without a box."""
         return float(self.scores.max(initial=0.0))
 
-    def to_dict(self) -> dict:
-        """Return the image's entry of findings.json."""
+    def to_dict(self, exact: bool = False) -> dict:
+        """Return the image's entry of findings.json.
+
+        Args:
+            exact: leave scores and boxes as they are, for `from_dict`; else 6 and 2 decimals.
+        """
         found = zip(self.class_names, self.scores, self.boxes_xyxy, self.is_reported, strict=True)
         return {
             "file": self.file,
@@ -95,13 +99,43 @@ class Findings:
             "findings": [
                 {
                     "class": name,
-                    "score": round(float(score), 6),
-                    "box_xyxy": [round(float(value), 2) for value in box],
+                    "score": float(score) if exact else round(float(score), 6),
+                    "box_xyxy": box.tolist() if exact else [round(float(value), 2) for value in box],
                     "reported": bool(reported),
                 }
                 for name, score, box, reported in found
             ],
         }
+
+    @classmethod
+    def from_dict(cls, entry: Mapping, class_names: Sequence[str], lowest_threshold: float | None) -> Findings:
+        """Return the findings of an entry; inverse of `to_dict(exact=True)`.
+
+        Args:
+            entry: as `to_dict` returns it.
+            class_names: of the detector.
+            lowest_threshold: see the class.
+
+        Raises:
+            KeyError, TypeError, ValueError: the entry is none.
+        """
+        rows = entry["findings"]
+        names = tuple(str(row["class"]) for row in rows)
+        spacing = entry["pixel_spacing_mm"]
+        return cls(
+            file=str(entry["file"]),
+            image_name=str(entry["image_name"]),
+            width=int(entry["width"]),
+            height=int(entry["height"]),
+            pixel_spacing_mm=(float(spacing[0]), float(spacing[1])) if spacing else None,
+            spacing_tag=str(entry["spacing_tag"]),
+            class_names=names,
+            class_ids=np.array([list(class_names).index(name) for name in names], dtype=np.int64),
+            scores=np.array([row["score"] for row in rows], dtype=np.float64),
+            boxes_xyxy=np.array([row["box_xyxy"] for row in rows], dtype=np.float64).reshape(-1, 4),
+            is_reported=np.array([row["reported"] for row in rows], dtype=bool),
+            lowest_threshold=lowest_threshold,
+        )
 
 
 def check_thresholds(document: Any, class_names: Sequence[str], source: str) -> dict:
@@ -117,7 +151,7 @@ def check_thresholds(document: Any, class_names: Sequence[str], source: str) -> 
     """
     chosen = document.get("thresholds") if isinstance(document, Mapping) else None
     if not isinstance(chosen, Mapping):
-        raise ValueError(f'{source} is no thresholds.json: it has no entry "thresholds" with a score for each class')
+        raise ValueError(f'{source} is not a thresholds.json: it has no entry "thresholds" with a score for each class')
     missing = [name for name in class_names if name not in chosen]
     if missing:
         raise ValueError(

@@ -14,8 +14,7 @@ from detectron2.config import CfgNode
 from d2_cxr.checkpoint.fingerprint import never_updated, require_finite, require_same_tensors
 from d2_cxr.checkpoint.loading import load_weights_file
 from d2_cxr.checkpoint.weights_card import WeightsCard, contradictions, zoo_card
-from d2_cxr.datasets.named_sets import named_set
-from d2_cxr.engine.held_out import seen_images
+from d2_cxr.engine.run_sets import RunSets, seen_images
 from d2_cxr.engine.weights_report import BOTTOM_UP
 
 logger = logging.getLogger(__name__)
@@ -44,7 +43,7 @@ class StartWeights:
         return self.content.get("images")
 
 
-def read_start_weights(cfg: CfgNode) -> StartWeights:
+def read_start_weights(cfg: CfgNode, sets: RunSets) -> StartWeights:
     """Read MODEL.WEIGHTS and compare it with the config and the training set.
 
     Raises:
@@ -59,12 +58,12 @@ def read_start_weights(cfg: CfgNode) -> StartWeights:
     content = load_weights_file(path)
     card = _card(cfg, content)
     require_same_tensors(content, cfg.MODEL.WEIGHTS)
-    _check_tensors(content, cfg)
     found = contradictions(card, cfg) if card else []
+    found += _check_tensors(content, cfg)
     if card:
-        rules = named_set(cfg.DATASETS.TRAIN[0]).dataset_json().get("preprocess", {})
+        rules = sets.train[0].dataset_json().get("preprocess", {})
         found += preprocessing_contradictions(card.preprocess or {}, rules)
-    found += seen_images(content.get("images"), cfg)
+    found += seen_images(content.get("images"), sets)
     if found:
         raise ValueError(f"{cfg.MODEL.WEIGHTS} cannot start this run: {'; '.join(found)}")
     return StartWeights(path, content, card)
@@ -109,19 +108,22 @@ def preprocessing_contradictions(card: Mapping, rules: Mapping) -> list[str]:
     return found
 
 
-def _check_tensors(content: Mapping, cfg: CfgNode) -> None:
-    """Raise on tensors that cannot be trained from; warn of BatchNorm statistics that are only initial values."""
+def _check_tensors(content: Mapping, cfg: CfgNode) -> list[str]:
+    """Raise on tensors that cannot be trained from; return why frozen BatchNorm statistics are only initial values.
+
+    A file without a card may have its statistics folded into the affine terms, as Caffe2's have: it is warned of.
+    """
     tensors = content.get("model", content.get("blobs", content))
     tensors = {name: value for name, value in tensors.items() if hasattr(value, "shape")}
     require_finite(tensors, cfg.MODEL.WEIGHTS)
     own = {name: torch.as_tensor(value) for name, value in tensors.items() if name.startswith(BOTTOM_UP)}
-    if never_updated(own):
-        frozen = cfg.MODEL.RESNETS.NORM == "FrozenBN"
-        logger.warning(
-            "%s: its BatchNorm statistics were never updated (every mean is 0, every variance 1)%s",
-            cfg.MODEL.WEIGHTS,
-            "; FrozenBN would keep them: set MODEL.RESNETS.NORM BN, MODEL.BACKBONE.FREEZE_AT 0" if frozen else "",
-        )
+    if not never_updated(own):
+        return []
+    fresh = "its BatchNorm statistics were never updated (every mean is 0, every variance 1)"
+    if cfg.MODEL.RESNETS.NORM == "FrozenBN" and "card" in content:
+        return [f"{fresh} and FrozenBN would keep them; set MODEL.RESNETS.NORM BN, MODEL.BACKBONE.FREEZE_AT 0"]
+    logger.warning("%s: %s; training must update them", cfg.MODEL.WEIGHTS, fresh)
+    return []
 
 
 def _card(cfg: CfgNode, content: Mapping) -> WeightsCard | None:
@@ -135,7 +137,8 @@ def _card(cfg: CfgNode, content: Mapping) -> WeightsCard | None:
     card = zoo_card(cfg.MODEL.WEIGHTS)
     if card is None and not cfg.CXR.WEIGHTS_UNCHECKED:
         raise ValueError(
-            f"{cfg.MODEL.WEIGHTS} carries no card and is no known file of Detectron2's zoo, so nothing can be compared "
-            "with the config; convert it with tools/convert_simclr_to_d2.py, or set CXR.WEIGHTS_UNCHECKED True"
+            f"{cfg.MODEL.WEIGHTS} carries no card and is not a known file of Detectron2's zoo, so nothing can "
+            "be compared with the config; convert it with tools/convert_simclr_to_d2.py, or set "
+            "CXR.WEIGHTS_UNCHECKED True"
         )
     return card

@@ -25,6 +25,7 @@ from d2_cxr import artifacts
 from d2_cxr.engine import class_exposure, run_record, schedule, teacher, teacher_pool, train_step, weights_report
 from d2_cxr.engine import hooks as cxr_hooks
 from d2_cxr.engine import resume as resuming
+from d2_cxr.engine.anchors import resolve_anchors
 from d2_cxr.engine.build_loaders import (
     TrainingImages,
     build_test_loader,
@@ -35,9 +36,10 @@ from d2_cxr.engine.build_loaders import (
 from d2_cxr.engine.card import detector_card, image_hashes
 from d2_cxr.engine.checkpointer import CXRCheckpointer
 from d2_cxr.engine.config import register_datasets, setup
-from d2_cxr.engine.evaluate import evaluate_model, evaluate_only, test_on_all, validation_set, validation_thresholds
-from d2_cxr.engine.held_out import refuse_shared_images, trained_on
+from d2_cxr.engine.evaluate import evaluate_model, evaluate_only, test_on_all, validation_thresholds
+from d2_cxr.engine.plain_config import write_plain_config
 from d2_cxr.engine.run_log import log_to
+from d2_cxr.engine.run_sets import RunSets, refuse_shared_images
 from d2_cxr.engine.start_weights import StartWeights, read_start_weights
 from d2_cxr.engine.teacher_pool import PoolLoader
 
@@ -56,17 +58,20 @@ class Trainer(TrainerBase):
         validation: the hook that evaluates during training, None without one.
     """
 
-    def __init__(self, cfg: CfgNode, images: TrainingImages, seed: int, pool: teacher_pool.Pool | None = None):
+    def __init__(
+        self, cfg: CfgNode, sets: RunSets, images: TrainingImages, seed: int, pool: teacher_pool.Pool | None = None
+    ):
         """Build model, loader, optimizer, schedule, checkpointer and hooks.
 
         Args:
             cfg: with the schedule resolved.
+            sets: of the run.
             images: of the training set.
             seed: of order, augmentation and the model's own sampling; >= 0.
             pool: of a teacher; None trains on labels alone.
         """
         super().__init__()
-        self.cfg, self.seed = cfg, seed
+        self.cfg, self.sets, self.seed = cfg, sets, seed
         model = build_model(cfg)
         if cfg.CXR.CHANNELS_LAST:
             train_step.to_channels_last(model)
@@ -172,7 +177,7 @@ class Trainer(TrainerBase):
         return teacher.build(self.cfg, model, images, pool, evaluate)
 
     def _validation_hook(self) -> cxr_hooks.Validation:
-        cfg, name = self.cfg, validation_set(self.cfg).name
+        cfg, name = self.cfg, self.sets.validation.name
         loss = None
         if cfg.CXR.VAL_LOSS:
             loader = build_test_loader(cfg, name, with_boxes=True)
@@ -221,37 +226,40 @@ def _train(cfg: CfgNode, continued: bool) -> dict:
     train_step.set_machine(cfg)
     seed = _seed(cfg, continued)
     seed_all_rng(seed + comm.get_rank())
-    images = training_images(cfg)
-    refuse_shared_images(cfg)
-    check_pixels(cfg)
+    sets = RunSets.of(cfg)
+    images = training_images(cfg, sets)
+    refuse_shared_images(sets)
+    check_pixels(sets, cfg.CXR.CHECK_IMAGES)
+    resolve_anchors(cfg, images.findings, Path(cfg.OUTPUT_DIR) / "config.yaml" if continued else None)
     plan = schedule.resolve(cfg, images.epoch_length)
     pool = teacher_pool.load_pool(cfg, images)
-    shown = _shown_first(cfg, images, plan, pool)
-    start = read_start_weights(cfg)
-    values = run_record.start_values(cfg, seed, plan, shown, start.card)
+    shown = _shown_first(cfg, sets, images, plan, pool)
+    start = read_start_weights(cfg, sets)
+    values = run_record.start_values(cfg, sets, seed, plan, shown, start.card)
     record = run_record.RunRecord(cfg.OUTPUT_DIR, values, writes=comm.is_main_process())
     with _recorded(record):
         _begin(cfg, continued)
-        trainer = Trainer(cfg, images, seed, pool)
+        trainer = Trainer(cfg, sets, images, seed, pool)
         record.values["precision"] = list(trainer.precision)
-        card = detector_card(cfg, images.class_names, start.card, len(images.findings))
-        trainer.checkpointer.extra = {"card": card.to_dict(), "images": image_hashes(trained_on(cfg), start.images)}
+        card = detector_card(cfg, sets, start.card, len(images.findings))
+        trainer.checkpointer.extra = {"card": card.to_dict(), "images": image_hashes(sets.learned_from, start.images)}
         _place_weights(trainer, continued, start)
         record.start()
         trainer.train()
         return _finish(trainer, record)
 
 
-def _shown_first(cfg: CfgNode, images: TrainingImages, plan: dict, pool: teacher_pool.Pool | None) -> dict:
+def _shown_first(
+    cfg: CfgNode, sets: RunSets, images: TrainingImages, plan: dict, pool: teacher_pool.Pool | None
+) -> dict:
     """Log what an epoch shows, the schedule and the warnings; return it for run.json."""
     shown = class_exposure.preview(images, cfg.DATALOADER.REPEAT_THRESHOLD, plan)
     if pool:
         shown["teacher"] = teacher_pool.preview(cfg, pool)
     shown["warnings"] += schedule.schedule_warnings(cfg)
-    validation = validation_set(cfg)
-    if cfg.CXR.VAL_AT_END and not (validation.exists and validation.images()):
+    if cfg.CXR.VAL_AT_END and not sets.has_validation:
         shown["warnings"].append(
-            f"the validation set {validation.name} has no image: the detector gets no thresholds of its own"
+            f"the validation set {sets.validation.name} has no image: the detector gets no thresholds of its own"
         )
     class_exposure.log_preview(shown)
     return shown
@@ -308,6 +316,7 @@ def _begin(cfg: CfgNode, continued: bool) -> None:
     """Write the config; a run that starts anew does not append to an interrupted one's metrics, nor resume from it."""
     if comm.is_main_process():
         artifacts.write_text(Path(cfg.OUTPUT_DIR) / "config.yaml", cfg.dump())
+        write_plain_config(cfg)
         if not continued:
             (Path(cfg.OUTPUT_DIR) / "last_checkpoint").unlink(missing_ok=True)
             (Path(cfg.OUTPUT_DIR) / "metrics.json").unlink(missing_ok=True)
@@ -318,7 +327,7 @@ def _finish(trainer: Trainer, record: run_record.RunRecord) -> dict:
     """Choose thresholds on validation, put them into the card, test, and close the record."""
     cfg, validation = trainer.cfg, trainer.validation
     name = _tested_weights(trainer)
-    thresholds = validation_thresholds(cfg, trainer.model)
+    thresholds = validation_thresholds(cfg, trainer.model, trainer.sets)
     if thresholds is not None:
         trainer.checkpointer.extra["card"]["thresholds"] = thresholds
         if validation is not None and name == "model_best":

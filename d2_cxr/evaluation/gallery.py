@@ -81,7 +81,7 @@ def choose_images(truth: Mapping, image_names: Sequence[str], number: int, seed:
     by_name = {image_name(image["file_name"]): image for image in truth["images"]}
     unknown = [name for name in image_names if name not in by_name]
     if unknown:
-        raise ValueError(f"image {unknown[0]} is none of the {len(by_name)} images of the set")
+        raise ValueError(f"image {unknown[0]} is not one of the {len(by_name)} images of the set")
     if image_names:
         return [by_name[name] for name in image_names]
     images = truth["images"]
@@ -93,7 +93,7 @@ def read_image(path: Path) -> np.ndarray:
     """Read a prepared image, uint8 (H, W)."""
     image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) if path.is_file() else None
     if image is None:
-        raise FileNotFoundError(f"{path} is missing or no image; prepare the set again")
+        raise FileNotFoundError(f"{path} is missing or not an image; prepare the set again")
     return image
 
 

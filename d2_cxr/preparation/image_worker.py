@@ -7,7 +7,9 @@ torch nor Detectron2 nor pandas: a worker costs its codecs and its image.
 from __future__ import annotations
 
 import json
+import math
 import os
+import resource
 import signal
 import sys
 import time
@@ -22,6 +24,7 @@ from d2_cxr.dicom.preprocess import Preprocess, prepare_image
 from d2_cxr.dicom.stored_image import ImageError
 from d2_cxr.drawing import encode_png
 
+SMALL_FILE = 1_000_000  # bytes
 READY = "ready"
 CANNOT_WRITE = "cannot write"  # an outcome that ends the run
 
@@ -84,6 +87,16 @@ def _write_preview(content: bytes, path: str) -> None:
         artifacts.write_bytes(path, encode_png(small))
 
 
+def _limit_cpu(path: str, small_file_s: float) -> None:
+    """Let the system end this process (SIGXCPU) if a file below SMALL_FILE takes more CPU seconds than these."""
+    used, (_, most) = resource.getrusage(resource.RUSAGE_SELF), resource.getrlimit(resource.RLIMIT_CPU)
+    until = most
+    if os.path.exists(path) and os.path.getsize(path) < SMALL_FILE:
+        until = math.ceil(used.ru_utime + used.ru_stime + small_file_s)
+        until = until if most == resource.RLIM_INFINITY else min(until, most)
+    resource.setrlimit(resource.RLIMIT_CPU, (until, most))
+
+
 def main() -> None:
     """Answer every task, a line of JSON, with a line of JSON, until the input ends."""
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
@@ -91,12 +104,14 @@ def main() -> None:
     cv2.setNumThreads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends its workers
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a decoder that crashes leaves no dump with an image in it
     answers.write(READY + "\n")
     answers.flush()
     for line in sys.stdin:
         task = json.loads(line)
         rules = Preprocess.from_dict(task["rules"])
         try:
+            _limit_cpu(task["path"], task["small_file_s"])
             result = prepare_file(task["path"], task["png"], rules, task.get("refused_png"))
         except OSError as error:
             result = {"outcome": CANNOT_WRITE, "reason": error.strerror or type(error).__name__}

@@ -74,7 +74,7 @@ def make_plan(options: PrepareOptions) -> Plan:
     sources = _wanted(files, table, options)
     tests, test_table = _official_test(options, class_names)
     order = _read(options, options.order_csv, _class_names(options.classes), names)
-    known = table.patients if table else read_patients(options.patients, names.of_text) if options.patients else None
+    known = table.patients if table else _patients_alone(options, names)
     parts, rule = _parts(options, table, known, names) or (None, "stratified")
     plan = Plan(
         name=options.name,
@@ -89,6 +89,11 @@ def make_plan(options: PrepareOptions) -> Plan:
         settings=_settings(options, table, test_table, known, rule),
     )
     return _renamed(plan, options, options.rename) if options.rename else _with_warning(plan)
+
+
+def _patients_alone(options: PrepareOptions, names: ImageNames) -> dict[str, str] | None:
+    """Return the patients of images without labels."""
+    return read_patients(options.patients, names.of_text, options.columns) if options.patients else None
 
 
 def _named_files(folder: str | Path, part: str, output: Path) -> tuple[list[Source], ImageNames]:
@@ -114,6 +119,7 @@ def _read_table(
         name_of=names.of_text,
         annotation_format=options.annotation_format,
         size_of=sizes_of(files, names.of_text),
+        columns=options.columns,
     )
     fuse_annotations(table.boxes.iloc[:0], options.fusion)  # an unknown rule ends here
     return table, table.class_names if options.classes == "from-csv" else classes
@@ -243,7 +249,7 @@ def _class_names(classes: str | Sequence[str]) -> str | list[str]:
     if classes in ("card", "extended", "from-csv"):
         return classes
     if not Path(classes).is_file():
-        raise FileNotFoundError(f"classes {classes!r} is none of card, extended, from-csv, and no such file exists")
+        raise FileNotFoundError(f"classes {classes!r} is not one of card, extended, from-csv, and no such file exists")
     names = [line.strip() for line in Path(classes).read_text(encoding="utf-8").splitlines()]
     if not any(names):
         raise ValueError(f"{classes} names no class; write one per line")

@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import selectors
+import signal
 import subprocess
 import sys
 import time
@@ -21,7 +22,8 @@ from typing import Any
 import d2_cxr
 from d2_cxr.preparation.image_worker import CANNOT_WRITE, READY
 
-LIMIT_S = 60.0  # for one image; the slowest real ones take one second
+LIMIT_S = 60.0  # for one image, by the clock; the slowest real ones take one second
+_SMALL_SHARE = 1 / 6  # of it, in CPU time, for a file below image_worker.SMALL_FILE
 _START_LIMIT_S = 120.0  # imports on a cold network disk
 
 
@@ -42,8 +44,9 @@ class _Worker:
 
     def give(self, task: dict, limit_s: float) -> None:
         self.task, self.deadline = task, time.monotonic() + limit_s
+        message = {**task, "small_file_s": limit_s * _SMALL_SHARE}
         with contextlib.suppress(BrokenPipeError):  # it is dead; its closed output will say so
-            self.process.stdin.write(json.dumps(task).encode() + b"\n")
+            self.process.stdin.write(json.dumps(message).encode() + b"\n")
 
     def read(self) -> list[str] | None:
         """Return the lines that have arrived whole, or None when the process has ended."""
@@ -67,7 +70,8 @@ def run(tasks: Sequence[dict], jobs: int, limit_s: float = LIMIT_S) -> Iterator[
         tasks: dicts with path, png, rules and perhaps refused_png, see image_worker.py; other keys come back as they
             are.
         jobs: number of processes.
-        limit_s: seconds that one task may take.
+        limit_s: seconds that one task may take by the clock; a file below 1 MB may compute for a sixth of it, however
+            busy the machine is.
 
     Returns:
         results of `image_worker.prepare_file`, or {"outcome": "quarantined", "reason": ...} of a task that took too
@@ -115,7 +119,8 @@ def _step(workers: set[_Worker], selector, waiting: list[dict], limit_s: float) 
                 result = json.loads(line)
                 if result["outcome"] == CANNOT_WRITE:
                     raise OSError(
-                        f"{task['png']} cannot be written: {result['reason']}; make room, then the same command goes on"
+                        f"{task['png']} cannot be written: {result['reason']}; make room, then run "
+                        "the same command to continue"
                     )
                 yield task, result
         if worker.is_ready and worker.task is None and waiting:
@@ -132,10 +137,17 @@ def _end(worker: _Worker, workers: set[_Worker], selector, limit_s: float | None
     code = worker.process.wait() if limit_s is None else None
     worker.kill()
     if not worker.is_ready:
-        raise RuntimeError(f"a preparation worker did not start (exit code {code}); its message stands above")
+        raise RuntimeError(f"a preparation worker did not start (exit code {code}); see its message above")
     if worker.task is None:
         return
     if code is not None and code > 0:
-        raise RuntimeError(f"a preparation worker failed on {worker.task['path']}; its message stands above")
-    how = f"no result after {limit_s:g} s" if code is None else f"its decoder ended the process (signal {-code})"
-    yield worker.task, {"outcome": "quarantined", "reason": how}
+        raise RuntimeError(f"a preparation worker failed on {worker.task['path']}; see its message above")
+    yield worker.task, {"outcome": "quarantined", "reason": _reason(code, limit_s)}
+
+
+def _reason(code: int | None, limit_s: float | None) -> str:
+    if code is None:
+        return f"no result after {limit_s:g} s"
+    if code == -signal.SIGXCPU:
+        return "no result within the CPU time that a file below 1 MB may take"
+    return f"its decoder ended the process (signal {-code})"

@@ -47,7 +47,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 def _positive(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
     return int(text)
 
 
@@ -110,7 +110,7 @@ def _of_set(text: str | None) -> list[str]:
     """Return what NAME=FOLDER sets in a study file.
 
     Raises:
-        ValueError: it is no NAME=FOLDER, or the folder holds no prepared set.
+        ValueError: it is not NAME=FOLDER, or the folder holds no prepared set.
     """
     if text is None:
         return []

@@ -37,7 +37,7 @@ def test_predict_writes_what_it_reports_as_dicom_objects(predict, images, tmp_pa
     out = tmp_path / "out"
     assert predict(images, "--output", out, "--sr", "--gsps", "--key-image") == 1
     written = sorted(str(path.relative_to(out)) for path in out.rglob("*.dcm"))
-    assert written == ["gsps/image-2.dcm", "key_image/image-2.dcm", "sr/image-2.dcm"]  # the second of that name
+    assert written == ["gsps/image.dcm", "key_image/image.dcm", "sr/image.dcm"]  # the other is deeper/image
     (failed,) = artifacts.read_csv(out / "not_delivered.csv")
     assert failed["file"].endswith("deeper/image.dicom") and "--assume-uids" in failed["reason"]
     rows, _ = read_reports(out / "sr")

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 from d2_cxr import artifacts
-from d2_cxr.engine import predict as module
-from d2_cxr.engine.predict import image_files, predict
+from d2_cxr.engine.findings_folder import FindingsFolder
+from d2_cxr.engine.image_inputs import image_files, image_names
+from d2_cxr.engine.predict import predict
 from d2_cxr.engine.predictor import Predictor
+from d2_cxr.preparation import workers
 
 
 @pytest.fixture(scope="module")
@@ -51,19 +53,43 @@ def test_the_tool_finds_what_the_predictor_finds(predictor, image, tmp_path):
     np.testing.assert_array_equal(images[0].scores, expected.scores)
     assert artifacts.read_json(tmp_path / "out" / "findings.json") == [expected.to_dict()] and refused == {}
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        ".lock",
         "detector.json",
         "findings.csv",
         "findings.json",
+        "findings.jsonl",
         "overlays",
     ]
 
 
-def test_images_of_the_same_name_keep_their_own_overlays(predictor, image, tmp_path):
+def test_images_of_the_same_name_are_named_with_their_folders(predictor, image, tmp_path):
     (tmp_path / "deeper").mkdir()
     (tmp_path / "deeper" / "image.png").write_bytes(image.read_bytes())
     images, refused = predict(predictor, [tmp_path], tmp_path / "out")
-    assert len(images) == 2 and refused == {}
-    assert sorted(path.name for path in (tmp_path / "out" / "overlays").iterdir()) == ["image-2.png", "image.png"]
+    assert [found.image_name for found in images] == ["deeper/image", "image"] and refused == {}
+    drawn = sorted(path.name for path in (tmp_path / "out" / "overlays").iterdir())
+    assert drawn == ["deeper%2Fimage.png", "image.png"]
+
+
+@pytest.mark.parametrize(
+    "files, names",
+    [
+        (["a/p1.png", "b/p2.png"], ["p1", "p2"]),
+        # many share their name: all have folders, as preparation names them
+        (["a/s1/v.png", "b/s1/v.png", "b/s1/w.png"], ["a/s1/v", "b/s1/v", "b/s1/w"]),
+        # two of thirty do: only these
+        ([f"a/{n}.png" for n in range(28)] + ["a/x.png", "b/x.png"], [str(n) for n in range(28)] + ["a/x", "b/x"]),
+        (["a/x.png", "a/x.dcm"], ["a/x.png", "a/x.dcm"]),
+    ],
+)
+def test_no_two_images_have_one_name(tmp_path, files, names):
+    for file in files:
+        (tmp_path / file).parent.mkdir(exist_ok=True, parents=True)
+        (tmp_path / file).touch()
+    paths = [tmp_path / file for file in files]
+    assert list(image_names(paths, [tmp_path]).values()) == names
+    if len({path.parent for path in paths}) > 1:
+        assert list(image_names(paths, paths).values()) == names
 
 
 def test_bad_images_do_not_stop_the_others_and_are_named(predictor, image, tmp_path, make_dicom):
@@ -99,7 +125,7 @@ image_worker.main()
     )
     script.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(script))
-    monkeypatch.setattr(module.workers.run, "__defaults__", (2.0,))
+    monkeypatch.setattr(workers.run, "__defaults__", (2.0,))
     images, refused = predict(predictor, [tmp_path], tmp_path / "out", overlays=False)
     assert [found.image_name for found in images] == ["image"]
     assert "signal 11" in refused[str(tmp_path / "crash.png")]
@@ -109,14 +135,14 @@ image_worker.main()
 def test_an_interrupted_run_keeps_what_it_has_found(predictor, image, tmp_path, monkeypatch):
     second = tmp_path / "second.png"
     second.write_bytes(image.read_bytes())
-    add = module._Delivery.add
+    add = FindingsFolder.add
 
     def interrupted(self, path, parts):
         if self.done:
             raise KeyboardInterrupt
         add(self, path, parts)
 
-    monkeypatch.setattr(module._Delivery, "add", interrupted)
+    monkeypatch.setattr(FindingsFolder, "add", interrupted)
     with pytest.raises(KeyboardInterrupt):
         predict(predictor, [image, second], tmp_path / "out")
     lines = (tmp_path / "out" / "findings.jsonl").read_text().splitlines()
@@ -138,3 +164,54 @@ def test_an_earlier_runs_results_do_not_stay_beside_the_new_ones(predictor, imag
     (tmp_path / "out" / "refused.csv").write_text("file,reason\nold.png,damaged\n")
     predict(predictor, [image], tmp_path / "out", overlays=False)
     assert not (tmp_path / "out" / "refused.csv").exists()
+
+
+def test_an_interrupted_run_is_continued_and_a_finished_one_is_not_done_again(predictor, image, tmp_path, monkeypatch):
+    second, out = tmp_path / "second.png", tmp_path / "out"
+    second.write_bytes(image.read_bytes())
+    whole, _ = predict(predictor, [image, second], tmp_path / "whole")
+    predict(predictor, [image], out)
+    with open(out / "findings.jsonl", "a") as lines:
+        lines.write('{"file": "' + str(second))  # what a kill leaves
+    (out / "findings.json").unlink()
+    detected = []
+    detect = predictor.detect
+    monkeypatch.setattr(predictor, "detect", lambda *inputs: detected.append(inputs[1]) or detect(*inputs))
+    images, _ = predict(predictor, [image, second], out)
+    assert detected == [str(second)] and len(images) == 2
+    for one, other in zip(images, whole, strict=True):
+        assert one.to_dict(exact=True) == other.to_dict(exact=True)
+        assert (one.lowest_threshold, one.class_ids.tolist()) == (other.lowest_threshold, other.class_ids.tolist())
+    names = {"findings.json", "findings.csv", "detector.json", "overlays/image.png", "overlays/second.png"}
+    assert all((out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes() for name in names)
+    predict(predictor, [image, second], out)
+    assert detected == [str(second)]
+    (out / "overlays" / "image.png").unlink()
+    predict(predictor, [image, second], out)
+    assert detected == [str(second), str(image)]
+
+
+def test_an_image_that_changed_is_predicted_again_and_one_that_is_not_asked_for_goes(predictor, image, tmp_path):
+    second, out = tmp_path / "second.png", tmp_path / "out"
+    second.write_bytes(image.read_bytes())
+    predict(predictor, [image, second], out)
+    cv2.imwrite(str(image), np.random.default_rng(4).integers(0, 255, (100, 90)).astype(np.uint8))
+    images, _ = predict(predictor, [image], out)
+    assert (images[0].width, images[0].height) == (90, 100)
+    assert len(artifacts.read_json(out / "findings.json")) == 1
+    assert len((out / "findings.jsonl").read_text().splitlines()) == 1
+    assert [path.name for path in (out / "overlays").iterdir()] == ["image.png"]
+
+
+def test_the_results_of_another_detector_are_replaced(finished, predictor, image, tmp_path, caplog):
+    predict(predictor, [image], tmp_path / "out")
+    limits = {"thresholds": {"Disc": 0.0, "Square": 0.0}}
+    other = Predictor(finished[2] / "model_final.pth", "cpu", limits)
+    images, _ = predict(other, [image], tmp_path / "out")
+    assert images[0].is_reported.all() and "holds the results of another detector" in caplog.text
+    assert artifacts.read_json(tmp_path / "out" / "detector.json")["thresholds"] == limits
+
+
+def test_two_predictions_into_one_folder_are_refused(predictor, image, tmp_path):
+    with artifacts.only_one(tmp_path / "out"), pytest.raises(ValueError, match="another process writes to"):
+        predict(predictor, [image], tmp_path / "out")

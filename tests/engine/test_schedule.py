@@ -10,7 +10,7 @@ def cfg():
 
     cfg = get_cfg()
     add_cxr_config(cfg)
-    cfg.SOLVER.IMS_PER_BATCH = 8
+    cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.WARMUP_ITERS = 8, 0
     return cfg
 
 
@@ -66,3 +66,15 @@ def test_a_warm_up_as_long_as_the_run_is_said_before_it(cfg):
     assert "at least half of the 20 iterations" in schedule_warnings(cfg)[0]
     cfg.SOLVER.MAX_ITER, cfg.SOLVER.WARMUP_ITERS = 1, 0
     assert schedule_warnings(cfg) == []
+
+
+def test_a_run_whose_learning_rate_never_leaves_the_warm_up_is_refused_with_the_way_out(cfg):
+    """Detectron2 lets the warm-up end with the run at the latest; there a cosine, and a rate that dropped, is low."""
+    cfg.SOLVER.BASE_LR, cfg.SOLVER.MAX_ITER, cfg.SOLVER.STEPS = 0.001, 20, (10, 15)
+    for name, warm_up in (("WarmupCosineLR", 20), ("WarmupMultiStepLR", 1000)):
+        cfg.SOLVER.LR_SCHEDULER_NAME, cfg.SOLVER.WARMUP_ITERS = name, warm_up
+        with pytest.raises(ValueError, match=rf"not SOLVER\.BASE_LR 0\.001, .* {warm_up}\) takes all") as error:
+            resolve(cfg, 100.0)
+        assert "set SOLVER.WARMUP_ITERS 2, or lengthen the run" in str(error.value)
+    cfg.SOLVER.WARMUP_ITERS = 2
+    assert resolve(cfg, 100.0)["max_iter"] == 20 and schedule_warnings(cfg) == []

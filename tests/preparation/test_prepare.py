@@ -174,7 +174,7 @@ def test_a_file_that_was_replaced_by_another_of_its_length_is_prepared_again(arc
     content = bytearray((images / "image03.dicom").read_bytes())
     content[-2000:] = bytes(2000)  # the last rows are black
     (images / "image03.dicom").write_bytes(content)
-    (images / "image04.dicom").touch()  # a later time alone is no other image
+    (images / "image04.dicom").touch()  # a later time alone makes no new image
     assert run(archive, tmp_path / "set")["reused"] == 23
     changed = {name for name, data in contents(tmp_path / "set").items() if before.get(name) != data}
     assert changed == {"images/image03.png", "manifest.csv", "dataset.json", "data_quality.html"}  # the page shows it

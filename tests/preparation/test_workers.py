@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from d2_cxr.dicom.preprocess import Preprocess
-from d2_cxr.preparation import workers
+from d2_cxr.preparation import image_worker, workers
 
 
 def task(path, folder) -> dict:
@@ -25,6 +25,37 @@ def test_an_image_that_hangs_is_quarantined_and_the_run_goes_on(tmp_path, make_d
     assert len(results) == 5
     assert results.pop(str(hanging)) == {"outcome": "quarantined", "reason": "no result after 2 s"}
     assert {result["outcome"] for result in results.values()} == {"prepared"}
+
+
+def test_a_small_file_may_compute_for_a_limited_time_and_a_large_one_for_longer(tmp_path, make_dicom, monkeypatch):
+    """The worker's own interpreter is replaced by one whose decoder computes for three seconds on both files."""
+    script = tmp_path / "worker"
+    script.write_text(
+        f"""#!{sys.executable}
+import time
+from d2_cxr.preparation import image_worker
+decode = image_worker.image_files.decode_image
+def slow(content, **more):
+    until = time.process_time() + 3
+    while content[-4:] == b"slow" and time.process_time() < until:
+        pass
+    return decode(content, **more)
+image_worker.image_files.decode_image = slow
+image_worker.main()
+"""
+    )
+    script.chmod(0o755)
+    monkeypatch.setattr(workers.sys, "executable", str(script))
+    monkeypatch.setattr(workers, "_SMALL_SHARE", 1 / 600)
+    good = make_dicom([[0, 1]])
+    (tmp_path / "small").write_bytes(b"slow")
+    (tmp_path / "large").write_bytes(bytes(image_worker.SMALL_FILE) + b"slow")
+    tasks = [task(tmp_path / "small", tmp_path), task(good, tmp_path), task(tmp_path / "large", tmp_path)]
+    results = {task["path"].rsplit("/", 1)[1]: result for task, result in workers.run(tasks, jobs=1, limit_s=600)}
+    reason = "no result within the CPU time that a file below 1 MB may take"
+    assert results["small"] == {"outcome": "quarantined", "reason": reason}
+    assert results["large"]["outcome"] == "refused"  # in its time: it is not an image
+    assert results[good.name]["outcome"] == "prepared"
 
 
 def test_a_decoder_that_dies_takes_one_image_with_it(tmp_path, make_dicom, monkeypatch):
