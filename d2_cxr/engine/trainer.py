@@ -37,6 +37,7 @@ from d2_cxr.engine.card import detector_card, image_hashes
 from d2_cxr.engine.checkpointer import CXRCheckpointer
 from d2_cxr.engine.config import register_datasets, setup
 from d2_cxr.engine.evaluate import evaluate_model, evaluate_only, test_on_all, validation_thresholds
+from d2_cxr.engine.other_sets import check_other_sets
 from d2_cxr.engine.plain_config import write_plain_config
 from d2_cxr.engine.run_log import log_to
 from d2_cxr.engine.run_sets import RunSets, refuse_shared_images
@@ -229,6 +230,7 @@ def _train(cfg: CfgNode, continued: bool) -> dict:
     sets = RunSets.of(cfg)
     images = training_images(cfg, sets)
     refuse_shared_images(sets)
+    check_other_sets(sets)
     check_pixels(sets, cfg.CXR.CHECK_IMAGES)
     resolve_anchors(cfg, images.findings, Path(cfg.OUTPUT_DIR) / "config.yaml" if continued else None)
     plan = schedule.resolve(cfg, images.epoch_length)
@@ -334,7 +336,7 @@ def _finish(trainer: Trainer, record: run_record.RunRecord) -> dict:
             trainer.checkpointer.save_weights(name, iteration=validation.best_iteration)
         else:
             trainer.checkpointer.save(name, iteration=trainer.iter - 1)
-    results = test_on_all(cfg, trainer.model, thresholds)
+    results = test_on_all(cfg, trainer.model, thresholds, trainer.sets.train[0].class_names)
     record.update(
         iterations=trainer.iter,
         tested=f"{name}.pth",

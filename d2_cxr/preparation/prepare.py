@@ -126,7 +126,14 @@ def _finish(plan: Plan, state: Progress) -> dict[str, int]:
     state.write_timings()
     description = _description(plan, rows, lists, counts)
     data_quality_page.write(
-        plan.output, description, rows, lists.left_out, copies, _homes(lists.files), _header_audit(plan, rows)
+        plan.output,
+        description,
+        rows,
+        lists.left_out,
+        copies,
+        _homes(lists.files),
+        _header_audit(plan, rows),
+        lists.files,
     )
     state.finish(description, rows)
     for note in lists.notes:

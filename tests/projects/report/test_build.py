@@ -52,6 +52,18 @@ def test_table_1_has_a_row_for_each_arm_and_label_fraction_and_the_prior_box_bas
     assert rows[0]["training images"] == "48"
 
 
+def test_each_run_is_kept_as_a_row_that_holds_its_scores(study_folder):
+    build_report(study_folder, resamples=50)
+    rows = table(study_folder / "report" / "runs.csv")
+    run = study_folder / "runs" / "simclr" / "10" / "seed1"
+    (row,) = [row for row in rows if (row["arm"], row["label_fraction"], row["seed"]) == ("simclr", "10", "1")]
+    (evaluation,) = [read_json(path) for path in run.glob("inference/*/evaluation.json")]
+    assert float(row["AP50"]) == round(evaluation["metrics"]["AP50"]["value"], 4)
+    assert float(row["AP50_low"]) <= float(row["AP50_high"])
+    assert len(row["matches_sha256"]) == 64
+    assert len(rows) == len({(row["arm"], row["label_fraction"], row["seed"]) for row in rows})
+
+
 def test_val_selected_scores_stand_beside_the_last_ones_and_a_missing_one_is_a_gap(study_folder):
     content = read_json(study_folder / "study.json")
     content["study"]["evaluation"] = {"val_selected": True}
