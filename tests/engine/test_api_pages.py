@@ -1,4 +1,4 @@
-"""The examples of docs/api run, in a folder as they expect it, and print what they should."""
+"""The examples of docs/python run, in a folder as they expect it, and print what they should."""
 
 import re
 from pathlib import Path
@@ -44,7 +44,7 @@ def folder(tmp_path_factory, resnet18):
 
 
 def example(page: str) -> str:
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/api" / f"{page}.md").read_text(), re.DOTALL)
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/python" / f"{page}.md").read_text(), re.DOTALL)
     return code
 
 
@@ -73,6 +73,6 @@ def test_plain_detectron2_finds_on_prepared_images_what_the_predictor_finds(fold
 
 
 def test_every_public_name_has_a_page_and_a_docstring():
-    index = (ROOT / "docs/api/README.md").read_text()
+    index = (ROOT / "docs/python/README.md").read_text()
     for name in set(d2_cxr.__all__) - {"__version__", "add_cxr_config", "setup_environment"}:
         assert f"[{name}]({name.lower()}.md)" in index and getattr(d2_cxr, name).__doc__
