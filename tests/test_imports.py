@@ -22,6 +22,7 @@ FLOORS = {
     "drawing": 0,
     "cli": 0,
     "precision": 0,
+    "progress": 0,
     "image_name": 0,
     "dicom": 1,
     "labels": 1,

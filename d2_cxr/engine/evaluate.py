@@ -129,8 +129,8 @@ def check_detector(cfg: CfgNode, path: str) -> tuple[dict | None, list[str] | No
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: it is not a weights file, its card contradicts the config, or the images' preparation or classes, or
-            it was trained on test images.
+        ValueError: it is not a weights file, its card contradicts the config, the images' preparation or
+            their classes, or it was trained on test images.
     """
     if not path:
         raise ValueError("MODEL.WEIGHTS is empty; give the weights to evaluate")

@@ -28,12 +28,12 @@ def write_plain_config(cfg: CfgNode) -> Path:
     plain = cfg.clone()
     plain.defrost()
     plain.MODEL.WEIGHTS = str(Path(cfg.OUTPUT_DIR) / "model_final.pth")
-    del plain.CXR
+    plain.pop("CXR")
     comment = _COMMENT
     if cfg.MODEL.TIMM.NAME:
         comment += _TIMM
     else:
-        del plain.MODEL.TIMM
+        plain.MODEL.pop("TIMM")
     path = Path(cfg.OUTPUT_DIR) / NAME
     artifacts.write_text(path, comment + plain.dump())
     return path

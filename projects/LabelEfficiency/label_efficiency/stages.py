@@ -156,7 +156,7 @@ def train(stage: dict, study_dir: Path) -> dict:
     trainer.train(cfg, resume=True)
     if settings["evaluation"].get("val_selected"):
         _test_val_selected(cfg, output)
-    _tidy(output)
+    tidy(output)
     return {}
 
 
@@ -254,7 +254,7 @@ def _weights(weights: str, study_dir: Path) -> str:
     return str(inside if inside.is_file() else REPOSITORY / weights)
 
 
-def _tidy(run: Path) -> None:
+def tidy(run: Path) -> None:
     """Delete what only resuming needs: intermediate checkpoints, and the optimizer's state in the last one."""
     import torch
 
