@@ -72,9 +72,8 @@ def read_settings(path: str | os.PathLike, overrides: Sequence[str] = ()) -> dic
     if wrong:
         raise ValueError(f"{wrong[0]!r} is not KEY=VALUE")
     packaged = configs.FOLDER / str(path).removeprefix("configs/")  # what an installed wheel holds
-    given = OmegaConf.create(
-        load_yaml(Path(path) if Path(path).is_file() or not packaged.is_file() else packaged) or {}
-    )
+    found = packaged if packaged.is_file() and not Path(path).is_file() else Path(path)
+    given = OmegaConf.create(load_yaml(found) or {})
     try:
         merged = OmegaConf.merge(given, OmegaConf.from_dotlist(list(overrides)))
         plain = OmegaConf.to_container(merged, resolve=True)
