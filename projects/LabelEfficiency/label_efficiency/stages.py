@@ -160,6 +160,25 @@ def train(stage: dict, study_dir: Path) -> dict:
     return {}
 
 
+def buy(stage: dict, study_dir: Path) -> dict:
+    """Buy labels for the next round of a replay."""
+    from d2_cxr.projects.label_efficiency.replay import buy_labels
+
+    settings, output = stage["settings"], study_dir / stage["output"]
+    root = _register(settings["dataset"], study_dir)
+    buy_labels(settings, root, study_dir, output)
+    return _fingerprints(output)
+
+
+def same_run(stage: dict, study_dir: Path) -> dict:
+    """Let a run that another arm has trained already stand for this arm's, too."""
+    output = study_dir / stage["output"]
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.unlink(missing_ok=True)
+    output.symlink_to(os.path.relpath(study_dir / stage["settings"]["run"], output.parent))
+    return {}
+
+
 def choose(stage: dict, study_dir: Path) -> dict:
     """Choose among an arm's trials: the default, or the best of those that beat it beyond their paired intervals.
 
