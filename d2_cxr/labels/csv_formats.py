@@ -124,7 +124,7 @@ def find_format(table: pd.DataFrame, csv_path: str | Path) -> CsvFormat:
             return csv_format
     missing = [header for header in _VINDR.values() if header not in headers]
     raise ValueError(
-        f"{csv_path} has the columns {', '.join(table.columns)}; missing {', '.join(missing)} (with rad_id where "
+        f"{csv_path} has the columns {', '.join(table.columns)[:300]}; missing {', '.join(missing)} (with rad_id where "
         "readers are named), or RSNA's patientId, x, y, width, height, Target, or NIH's Image Index, Finding Label, "
         "Bbox [x,y,w,h]"
     )
