@@ -1,9 +1,11 @@
 # make demo   the whole way on images that the project renders itself; ends at output/demo/report.html
 # make test   the tests of seconds; make test-slow runs the long ones
-# Both set up what is missing first. PYTHON= and VENV= choose the interpreter and the environment.
+# make docs   this documentation as a site: output/site/html/index.html
+# The first two set up what is missing first. PYTHON= and VENV= choose the interpreter and the environment.
 
 PYTHON ?= python3
 VENV ?= .venv
+DOCS_VENV ?= .venv-docs
 BIN := $(VENV)/bin
 export PYTHONPATH := $(CURDIR)
 # Bytecode saves about ten seconds at each start of the stack.
@@ -12,10 +14,10 @@ unexport PYTHONDONTWRITEBYTECODE
 # Two test processes, one thread each.
 test: export OMP_NUM_THREADS := 1
 
-.PHONY: demo test test-slow fuzz lint setup clean-demo help
+.PHONY: demo test test-slow fuzz lint docs setup clean-demo help
 
 help:
-	@sed -n '1,3s/^# //p' Makefile
+	@sed -n '1,4s/^# //p' Makefile
 
 setup: $(VENV)/.ready
 
@@ -41,6 +43,15 @@ lint: setup
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+
+# The site is built from source text alone, so it needs neither torch nor this package: 80 MB of its own.
+$(DOCS_VENV)/.ready: requirements-docs.lock
+	@$(PYTHON) -m venv $(DOCS_VENV)
+	@$(DOCS_VENV)/bin/python -m pip install --quiet --no-deps --require-hashes -r requirements-docs.lock
+	@touch $@
+
+docs: $(DOCS_VENV)/.ready
+	@$(DOCS_VENV)/bin/python docs/build_site.py output/site
 
 clean-demo:
 	rm -rf output/demo

@@ -26,6 +26,7 @@ COMMANDS = {  # command: (module with main(argv), what it does)
     "read-sr": ("d2_cxr.tools.read_sr", "structured reports, corrected in a viewer -> a label table"),
     "study": ("d2_cxr.projects.LabelEfficiency.run_study", "how many labels does an initialization save?"),
     "export": ("d2_cxr.tools.export_labels", "boxes as COCO, YOLO, VOC, CVAT or Label Studio"),
+    "label-next": ("d2_cxr.tools.label_next", "which images to label next, pre-annotated for an annotation tool"),
     "report": ("d2_cxr.tools.report", "a study's report from its run folders"),
     "phantoms": ("d2_cxr.tools.make_phantom", "render synthetic images with known truth"),
     "demo": ("d2_cxr.projects.LabelEfficiency.run_study", "the whole way on phantoms: minutes, no data needed"),

@@ -24,7 +24,15 @@ def add_cxr_config(cfg) -> None:
     # anew each epoch; repeat factors are computed without them.
     cfg.CXR.NEGATIVE_RATIO = 0.0
 
-    # Teacher-student training on unlabeled images: data-set names of the pool, never of val or test; [] is no teacher.
+    # What training adds to INPUT's resizing and flip: "off"; "gray" changes gamma, contrast and brightness, "geometry"
+    # scale (0.8 to 1.25), aspect and place (10 % each) in the frame; "light" is both. Seeded as the flip is.
+    cfg.CXR.AUGMENTATION = "off"
+
+    # "fixed" takes MODEL.ANCHOR_GENERATOR as it is; "auto" fits its sizes and ratios to the boxes of the training
+    # images, one size for each level, and writes them there: into the run's config.yaml and the card.
+    cfg.CXR.ANCHORS = "fixed"
+
+    # Teacher-student training on unlabeled images: data-set names of the pool, never of val or test; [] means none.
     cfg.CXR.TEACHER = node()
     cfg.CXR.TEACHER.POOL = []
 

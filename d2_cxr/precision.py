@@ -26,7 +26,7 @@ def choose(requested: str = "auto", device: str = "cpu") -> tuple[str, str]:
         ("fp32" or "bf16", reason), e.g. ("fp32", "bf16 is 0.11 times as fast as fp32 here; ...").
 
     Raises:
-        ValueError: the request is none of these.
+        ValueError: the request is not one of these.
     """
     if requested == "auto":
         return _measured(device) if str(device).startswith("cpu") else _of_gpu(device)

@@ -3,6 +3,10 @@
 import copy
 import importlib.util
 import os
+import subprocess
+import sys
+import sysconfig
+import venv
 from pathlib import Path
 
 import cv2
@@ -20,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.fixture(scope="session")
 def load_tool():
-    """Return a function: name of a script in tools/, which is no package -> its module."""
+    """Return a function: name of a script in tools/, which is not a package -> its module."""
 
     def load(name: str):
         spec = importlib.util.spec_from_file_location(f"tool_{name}", ROOT / "tools" / f"{name}.py")
@@ -212,3 +216,22 @@ def tiny_settings(prepared):
         "precision": "fp32",
         "accelerator": "cpu",
     }
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory):
+    """Install a wheel into an environment that sees this one's packages, but not this checkout; return its bin."""
+    folder = tmp_path_factory.mktemp("wheel")
+    pip = [sys.executable, "-m", "pip", "--quiet"]
+    source = folder / "source"
+    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(source)], check=True)
+    build = [*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder), str(source)]
+    subprocess.run(build, check=True)
+    (wheel,) = folder.glob("d2_cxr-*.whl")
+    venv.create(folder / "env", with_pip=False)
+    python = folder / "env" / "bin" / "python"
+    target = Path(sysconfig.get_path("purelib", vars={"base": str(folder / "env"), "platbase": str(folder / "env")}))
+    subprocess.run([*pip, "--python", str(python), "install", "--no-deps", "--no-index", str(wheel)], check=True)
+    # The stack is 6.5 GB: lend it, behind the environment's own packages, without the .pth of an editable install.
+    (target / "stack.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    return folder / "env" / "bin", folder

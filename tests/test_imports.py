@@ -24,9 +24,11 @@ FLOORS = {
     "drawing": 0,
     "cli": 0,
     "precision": 0,
+    "progress": 0,
     "image_name": 0,
     "dicom": 1,
     "labels": 1,
+    "selection": 1,
     "datasets": 2,
     "delivery": 2,
     "audit": 3,
@@ -36,7 +38,7 @@ FLOORS = {
     "pretraining": 5,
     "engine": 5,
 }
-OUTSIDE = {"__init__", "__main__", "configs", "doctor", "_registration", "projects", "tools"}
+OUTSIDE = {"__init__", "__main__", "api", "configs", "doctor", "_registration", "projects", "tools"}
 
 
 def room_of(path: Path) -> str:
@@ -95,6 +97,7 @@ FENCES = {
     "pytorch_lightning": "d2_cxr/pretraining/",
     "lightning": "d2_cxr/pretraining/",
     "imagecodecs": "d2_cxr/dicom/codecs.py",
+    "tqdm": "d2_cxr/progress.py",
     "highdicom": "d2_cxr/delivery/",
     "pynetdicom": "d2_cxr/delivery/",
 }

@@ -12,9 +12,13 @@ from d2_cxr.cli import run_tool
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("input", help="last.ckpt of pretraining, a solo-learn checkpoint, or a state dict")
-    parser.add_argument("output", help="the .pth to write; its config is written beside it as .yaml")
-    parser.add_argument("--no-verify", action="store_true", help="do not compare features with Detectron2's backbone")
+    parser.add_argument(
+        "source", metavar="INPUT", help="last.ckpt of pretraining, a solo-learn checkpoint, or a state dict"
+    )
+    parser.add_argument("output", metavar="OUTPUT", help="the .pth to write; its config is written beside it as .yaml")
+    parser.add_argument(
+        "--no-verify", dest="verify", action="store_false", help="do not compare features with Detectron2's backbone"
+    )
     parser.add_argument("--detector", metavar="FILE", help="keep FPN, RPN and heads of this Detectron2 detector")
     parser.add_argument("--pixel-mean", nargs=3, type=float, metavar=("R", "G", "B"), help="0-255, if not stated")
     parser.add_argument("--pixel-std", nargs=3, type=float, metavar=("R", "G", "B"), help="0-255, if not stated")
@@ -28,19 +32,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
-    from d2_cxr.checkpoint.convert import convert_file
+    from d2_cxr import convert
 
-    convert_file(
-        args.input,
-        args.output,
-        verify=not args.no_verify,
-        detector=args.detector,
-        pixel_mean=args.pixel_mean,
-        pixel_std=args.pixel_std,
-        prefix=args.prefix,
-        trust=args.trust,
-        timm=args.timm,
-    )
+    convert(**vars(args))
     return 0
 
 

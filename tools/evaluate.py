@@ -8,7 +8,6 @@ python tools/evaluate.py --dataset vindr_cxr_test --results RUN/inference/vindr_
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from d2_cxr.cli import run_tool
 
@@ -44,22 +43,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
-    from d2_cxr.evaluation.files import evaluate_files
+    from d2_cxr import evaluate
 
-    evaluation = evaluate_files(
-        dataset=args.dataset,
-        results=Path(args.results),
-        negative_results=Path(args.negative_results) if args.negative_results else None,
-        output=Path(args.output) if args.output else Path(args.results).parent,
-        root=args.root,
-        other=Path(args.compare) if args.compare else None,
-        thresholds=Path(args.thresholds) if args.thresholds else None,
-        false_positives=args.false_positives,
-        resamples=args.resamples,
-        seed=args.seed,
-        subgroups=args.subgroups,
-    )
-    return 1 if args.strict and evaluation.document["problems"] else 0
+    options = vars(args)
+    strict = options.pop("strict")
+    evaluation = evaluate(**options)
+    return 1 if strict and evaluation.document["problems"] else 0
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ REGISTRY_PACKAGE = "sal-detectron2==0.7.2"  # main branch of November 2024, its 
 REGISTRY_SHA256 = "491af0c7f79bdb2d178e46f6cb16a97c4ac968d45c41ea3f6b6435d59bbee561"
 TOOLS_FOLDER = Path(__file__).resolve().parents[1] / "build" / "detectron2-tools"
 
-# What the Python that we take really imports. The copy in the registry demands numpy<2 and black, and forgets fvcore
+# What the Python that we take really imports. The copy in the registry requires numpy<2 and black, and forgets fvcore
 # and iopath; the official one pins ranges that today's releases have left.
 REQUIREMENTS = (
     "cloudpickle",

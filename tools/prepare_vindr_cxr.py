@@ -7,15 +7,14 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from d2_cxr.cli import run_tool
 from d2_cxr.labels.formats import FORMATS
 
-EXAMPLE = """example, VinDr-CXR from Kaggle or PhysioNet:
-  python tools/prepare_vindr_cxr.py --dicom-dir vindr/train --annotations vindr/train.csv --output datasets/vindr_cxr
-own images as PNG, own classes, split by patient:
-  python tools/prepare_vindr_cxr.py --dicom-dir images --annotations boxes.csv --classes from-csv \\
-      --patients images.csv --name own_cxr --output datasets/own_cxr
+EXAMPLE = """examples:
+  d2cxr prepare --images images --annotations boxes.csv --patients images.csv --output datasets/clinic
+  d2cxr prepare --images vindr/train --annotations vindr/train.csv --output datasets/vindr_cxr
 """
 
 
@@ -26,25 +25,37 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--dicom-dir", required=True, help="folder of DICOM, PNG, JPEG, TIFF or BMP files, searched at any depth")
+    add(
+        "--images",
+        "--dicom-dir",
+        required=True,
+        metavar="DIR",
+        help="folder of DICOM, PNG, JPEG, TIFF or BMP files, searched at any depth",
+    )
     add("--output", required=True, help="folder of the set, customarily $DETECTRON2_DATASETS/NAME")
     add(
         "--annotations",
         help="labels: CSV (Kaggle's, PhysioNet's, RSNA's, NIH's), or COCO, YOLO, VOC, CVAT, …; none: no labels",
     )
     add("--annotation-format", choices=FORMATS, help="of the labels, a file or folder (default: told by content)")
-    add("--name", default="vindr_cxr", help="of the set (default: %(default)s); other names have no published split")
+    add("--name", help="of the set (default: the last part of --output); only vindr_cxr has a published split")
     add(
         "--classes",
         help="card (a known set's names), extended, from-csv, or a file, one class per line (default: card for known "
         "names, else from-csv)",
     )
     add("--negative-names", default="", help='class names that mean "No finding", with commas: Normal,Healthy')
-    add("--patients", help="CSV of image_id and patient_id: splits keep a patient's images together")
+    add("--columns", default="", metavar="THEIRS=OURS,…", help="of the tables: label=class_name,filename=image_id")
+    add(
+        "--patients",
+        metavar="CSV",
+        help="of image_id and patient_id: splits keep a patient's images together; or names: what stands before the "
+        "last _ or - of an image's name",
+    )
     add("--fusion", default="mean", help="of several readers' boxes: mean, majority:K or none (%(default)s)")
     add("--size", type=int, default=512, help="side of the prepared image in pixels (%(default)s)")
     add("--resize", default="squash", choices=("squash", "letterbox"), help="(%(default)s)")
-    add("--equalize", default="histogram", choices=("histogram", "none"), help="(%(default)s)")
+    add("--equalize", default="histogram", choices=("histogram", "stretch", "none"), help="(%(default)s)")
     add("--window", default="file", choices=("file", "full"), help="the file's window, or the full range (%(default)s)")
     add("--findings-only", action="store_true", help="only images with findings")
     add("--test-dicom-dir", help="VinDr-CXR's official test images")
@@ -54,12 +65,15 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add("--rename-map", metavar="CSV", help="also write image names and their pseudonyms to this file")
     add(
         "--split",
-        choices=("stratified", "given", "all-train"),
-        help="stratified 70/10/20; given by a column split (train, val, test) of --annotations or --patients; or all "
-        "images in train (default: given where there is such a column, else stratified)",
+        choices=("stratified", "given", "all-train", "all-test"),
+        help="stratified 70/10/20; given by a column split (train, val, test) of --annotations or --patients, or by "
+        "files such as instances_train.json; or all images in one part (default: given where possible, "
+        "else stratified)",
     )
     add(
-        "--split-by", metavar="COLUMN=VALUE,…", help="of these tables, for example site=B: such images are the test set"
+        "--split-by",
+        metavar="COLUMN=VALUE,…",
+        help="of these tables, for example site=B: such images are the test set; fold=2: the next fold is val",
     )
     add("--seed", type=int, default=0, help="of the stratified split (%(default)s)")
     add("--array", action="store_true", help="also write images.npy, which loads faster than PNGs")
@@ -71,38 +85,9 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
-    from d2_cxr.datasets.named_sets import BUILTIN
-    from d2_cxr.dicom.preprocess import Preprocess
-    from d2_cxr.labels.class_names import read_names
-    from d2_cxr.preparation.options import PrepareOptions
-    from d2_cxr.preparation.prepare import prepare
+    from d2_cxr import prepare
 
-    options = PrepareOptions(
-        args.dicom_dir,
-        args.output,
-        annotations=args.annotations,
-        name=args.name,
-        classes=args.classes or ("card" if args.name in BUILTIN else "from-csv"),
-        patients=args.patients,
-        negative_names=read_names(args.negative_names),
-        annotation_format=args.annotation_format,
-        fusion=args.fusion,
-        preprocess=Preprocess(args.size, args.resize, args.equalize, args.window),
-        findings_only=args.findings_only,
-        test_dicom_dir=args.test_dicom_dir,
-        test_annotations=args.test_annotations,
-        order_csv=args.order_csv,
-        split=args.split,
-        split_by=args.split_by,
-        seed=args.seed,
-        array=args.array,
-        jobs=args.jobs,
-        strict=args.strict,
-        shard=_shard(args.shard),
-        rename=args.rename,
-        rename_map=args.rename_map,
-    )
-    counts = prepare(options)
+    counts = prepare(**{**vars(args), "shard": _shard(args.shard)})
     if args.shard:
         print(f"Shard {args.shard} of {args.output} is done ({counts['images']} images); run without --shard to finish")
     else:
@@ -112,26 +97,45 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _summary(output: str) -> list[str]:
-    """Return lines about a finished set: classes, parts, patients, and the names to type next."""
+    """Return lines about a finished set: classes, parts, patients, and what to type next."""
     from d2_cxr.artifacts import read_json
 
     values = read_json(f"{output}/dataset.json")
     name, counts = values["name"], values["counts"]
     if not values["class_names"]:
         return [f"No labels: {name}_unlabeled holds all images."]
-    parts = [
-        f"{part} {counts.get(f'stratified_{part}', 0)} + {counts.get(f'stratified_negative_{part}', 0)}"
-        for part in ("train", "val", "test")
-    ]
+    parts = {part: counts.get(f"stratified_{part}", 0) for part in ("train", "val", "test")}
+    images = [f"{part} {count} + {counts.get(f'stratified_negative_{part}', 0)}" for part, count in parts.items()]
     lines = [
-        f"Classes: {', '.join(values['class_names'])}",
-        f"Images with findings + without: {', '.join(parts)}; unlabeled {counts.get('unlabeled', 0)}",
+        f"Classes (fused boxes): {_class_counts(output, values['class_names'])}",
+        f"Images with findings + without: {', '.join(images)}; unlabeled {counts.get('unlabeled', 0)}",
     ]
+    negative = sum(counts.get(f"stratified_negative_{part}", 0) for part in ("train", "val", "test"))
+    if values["source"]["release"] == "coco" and negative:
+        lines.append(
+            f"{negative} images are listed without an annotation: negative, as COCO means it. Take those out that "
+            "nobody has read yet"
+        )
     if not values["split"]["by_patient"]:
         lines.append("No patient ids: images of one patient can be in train and test; give --patients CSV if you can")
-    if not counts.get("stratified_val"):
+    if not parts["val"]:
         lines.append("The validation part has no image with findings: nothing can be tuned or chosen on it")
-    return [*lines, f"Names: {name}_train, {name}_val, {name}_test; {name}_train_labeled_30 is 30 % of the labels"]
+    return [
+        *lines,
+        f"Names: {name}_train, {name}_val, {name}_test; {name}_train_labeled_30 is 30 % of the labels",
+        f"Next, once the page looks right: d2cxr train --set {name}={output} --output output/{name}",
+    ]
+
+
+def _class_counts(output: str, class_names: list[str]) -> str:
+    """Return the boxes of each class, most first: "Mass 12, Nodule 3"."""
+    from collections import Counter
+
+    from d2_cxr.artifacts import read_json
+
+    paths = [Path(output) / "annotations" / "stratified" / f"{part}.json" for part in ("train", "val", "test")]
+    boxes = Counter(box["category_id"] - 1 for path in paths for box in read_json(path)["annotations"])
+    return ", ".join(f"{class_names[index]} {count}" for index, count in boxes.most_common())
 
 
 def _shard(text: str | None) -> tuple[int, int] | None:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCKS = ["-r", str(ROOT / "requirements.lock"), "-r", str(ROOT / "requirements-dev.lock")]
-SOLO_LEARN = "solo-learn==1.0.2"  # its metadata demands torch 1.9.1, so never with its dependencies
+SOLO_LEARN = "solo-learn==1.0.2"  # its metadata requires torch 1.9.1, so never with its dependencies
 
 
 def main(argv: list[str] | None = None) -> int:

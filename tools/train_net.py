@@ -1,5 +1,6 @@
-"""Train and evaluate a detector; Detectron2's command line.
+"""Train and evaluate a detector: on a prepared set with what suits set and machine, or with a config of yours.
 
+d2cxr train --set clinic=datasets/clinic --output output/clinic
 python tools/train_net.py --config-file configs/VinDr-CXR/faster_rcnn_R_50_FPN.yaml --num-gpus 1 OUTPUT_DIR output/run
 
 Compare repeat thresholds on validation, as the paper chose its 0.4:
@@ -18,6 +19,14 @@ from d2_cxr.cli import run_tool
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--set", metavar="NAME=FOLDER", help="a prepared set: trains on its train part")
+    parser.add_argument(
+        "--preset",
+        choices=("auto", "quick"),
+        help="resolution, batch, rate and length by set and machine (default: auto, without a config)",
+    )
+    parser.add_argument("--weights", metavar="FILE", help="file, URL or random (default: the best that can be had)")
+    parser.add_argument("--output", metavar="DIR", help="folder of the run, as OUTPUT_DIR")
     parser.add_argument("--config-file", default="", metavar="FILE", help="a YAML of configs/, or your own")
     parser.add_argument("--resume", action="store_true", help="continue from the last checkpoint in OUTPUT_DIR")
     parser.add_argument("--eval-only", action="store_true", help="evaluate MODEL.WEIGHTS on DATASETS.TEST")
@@ -37,14 +46,22 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     from d2_cxr.datasets import leakage
-    from d2_cxr.engine import launch, trainer
+    from d2_cxr.engine import launch, next_steps, train_options, trainer
 
     if args.allow:
         leakage.allow(args.allow)
-    cfg = trainer.setup(args.config_file, args.opts)  # refused here, before processes are started
-    code = launch.launch(
+    config_file, opts = train_options.resolve(
         args.config_file,
         args.opts,
+        set_text=args.set,
+        preset_name=args.preset,
+        weights=args.weights,
+        output=args.output,
+    )
+    cfg = trainer.setup(config_file, opts)  # refused here, before processes are started
+    code = launch.launch(
+        config_file,
+        opts,
         args.resume,
         args.eval_only,
         num_gpus=args.num_gpus,
@@ -52,8 +69,8 @@ def main(argv: list[str] | None = None) -> int:
         machine_rank=args.machine_rank,
         dist_url=args.dist_url,
     )
-    if code == 0:
-        logging.getLogger(__name__).info("The run is in %s", cfg.OUTPUT_DIR)
+    if code == 0 and not args.eval_only and args.machine_rank == 0:
+        logging.getLogger(__name__).info("%s", "\n".join(next_steps.next_steps(cfg)))
     return code
 
 

@@ -40,12 +40,12 @@ def read_backbone(
     except ValueError as error:
         raise ConversionError(f"{path}: {error}") from error
     if found.architecture != architecture:
-        raise ConversionError(f"{path} holds a {found.architecture}, but the backbone is to be a {architecture}")
+        raise ConversionError(f"{path} holds a {found.architecture}, but the backbone should be {architecture}")
     card = content.get("card") or content.get("d2_cxr") or {}
     for key, given in (("pixel_mean", pixel_mean), ("pixel_std", pixel_std)):
         if card.get(key) and any(abs(a - b) > 0.01 for a, b in zip(card[key], given, strict=True)):
             raise ConversionError(
-                f"{path} was trained with {key} {card[key]}, but {key} is {list(given)}; set it alike"
+                f"{path} was trained with {key} {card[key]}, but {key} is {list(given)}; use the same value"
             )
     return f"{card.get('method') or 'weights'} ({Path(path).name})", found.backbone
 

@@ -22,23 +22,23 @@ _CLASSES = 14  # of VinDr-CXR
 
 
 def detector_config(card: WeightsCard, weights: str) -> dict:
-    """Return the whole config as nested plain values, the weights' demands first.
+    """Return the whole config as nested plain values, what the weights require first.
 
     Args:
         card: pixel mean and std that it does not know are set to ImageNet's, torchvision's usual convention.
         weights: value of MODEL.WEIGHTS.
     """
-    demands = {
+    required = {
         "MODEL.WEIGHTS": weights,
         "MODEL.PIXEL_MEAN": list(IMAGENET_MEAN_RGB),
         "MODEL.PIXEL_STD": list(IMAGENET_STD_RGB),
-        **card.config_demands(),
+        **card.required_config(),
         # resnet18 and resnet50 differ here; BN of self-supervised weights is kept as it is, which needs them in place
         "MODEL.RESNETS.OUT_FEATURES": ["res2", "res3", "res4", "res5"],
         "MODEL.RESNETS.NORM": "FrozenBN",
     }
     config: dict = {}
-    for key, value in demands.items():
+    for key, value in required.items():
         *sections, last = key.split(".")
         node = config
         for section in sections:

@@ -19,7 +19,7 @@ class Conversion:
     architecture: str  # resnet50, or timm:NAME
     prefix: str
     backbone: dict  # torchvision's or timm's name -> float32 or int64 tensor, complete
-    left_out: list[str] = field(default_factory=list)  # names in the file that are no part of the backbone
+    left_out: list[str] = field(default_factory=list)  # names in the file that are not part of the backbone
     notes: list[str] = field(default_factory=list)
 
 
@@ -48,7 +48,7 @@ def check_names(inside: Mapping, expected: Mapping, prefix: str, architecture: s
     unknown = sorted(inside.keys() - expected.keys())
     if unknown:
         raise ConversionError(
-            f"{len(unknown)} names below {prefix!r} are no part of {architecture}, first: {prefix}{unknown[0]}"
+            f"{len(unknown)} names below {prefix!r} are not part of {architecture}, first: {prefix}{unknown[0]}"
         )
 
 
@@ -69,8 +69,8 @@ def checked_tensor(name: str, value, shape: tuple[int, ...], notes: list[str]):
 def _checked(name: str, value, shape: tuple[int, ...], notes: list[str]):
     import torch
 
-    if value.layout != torch.strided:
-        raise ConversionError(f"{name} is a sparse tensor; save the weights dense")
+    if value.layout != torch.strided or value.is_meta:
+        raise ConversionError(f"{name} is a sparse tensor, or one without values; save the weights dense")
     if tuple(value.shape) != tuple(shape):
         raise ConversionError(f"{name} has shape {tuple(value.shape)}, expected {tuple(shape)}")
     if name.endswith(COUNTER) and not value.is_quantized:

@@ -58,7 +58,7 @@ def convert_file(
 
     source, output = Path(source), Path(output)
     if output.suffix != ".pth":
-        raise ConversionError(f"{output} must end in .pth: Detectron2 goes by the ending")
+        raise ConversionError(f"{output} must end in .pth: Detectron2 chooses the reader by the ending")
     content = load_weights_file(source, trust)
     timm = timm or timm_name((content.get("d2_cxr") or {}).get("architecture"))
     function, names = (convert_timm_state, (timm, prefix)) if timm else (convert_state, (prefix,))
@@ -104,7 +104,7 @@ def _prefix(state: Mapping[str, object], asked: str | None) -> str:
     if len(online) != 1:
         if not online:
             raise ConversionError("the file holds no ResNet (no names with layer1 ... layer4)")
-        raise ConversionError(f"several backbones lie in the file, below {online}; say which with --prefix")
+        raise ConversionError(f"several backbones lie in the file, below {online}; choose one with --prefix")
     if online[0] not in PREFIXES:
         raise ConversionError(f"the backbone lies below the unknown prefix {online[0]!r}; confirm it with --prefix")
     return online[0]
@@ -168,7 +168,7 @@ def _detector_weights(path: str | Path, conversion: Conversion, trust: bool) -> 
     if theirs != ours:
         differing = sorted(name for name in theirs.keys() | ours.keys() if theirs.get(name) != ours.get(name))
         raise ConversionError(
-            f"{path}: its backbone is no {conversion.architecture}: "
+            f"{path}: its backbone is not {conversion.architecture}: "
             f"{len(differing)} tensors differ, first: {differing[0]}"
         )
     return {name: value for name, value in state.items() if not name.startswith(BOTTOM_UP)}

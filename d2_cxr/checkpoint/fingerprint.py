@@ -25,7 +25,7 @@ def fingerprint(tensors: Mapping[str, torch.Tensor]) -> str:
 
 
 def require_same_tensors(content: Mapping, source: str) -> None:
-    """Raise if the tensors of a weights file are not those that its card was written for; no statement is no check.
+    """Raise if the tensors of a weights file are not those of its card; without a sha256 they are not compared.
 
     Args:
         content: of the file: `model` and `card`.

@@ -12,7 +12,7 @@ import re
 from collections import OrderedDict
 from pathlib import Path
 
-MINIMUM_TORCH = (2, 6)  # below it `weights_only=True` is no defense
+MINIMUM_TORCH = (2, 6)  # below it `weights_only=True` is not a defense
 _ZIP = b"PK\x03\x04"  # how files of torch.save begin since PyTorch 1.6
 _TRUST = "if you made it yourself, load it with --trust"
 
@@ -34,7 +34,7 @@ def load_weights_file(path: str | Path, trust: bool = False) -> dict:
 
     Raises:
         FileNotFoundError: there is no such file.
-        WeightsError: the file is cut short, is no weights file, or its pickle holds more than plain values.
+        WeightsError: the file is cut short, is not a weights file, or its pickle holds more than plain values.
     """
     path = Path(path)
     if not path.is_file():
@@ -91,7 +91,9 @@ def _read_safetensors(path: Path) -> dict:
     try:
         return {"model": load_file(path, device="cpu")}
     except (SafetensorError, ValueError, OSError) as error:
-        raise WeightsError(f"{path} is no readable weights file ({_first_line(error)}); was it cut short?") from error
+        raise WeightsError(
+            f"{path} is not a readable weights file ({_first_line(error)}); was it cut short?"
+        ) from error
 
 
 def _read_torch(path: Path, trust: bool):
@@ -105,7 +107,9 @@ def _read_torch(path: Path, trust: bool):
     except pickle.UnpicklingError as error:
         raise WeightsError(f"{path} {_reason(error)}; {_TRUST}") from error
     except Exception as error:  # a broken pickle can raise nearly anything
-        raise WeightsError(f"{path} is no readable weights file ({_first_line(error)}); was it cut short?") from error
+        raise WeightsError(
+            f"{path} is not a readable weights file ({_first_line(error)}); was it cut short?"
+        ) from error
 
 
 def _reason(error: Exception) -> str:
@@ -173,4 +177,4 @@ def _read_pkl(path: Path, trust: bool):
     except WeightsError as error:
         raise WeightsError(f"{path} holds a pickle that {error}; {_TRUST}") from None
     except Exception as error:  # a broken pickle can raise nearly anything
-        raise WeightsError(f"{path} is no readable pickle ({_first_line(error)}); was it cut short?") from error
+        raise WeightsError(f"{path} is not a readable pickle ({_first_line(error)}); was it cut short?") from error

@@ -66,7 +66,7 @@ def recognize(names: Iterable[str]) -> str:
     kind = "bottleneck" if "layer1.0.conv3.weight" in names else "basic"
     if (kind, tuple(blocks)) not in _BLOCKS:
         raise ValueError(
-            f"the backbone has {blocks} {kind} blocks in layer1 to layer4, which is none of {', '.join(ARCHITECTURES)}"
+            f"the backbone has {blocks} {kind} blocks in layer1 to layer4; known are {', '.join(ARCHITECTURES)}"
         )
     return _BLOCKS[kind, tuple(blocks)]
 

@@ -100,9 +100,9 @@ class WeightsCard:
         more = {key: value for key, value in values.items() if key not in known}
         return cls(**{key: value for key, value in values.items() if key in known}, more=more)
 
-    def config_demands(self) -> dict[str, object]:
+    def required_config(self) -> dict[str, object]:
         """Return what these weights demand of a Detectron2 config, by dotted key; what is not known is left out."""
-        demands = {
+        required = {
             "MODEL.PIXEL_MEAN": _floats(self.pixel_mean),
             "MODEL.PIXEL_STD": _floats(self.pixel_std),
             "INPUT.FORMAT": self.input_format,
@@ -110,11 +110,11 @@ class WeightsCard:
             "MODEL.RESNETS.STRIDE_IN_1X1": self.stride_in_1x1,
         }
         if self.architecture and self.architecture.startswith("timm:"):
-            demands["MODEL.BACKBONE.NAME"] = "build_timm_fpn_backbone"
-            demands["MODEL.TIMM.NAME"] = self.architecture.removeprefix("timm:")
+            required["MODEL.BACKBONE.NAME"] = "build_timm_fpn_backbone"
+            required["MODEL.TIMM.NAME"] = self.architecture.removeprefix("timm:")
         if self.depth is not None:
-            demands["MODEL.RESNETS.RES2_OUT_CHANNELS"] = 64 if self.depth in (18, 34) else 256  # basic: no expansion
-        return {key: value for key, value in demands.items() if value is not None}
+            required["MODEL.RESNETS.RES2_OUT_CHANNELS"] = 64 if self.depth in (18, 34) else 256  # basic: no expansion
+        return {key: value for key, value in required.items() if value is not None}
 
 
 def contradictions(card: WeightsCard, cfg: CfgNode) -> list[str]:
@@ -125,13 +125,13 @@ def contradictions(card: WeightsCard, cfg: CfgNode) -> list[str]:
         cfg: a Detectron2 CfgNode.
     """
     found = []
-    for key, demanded in card.config_demands().items():
+    for key, required in card.required_config().items():
         node = cfg
         for part in key.split("."):
             node = getattr(node, part, None)
         given = _floats(node) if isinstance(node, list | tuple) else node
-        if not _same(given, demanded):
-            found.append(f"{key} is {given}, but the weights were trained with {demanded}")
+        if not _same(given, required):
+            found.append(f"{key} is {given}, but the weights were trained with {required}")
     return found
 
 
@@ -172,11 +172,11 @@ def _floats(values: Sequence[float] | None) -> list[float] | None:
     return None if values is None else [float(value) for value in values]
 
 
-def _same(given: object, demanded: object) -> bool:
-    if isinstance(demanded, list) and isinstance(given, list):
+def _same(given: object, required: object) -> bool:
+    if isinstance(required, list) and isinstance(given, list):
         # 0.01 of 255 gray levels: rounding in a YAML, never another convention
-        return len(given) == len(demanded) and all(abs(a - b) <= 0.01 for a, b in zip(given, demanded, strict=True))
-    return given == demanded
+        return len(given) == len(required) and all(abs(a - b) <= 0.01 for a, b in zip(given, required, strict=True))
+    return given == required
 
 
 def _zoo(depth: int, origin: str, **other) -> WeightsCard:

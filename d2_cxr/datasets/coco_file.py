@@ -24,16 +24,16 @@ def check_coco_file(path: Path) -> None:
 def _check(path: Path, written: int) -> None:
     content = artifacts.read_json(path)
     if not isinstance(content, dict):
-        raise ValueError(f"{path} is no COCO file: it holds a {type(content).__name__}, not an object")
+        raise ValueError(f"{path} is not a COCO file: it holds a {type(content).__name__}, not an object")
     images = _ids(path, content, "images", _image_problem)
     categories = _ids(path, content, "categories", _category_problem)
     annotations = _ids(path, content, "annotations", _annotation_problem)
     for number, entry in annotations.items():
         if entry["image_id"] not in images:
-            raise ValueError(f"{path}: annotation {number} has image_id {entry['image_id']}, which is no image")
+            raise ValueError(f"{path}: annotation {number} has image_id {entry['image_id']}, which is not an image")
         if entry["category_id"] not in categories:
             raise ValueError(
-                f"{path}: annotation {number} has category_id {entry['category_id']}, which is no category"
+                f"{path}: annotation {number} has category_id {entry['category_id']}, which is not a category"
             )
 
 
@@ -41,10 +41,10 @@ def _ids(path: Path, content: dict, key: str, problem: Callable[[dict], str]) ->
     """Return id -> entry of a list."""
     entries = content.get(key, [] if key == "annotations" else None)
     if not isinstance(entries, list):
-        raise ValueError(f"{path} is no COCO file: it has no list {key!r}")
+        raise ValueError(f"{path} is not a COCO file: it has no list {key!r}")
     found: dict[int, dict] = {}
     for index, entry in enumerate(entries):
-        wrong = "is no object" if not isinstance(entry, dict) else problem(entry)
+        wrong = "is not an object" if not isinstance(entry, dict) else problem(entry)
         if not wrong and (isinstance(entry.get("id"), bool) or not isinstance(entry.get("id"), int)):
             wrong = f"has id {entry.get('id')!r}, expected a whole number"
         if not wrong and entry["id"] in found:

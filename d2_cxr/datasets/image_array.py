@@ -50,7 +50,7 @@ def read(file_name: str | Path) -> np.ndarray:
         return np.asarray(array[rows[image]])  # no copy: that takes longer than the cut that a view makes of it
     pixels = cv2.imread(str(file_name), cv2.IMREAD_GRAYSCALE)
     if pixels is None:
-        raise FileNotFoundError(f"{file_name} is missing or no picture; prepare the set again")
+        raise FileNotFoundError(f"{file_name} is missing or not an image; prepare the set again")
     return pixels
 
 

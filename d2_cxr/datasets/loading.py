@@ -86,7 +86,7 @@ def _hashes(folder: Path) -> dict[str, dict[str, str]]:
     """Return image name -> {source_sha256, image_sha256} of the images that the manifest lists as prepared."""
     path = folder / "manifest.csv"
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing: {folder} is no finished prepared set")
+        raise FileNotFoundError(f"{path} is missing: {folder} is not a finished prepared set")
     return _read_hashes(path, path.stat().st_mtime_ns)
 
 

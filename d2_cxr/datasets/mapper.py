@@ -16,31 +16,44 @@ from detectron2.data import transforms as T
 from detectron2.structures import Boxes, BoxMode, Instances
 from torch.utils.data import Dataset
 
+from d2_cxr.boxes import area, clip
+from d2_cxr.datasets import augmentations as own_augmentations
 from d2_cxr.datasets import image_array
+
+_LEAST_SEEN = 0.25  # of a box's area: what a placement leaves less of is not a box any more
 
 
 class CXRMapper:
     """Map a dataset dict to a model input, in place of Detectron2's `DatasetMapper`."""
 
-    def __init__(self, augmentations: Sequence[T.Augmentation], is_train: bool, seed: int = 0):
+    def __init__(self, augmentations: Sequence[T.Augmentation], is_train: bool, seed: int = 0, least_seen: float = 0.0):
         """Set up the mapper.
 
         Args:
             augmentations: Detectron2's, applied in this order to image and boxes.
             is_train: keep boxes as `instances`.
             seed: of the augmentations.
+            least_seen: part of a box's area that must remain in the frame, 0 to 1; boxes with less are left out.
         """
         self.augmentations = [_unless_sized(step) for step in augmentations]
         self._augment = T.AugmentationList(self.augmentations)
-        self._is_train, self._seed = is_train, seed
+        self._is_train, self._seed, self._least_seen = is_train, seed, least_seen
 
     @classmethod
-    def from_config(cls, cfg, is_train: bool, seed: int = 0) -> CXRMapper:
-        """Take resizing, flip and crop from `INPUT`, as Detectron2's mapper does."""
+    def from_config(cls, cfg, is_train: bool, seed: int = 0, weak: bool = False) -> CXRMapper:
+        """Take resizing, flip and crop from `INPUT`, as Detectron2's mapper does, and what CXR.AUGMENTATION adds.
+
+        Args:
+            cfg: of the run.
+            is_train: augment, and keep boxes.
+            seed: of the augmentations.
+            weak: without CXR.AUGMENTATION: what a teacher sees.
+        """
         augmentations = detection_utils.build_augmentation(cfg, is_train)
         if is_train and cfg.INPUT.CROP.ENABLED:
             augmentations.insert(0, T.RandomCrop(cfg.INPUT.CROP.TYPE, cfg.INPUT.CROP.SIZE))
-        return cls(augmentations, is_train, seed)
+        added = own_augmentations.of_choice(cfg.CXR.AUGMENTATION) if is_train and not weak else []
+        return cls([*augmentations, *added], is_train, seed, least_seen=_LEAST_SEEN if added else 0.0)
 
     def __call__(self, record: dict, position: int = 0) -> dict:
         """Return the model's input for a dataset dict.
@@ -64,7 +77,7 @@ class CXRMapper:
         sample = {key: record[key] for key in ("file_name", "height", "width", "image_id")}
         sample["image"] = image
         if self._is_train:
-            sample["instances"] = _instances(record, transforms, (image.shape[1], image.shape[2]))
+            sample["instances"] = _instances(record, transforms, (image.shape[1], image.shape[2]), self._least_seen)
         return sample
 
     def image_of(self, pixels: np.ndarray) -> tuple[torch.Tensor, T.TransformList]:
@@ -133,12 +146,13 @@ def _boxes_of(image: dict) -> tuple[np.ndarray, np.ndarray]:
     return np.array(boxes, dtype=np.float32).reshape(-1, 4), classes
 
 
-def _instances(image: dict, transforms: T.TransformList, shape: tuple[int, int]) -> Instances:
-    """Return the boxes in the augmented image (H, W), clipped to it; boxes that fall outside are left out."""
-    boxes, classes = _boxes_of(image)
-    boxes = transforms.apply_box(boxes).clip(min=0) if len(boxes) else boxes
-    boxes = np.minimum(boxes, [shape[1], shape[0]] * 2).astype(np.float32)
+def _instances(image: dict, transforms: T.TransformList, shape: tuple[int, int], least_seen: float) -> Instances:
+    """Return the boxes in the augmented image (H, W), clipped to it; boxes that are not seen enough are left out."""
+    whole, classes = _boxes_of(image)
+    whole = transforms.apply_box(whole) if len(whole) else whole
+    boxes = clip(whole, shape[1], shape[0]).astype(np.float32)
     inside = (boxes[:, 2:] - boxes[:, :2] > 1e-5).all(axis=1)  # Detectron2's filter_empty_instances
+    inside &= area(boxes) >= least_seen * area(whole)
     return Instances(
         shape, gt_boxes=Boxes(torch.from_numpy(boxes[inside])), gt_classes=torch.from_numpy(classes[inside])
     )

@@ -115,15 +115,15 @@ class Source:
     assumed: bool = False
 
     def check(self, boxes: Sequence[ScoredBox]) -> None:
-        """Raise DeliveryError where a box is no box of this image, or its score no number in [0, 1]."""
+        """Raise DeliveryError where a box is not a box of this image, or its score not a number in [0, 1]."""
         for box in boxes:
             if not 0 <= box.score <= 1:
                 raise DeliveryError(f"{self.path}: the score {box.score} of {box.class_name} is not in [0, 1]")
             x0, y0, x1, y1 = box.box_xyxy
             if not (0 <= x0 < x1 <= self.width and 0 <= y0 < y1 <= self.height):
                 raise DeliveryError(
-                    f"{self.path}: box {tuple(round(float(v), 2) for v in box.box_xyxy)} of {box.class_name} is no box "
-                    f"within {self.width} x {self.height} pixels"
+                    f"{self.path}: box {tuple(round(float(v), 2) for v in box.box_xyxy)} of {box.class_name} is not "
+                    f"a box within {self.width} x {self.height} pixels"
                 )
 
 
@@ -135,7 +135,7 @@ def read_source(path: str | Path, assume_uids: bool = False) -> Source:
         assume_uids: derive the UIDs that are missing from the file's sha256, the same ones every time.
 
     Raises:
-        DeliveryError: it is no DICOM file, has several frames, or lacks a UID.
+        DeliveryError: it is not a DICOM file, has several frames, or lacks a UID.
     """
     path = Path(path)
     dataset = _read(path)
@@ -149,7 +149,7 @@ def read_source(path: str | Path, assume_uids: bool = False) -> Source:
     if missing:
         _assume(dataset, missing, artifacts.sha256_file(path))
     if "Image Storage" not in UID(dataset.SOPClassUID).name:
-        raise DeliveryError(f"{path}: SOP Class UID (0008,0016) {dataset.SOPClassUID} is no image class of DICOM")
+        raise DeliveryError(f"{path}: SOP Class UID (0008,0016) {dataset.SOPClassUID} is not an image class of DICOM")
     spacing, tag = header.pixel_spacing(dataset, [])
     return Source(path, dataset, int(dataset.Columns), int(dataset.Rows), spacing, tag, bool(missing))
 
@@ -224,7 +224,7 @@ def _read(path: Path) -> Dataset:
     with open(path, "rb") as file:
         head = file.read(_HEAD)
     if not is_dicom(head):
-        raise DeliveryError(f"{path} is no DICOM file: it has no patient and no study that a report could belong to")
+        raise DeliveryError(f"{path} is not a DICOM file: it has no patient and no study that a report could belong to")
     keywords = [*UIDS, *IDENTITY, *_DISPLAY, *_PIXELS, "SpecificCharacterSet", "Modality"]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -31,7 +31,7 @@ def decode_samples(frame: bytes, form: PixelFormat, syntax: str) -> np.ndarray:
         (H, W) or (H, W, 3) as the codec gives it; of RLE (H * W,) or (H * W, 3).
 
     Raises:
-        ImageError: the stream is damaged or contradicts the header; the transfer syntax is none of these.
+        ImageError: the stream is damaged or contradicts the header; the transfer syntax is not one of these.
     """
     try:
         import imagecodecs

@@ -87,7 +87,7 @@ def pixel_format(dataset: Dataset, notes: list[str]) -> PixelFormat:
     _refuse_without_pixels(dataset)
     rows, columns = (int(required(dataset, keyword)) for keyword in ("Rows", "Columns"))
     if rows <= 0 or columns <= 0:
-        raise ImageError(f"Rows (0028,0010) {rows} x Columns (0028,0011) {columns} is no size of an image")
+        raise ImageError(f"Rows (0028,0010) {rows} x Columns (0028,0011) {columns} is not a possible image size")
     frames = number(dataset, "NumberOfFrames")
     if frames is not None and frames > 1:
         raise ImageError(f"Number of Frames (0028,0008) is {frames:g}: an image has one")
@@ -125,7 +125,7 @@ def check_modality(dataset: Dataset) -> None:
 
 
 def view_notes(dataset: Dataset) -> list[str]:
-    """Return a note each where View Position (0018,5101) or Body Part Examined (0018,0015) is no frontal chest."""
+    """Return a note each where View Position (0018,5101) or Body Part Examined (0018,0015) is not a frontal chest."""
     view, part = code(dataset, "ViewPosition"), code(dataset, "BodyPartExamined")
     notes = []
     if view not in _FRONTAL:

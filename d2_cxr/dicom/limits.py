@@ -32,7 +32,7 @@ def check_pixels(width: int, height: int, num_bytes: int) -> None:
     """
     pixels = width * height
     if not (width > 0 and height > 0):
-        raise ImageError(f"{width} x {height} pixels is no size of an image")
+        raise ImageError(f"{width} x {height} pixels is not a possible image size")
     if pixels > MAX_PIXELS:
         raise ImageError(
             f"{width} x {height} pixels: more than the limit of {MAX_PIXELS // 10**6} million; make the image smaller"

@@ -16,9 +16,10 @@ from d2_cxr.dicom.stored_image import GrayscaleTransform, ImageError, StoredImag
 
 _CHOICES = {
     "resize": ("squash", "letterbox"),
-    "equalize": ("histogram", "none"),
+    "equalize": ("histogram", "stretch", "none"),
     "window": ("file", "full"),
 }
+_STRETCHED = (0.5, 99.5)  # percentiles of the prepared image that "stretch" shows as black and white
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,8 @@ class Preprocess:
         size: side of the square result, in pixels.
         resize: "squash", width and height each scale to `size`; "letterbox", the longer side does, the image is
             centered and the rest is 0.
-        equalize: "histogram", 256 bins over the image's display range; "none".
+        equalize: "histogram", 256 bins over the image's display range; "stretch", the gray values between the .5 and
+            99.5 percentiles of the resized image spread over black to white, in straight proportion; "none".
         window: "file", the window of the file where it has one; "full", from the darkest to the brightest value.
     """
 
@@ -43,7 +45,7 @@ class Preprocess:
             raise ValueError(f"size {self.size} is outside 16 to 4096 pixels")
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
-                raise ValueError(f"{name} {getattr(self, name)!r} is none of {', '.join(choices)}")
+                raise ValueError(f"{name} {getattr(self, name)!r} is not one of {', '.join(choices)}")
 
     def to_dict(self) -> dict:
         """Return the rules as plain values."""
@@ -149,10 +151,7 @@ def _resize(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
 def _to_bytes(gray: np.ndarray, equalize: str, inside: np.ndarray | None) -> np.ndarray:
     """Return (H, W) uint8 of gray in [0, 1]; what is not `inside` is left out of the histogram and comes out 0."""
     levels = (gray * np.float32(65535) + np.float32(0.5)).astype(np.uint16)
-    if equalize == "histogram":
-        curve = equalization_curve(levels if inside is None else levels[inside])
-    else:
-        curve = np.arange(65536) / 257
+    curve = _CURVES[equalize](levels if inside is None else levels[inside])
     result = (curve + 0.5).astype(np.uint8)[levels]
     if inside is not None:
         result[~inside] = 0
@@ -170,6 +169,26 @@ def equalization_curve(levels: np.ndarray) -> np.ndarray:
     ranks = np.concatenate([[0], np.cumsum(counts)]) / max(1, levels.size)
     edges = (np.arange(257) - 0.5) * 257
     return np.interp(np.arange(65536), edges, ranks) * 255
+
+
+def stretch_curve(levels: np.ndarray) -> np.ndarray:
+    """Return the map (65536,) of 16-bit gray to [0, 255] that spreads the middle 99 % of `levels` over all grays.
+
+    Where these percentiles are one value (nearly all of the image is), the darkest and the brightest take their place.
+    """
+    if not levels.size:
+        return _unchanged(levels)
+    black, white = np.percentile(levels, _STRETCHED)
+    if white <= black:
+        black, white = levels.min(), levels.max()
+    return ((np.arange(65536) - black) / max(1.0, white - black)).clip(0, 1) * 255
+
+
+def _unchanged(_levels: np.ndarray) -> np.ndarray:
+    return np.arange(65536) / 257
+
+
+_CURVES = {"histogram": equalization_curve, "stretch": stretch_curve, "none": _unchanged}
 
 
 def _center(image: np.ndarray, size: int, left: int, top: int) -> np.ndarray:

@@ -18,7 +18,7 @@ _FEWEST_GRAYS, _MOST_CUT = 8, 0.95
 
 
 class ImageError(ValueError):
-    """The file is no image that can be read as a radiologist would see it; the message names tag and value."""
+    """The file is not an image that can be read as a radiologist would see it; the message names tag and value."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from d2_cxr.datasets.mapper import CXRMapper, ImageDataset
 from d2_cxr.datasets.named_sets import named_set
 from d2_cxr.datasets.provenance import require_same_pixels
 from d2_cxr.datasets.samplers import PositionedSampler, image_repeat_factors, with_negatives
-from d2_cxr.engine.held_out import trained_on
+from d2_cxr.engine.run_sets import RunSets
 
 
 @dataclass(frozen=True)
@@ -50,15 +50,15 @@ class TrainingImages:
         return categories_of(self.findings)
 
 
-def training_images(cfg: CfgNode) -> TrainingImages:
-    """Load the training images of a config and compute their repeat factors.
+def training_images(cfg: CfgNode, sets: RunSets) -> TrainingImages:
+    """Load the training images of a run and compute their repeat factors.
 
     Raises:
         FileNotFoundError: a set or an image is missing, of those to be tested on, too.
         ValueError: a set is empty (also one that will be evaluated), or negative images are wanted and there
             are none.
     """
-    findings = [image for name in cfg.DATASETS.TRAIN for image in DatasetCatalog.get(name)]
+    findings = [image for named in sets.train for image in DatasetCatalog.get(named.name)]
     if not findings:
         raise ValueError(f"DATASETS.TRAIN {list(cfg.DATASETS.TRAIN)} holds no image")
     balanced = cfg.DATALOADER.SAMPLER_TRAIN == "RepeatFactorTrainingSampler"
@@ -69,30 +69,33 @@ def training_images(cfg: CfgNode) -> TrainingImages:
         )
     threshold = cfg.DATALOADER.REPEAT_THRESHOLD if balanced else 0.0
     factors = image_repeat_factors(categories_of(findings), threshold)
-    negatives = _negatives(cfg) if cfg.CXR.NEGATIVE_RATIO else []
+    negatives = [image for named in sets.negatives for image in DatasetCatalog.get(named.name)]
+    negatives = [{**image, "annotations": []} for image in negatives]
     factors = with_negatives(factors, len(negatives), cfg.CXR.NEGATIVE_RATIO)
-    _check_evaluated(cfg)
-    tested = loading.prepared_images(cfg.DATASETS.TEST)  # their absence shows now, not after the last step
+    _check_evaluated(sets)
+    tested = loading.prepared_images([named.name for named in sets.test])
+    # Also of those to be tested on: their absence shows now, not after the last step.
     image_array.require_images(image["file_name"] for image in findings + negatives + tested)
-    return TrainingImages(findings, negatives, factors, named_set(cfg.DATASETS.TRAIN[0]).class_names)
+    return TrainingImages(findings, negatives, factors, sets.train[0].class_names)
 
 
-def check_pixels(cfg: CfgNode) -> None:
-    """Compare CXR.CHECK_IMAGES images of each set that the run reads with its manifest.
+def check_pixels(sets: RunSets, count: int) -> None:
+    """Compare images of each set that a run reads with its manifest.
+
+    Args:
+        sets: of the run.
+        count: images of each set, -1 for all (CXR.CHECK_IMAGES).
 
     Raises:
         ValueError: an image is not the one that its manifest lists.
     """
-    for name in dict.fromkeys([*trained_on(cfg), *cfg.DATASETS.TEST]):
-        require_same_pixels(loading.prepared_images([name]), cfg.CXR.CHECK_IMAGES)
+    for name in dict.fromkeys([*sets.learned_from, *(named.name for named in sets.test)]):
+        require_same_pixels(loading.prepared_images([name]), count)
 
 
-def _check_evaluated(cfg: CfgNode) -> None:
+def _check_evaluated(sets: RunSets) -> None:
     """Raise if a set that this run will evaluate has no image; the evaluation would fail after hours of training."""
-    names = list(cfg.DATASETS.TEST)
-    if cfg.TEST.EVAL_PERIOD > 0:
-        names.append(cfg.CXR.VAL_DATASET or named_set(cfg.DATASETS.TRAIN[0]).sibling("val").name)
-    for named in map(named_set, dict.fromkeys(names)):
+    for named in sets.evaluated:
         if not named.images():
             raise ValueError(
                 f"{named.name} has no image, so nothing can be evaluated; the set is too small for its split. Take it "
@@ -137,11 +140,6 @@ def build_test_loader(cfg: CfgNode, name: str, with_boxes: bool = False):
     return build_detection_test_loader(
         ImageDataset(images, mapper), mapper=None, batch_size=8, num_workers=cfg.DATALOADER.NUM_WORKERS
     )
-
-
-def _negatives(cfg: CfgNode) -> list[dict]:
-    names = dict.fromkeys(named_set(name).sibling("negative_train").name for name in cfg.DATASETS.TRAIN)
-    return [{**image, "annotations": []} for name in names for image in DatasetCatalog.get(name)]
 
 
 def _leave_opencv_one_thread(cfg: CfgNode) -> None:

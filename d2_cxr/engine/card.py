@@ -13,22 +13,22 @@ import d2_cxr
 from d2_cxr.checkpoint.weights_card import WeightsCard, project_commit
 from d2_cxr.config import RENAMED_KEYS
 from d2_cxr.datasets import loading
-from d2_cxr.datasets.named_sets import named_set
 from d2_cxr.datasets.provenance import images_fingerprint
+from d2_cxr.engine.run_sets import RunSets
 
 _IMAGE_BYTES = 8  # of source and image sha256 each, as in a pretraining's list
 
 
-def detector_card(cfg: CfgNode, class_names: Sequence[str], origin: WeightsCard | None, num_images: int) -> WeightsCard:
+def detector_card(cfg: CfgNode, sets: RunSets, origin: WeightsCard | None, num_images: int) -> WeightsCard:
     """Return the card of a detector trained with a config.
 
     Args:
         cfg: of the run.
-        class_names: index = category of the model.
+        sets: of the run.
         origin: card of the weights that it started from.
         num_images: training images with findings.
     """
-    values = named_set(cfg.DATASETS.TRAIN[0]).dataset_json()
+    first = sets.train[0]
     start = cfg.MODEL.WEIGHTS.rsplit("/", 1)[-1] or "random"
     return WeightsCard(
         **_backbone(cfg),
@@ -40,16 +40,16 @@ def detector_card(cfg: CfgNode, class_names: Sequence[str], origin: WeightsCard 
         batch_size=cfg.SOLVER.IMS_PER_BATCH,
         initialized_from=start,
         source_format="d2_cxr detector",
-        data_names=list(cfg.DATASETS.TRAIN),
+        data_names=[named.name for named in sets.train],
         num_images=num_images,
-        data_fingerprints={name: images_fingerprint(named_set(name).folder) for name in cfg.DATASETS.TRAIN},
-        preprocess=values.get("preprocess"),
+        data_fingerprints={named.name: images_fingerprint(named.folder) for named in sets.train},
+        preprocess=first.dataset_json().get("preprocess"),
         license=origin.license if origin else None,
         citation=origin.citation if origin else None,
         project_version=d2_cxr.__version__,
         project_commit=project_commit(),
         config=portable_config(cfg),
-        class_names=list(class_names),
+        class_names=list(first.class_names),
     )
 
 

@@ -12,8 +12,9 @@ import torch
 from detectron2.config import CfgNode, get_cfg
 
 import d2_cxr
+from d2_cxr import configs
 from d2_cxr.checkpoint import timm_backbone  # noqa: F401 - puts build_timm_fpn_backbone into Detectron2's registry
-from d2_cxr.datasets import builtin
+from d2_cxr.datasets import augmentations, builtin
 from d2_cxr.datasets.named_sets import named_set
 from d2_cxr.engine import teacher_settings
 
@@ -40,8 +41,7 @@ def load_config(config_file: str | Path = "", opts: Sequence[str] = ()) -> CfgNo
     """
     cfg = get_cfg()
     d2_cxr.add_cxr_config(cfg)
-    if config_file and not Path(config_file).is_file():
-        raise FileNotFoundError(f"configuration {config_file} does not exist")
+    config_file = _found(config_file) if config_file else ""
     try:
         if config_file:
             cfg.merge_from_file(str(config_file), allow_unsafe=False)
@@ -71,8 +71,26 @@ def setup(config_file: str | Path = "", opts: Sequence[str] = (), output_dir: st
     set_num_classes(cfg)
     _check_device(cfg)
     _check_test_weights(cfg)
+    _check_recipe(cfg)
     teacher_settings.check(cfg)
     return cfg
+
+
+def _found(config_file: str | Path) -> Path:
+    """Return a config's file: as named, or below the configs of the package, which an installed wheel holds.
+
+    Raises:
+        FileNotFoundError: it is in neither place.
+        ValueError: it is one of Detectron2's LazyConfigs.
+    """
+    if str(config_file).endswith(".py"):
+        raise ValueError(f"{config_file}: LazyConfig (.py) is not taken, because it runs code; give a YAML (.yaml)")
+    if Path(config_file).is_file():
+        return Path(config_file)
+    packaged = configs.FOLDER / str(config_file).removeprefix("configs/")
+    if not packaged.is_file():
+        raise FileNotFoundError(f"configuration {config_file} does not exist")
+    return packaged
 
 
 def register_datasets(cfg: CfgNode) -> None:
@@ -84,11 +102,29 @@ def register_datasets(cfg: CfgNode) -> None:
         builtin.register_prepared(str(name), str(folder))
 
 
+def unknown_classes(learned: Sequence[str], name: str, class_names: Sequence[str]) -> list[str]:
+    """Return a sentence if a test set has classes that a detector does not know by these names, else [].
+
+    Args:
+        learned: the detector's classes.
+        name: of the test set.
+        class_names: of the test set, in any order.
+    """
+    unknown = [one for one in class_names if one not in learned]
+    if not unknown:
+        return []
+    return [
+        f"{name} has the classes {', '.join(unknown)}, which the detector does not know: name them as it does "
+        f"(--classes of the preparation): {', '.join(learned)}"
+    ]
+
+
 def set_num_classes(cfg: CfgNode) -> None:
     """Set `ROI_HEADS.NUM_CLASSES` (and RetinaNet's) to the number of classes of the training or test set.
 
     Raises:
-        ValueError: the config states another number, or the sets have different classes.
+        ValueError: the config states another number, the training sets have different classes, or a test set has a
+            class that they do not have.
     """
     names = [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]
     classes = {name: named_set(name).class_names for name in names}
@@ -96,8 +132,11 @@ def set_num_classes(cfg: CfgNode) -> None:
         return
     first = names[0]
     for name in names[1:]:
-        if classes[name] != classes[first]:
+        if name in cfg.DATASETS.TRAIN and classes[name] != classes[first]:
             raise ValueError(f"{name} has the classes {classes[name]}, {first} has {classes[first]}")
+        unknown = unknown_classes(classes[first], name, classes[name])
+        if unknown:
+            raise ValueError(f"{unknown[0]} ({first})")
     stated, found = cfg.MODEL.ROI_HEADS.NUM_CLASSES, len(classes[first])
     if stated not in (_DETECTRON2_NUM_CLASSES, found):
         raise ValueError(
@@ -151,6 +190,17 @@ def _check_test_weights(cfg: CfgNode) -> None:
         raise ValueError(f"CXR.TEST_WEIGHTS is {cfg.CXR.TEST_WEIGHTS!r}; it can be last or best")
     if cfg.CXR.TEST_WEIGHTS == "best" and cfg.TEST.EVAL_PERIOD <= 0:
         raise ValueError("CXR.TEST_WEIGHTS best is chosen on validation; set TEST.EVAL_PERIOD above 0")
+
+
+def _check_recipe(cfg: CfgNode) -> None:
+    augmentations.of_choice(cfg.CXR.AUGMENTATION)
+    if cfg.CXR.ANCHORS not in ("fixed", "auto"):
+        raise ValueError(f"CXR.ANCHORS is {cfg.CXR.ANCHORS!r}; it can be fixed or auto")
+    if cfg.CXR.ANCHORS == "auto" and cfg.MODEL.META_ARCHITECTURE != "GeneralizedRCNN":
+        raise ValueError(
+            f"CXR.ANCHORS auto fits the anchors of MODEL.META_ARCHITECTURE GeneralizedRCNN, not of "
+            f"{cfg.MODEL.META_ARCHITECTURE}; state MODEL.ANCHOR_GENERATOR"
+        )
 
 
 def _as_list(opts: Sequence[str]) -> list:

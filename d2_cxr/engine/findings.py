@@ -151,7 +151,7 @@ def check_thresholds(document: Any, class_names: Sequence[str], source: str) -> 
     """
     chosen = document.get("thresholds") if isinstance(document, Mapping) else None
     if not isinstance(chosen, Mapping):
-        raise ValueError(f'{source} is no thresholds.json: it has no entry "thresholds" with a score for each class')
+        raise ValueError(f'{source} is not a thresholds.json: it has no entry "thresholds" with a score for each class')
     missing = [name for name in class_names if name not in chosen]
     if missing:
         raise ValueError(

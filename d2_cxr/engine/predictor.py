@@ -15,11 +15,12 @@ import functools
 import io
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
 from detectron2.modeling import build_model
+from torch import nn
 
 from d2_cxr import artifacts
 from d2_cxr.boxes import clip
@@ -63,7 +64,7 @@ class Predictor:
 
         Raises:
             FileNotFoundError, WeightsError: see `load_weights_file`.
-            ValueError: the file has no card, is no detector, does not fill the whole model, or the thresholds are
+            ValueError: the file has no card, is not a detector, does not fill the whole model, or the thresholds are
                 malformed.
         """
         content = load_weights_file(weights)
@@ -95,7 +96,7 @@ class Predictor:
         Raises:
             FileNotFoundError: there is no such file.
             ImageError: the image cannot be read as a radiologist would see it; names the file and the reason.
-            TypeError: `image` is none of these.
+            TypeError: `image` is not one of these.
         """
         if isinstance(image, str | Path):
             if not Path(image).is_file():
@@ -129,7 +130,22 @@ class Predictor:
             attributes: `pixel_spacing` ((row, column) in mm or None) and `spacing_tag` of the source.
             named: name of the image; default: from the file's own.
         """
-        boxes, scores, classes = self._boxes(pixels)
+        return self.findings_of(self._boxes(pixels), name, source_size, attributes, named)
+
+    def findings_of(
+        self,
+        found: tuple[np.ndarray, np.ndarray, np.ndarray],
+        name: str,
+        source_size: tuple[int, int],
+        attributes: Mapping,
+        named: str | None = None,
+    ) -> Findings:
+        """Return the findings that boxes of the detector mean in the source image; arguments as `detect`.
+
+        Args:
+            found: boxes (N, 4) in prepared pixels, scores (N,) and classes (N,), highest score first.
+        """
+        boxes, scores, classes = found
         names = tuple(self.class_names[index] for index in classes)
         limits = limits_of(self.class_names, self.thresholds)
         spacing = attributes.get("pixel_spacing")
@@ -159,6 +175,25 @@ class Predictor:
         """The sha256 of the weights file, 64 hex digits."""
         return artifacts.sha256_file(self.weights)
 
+    def boxes_and_features(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Return what the detector finds on a prepared image, and what its backbone sees there.
+
+        Args:
+            pixels: (size, size) uint8, prepared with the rules of `preprocess`.
+
+        Returns:
+            boxes (N, 4) in prepared pixels, scores (N,), classes (N,), highest score first; and the mean of the
+            backbone's deepest feature map, (D,) float32.
+        """
+        maps: list[torch.Tensor] = []
+        body = cast(nn.Module, getattr(self._model.backbone, "bottom_up", self._model.backbone))
+        handle = body.register_forward_hook(lambda module, inputs, output: maps.append(list(output.values())[-1]))
+        try:
+            found = self._boxes(pixels)
+        finally:
+            handle.remove()
+        return (*found, maps[0].float().mean(dim=(2, 3))[0].cpu().numpy())
+
     def _boxes(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return boxes (N, 4) in prepared pixels, scores (N,) and classes (N,), highest score first."""
         image, _ = self._mapper.image_of(pixels)
@@ -182,7 +217,7 @@ def _stored(image: str | Path | bytes | Dataset | np.ndarray, size: int) -> Stor
 
     Raises:
         ImageError: it cannot be decoded, or the array has another form.
-        TypeError: it is no image.
+        TypeError: it is not an image.
     """
     if isinstance(image, str | Path):
         return decode_image(Path(image).read_bytes(), size)

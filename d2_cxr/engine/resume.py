@@ -13,7 +13,7 @@ from detectron2.config import CfgNode
 from d2_cxr.checkpoint.fingerprint import require_same_tensors
 from d2_cxr.checkpoint.loading import load_weights_file, load_yaml
 from d2_cxr.config import RENAMED_KEYS
-from d2_cxr.engine import run_record
+from d2_cxr.engine import anchors, run_record
 
 logger = logging.getLogger(__name__)
 
@@ -102,6 +102,8 @@ def changed_keys(stored: Mapping, cfg: CfgNode) -> dict[str, tuple[object, objec
         ignored |= {"SOLVER.MAX_ITER", "SOLVER.STEPS"}
     else:
         asked["SOLVER.STEPS"] = [step for step in asked["SOLVER.STEPS"] if step < asked["SOLVER.MAX_ITER"]]
+    if cfg.CXR.ANCHORS == "auto":  # fitted when the run began, and kept
+        ignored |= set(anchors.FITTED_KEYS)
     return {
         key: (stored[key], value)
         for key, value in asked.items()

@@ -16,8 +16,9 @@ from detectron2.config import CfgNode
 
 from d2_cxr import __version__, artifacts
 from d2_cxr.checkpoint.weights_card import WeightsCard, project_commit
-from d2_cxr.datasets.named_sets import named_set
+from d2_cxr.datasets.named_sets import NamedSet
 from d2_cxr.datasets.provenance import images_fingerprint, require_same_annotations
+from d2_cxr.engine.run_sets import RunSets
 
 FORMAT_VERSION = 1
 RUNNING, FINISHED, FAILED = "running", "finished", "failed"
@@ -58,9 +59,10 @@ class RunRecord:
             artifacts.write_json(self._path, self.values)
 
 
-def start_values(cfg: CfgNode, seed: int, schedule: Mapping, preview: Mapping, card: WeightsCard | None) -> dict:
+def start_values(
+    cfg: CfgNode, sets: RunSets, seed: int, schedule: Mapping, preview: Mapping, card: WeightsCard | None
+) -> dict:
     """Return what is known of a run before its first step, plain values."""
-    names = [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]
     return {
         "format_version": FORMAT_VERSION,
         "command": sys.argv,
@@ -71,7 +73,7 @@ def start_values(cfg: CfgNode, seed: int, schedule: Mapping, preview: Mapping, c
         "hardware": hardware(cfg.MODEL.DEVICE),
         "train": list(cfg.DATASETS.TRAIN),
         "test": list(cfg.DATASETS.TEST),
-        "datasets": {name: dataset_record(name) for name in names},
+        "datasets": {named.name: dataset_record(named) for named in (*sets.train, *sets.test)},
         "num_train_images": preview["num_images"],
         "schedule": dict(schedule),
         "preview": dict(preview),
@@ -90,13 +92,12 @@ def finished_results(output_dir: str | Path) -> dict | None:
     return record.get("results", {}) if record.get("status") == FINISHED else None
 
 
-def dataset_record(name: str) -> dict:
+def dataset_record(named: NamedSet) -> dict:
     """Return fingerprints and preparation of the set behind a name.
 
     Raises:
         ValueError: the set is not the one that its fingerprints were computed from.
     """
-    named = named_set(name)
     values = named.dataset_json()
     if not values:
         return {}

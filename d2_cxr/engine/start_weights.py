@@ -14,8 +14,7 @@ from detectron2.config import CfgNode
 from d2_cxr.checkpoint.fingerprint import never_updated, require_finite, require_same_tensors
 from d2_cxr.checkpoint.loading import load_weights_file
 from d2_cxr.checkpoint.weights_card import WeightsCard, contradictions, zoo_card
-from d2_cxr.datasets.named_sets import named_set
-from d2_cxr.engine.held_out import seen_images
+from d2_cxr.engine.run_sets import RunSets, seen_images
 from d2_cxr.engine.weights_report import BOTTOM_UP
 
 logger = logging.getLogger(__name__)
@@ -44,7 +43,7 @@ class StartWeights:
         return self.content.get("images")
 
 
-def read_start_weights(cfg: CfgNode) -> StartWeights:
+def read_start_weights(cfg: CfgNode, sets: RunSets) -> StartWeights:
     """Read MODEL.WEIGHTS and compare it with the config and the training set.
 
     Raises:
@@ -62,9 +61,9 @@ def read_start_weights(cfg: CfgNode) -> StartWeights:
     found = contradictions(card, cfg) if card else []
     found += _check_tensors(content, cfg)
     if card:
-        rules = named_set(cfg.DATASETS.TRAIN[0]).dataset_json().get("preprocess", {})
+        rules = sets.train[0].dataset_json().get("preprocess", {})
         found += preprocessing_contradictions(card.preprocess or {}, rules)
-    found += seen_images(content.get("images"), cfg)
+    found += seen_images(content.get("images"), sets.held_out)
     if found:
         raise ValueError(f"{cfg.MODEL.WEIGHTS} cannot start this run: {'; '.join(found)}")
     return StartWeights(path, content, card)
@@ -138,7 +137,8 @@ def _card(cfg: CfgNode, content: Mapping) -> WeightsCard | None:
     card = zoo_card(cfg.MODEL.WEIGHTS)
     if card is None and not cfg.CXR.WEIGHTS_UNCHECKED:
         raise ValueError(
-            f"{cfg.MODEL.WEIGHTS} carries no card and is no known file of Detectron2's zoo, so nothing can be compared "
-            "with the config; convert it with tools/convert_simclr_to_d2.py, or set CXR.WEIGHTS_UNCHECKED True"
+            f"{cfg.MODEL.WEIGHTS} carries no card and is not a known file of Detectron2's zoo, so nothing can "
+            "be compared with the config; convert it with tools/convert_simclr_to_d2.py, or set "
+            "CXR.WEIGHTS_UNCHECKED True"
         )
     return card

@@ -9,6 +9,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from d2_cxr.datasets.augmentations import gray_values
+
 _CHANGE_CHANCE, _BLUR_CHANCE, _NOISE_CHANCE = 0.8, 0.5, 0.5
 _CONTRAST = _BRIGHTNESS = 0.4  # at most, relative to the mean
 _GAMMA = 0.3  # at most, of the exponent's logarithm
@@ -29,7 +31,8 @@ def strong_view(pixels: np.ndarray, random: np.random.Generator) -> np.ndarray:
     """
     image = pixels.astype(np.float32) / 255
     if random.random() < _CHANGE_CHANCE:
-        image = _gray_values(image, random)
+        gamma, contrast, brightness = (random.uniform(-most, most) for most in (_GAMMA, _CONTRAST, _BRIGHTNESS))
+        image = gray_values(image, gamma, contrast, brightness)
     if random.random() < _BLUR_CHANCE:
         sigma = random.uniform(0.1, max(0.2, _BLUR * max(image.shape)))
         image = np.asarray(cv2.GaussianBlur(image, (0, 0), sigma))
@@ -40,14 +43,6 @@ def strong_view(pixels: np.ndarray, random: np.random.Generator) -> np.ndarray:
         if random.random() < chance:
             _cut(image, random.uniform(least, largest), random)
     return (image.clip(0, 1) * 255).round().astype(np.uint8)
-
-
-def _gray_values(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Change gamma, contrast about the mean, and brightness."""
-    image = image ** np.float32(np.exp(random.uniform(-_GAMMA, _GAMMA)))
-    mean = image.mean()
-    contrast, brightness = random.uniform(1 - _CONTRAST, 1 + _CONTRAST), random.uniform(-_BRIGHTNESS, _BRIGHTNESS)
-    return ((image - mean) * np.float32(contrast) + mean * np.float32(1 + brightness)).clip(0, 1)
 
 
 def _cut(image: np.ndarray, part: float, random: np.random.Generator) -> None:

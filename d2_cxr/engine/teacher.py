@@ -38,7 +38,7 @@ LEARNED = ("loss_rpn_cls", "loss_cls")  # of the losses on the teacher's boxes
 class TeacherStudent(nn.Module):
     """What a step trains: the student's losses on labels and on the teacher's boxes.
 
-    The teacher is no submodule: DistributedDataParallel and the optimizer have nothing to do with it.
+    The teacher is not a submodule: DistributedDataParallel and the optimizer have nothing to do with it.
     """
 
     def __init__(self, cfg: CfgNode, teacher: nn.Module, classes: int):

@@ -74,7 +74,7 @@ class PoolLoader:
         """
         self._labeled, self._burn_in, self._batch = labeled, burn_in(cfg), pool.batch
         self._start, seed = 0, seed + _OTHER_ORDER
-        mapper = _TwoViews(CXRMapper.from_config(cfg, is_train=True, seed=seed), seed)
+        mapper = _TwoViews(CXRMapper.from_config(cfg, is_train=True, seed=seed, weak=True), seed)
         self._sampler = PositionedSampler(pool.factors, seed=seed)
         self._pool = build_detection_train_loader(
             ImageDataset(pool.images, mapper),

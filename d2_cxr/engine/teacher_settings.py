@@ -31,7 +31,9 @@ def check(cfg: CfgNode) -> None:
     if keys.CONTROL not in CONTROLS:
         raise ValueError(f"CXR.TEACHER.CONTROL is {keys.CONTROL!r}; it can be '', shuffled or labeled")
     if not 0 <= keys.BURN_IN < 1:
-        raise ValueError(f"CXR.TEACHER.BURN_IN {keys.BURN_IN} is no part of the iterations; give 0 up to below 1")
+        raise ValueError(
+            f"CXR.TEACHER.BURN_IN is {keys.BURN_IN}, a fraction of the iterations; give 0 or more, but less than 1"
+        )
     if not 0 <= keys.EMA < 1:
         raise ValueError(f"CXR.TEACHER.EMA {keys.EMA} is not in [0, 1)")
     if not 0 <= keys.UNCERTAIN <= 1:

@@ -67,7 +67,7 @@ def build_stepper(
     """Return the trainer of single steps, and the number format it computes in with the reason.
 
     Raises:
-        ValueError: CXR.AMP is none of off, bf16, auto, or both kinds of mixed precision are asked for.
+        ValueError: CXR.AMP is not one of off, bf16, auto, or both kinds of mixed precision are asked for.
     """
     if cfg.SOLVER.AMP.ENABLED:
         if cfg.CXR.AMP != "off":

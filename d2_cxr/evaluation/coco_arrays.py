@@ -56,13 +56,13 @@ def read_results(path: Path) -> list[dict]:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: it is no list of detections, or a value has another type than COCO's; names file and detection.
+        ValueError: it is not a list of detections, or a value has another type than COCO's; names file and detection.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing; --results takes a coco_instances_results.json")
     rows = artifacts.read_json(path)
     if not isinstance(rows, list):
-        raise ValueError(f"{path} is no list of COCO results ({', '.join(KEYS)})")
+        raise ValueError(f"{path} is not a list of COCO results ({', '.join(KEYS)})")
     require_types(rows, str(path))
     return rows
 
@@ -153,7 +153,7 @@ def _positions(
     if -1 in images:
         number = images.index(-1)
         raise ValueError(
-            f"{what} {number}: image_id {rows[number]['image_id']} is none of the {len(image_of)} evaluated images"
+            f"{what} {number}: image_id {rows[number]['image_id']} is not one of the {len(image_of)} evaluated images"
         )
     classes = [class_of.get(row["category_id"], -1) for row in rows]
     if -1 in classes:
@@ -162,7 +162,7 @@ def _positions(
 
 
 def _unknown_category(rows: Sequence[Mapping], number: int, class_of: Mapping, what: str) -> str:
-    line = f"{what} {number}: category_id {rows[number]['category_id']} is none of {sorted(class_of)}"
+    line = f"{what} {number}: category_id {rows[number]['category_id']} is not one of {sorted(class_of)}"
     if {row["category_id"] for row in rows} <= set(range(len(class_of))):
         line += "; classes seem to be numbered from 0, COCO results hold the category ids of the set's JSON"
     return line
@@ -178,7 +178,7 @@ def require_types(rows: Sequence[Mapping], what: str, noun: str = "detection") -
     """
     keys = KEYS if noun == "detection" else KEYS[:-1]
     if not isinstance(rows, Sequence):
-        raise ValueError(f"{what}: {_shown(rows)} is no list of {noun}s")
+        raise ValueError(f"{what}: {_shown(rows)} is not a list of {noun}s")
     if _all_right(rows, keys):
         return
     for number, row in enumerate(rows):

@@ -41,7 +41,7 @@ class Marks:
 def marks(matches: Matches, classes: Sequence[int] | None = None, rule: str = "iou", negatives: bool = True) -> Marks:
     """Collect the detections of these classes (default all) on images with findings and, by default, negative ones."""
     if rule not in HIT_RULES:
-        raise ValueError(f"hit rule {rule!r} is none of {', '.join(HIT_RULES)}")
+        raise ValueError(f"hit rule {rule!r} is not one of {', '.join(HIT_RULES)}")
     wanted = np.full(len(matches.class_names), classes is None)
     if classes is not None:
         wanted[list(classes)] = True

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from d2_cxr import artifacts
 from d2_cxr import boxes as box_math
@@ -22,6 +21,7 @@ from d2_cxr.evaluation.ground_truth import GroundTruth, load_ground_truth
 from d2_cxr.evaluation.matching import match
 from d2_cxr.image_name import image_name, png_name
 from d2_cxr.labels.coco import reader_order
+from d2_cxr.progress import Bar
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ def write_gallery(
     images = choose_images(named.truth, image_names, number, seed)
     folder = named_set(dataset).image_root
     written = []
-    for place, image in enumerate(tqdm(images, desc="images", unit="image")):
+    for place, image in enumerate(Bar(images, desc="images", unit="image")):
         sheet = image_sheet(read_image(folder / image["file_name"]), image, named, rows, score, tile)
         name = png_name(image_name(image["file_name"]))
         name = f"{place:03d}_{name}" if worst else name
@@ -81,7 +81,7 @@ def choose_images(truth: Mapping, image_names: Sequence[str], number: int, seed:
     by_name = {image_name(image["file_name"]): image for image in truth["images"]}
     unknown = [name for name in image_names if name not in by_name]
     if unknown:
-        raise ValueError(f"image {unknown[0]} is none of the {len(by_name)} images of the set")
+        raise ValueError(f"image {unknown[0]} is not one of the {len(by_name)} images of the set")
     if image_names:
         return [by_name[name] for name in image_names]
     images = truth["images"]
@@ -93,7 +93,7 @@ def read_image(path: Path) -> np.ndarray:
     """Read a prepared image, uint8 (H, W)."""
     image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) if path.is_file() else None
     if image is None:
-        raise FileNotFoundError(f"{path} is missing or no image; prepare the set again")
+        raise FileNotFoundError(f"{path} is missing or not an image; prepare the set again")
     return image
 
 

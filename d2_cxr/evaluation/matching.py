@@ -125,7 +125,7 @@ class Matches:
             ValueError: there is no such class.
         """
         if name not in self.class_names:
-            raise ValueError(f"class {name!r} is none of {', '.join(self.class_names)}")
+            raise ValueError(f"class {name!r} is not one of {', '.join(self.class_names)}")
         return self.class_names.index(name)
 
 

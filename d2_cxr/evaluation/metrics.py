@@ -200,7 +200,7 @@ def value(matches: Matches, metric: str, weights: np.ndarray, classes: Sequence[
         ValueError: unknown metric or class, or a metric that needs negative images and has none.
     """
     if metric not in OVERALL:
-        raise ValueError(f"metric {metric!r} is none of {', '.join(OVERALL)}")
+        raise ValueError(f"metric {metric!r} is not one of {', '.join(OVERALL)}")
     if OVERALL[metric].needs_negatives and not matches.has_negatives:
         raise ValueError(f"metric {metric} needs negative images, and none were evaluated")
     return Computation(matches, weights, class_indices(matches, classes)).overall(metric)

@@ -6,7 +6,7 @@ states what happens to each kind of bad row, every kind is counted, and labels o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -52,6 +52,7 @@ class Annotations:
         problems: kind of PROBLEMS -> number of rows (images for `without_patient`).
         format_name: name of the format.
         sha256: of the file as it lies on disk.
+        parts: image_name -> train, val or test, where the labels lie in a file or folder per part; else None.
     """
 
     boxes: pd.DataFrame
@@ -65,6 +66,7 @@ class Annotations:
     problems: dict[str, int]
     format_name: str
     sha256: str
+    parts: dict[str, str] | None = None
     finding_ids: list[str] = field(init=False)
 
     def __post_init__(self):
@@ -79,6 +81,7 @@ def read_annotations(
     name_of: Callable[[str], str] = image_name,
     annotation_format: str | None = None,
     size_of: SizeOf | None = None,
+    columns: Mapping[str, str] | None = None,
 ) -> Annotations:
     """Read labels in any of the known formats (d2_cxr/labels/formats); CSV tables may be `.gz` or `.zip`.
 
@@ -91,6 +94,7 @@ def read_annotations(
         name_of: an image's text in the labels -> its name; the last part of a path by default.
         annotation_format: csv, coco, yolo, voc, cvat, label_studio or labelme; None: told by content.
         size_of: image's text in the labels -> (width, height) in pixels; for formats that count in shares of the side.
+        columns: of CSV tables, their column -> ours (csv_headers.py).
 
     Raises:
         ValueError: the format, a class name or a size is not understood, or a large part of the boxes cannot be right;
@@ -98,12 +102,12 @@ def read_annotations(
         FileNotFoundError: no such file.
     """
     problems = Problems()
-    table = read_labels(path, problems, annotation_format, size_of, name_of)
+    table = read_labels(path, problems, annotation_format, size_of, name_of, columns)
     rows, classes = match_classes(table, class_names, negative_names, problems, path)
     rows = _with_names(rows, name_of, path)
     rows = problems.refuse(rows, rows["reader_id"].isna(), "no_reader")
     rows = _with_readers(rows, problems, path)
-    sizes, patients = _sizes(rows), patients_of(rows, patients_csv, problems, path, name_of)
+    sizes, patients = _sizes(rows), patients_of(rows, patients_csv, problems, path, name_of, columns)
     boxes = usable_boxes(rows, sizes, problems, path)
     if own_names(table, class_names):
         classes = classes_with_boxes(classes, boxes, path)
@@ -121,6 +125,7 @@ def read_annotations(
         problems=dict(problems),
         format_name=table.format_name,
         sha256=hash_of(path),
+        parts=_parts(rows, path),
     )
 
 
@@ -155,6 +160,19 @@ def _sizes(rows: pd.DataFrame) -> dict[str, tuple[float, float]] | None:
     known = (numbers > 0).all(axis=1)
     pairs = numbers[known].to_numpy(float).tolist()
     return {name: (width, height) for name, (width, height) in zip(images["image_name"][known], pairs, strict=True)}
+
+
+def _parts(rows: pd.DataFrame, path: str | Path) -> dict[str, str] | None:
+    """Return image -> part where the rows name one; an image in two parts would be tested after it was trained on."""
+    if "part" not in rows:
+        return None
+    pairs = rows[["image_name", "part"]].drop_duplicates()
+    twice = pairs["image_name"].duplicated()
+    if twice.any():
+        name = pairs["image_name"][twice].iloc[0]
+        both = " and in ".join(pairs["part"][pairs["image_name"] == name])
+        raise ValueError(f"{path}: image {name} is in {both}; an image belongs to one part")
+    return dict(zip(pairs["image_name"], pairs["part"], strict=True))
 
 
 def _negative_ids(rows: pd.DataFrame) -> list[str]:

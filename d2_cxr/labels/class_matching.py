@@ -55,7 +55,9 @@ def match_classes(
     elif card and class_names == "extended":
         classes, aliases = card.CLASS_NAMES + card.EXTRA_CLASS_NAMES, card.ALIASES
     elif isinstance(class_names, str):
-        raise ValueError(f"classes {class_names!r} is none of 'card', 'extended', 'from-csv'; a list gives own names")
+        raise ValueError(
+            f"classes {class_names!r} is not one of 'card', 'extended', 'from-csv'; a list gives own names"
+        )
     else:
         classes, aliases = tuple(class_names or ()), card.ALIASES if card else {}
     try:

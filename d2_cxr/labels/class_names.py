@@ -46,7 +46,7 @@ def read_classes(text: str) -> str | list[str]:
     if found and (path.is_file() or len(lines) > 1):
         return found
     raise ValueError(
-        f"classes {text!r} is none of card, extended, from-csv, a file with a class a line, or names with commas"
+        f"classes {text!r} is not one of card, extended, from-csv, a file with a class a line, or names with commas"
     )
 
 
@@ -65,7 +65,7 @@ def match_to_card(
     """Map each name found to a class of the card, to NO_FINDING, or to None for an extra class not asked for.
 
     Raises:
-        ValueError: a name is none of these (lists the known ones), or two classes have one name.
+        ValueError: a name is not one of these (lists the known ones), or two classes have one name.
     """
     canonical: dict[str, str] = {}
     for name in classes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from d2_cxr.boxes import xywh_to_xyxy
-from d2_cxr.labels import class_names, nih_bbox, rsna_pneumonia, vindr_cxr
+from d2_cxr.labels import class_names, csv_headers, nih_bbox, rsna_pneumonia, vindr_cxr
 from d2_cxr.labels.label_table import CONSENSUS, CORNERS, LabelTable
 from d2_cxr.labels.problems import Problems
 
@@ -64,15 +64,23 @@ CSV_FORMATS = (  # the first whose headers are all present
 _BLANK = {"", "nan", "na", "n/a", "none", "null"}  # of an id, in lower case
 
 
-def read_csv(csv_path: str | Path, problems: Problems) -> LabelTable:
+def read_csv(csv_path: str | Path, problems: Problems, columns: Mapping[str, str] | None = None) -> LabelTable:
     """Read a table of annotations in one of CSV_FORMATS; `.gz` and `.zip` are opened too.
+
+    Args:
+        csv_path: the table.
+        problems: counts, which this changes.
+        columns: their column -> ours; columns of common other names are recognized without it (csv_headers.py).
 
     Raises:
         ValueError: the layout is unknown, or a row names no image or no class; gives file and line.
         FileNotFoundError: no such file.
     """
     table = read_table(csv_path)
-    csv_format = find_format(table, csv_path)
+    headers = list(table.columns)
+    if columns or not any(_fits(csv_format, table) for csv_format in CSV_FORMATS):
+        table = csv_headers.with_our_headers(table, csv_path, columns)
+    csv_format = find_format(table, csv_path, headers)
     rows = _drop_repeated_headers(_pick_columns(table, csv_format), table, problems)
     for column, meaning in (("image_name", "image id"), ("class_name", "class name")):
         empty = rows[column].isna() | (rows[column].str.strip() == "")
@@ -85,16 +93,24 @@ def read_csv(csv_path: str | Path, problems: Problems) -> LabelTable:
 def read_table(csv_path: str | Path) -> pd.DataFrame:
     """Read every cell as text, with headers in lower case; NaN where a cell is empty.
 
+    Commas, semicolons or tabs separate cells; where semicolons do, 12,5 is the number 12.5.
+
     Raises:
-        ValueError: the file is no table, has no row or two columns of one name.
+        ValueError: the file is not a table, has no row or two columns of one name.
         FileNotFoundError: no such file.
     """
-    empty = ["", "nan", "NaN", "NA"]
+    empty, separator = ["", "nan", "NaN", "NA"], csv_headers.separator_of(csv_path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)
             table = pd.read_csv(
-                csv_path, dtype=str, index_col=False, encoding="utf-8-sig", keep_default_na=False, na_values=empty
+                csv_path,
+                sep=separator,
+                dtype=str,
+                index_col=False,
+                encoding="utf-8-sig",
+                keep_default_na=False,
+                na_values=empty,
             )
     except FileNotFoundError:
         raise FileNotFoundError(f"{csv_path} does not exist") from None
@@ -109,25 +125,28 @@ def read_table(csv_path: str | Path) -> pd.DataFrame:
         raise ValueError(f"{csv_path} has two columns {table.columns[table.columns.duplicated()][0]!r}")
     if table.empty:
         raise ValueError(f"{csv_path} has a header but no row")
-    return table
+    return csv_headers.with_decimal_points(table) if separator == ";" else table
 
 
-def find_format(table: pd.DataFrame, csv_path: str | Path) -> CsvFormat:
-    """Return the layout of a table by its headers.
+def find_format(table: pd.DataFrame, csv_path: str | Path, written: Sequence[str]) -> CsvFormat:
+    """Return the layout of a table by its headers; `written` are those of the file.
 
     Raises:
         ValueError: none fits; lists what is there and what is missing.
     """
-    headers = set(table.columns)
-    for csv_format in CSV_FORMATS:
-        if set(csv_format.columns.values()) <= headers:
-            return csv_format
-    missing = [header for header in _VINDR.values() if header not in headers]
+    found = next((csv_format for csv_format in CSV_FORMATS if _fits(csv_format, table)), None)
+    if found is not None:
+        return found
+    missing = [header for header in _VINDR.values() if header not in table.columns]
     raise ValueError(
-        f"{csv_path} has the columns {', '.join(table.columns)[:300]}; missing {', '.join(missing)} (with rad_id where "
+        f"{csv_path} has the columns {', '.join(written)[:300]}; missing {', '.join(missing)} (with rad_id where "
         "readers are named), or RSNA's patientId, x, y, width, height, Target, or NIH's Image Index, Finding Label, "
-        "Bbox [x,y,w,h]"
+        "Bbox [x,y,w,h]; --columns THEIRS=OURS,... says what other columns mean"
     )
+
+
+def _fits(csv_format: CsvFormat, table: pd.DataFrame) -> bool:
+    return set(csv_format.columns.values()) <= set(table.columns)
 
 
 def _pick_columns(table: pd.DataFrame, csv_format: CsvFormat) -> pd.DataFrame:

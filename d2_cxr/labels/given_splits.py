@@ -1,4 +1,4 @@
-"""A split of one's own: by a column that says train, val or test, by a held-out site or year, or all in train.
+"""A split of one's own: by a column, by the labels' own files, by a held-out site, year or fold, or all in one part.
 
 The rules of every split hold: a patient is in one part, and a part is an order from which label fractions are cut.
 """
@@ -14,13 +14,15 @@ import numpy as np
 from d2_cxr.image_name import image_name
 from d2_cxr.labels.annotations import Annotations
 from d2_cxr.labels.csv_formats import read_table
+from d2_cxr.labels.part_names import part_of
+from d2_cxr.labels.spelling import natural_order
 from d2_cxr.labels.splits import Split, in_order, label_matrix, stratified_cut
 
 logger = logging.getLogger(__name__)
 
 COLUMN = "split"
-_PARTS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val"}
-_PARTS |= {"test": "test", "testing": "test"}
+FOLD = "fold"
+FILES = "files"  # the rule where the labels lie in a file or folder per part
 _IMAGE_HEADERS = ("image_id", "image_name", "image index", "image", "patientid")  # the last is RSNA's name of an image
 
 
@@ -38,10 +40,10 @@ def choose_parts(
     Args:
         labels: whose images with and without findings are split.
         csv_paths: tables whose columns count, the first that has the column.
-        rule: "given" (a column `split`), "all-train", "stratified", or None: given where a column `split` says train,
-            val and test, else stratified.
+        rule: "given" (a column `split`, or a file of labels per part), "all-train", "all-test", "stratified", or None:
+            given where there is such a column or such files, else stratified.
         split_by: "COLUMN=VALUE,VALUE": images with one of these values are test; or "COLUMN", which says train, val,
-            test.
+            test. The fold after those of "fold=VALUE" is val.
         patients: image -> patient.
         seed: of what is left to chance.
         name_of: an image's text in a table -> its name.
@@ -50,16 +52,21 @@ def choose_parts(
         ValueError: no such column, an image without a value, or a patient in two parts.
     """
     images = [*labels.finding_ids, *labels.negative_ids]
-    if rule == "all-train":
-        return dict.fromkeys(images, "train"), rule
+    if rule in ("all-train", "all-test"):
+        return dict.fromkeys(images, rule.removeprefix("all-")), rule
     column, _, test_values = (split_by or COLUMN).partition("=")
     found = [read_column(path, column, name_of) for path in csv_paths if rule != "stratified" or split_by]
     values = next((column_values for column_values in found if column_values is not None), None)
     if values is None:
+        if labels.parts and rule != "stratified" and not split_by:
+            refuse_divided_patients(labels.parts, patients)
+            return {image: labels.parts[image] for image in images}, FILES
         if split_by or rule == "given":
             looked = f"looked in {', '.join(map(str, csv_paths))}" if csv_paths else "there is no CSV table"
             raise ValueError(f"no column {column} beside a column of image names: {looked}")
         return None
+    if column.casefold() == FOLD and not has_parts(values):
+        return parts_by_fold(images, values, test_values.split(","), patients), f"by {split_by}"
     if test_values:
         matrix = label_matrix(images, labels.boxes, labels.class_names)
         chosen = test_values.split(",")
@@ -96,13 +103,11 @@ def parts_of_images(
     Raises:
         ValueError: an image has no part or another word, or a patient has images in two parts; names the first.
     """
-    missing = [image for image in images if image not in values]
-    if missing:
-        raise ValueError(f"{len(missing)} of {len(images)} images have no value of {column}, first {missing[0]}")
-    unknown = next((image for image in images if values[image].casefold() not in _PARTS), None)
+    _require_values(images, values, column)
+    unknown = next((image for image in images if part_of(values[image]) is None), None)
     if unknown is not None:
-        raise ValueError(f"image {unknown}: {column} is {values[unknown]!r}, which is none of train, val, test")
-    parts = {image: _PARTS[values[image].casefold()] for image in images}
+        raise ValueError(f"image {unknown}: {column} is {values[unknown]!r}, which is not one of train, val, test")
+    parts = {image: part_of(values[image]) or "" for image in images}
     refuse_divided_patients(parts, patients)
     return parts
 
@@ -131,19 +136,44 @@ def parts_by_value(
         ValueError: a value that no image has, an image without a value, or a patient in test and elsewhere.
     """
     wanted = {value.strip().casefold() for value in test_values}
-    known = {image: values[image].casefold() for image in images if image in values}
-    if len(known) < len(images):
-        first = next(image for image in images if image not in known)
-        raise ValueError(f"{len(images) - len(known)} of {len(images)} images have no value of {column}, first {first}")
-    absent = wanted - set(known.values())
-    if absent or not wanted:
-        found = ", ".join(sorted({values[image] for image in images})[:10])
-        raise ValueError(f"no image has {column} {', '.join(sorted(absent)) or 'as none was given'}; there are {found}")
+    _require_values(images, values, column)
+    known = {image: values[image].casefold() for image in images}
+    _require_known(wanted, {values[image] for image in images}, column)
     parts = {image: "test" if known[image] in wanted else "rest" for image in images}
     refuse_divided_patients(parts, patients)
     rest = [index for index, image in enumerate(images) if parts[image] == "rest"]
     val = stratified_cut([images[index] for index in rest], labels[rest], 0.125, seed, patients)[1]
     return {image: "val" if image in val else part.replace("rest", "train") for image, part in parts.items()}
+
+
+def parts_by_fold(
+    images: Sequence[str], values: Mapping[str, str], test_folds: Sequence[str], patients: Mapping[str, str] | None
+) -> dict[str, str]:
+    """Return image -> part: images of `test_folds` are test, of the fold after the last of them val, of others train.
+
+    Args:
+        images: N names.
+        values: image -> fold, in any words; 2 comes before 10, and the first after the last.
+        test_folds: at least one.
+        patients: image -> patient.
+
+    Raises:
+        ValueError: an unknown fold, an image without one, no fold left to train on, or a patient in two parts.
+    """
+    _require_values(images, values, FOLD)
+    folds = sorted({values[image].casefold() for image in images}, key=natural_order)
+    test = {fold.strip().casefold() for fold in test_folds if fold.strip()}
+    if not test:
+        raise ValueError(f"--split-by {FOLD} names no fold to test on; give one, e.g. --split-by {FOLD}={folds[0]}")
+    _require_known(test, folds, FOLD)
+    last = max(folds.index(fold) for fold in test)
+    rest = [fold for fold in folds[last + 1 :] + folds[:last] if fold not in test]
+    if len(rest) < 2:
+        raise ValueError(f"{len(folds)} folds leave none for val and train beside {FOLD} {', '.join(sorted(test))}")
+    part = dict.fromkeys(rest, "train") | {rest[0]: "val"} | dict.fromkeys(test, "test")
+    parts = {image: part[values[image].casefold()] for image in images}
+    refuse_divided_patients(parts, patients)
+    return parts
 
 
 def given_split(
@@ -172,4 +202,18 @@ def refuse_divided_patients(parts: Mapping[str, str], patients: Mapping[str, str
 
 def has_parts(values: Mapping[str, str] | None) -> bool:
     """Tell whether a column says train, val or test, and nothing else."""
-    return bool(values) and all(value.casefold() in _PARTS for value in (values or {}).values())
+    return bool(values) and all(part_of(value) for value in (values or {}).values())
+
+
+def _require_values(images: Sequence[str], values: Mapping[str, str], column: str) -> None:
+    missing = [image for image in images if image not in values]
+    if missing:
+        raise ValueError(f"{len(missing)} of {len(images)} images have no value of {column}, first {missing[0]}")
+
+
+def _require_known(wanted: set[str], found: Iterable[str], column: str) -> None:
+    found = sorted(found, key=natural_order)
+    absent = wanted - {value.casefold() for value in found}
+    if absent or not wanted:
+        words = ", ".join(sorted(absent)) or "as none was given"
+        raise ValueError(f"no image has {column} {words}; there are {', '.join(found[:10])}")

@@ -85,7 +85,7 @@ def export_of_findings(path: str | Path) -> Export:
         for entry in entries
         for finding in entry["findings"]
     ]
-    listed = artifacts.read_json(card).get("class_names") if card.is_file() else None
+    listed = artifacts.read_json(card)["card"].get("class_names") if card.is_file() else None
     names = listed or sorted({box["class_name"] for box in boxes})
     return _export(images, boxes, [], names)
 
@@ -123,6 +123,11 @@ def export_of_labels(path: str | Path, images: str | Path | None = None, **optio
 def with_names(export: Export, model_version: str, image_url: str) -> Export:
     """Return the export with what Label Studio shows: the model's name, and where the images lie."""
     return replace(export, model_version=model_version, image_url=image_url)
+
+
+def with_queue(export: Export, queue: Mapping[str, float]) -> Export:
+    """Return the export with the place of each image in Label Studio's queue, by image name."""
+    return replace(export, queue=queue)
 
 
 def _export(

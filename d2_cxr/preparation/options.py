@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from d2_cxr.dicom.preprocess import Preprocess
+from d2_cxr.labels.patients import IN_NAMES
 from d2_cxr.preparation.workers import LIMIT_S
 
 
@@ -21,7 +22,8 @@ class PrepareOptions:
         annotations: labels (d2_cxr/labels/formats); None: every image is unlabeled.
         name: of the set; only "vindr_cxr" has a published split.
         classes: "card", "extended", "from-csv", a file with a class a line, or the names.
-        patients: CSV of image_id and patient_id.
+        columns: of the tables, their column -> ours (d2_cxr/labels/csv_headers.py).
+        patients: CSV of image_id and patient_id; or "names": what stands before the last _ or - of an image's name.
         negative_names: class names that mean "No finding".
         annotation_format: csv, coco, yolo, voc, cvat, label_studio or labelme; None: told by content.
         fusion: "mean", "majority:K" or "none".
@@ -29,9 +31,11 @@ class PrepareOptions:
         findings_only: only images with findings (and the official test images).
         test_dicom_dir, test_annotations: VinDr-CXR's official test images and their consensus boxes.
         order_csv: table whose finding rows give the published order.
-        split: "stratified"; "given", by a column `split` (train, val, test) of the annotations or patients CSV;
-            "all-train"; None: given where there is such a column, else stratified.
-        split_by: "COLUMN=VALUE,VALUE" of one of these tables: images with these values are the test set.
+        split: "stratified"; "given", by a column `split` (train, val, test) of the annotations or patients CSV, or by
+            the files of the labels (instances_train.json, ...); "all-train"; "all-test"; None: given where there is
+            such a column or such files, else stratified.
+        split_by: "COLUMN=VALUE,VALUE" of one of these tables: images with these values are the test set. With
+            "fold=VALUE" those of the next fold are the validation set.
         seed: of the stratified split and of the images without findings.
         rename: key file; image names become pseudonyms (HMAC-SHA256). A file that does not exist is made.
         rename_map: CSV of names and pseudonyms to write; None: the map is written nowhere.
@@ -48,6 +52,7 @@ class PrepareOptions:
     annotations: str | Path | None = None
     name: str = "vindr_cxr"
     classes: str | Sequence[str] = "card"
+    columns: Mapping[str, str] = field(default_factory=dict)
     patients: str | Path | None = None
     negative_names: Sequence[str] = ()
     annotation_format: str | None = None
@@ -69,13 +74,18 @@ class PrepareOptions:
     limit_s: float = LIMIT_S
     progress: bool = True
 
+    @property
+    def patients_csv(self) -> str | Path | None:
+        """The table of patients, None without one."""
+        return None if self.patients == IN_NAMES else self.patients
+
     def __post_init__(self):
         if bool(self.test_dicom_dir) != bool(self.test_annotations):
             raise ValueError("the official test set needs both its images and its annotations; give the other too")
         if self.findings_only and not self.annotations:
             raise ValueError("--findings-only needs --annotations")
-        if self.split not in (None, "stratified", "given", "all-train"):
-            raise ValueError(f"split {self.split!r} is none of stratified, given, all-train")
+        if self.split not in (None, "stratified", "given", "all-train", "all-test"):
+            raise ValueError(f"split {self.split!r} is not one of stratified, given, all-train, all-test")
         if (self.split or self.split_by) and not self.annotations:
             raise ValueError("--split and --split-by need --annotations")
         if self.split_by and self.split not in (None, "given"):

@@ -33,7 +33,7 @@ class Pseudonyms:
             output: folder of the set.
 
         Raises:
-            ValueError: the file lies in the set's folder, or is no key.
+            ValueError: the file lies in the set's folder, or is not a key.
         """
         path = Path(key_file)
         if path.resolve().is_relative_to(Path(output).resolve()):
@@ -46,7 +46,7 @@ class Pseudonyms:
         except ValueError:
             self._key = b""
         if len(self._key) != _KEY_BYTES:
-            raise ValueError(f"{path} is no key file: {2 * _KEY_BYTES} hexadecimal digits are expected")
+            raise ValueError(f"{path} is not a key file: {2 * _KEY_BYTES} hexadecimal digits are expected")
         self._names: dict[str, str] = {}
 
     @property

@@ -119,7 +119,8 @@ def _step(workers: set[_Worker], selector, waiting: list[dict], limit_s: float) 
                 result = json.loads(line)
                 if result["outcome"] == CANNOT_WRITE:
                     raise OSError(
-                        f"{task['png']} cannot be written: {result['reason']}; make room, then the same command goes on"
+                        f"{task['png']} cannot be written: {result['reason']}; make room, then run "
+                        "the same command to continue"
                     )
                 yield task, result
         if worker.is_ready and worker.task is None and waiting:
@@ -136,11 +137,11 @@ def _end(worker: _Worker, workers: set[_Worker], selector, limit_s: float | None
     code = worker.process.wait() if limit_s is None else None
     worker.kill()
     if not worker.is_ready:
-        raise RuntimeError(f"a preparation worker did not start (exit code {code}); its message stands above")
+        raise RuntimeError(f"a preparation worker did not start (exit code {code}); see its message above")
     if worker.task is None:
         return
     if code is not None and code > 0:
-        raise RuntimeError(f"a preparation worker failed on {worker.task['path']}; its message stands above")
+        raise RuntimeError(f"a preparation worker failed on {worker.task['path']}; see its message above")
     yield worker.task, {"outcome": "quarantined", "reason": _reason(code, limit_s)}
 
 

@@ -5,7 +5,7 @@ pytorch-lightning 1. Each gap that is closed here has a test that it still exist
 
 1. It imports `pl_bolts` for a scheduler, and pl_bolts does not run under Lightning 2: a stand-in is put in place.
 2. `validation_epoch_end` exists, which Lightning 2 refuses: deleted; there is no validation here.
-3. `on_train_batch_end` of the momentum methods demands a `dataloader_idx`, which Lightning 2 no longer passes.
+3. `on_train_batch_end` of the momentum methods requires a `dataloader_idx`, which Lightning 2 no longer passes.
 4. `lars=True` has no effect: the wrapper scales gradients before Lightning's closure computes them anew. `Lars` below.
 5. Under bf16 autocast the contrastive loss is computed in bf16: only the backbone runs under autocast here.
 6. NT-Xent contrasts the images of one process only: projections are gathered from all.

@@ -60,7 +60,7 @@ def read_settings(path: str | os.PathLike, overrides: Sequence[str] = ()) -> dic
     """Read a YAML file and `KEY=VALUE` overrides, and complete them.
 
     Raises:
-        FileNotFoundError, ValueError: no such file, a key that does not exist, a value that can not be.
+        FileNotFoundError, ValueError: no such file, a key that does not exist, a value that cannot be.
     """
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
@@ -70,7 +70,7 @@ def read_settings(path: str | os.PathLike, overrides: Sequence[str] = ()) -> dic
 
     wrong = [text for text in overrides if "=" not in text]
     if wrong:
-        raise ValueError(f"{wrong[0]!r} is no KEY=VALUE")
+        raise ValueError(f"{wrong[0]!r} is not KEY=VALUE")
     given = OmegaConf.create(load_yaml(Path(path)) or {})
     try:
         merged = OmegaConf.merge(given, OmegaConf.from_dotlist(list(overrides)))

@@ -28,7 +28,7 @@ def pretrain(config: Mapping, output: str | os.PathLike) -> Path:
         output: folder of the run; holds last.ckpt, pretraining.json and tensorboard/.
 
     Raises:
-        ValueError: a setting, a name or a file that can not be used; a run of other settings in `output`.
+        ValueError: a setting, a name or a file that cannot be used; a run of other settings in `output`.
         NotFiniteError: the loss is no longer a number; names the images of the batch.
     """
     output = Path(output)

@@ -55,7 +55,7 @@ def test_deeper_networks_are_taken_whole(architecture):
         ),
         (drop("encoder.bn1.num_batches_tracked"), r"missing, first: encoder.bn1.num_batches_tracked"),
         (put("encoder.conv1.weight", torch.zeros(64, 1, 7, 7)), r"encoder.conv1.weight has shape \(64, 1, 7, 7\)"),
-        (put("encoder.layer1.0.se.weight", torch.zeros(1)), r"no part of resnet18, first: encoder.layer1.0.se.weight"),
+        (put("encoder.layer1.0.se.weight", torch.zeros(1)), r"not part of resnet18, first: encoder.layer1.0.se.weight"),
         (put("encoder.bn1.bias", torch.full((64,), torch.nan)), r"encoder.bn1.bias holds NaN"),
         (lambda state: {f"other.{name}": value for name, value in state.items()}, r"unknown prefix 'other.encoder.'"),
         (
@@ -63,7 +63,7 @@ def test_deeper_networks_are_taken_whole(architecture):
             r"layer1.0.bn1.running_var holds negative variances",
         ),
         (put("encoder.conv1.weight", torch.ones(64, 3, 7, 7, dtype=torch.int8)), r"conv1.weight is quantized"),
-        (put("encoder.attnpool.weight", torch.zeros(1)), r"no part of resnet18, first: encoder.attnpool.weight"),
+        (put("encoder.attnpool.weight", torch.zeros(1)), r"not part of resnet18, first: encoder.attnpool.weight"),
         (lambda state: {"projector.0.weight": torch.zeros(1)}, r"holds no ResNet"),
     ],
 )
@@ -144,7 +144,7 @@ def test_a_detector_keeps_everything_but_its_backbone(solo_file, tmp_path, resne
 
 def test_a_detector_of_another_depth_is_refused(solo_file, tmp_path):
     torch.save({"model": {BOTTOM_UP + "stem.conv1.weight": torch.zeros(64, 3, 7, 7)}}, tmp_path / "detector.pth")
-    with pytest.raises(ConversionError, match="its backbone is no resnet18: 99 tensors differ"):
+    with pytest.raises(ConversionError, match="its backbone is not resnet18: 99 tensors differ"):
         convert_file(solo_file(), tmp_path / "w.pth", detector=tmp_path / "detector.pth")
 
 

@@ -49,8 +49,8 @@ def test_what_a_card_does_not_know_is_compared_with_nothing():
 
 
 def test_a_basic_block_network_demands_64_channels_at_res2():
-    assert WeightsCard(depth=18).config_demands()["MODEL.RESNETS.RES2_OUT_CHANNELS"] == 64
-    assert WeightsCard(depth=101).config_demands()["MODEL.RESNETS.RES2_OUT_CHANNELS"] == 256
+    assert WeightsCard(depth=18).required_config()["MODEL.RESNETS.RES2_OUT_CHANNELS"] == 64
+    assert WeightsCard(depth=101).required_config()["MODEL.RESNETS.RES2_OUT_CHANNELS"] == 256
 
 
 def test_a_card_survives_the_file_and_keys_of_a_newer_version(tmp_path):

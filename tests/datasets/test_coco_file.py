@@ -24,7 +24,7 @@ def test_a_good_file_passes(tmp_path):
     [
         ([1], "holds a list, not an object"),
         ({"images": None}, "no list 'images'"),
-        ({"images": ["a.png"]}, "entry 1 of 'images' is no object"),
+        ({"images": ["a.png"]}, "entry 1 of 'images' is not an object"),
         ({"images": [{**IMAGE, "id": "1"}]}, "entry 1 of 'images' has id '1', expected a whole number"),
         ({"images": [IMAGE, IMAGE]}, "entry 2 of 'images' has the id 1 of an earlier one"),
         ({"images": [{**IMAGE, "file_name": 7}]}, "file_name 7, expected text"),
@@ -33,7 +33,7 @@ def test_a_good_file_passes(tmp_path):
         ({"annotations": [{**BOX, "bbox": "1 2 3 4"}]}, "expected four finite numbers"),
         ({"annotations": [{**BOX, "bbox": [1, 2, 3]}]}, "expected four finite numbers"),
         ({"annotations": [{**BOX, "bbox": [1, 2, -3, 4]}]}, "whose width or height is negative"),
-        ({"annotations": [{**BOX, "image_id": 9}]}, "annotation 1 has image_id 9, which is no image"),
+        ({"annotations": [{**BOX, "image_id": 9}]}, "annotation 1 has image_id 9, which is not an image"),
         ({"annotations": [{**BOX, "category_id": None}]}, "has category_id None"),
         ({"categories": [{"id": 1, "name": 4}]}, "entry 1 of 'categories' has name 4"),
     ],

@@ -52,5 +52,5 @@ def test_images_without_pixels_are_counted_and_the_first_named(folder):
     image_array.require_images(names[:3])
     with pytest.raises(FileNotFoundError, match=r"^2 prepared images are missing, first: .*d\.png; prepare the set"):
         image_array.require_images(names)
-    with pytest.raises(FileNotFoundError, match=r"e\.png is missing or no picture"):
+    with pytest.raises(FileNotFoundError, match=r"e\.png is missing or not an image"):
         image_array.read(names[4])

@@ -67,7 +67,7 @@ def test_nothing_of_the_header_travels_but_the_identity_that_archives_file_by(
 
 def test_nothing_is_written_where_one_of_the_objects_cannot_be(make_source, thresholds, algorithm, tmp_path):
     outside = [ScoredBox("Mass", 0.9, (0, 0, 500, 5))]
-    with pytest.raises(DeliveryError, match="is no box within"):
+    with pytest.raises(DeliveryError, match="is not a box within"):
         deliver(make_source(), outside, {"Mass": 0.3}, algorithm, tmp_path)
     flat = make_source(np.full((80, 100), 7))
     with pytest.raises(DeliveryError, match=r"image\.dcm: every pixel has the value 7"):

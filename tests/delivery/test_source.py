@@ -56,7 +56,7 @@ def test_a_copy_with_assumed_uids_differs_in_nothing_but_the_identity(make_dicom
     [
         ({"NumberOfFrames": 2}, r"Number of Frames \(0028,0008\) is 2"),
         ({"Modality": "CT"}, r"Modality \(0008,0060\) is CT"),
-        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.88.22"}, r"is no image class of DICOM"),
+        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.88.22"}, r"is not an image class of DICOM"),
         ({"SOPInstanceUID": "0" * 70}, r"lacks SOP Instance UID"),
         ({"Rows": None}, r"lacks Rows \(0028,0010\)"),
     ],
@@ -69,7 +69,7 @@ def test_what_cannot_be_a_source_is_refused_by_tag(make_source, elements, messag
 
 def test_a_picture_is_no_source(tmp_path):
     (tmp_path / "image.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"0" * 200)
-    with pytest.raises(DeliveryError, match="is no DICOM file"):
+    with pytest.raises(DeliveryError, match="is not a DICOM file"):
         read_source(tmp_path / "image.png")
 
 
@@ -83,7 +83,7 @@ def test_spacing_is_named_by_its_tag_and_zero_is_none(make_source):
 
 @pytest.mark.parametrize("box", [(0, 0, 101, 80), (-1, 0, 5, 5), (5, 5, 5, 9), (0, 0, 100, float("nan"))])
 def test_a_box_outside_the_image_or_without_area_is_refused(make_source, box):
-    with pytest.raises(DeliveryError, match="of Mass is no box within 100 x 80 pixels"):
+    with pytest.raises(DeliveryError, match="of Mass is not a box within 100 x 80 pixels"):
         make_source().check([ScoredBox("Mass", 0.5, box)])
 
 

@@ -25,6 +25,40 @@ def test_without_equalisation_a_ramp_stays_a_ramp():
     assert pixels[0, [0, 21, 42, 63]].tolist() == [0, 85, 170, 255]  # thirds of 255
 
 
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32])
+def test_the_stretch_shows_the_middle_99_percent_from_black_to_white(dtype):
+    # columns 0..1023: percentiles .5 and 99.5 are 5.115 and 1017.885
+    pixels, _ = prepare_image(image(ramp(1024, 1024, 1023).astype(dtype)), Preprocess(1024, equalize="stretch"))
+    assert pixels[0, [0, 5, 6, 1017, 1018, 1023]].tolist() == [0, 0, 0, 255, 255, 255]
+    assert pixels[0, 512] == round(255 * (512 - 5.115) / (1017.885 - 5.115))
+
+
+def test_a_bright_marker_does_not_darken_a_stretched_image():
+    body = np.random.default_rng(0).integers(1000, 2000, (64, 64)).astype(np.uint16)
+    body[63, 63] = 0
+    marked = body.copy()
+    marked[:4, :4] = 4000  # 16 of 4096 pixels, .4 %
+    alone, _ = prepare_image(image(body), Preprocess(64, equalize="stretch"))
+    beside, _ = prepare_image(image(marked), Preprocess(64, equalize="stretch"))
+    assert np.abs(alone.astype(int) - beside)[4:].max() <= 2
+    plain, _ = prepare_image(image(marked), Preprocess(64, equalize="none"))
+    assert plain[4:].max() < 130  # without the stretch it does
+
+
+def test_the_stretch_takes_all_grays_where_nearly_every_pixel_is_one_and_leaves_padding_out():
+    flat = np.full((64, 64), 100, np.uint16)
+    flat[0, :3] = (0, 50, 200)
+    pixels, _ = prepare_image(image(flat), Preprocess(64, equalize="stretch"))
+    assert pixels[0, :4].tolist() == [0, 64, 255, 128]
+    body = np.random.default_rng(1).integers(1000, 3000, (64, 64)).astype(np.uint16)
+    padded = np.full((64, 128), 4095, np.uint16)
+    padded[:, :64] = body
+    rules = Preprocess(128, "letterbox", equalize="stretch")
+    beside, _ = prepare_image(image(padded, padding=(4095, 4095)), rules)
+    alone, _ = prepare_image(image(body), Preprocess(64, equalize="stretch"))
+    assert not beside[:, 64:].any() and np.abs(beside[32:96, :64].astype(int) - alone).max() <= 1
+
+
 def test_low_values_are_bright_on_monochrome1():
     pixels, _ = prepare_image(
         image(ramp(64, 64, 4095), GrayscaleTransform(inverted=True)), Preprocess(64, equalize="none")
@@ -142,7 +176,7 @@ def test_rules_travel_as_plain_values_and_unknown_ones_are_refused():
     rules = Preprocess(1024, "letterbox", "none")
     assert Preprocess.from_dict(rules.to_dict()) == rules
     assert rules.to_dict() == {"size": 1024, "resize": "letterbox", "equalize": "none", "window": "file"}
-    with pytest.raises(ValueError, match="resize 'crop' is none of squash, letterbox"):
+    with pytest.raises(ValueError, match="resize 'crop' is not one of squash, letterbox"):
         Preprocess(512, "crop")
     with pytest.raises(ValueError, match="size 4 is outside"):
         Preprocess(4)

@@ -130,7 +130,7 @@ REFUSED = [
     ({"NumberOfFrames": 2}, "Number of Frames (0028,0008) is 2"),
     ({"Rows": None}, "Rows (0028,0010) is missing"),
     ({"Rows": 60000, "Columns": 60000}, "60000 x 60000 pixels: more than the limit of 150 million"),
-    ({"Rows": 0}, "is no size of an image"),
+    ({"Rows": 0}, "is not a possible image size"),
     ({"BitsAllocated": 32}, "Bits Allocated (0028,0100) is 32"),
     ({"BitsStored": 17}, "Bits Stored (0028,0101) is 17"),
     ({"BitsStored": 8, "HighBit": 7}, "pixel values above 255 contradict Bits Stored"),

@@ -6,6 +6,7 @@ import torch
 from d2_cxr.datasets.named_sets import named_set
 from d2_cxr.engine.build_loaders import training_images
 from d2_cxr.engine.config import load_config, register_datasets, set_num_classes, setup
+from d2_cxr.engine.run_sets import RunSets
 
 
 def test_the_number_of_classes_comes_from_the_set(tiny_cfg):
@@ -89,7 +90,7 @@ def test_datasets_need_a_name_and_a_folder():
         register_datasets(cfg)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here: what is refused without one can not be seen")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here: what is refused without one cannot be seen")
 @pytest.mark.parametrize(
     "key, value, message",
     [
@@ -115,16 +116,16 @@ def test_images_that_are_missing_stop_a_run_before_its_first_step(tiny_set, tiny
     names = ["CXR.DATASETS", f"[['gap_cxr', '{tmp_path / 'gap'}']]"]
     names += ["DATASETS.TRAIN", "('gap_cxr_train',)", "DATASETS.TEST", "('gap_cxr_test',)"]
     cfg = tiny_cfg(*names)
-    assert len(training_images(cfg).findings) == 12
+    assert len(training_images(cfg, RunSets.of(cfg)).findings) == 12
     (tmp_path / "gap/images/image017.png").unlink()  # 12 for training, 4 for validation, then the test images
     with pytest.raises(FileNotFoundError, match=r"1 prepared images are missing, first: .*image017\.png; prepare"):
-        training_images(cfg)
+        training_images(cfg, RunSets.of(cfg))
     (tmp_path / "gap/annotations/stratified/test.json").unlink()
     with pytest.raises(ValueError, match=r"gap/annotations: the files are not those that the set was prepared with"):
-        training_images(cfg)
+        training_images(cfg, RunSets.of(cfg))
     forget_fingerprints(tmp_path / "gap")
     with pytest.raises(FileNotFoundError, match=r"data set gap_cxr_test: .*test\.json is missing"):
-        training_images(cfg)
+        training_images(cfg, RunSets.of(cfg))
 
 
 @pytest.mark.parametrize(

@@ -78,8 +78,8 @@ def test_limits_are_of_each_class_and_null_reports_nothing():
 @pytest.mark.parametrize(
     "document, reason",
     [
-        ([0.5], "no thresholds.json"),
-        ({"thresholds": [0.5]}, "no thresholds.json"),
+        ([0.5], "is not a thresholds.json"),
+        ({"thresholds": [0.5]}, "is not a thresholds.json"),
         ({"thresholds": {"Disc": 0.5}}, "no threshold for Square"),
         ({"thresholds": {"Disc": "0.5", "Square": None}}, "threshold of Disc is '0.5'"),
         ({"thresholds": {"Disc": 0.5, "Square": float("nan")}}, "threshold of Square is nan"),

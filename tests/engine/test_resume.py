@@ -58,7 +58,7 @@ def test_a_finished_run_whose_weights_are_cut_short_is_noticed(interrupted):
     path = Path(cfg.OUTPUT_DIR) / "model_final.pth"
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match=r"is finished, but .*model_final\.pth is no readable weights file"):
+    with pytest.raises(ValueError, match=r"is finished, but .*model_final\.pth is not a readable weights file"):
         trainer.train(cfg, resume=True)
     path.write_bytes(whole)
     content = torch.load(path, weights_only=True)

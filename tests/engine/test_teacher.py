@@ -66,7 +66,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one(tiny_cfg, trained_once, monk
 
 
 def test_a_pool_of_weight_0_changes_nothing_for_the_student(tiny_cfg):
-    """The student's BatchNorm statistics included: the pool's strong views are none of them."""
+    """The student's BatchNorm statistics included: the pool's strong views are not among them."""
     opts = [*TEACHER, *SHORT]
     plain = tiny_cfg(*opts, "CXR.TEACHER.POOL", "[]", output="plain")
     weightless = tiny_cfg(*opts, "CXR.TEACHER.WEIGHT", "0.0", output="weightless")
@@ -154,7 +154,7 @@ def test_names_that_are_no_pool_are_refused(tiny_cfg, pool, message):
     "key, value, message",
     [
         ("CONTROL", "mixed", "CONTROL is 'mixed'; it can be '', shuffled or labeled"),
-        ("BURN_IN", "1.0", "BURN_IN 1.0 is no part"),
+        ("BURN_IN", "1.0", "BURN_IN is 1.0, a fraction of the iterations"),
         ("EMA", "1.0", "EMA 1.0"),
         ("UNCERTAIN", "1.5", "UNCERTAIN 1.5"),
         ("RATIO", "0.0", "RATIO 0.0 must be above 0"),

@@ -3,6 +3,7 @@ import torch
 
 from d2_cxr.engine import teacher_pool
 from d2_cxr.engine.build_loaders import build_train_loader, training_images
+from d2_cxr.engine.run_sets import RunSets
 from d2_cxr.engine.strong_view import strong_view
 
 TEACHER = [
@@ -17,7 +18,7 @@ TEACHER = [
 
 def test_the_pool_is_without_labels_and_without_labeled_images(tiny_cfg):
     cfg = tiny_cfg(*TEACHER, "CXR.TEACHER.POOL", "['tiny_cxr_train_unlabeled']", "CXR.NEGATIVE_RATIO", "1.0")
-    labeled = training_images(cfg)
+    labeled = training_images(cfg, RunSets.of(cfg))
     pool = teacher_pool.load_pool(cfg, labeled)
     assert len(labeled.findings) == 6 and len(pool.images) == 12 - 6
     assert not {image["file_name"] for image in pool.images} & {image["file_name"] for image in labeled.images}
@@ -27,14 +28,14 @@ def test_the_pool_is_without_labels_and_without_labeled_images(tiny_cfg):
 def test_negatives_that_are_shown_as_negatives_leave_the_pool(tiny_cfg):
     opts = ["CXR.TEACHER.POOL", "['tiny_cxr_train_unlabeled', 'tiny_cxr_negative_train']"]
     cfg = tiny_cfg(*TEACHER, *opts, "CXR.NEGATIVE_RATIO", "1.0")
-    assert len(teacher_pool.load_pool(cfg, training_images(cfg)).images) == 6
+    assert len(teacher_pool.load_pool(cfg, training_images(cfg, RunSets.of(cfg))).images) == 6
 
 
 def test_batches_have_pool_images_after_the_burn_in_and_go_on_where_a_run_stopped(tiny_cfg):
     cfg = tiny_cfg(*TEACHER, "CXR.TEACHER.POOL", "['tiny_cxr_train_unlabeled']", "CXR.TEACHER.RATIO", "1.5")
 
     def batches(start, count):
-        labeled = training_images(cfg)
+        labeled = training_images(cfg, RunSets.of(cfg))
         loader, sampler = build_train_loader(cfg, labeled, seed=3)
         both = teacher_pool.PoolLoader(cfg, loader, teacher_pool.load_pool(cfg, labeled), seed=3)
         sampler.start = 2 * start
@@ -56,7 +57,7 @@ def test_batches_have_pool_images_after_the_burn_in_and_go_on_where_a_run_stoppe
 def test_the_preview_says_what_a_step_costs(tiny_cfg):
     """3 parts of labels, forward and backward; 4 of the pool, the teacher's forward pass as well."""
     cfg = tiny_cfg(*TEACHER, "CXR.TEACHER.POOL", "['tiny_cxr_train_unlabeled']")
-    shown = teacher_pool.preview(cfg, teacher_pool.load_pool(cfg, training_images(cfg)))
+    shown = teacher_pool.preview(cfg, teacher_pool.load_pool(cfg, training_images(cfg, RunSets.of(cfg))))
     assert shown["step_cost"] == (3 * 2 + 4 * 2) / (3 * 2) and shown["run_cost"] == (2 + 2 * 14 / 6) / 4
     assert shown["text"].startswith("2 iterations on labels, then 2 with 2 of 6 pool images each (0.667 epochs")
     assert "such a step costs about 2.33 times a labeled one" in shown["text"]

@@ -57,7 +57,7 @@ def test_a_missing_key_and_a_row_that_is_no_object_are_named(tmp_path):
     for row, message in (({"image_id": 1}, "it has no category_id"), ([1, 2], r"it is \[1, 2\], not an object")):
         with pytest.raises(ValueError, match=f"detection 0: {message}"):
             read_results(write(tmp_path, [row]))
-    with pytest.raises(ValueError, match="is no list of COCO results"):
+    with pytest.raises(ValueError, match="is not a list of COCO results"):
         read_results(write(tmp_path, {"annotations": []}))
 
 
@@ -66,7 +66,7 @@ def test_truth_is_held_to_the_same_types(images):
     for change, message in (
         ({"bbox": [1, 2, 3, None]}, "truth: box 1: bbox holds null"),
         ({"area": "81"}, "truth: box 1: area is the text '81'"),
-        ({"category_id": 4}, r"truth: box 1: category_id 4 is none of \[1\]"),
+        ({"category_id": 4}, r"truth: box 1: category_id 4 is not one of \[1\]"),
     ):
         wrong = {**truth, "annotations": [truth["annotations"][0], {**truth["annotations"][1], **change}]}
         with pytest.raises(ValueError, match=message):
@@ -79,5 +79,5 @@ def test_rows_need_no_score_where_they_are_truth():
 
 def test_classes_numbered_from_0_are_named_as_such(images):
     truth, results = images([(1, 1, 0, 0, 9, 9)], [(1, 1, 0, 0, 9, 9, 0.5), (1, 0, 0, 0, 9, 9, 0.4)], num_classes=2)
-    with pytest.raises(ValueError, match=r"detection 1: category_id 0 is none of .* seem to be numbered from 0"):
+    with pytest.raises(ValueError, match=r"detection 1: category_id 0 is not one of .* seem to be numbered from 0"):
         match(truth, results)

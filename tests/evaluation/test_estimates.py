@@ -108,7 +108,7 @@ def test_a_subset_of_classes_is_averaged_alone(simulate):
     expected = np.mean([per_class.value("AP50", name) for name in ("class 0", "class 2")])
     pair = estimates.paired_difference(matches, match(truth, []), "AP50", ["class 0", "class 2"], resamples=10)
     assert pair["difference"] == pytest.approx(expected)
-    with pytest.raises(ValueError, match="class 'heart' is none of"):
+    with pytest.raises(ValueError, match="class 'heart' is not one of"):
         estimates.paired_difference(matches, matches, "AP50", ["heart"])
 
 

@@ -87,7 +87,7 @@ CALLS += (
 
 
 def gadget(chance: random.Random, mark: str) -> bytes:
-    """Return a pickle that calls something: by GLOBAL, STACK_GLOBAL, INST, OBJ, NEWOBJ or BUILD, alone or in a dict."""
+    """Return a pickle that calls something by GLOBAL, STACK_GLOBAL, INST, OBJ, NEWOBJ or BUILD, alone or in a dict."""
     module, name = chance.choice(CALLS).split(" ")
     text = chance.choice([f"touch {mark}", f"open({mark!r}, 'w')", f"__import__('os').system('touch {mark}')", mark])
     word = pickle.dumps(text, protocol=2)[2:-1]

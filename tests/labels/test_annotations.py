@@ -145,7 +145,7 @@ def test_a_list_of_own_classes_is_a_card(table):
     assert read_annotations(path, ("Line", "Tube")).boxes["class_name"].tolist() == ["Tube"]
     with pytest.raises(ValueError, match="unknown class 'tube'; known are Line and"):
         read_annotations(path, ["Line"])
-    with pytest.raises(ValueError, match="'mine' is none of"):
+    with pytest.raises(ValueError, match="'mine' is not one of"):
         read_annotations(path, "mine")
 
 
@@ -231,7 +231,7 @@ def test_an_image_of_two_patients_is_refused(table):
 @pytest.mark.parametrize(
     "lines, message",
     [
-        (["image,label", "a,ILD"], "has the columns image, label; missing image_id, class_name, x_min"),
+        (["image,label", "a,ILD"], "has the columns image, label; missing x_min, y_min"),
         ([KAGGLE], "has a header but no row"),
         ([KAGGLE, ",ILD,5,R1,1,2,3,4"], "line 2: the image id is empty"),
         ([KAGGLE, "a,ILD,5,R1,1,2,3,4", "a,,5,R1,1,2,3,4"], "line 3: the class name is empty"),

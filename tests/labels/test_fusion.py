@@ -71,7 +71,7 @@ def test_majority_keeps_clusters_of_enough_readers_and_none_keeps_every_box():
 
 @pytest.mark.parametrize("rule", ["median", "majority", "majority:0", "majority:two"])
 def test_an_unknown_rule_is_refused(rule):
-    with pytest.raises(ValueError, match=f"fusion rule '{rule}' is none of"):
+    with pytest.raises(ValueError, match=f"fusion rule '{rule}' is not one of"):
         fuse_annotations(frame(("a", "ILD", "R1", 0, 0, 1, 1)), rule)
 
 

@@ -60,7 +60,7 @@ def test_a_column_of_other_words_is_not_used_unless_asked_for(labels, caplog):
     with caplog.at_level(logging.WARNING):
         assert choose(path) is None
     assert "it is not used" in caplog.text
-    with pytest.raises(ValueError, match="image f0: split is 'fold0', which is none of train, val, test"):
+    with pytest.raises(ValueError, match="image f0: split is 'fold0', which is not one of train, val, test"):
         choose(path, "given")
 
 
@@ -91,9 +91,30 @@ def test_a_held_out_site_is_the_test_set_and_the_rest_is_divided_by_patient(labe
         choose(labels(), split_by="site=B", patients={"f0": "P1", "f1": "P1"}, csvs=[images])
 
 
-def test_all_train_is_all_train(labels):
-    parts, _ = choose(labels(), "all-train")
-    assert set(parts.values()) == {"train"} and len(parts) == 16
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_all_images_can_be_in_one_part(labels, part):
+    parts, rule = choose(labels(), f"all-{part}")
+    assert set(parts.values()) == {part} and len(parts) == 16 and rule == f"all-{part}"
+
+
+def test_a_fold_is_test_and_the_next_one_is_val(labels, tmp_path):
+    """Folds 8, 9, 10 and 11, which are in this order, not in that of their letters."""
+    table = tmp_path / "images.csv"
+    names = [f"f{i}" for i in range(12)] + [f"n{i}" for i in range(4)]
+    table.write_text("\n".join(["image_id,Fold", *(f"{name},{8 + int(name[1:]) % 4}" for name in names)]) + "\n")
+    parts, rule = choose(labels(), split_by="fold=9", csvs=[table])
+    assert rule == "by fold=9"
+    assert [parts[f"f{i}"] for i in range(4)] == ["train", "test", "val", "train"] and parts["n1"] == "test"
+    parts, _ = choose(labels(), split_by="fold=11", csvs=[table])
+    assert [parts[f"f{i}"] for i in range(4)] == ["val", "train", "train", "test"]
+    with pytest.raises(ValueError, match=r"--split-by fold names no fold to test on; .*--split-by fold=8"):
+        choose(labels(), split_by="fold", csvs=[table])
+    with pytest.raises(ValueError, match="no image has fold 3; there are 8, 9, 10, 11"):
+        choose(labels(), split_by="fold=3", csvs=[table])
+    with pytest.raises(ValueError, match="4 folds leave none for val and train beside fold 10, 8, 9"):
+        choose(labels(), split_by="fold=8,9,10", csvs=[table])
+    with pytest.raises(ValueError, match=r"patient P1 has images in test \(f0\) and in val \(f1\)"):
+        choose(labels(), split_by="fold=8", csvs=[table], patients={"f0": "P1", "f1": "P1"})
 
 
 def test_an_image_with_two_values_is_refused(labels):

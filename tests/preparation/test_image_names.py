@@ -162,6 +162,6 @@ def test_key_and_map_must_not_lie_in_the_set(archive):
     with pytest.raises(ValueError, match="keep it apart"):
         prepare(options(archive, rename=archive / "key.txt", rename_map=archive / "set/map.csv"))
     (archive / "bad.txt").write_text("hello")
-    with pytest.raises(ValueError, match="is no key file"):
+    with pytest.raises(ValueError, match="is not a key file"):
         prepare(options(archive, rename=archive / "bad.txt"))
     assert not (archive / "set").exists()

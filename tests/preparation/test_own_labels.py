@@ -1,6 +1,7 @@
 """Labels of an annotation tool, a split of one's own and labels that cannot be right, through a whole preparation."""
 
 import json
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -12,6 +13,7 @@ from d2_cxr.preparation.export_boxes import export_of_labels, export_of_set
 from d2_cxr.preparation.options import PrepareOptions
 from d2_cxr.preparation.prepare import prepare
 
+TABLES = ("images", "boxes", "readings")
 HEADER = "image_id,class_name,rad_id,x_min,y_min,x_max,y_max,split"
 
 
@@ -83,6 +85,20 @@ def test_a_column_split_is_the_split_of_the_set(clinic):
     assert names_of(clinic, "own", "stratified/negative_test.json") == ["f11"]
 
 
+def test_a_file_of_labels_per_part_is_the_split_of_the_set(clinic):
+    prepared(clinic, "csv", clinic / "boxes.csv")
+    export = export_of_labels(clinic / "boxes.csv", clinic / "images", class_names="from-csv")
+    for number, part in enumerate(("train", "val", "test")):
+        own = {f"f{index}" for index in range(number, 12, 3)}
+        keep = {key: getattr(export, key)[getattr(export, key)["image_name"].isin(own)] for key in TABLES}
+        write(replace(export, **keep), "coco", clinic / "to_coco" / part)
+    _, description = prepared(clinic, "parts", clinic / "to_coco")
+    assert description["split"]["rule"] == "files"
+    for file in ("train.json", "val.json", "negative_test.json"):
+        assert names_of(clinic, "parts", f"stratified/{file}") == names_of(clinic, "csv", f"stratified/{file}") != []
+    assert prepared(clinic, "mixed", clinic / "to_coco", split="stratified")[1]["split"]["rule"] == "stratified"
+
+
 def test_all_images_in_train_leave_a_note(clinic):
     _, description = prepared(clinic, "all", clinic / "boxes.csv", split="all-train")
     assert len(names_of(clinic, "all", "stratified/train.json")) == 9
@@ -100,5 +116,5 @@ def test_labels_of_images_in_another_size_are_refused(clinic):
 
 @pytest.mark.parametrize("options", [{"split": "mine"}, {"split": "all-train", "split_by": "site=B"}])
 def test_options_that_contradict_each_other_are_refused(clinic, options):
-    with pytest.raises(ValueError, match=r"none of stratified|leave out --split"):
+    with pytest.raises(ValueError, match=r"not one of stratified|leave out --split"):
         prepared(clinic, "bad", clinic / "boxes.csv", **options)

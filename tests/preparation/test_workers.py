@@ -54,7 +54,7 @@ image_worker.main()
     results = {task["path"].rsplit("/", 1)[1]: result for task, result in workers.run(tasks, jobs=1, limit_s=600)}
     reason = "no result within the CPU time that a file below 1 MB may take"
     assert results["small"] == {"outcome": "quarantined", "reason": reason}
-    assert results["large"]["outcome"] == "refused"  # in its time: it is no image
+    assert results["large"]["outcome"] == "refused"  # in its time: it is not an image
     assert results[good.name]["outcome"] == "prepared"
 
 

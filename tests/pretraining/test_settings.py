@@ -50,7 +50,7 @@ def test_what_can_not_be_is_refused(change, message):
 
 
 def test_an_override_without_a_value_is_refused():
-    with pytest.raises(ValueError, match="'fast' is no KEY=VALUE"):
+    with pytest.raises(ValueError, match="'fast' is not KEY=VALUE"):
         read_settings(CONFIGS[0], ["fast"])
 
 

@@ -83,7 +83,7 @@ def test_a_network_of_timm_is_converted(tmp_path):
     timm = pytest.importorskip("timm")
     torch.save(timm.create_model("mobilenetv3_small_050").state_dict(), tmp_path / "net.pth")
     weights, _ = make(tmp_path, file=str(tmp_path / "net.pth"), timm="mobilenetv3_small_050")
-    assert read_card(weights).config_demands()["MODEL.TIMM.NAME"] == "mobilenetv3_small_050"
+    assert read_card(weights).required_config()["MODEL.TIMM.NAME"] == "mobilenetv3_small_050"
 
 
 def test_permuted_weights_can_be_made_of_them(tmp_path, torchvision_file):

@@ -122,16 +122,16 @@ def test_split_seeds_prepare_a_set_for_each_seed(tmp_path):
         ({"tuning": TUNING, "arms": {"a": {"config": CONFIG, "options": {"SOLVER.BASE_LR": 1}}}}, "drop one"),
         ({"primary_endpoint": {"metrc": "AP50"}}, "primary_endpoint: unknown key metrc; did you mean metric"),
         ({"primary_endpoint": {"metric": "AP5O"}}, "primary_endpoint: metric is AP5O; give the name of a metric"),
-        ({"primary_endpoint": {"reference": "radnom"}}, "radnom is no arm; did you mean random"),
+        ({"primary_endpoint": {"reference": "radnom"}}, "radnom is not an arm; did you mean random"),
         (
             {"criterion": {"margin": 0.1, "classes": ["Nodule"]}},
-            "Nodule is no class of the set; did you mean Nodule/Mass",
+            "Nodule is not a class of the set; did you mean Nodule/Mass",
         ),
         ({"evaluation": {"resample": 10}}, "evaluation: unknown key resample; did you mean resamples"),
         ({"data": {**STUDY["data"], "prepare": {"sise": 9}}}, "data: prepare: unknown key sise; did you mean size"),
         (
             {"data": {**STUDY["data"], "prepare": {"resize": "sqash"}}},
-            "data: prepare: resize 'sqash' is none of squash",
+            "data: prepare: resize 'sqash' is not one of squash",
         ),
         ({"arms": {"a": {"config": CONFIG, "compute_matched": "simclt"}}}, "did you mean simclr"),
         ({"arms": {"a": {"config": CONFIG, "iterations": 9}}}, "only an arm with compute_matched may"),
@@ -165,7 +165,7 @@ def test_keys_of_a_study_are_set_from_the_command_line(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("seeds", "no KEY=VALUE"),
+        ("seeds", "is not KEY=VALUE"),
         ("seeds=0", "seeds is 0; give a list of whole numbers"),
         ("seeds.first=0", "holds no keys"),
         ("seeds=[0", "no YAML"),

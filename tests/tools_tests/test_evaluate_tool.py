@@ -171,7 +171,7 @@ def test_a_mistake_is_one_line_and_writes_nothing(prepared, results, arguments, 
 
 def test_a_file_that_is_no_list_of_results_is_refused(prepared, tmp_path):
     wrong = _write(tmp_path / "wrong" / "results.json", {"AP": 1})
-    with pytest.raises(ValueError, match="is no list of COCO results"):
+    with pytest.raises(ValueError, match="is not a list of COCO results"):
         run(prepared, wrong)
 
 

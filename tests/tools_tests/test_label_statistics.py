@@ -56,7 +56,7 @@ def test_own_classes_can_be_listed(main, table, tmp_path):
     (tmp_path / "names.txt").write_text("ILD\nCardiomegaly\n\n")
     main([str(table), "--classes", str(tmp_path / "names.txt"), "--json", str(tmp_path / "same.json")])
     assert (tmp_path / "same.json").read_bytes() == (tmp_path / "out.json").read_bytes()
-    with pytest.raises(ValueError, match="classes 'all' is none of card"):
+    with pytest.raises(ValueError, match="classes 'all' is not one of card"):
         main([str(table), "--classes", "all"])
 
 

@@ -225,12 +225,13 @@ def measure_detector(way: str, folder: Path, scale: Scale) -> dict:
     import torch
 
     from d2_cxr.engine.build_loaders import build_train_loader, training_images
+    from d2_cxr.engine.run_sets import RunSets
 
     loader, _, compiled = _detector.WAYS[way]
     if way == "stock AMP" and not torch.cuda.is_available():
-        return {"left_out": "Detectron2's AMPTrainer demands CUDA"}
+        return {"left_out": "Detectron2's AMPTrainer requires CUDA"}
     cfg = _detector.way_config(detector_config(folder, scale), way)
-    images = training_images(cfg)
+    images = training_images(cfg, RunSets.of(cfg))
     if loader == "stock":
         batches = _detector.stock_loader(cfg, images.findings)
     else:

@@ -57,7 +57,7 @@ def read(path: Path, size_of: SizeOf | None = None) -> tuple[list[dict], list[st
 def _entries(document: Mapping, name: str, keys: tuple[str, ...], path: Path) -> Iterator[dict[str, Any]]:
     entries = document[name]
     if not isinstance(entries, list):
-        raise ValueError(f"{path}: {name} is no list")
+        raise ValueError(f"{path}: {name} is not a list")
     for number, entry in enumerate(entries, start=1):
         if not isinstance(entry, dict) or not all(isinstance(entry.get(key), str | int) for key in keys):
             raise ValueError(f"{path}: entry {number} of {name} lacks {' or '.join(keys)}")

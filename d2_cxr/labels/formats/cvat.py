@@ -86,7 +86,7 @@ def _corners(shape: Element) -> dict:
     if shape.tag == "mask":
         (x, y, width, height), given = numbers([shape.get(key) for key in ("left", "top", "width", "height")])
         return {"corners": [x, y, x + width, y + height], "given": given}
-    return {"given": f"a {shape.tag} is no box"}
+    return {"given": f"a {shape.tag} is not a box"}
 
 
 def _angle(shape: Element) -> float:

@@ -20,19 +20,19 @@ def read_json(path: Path) -> Any:
     """Return what a JSON file holds.
 
     Raises:
-        ValueError: the file is no JSON in UTF-8, or nested too deeply.
+        ValueError: the file is not JSON in UTF-8, or nested too deeply.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is no JSON that can be read: {' '.join(str(error).split())[:200]}") from None
+        raise ValueError(f"{path} is not valid JSON: {' '.join(str(error).split())[:200]}") from None
 
 
 def read_xml(content: bytes, path: Path) -> ElementTree.Element:
     """Return the root of an XML document without a document type: entities could expand without end, or read files.
 
     Raises:
-        ValueError: the content is no XML, or declares a document type.
+        ValueError: the content is not XML, or declares a document type.
     """
     checker = expat.ParserCreate()
     checker.StartDoctypeDeclHandler = _refuse_doctype
@@ -40,7 +40,7 @@ def read_xml(content: bytes, path: Path) -> ElementTree.Element:
         checker.Parse(content, True)
         return ElementTree.fromstring(content)
     except (expat.ExpatError, ElementTree.ParseError, ValueError, LookupError) as error:
-        raise ValueError(f"{path} is no XML that can be read: {error}") from None
+        raise ValueError(f"{path} is not valid XML: {error}") from None
 
 
 def read_member(archive: Path, name: str) -> bytes:
@@ -66,7 +66,7 @@ def entries(document: Mapping, key: str) -> list:
     """
     found = document.get(key)
     if found is not None and not isinstance(found, list):
-        raise ValueError(f"{key} is {str(found)[:40]!r} and no list")
+        raise ValueError(f"{key} is {str(found)[:40]!r} and not a list")
     return found or []
 
 

@@ -57,4 +57,4 @@ def _corners(shape: Mapping) -> dict:
         return {"corners": [x - radius, y - radius, x + radius, y + radius]}
     if kind in ("rectangle", "polygon") and len(points) >= 2:
         return {"corners": box_of_points(points)}
-    return {"given": f"a {kind} of {len(points)} points is no box"}
+    return {"given": f"a {kind} of {len(points)} points is not a box"}

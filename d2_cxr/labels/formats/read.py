@@ -13,6 +13,7 @@ from d2_cxr.labels.csv_formats import read_csv
 from d2_cxr.labels.formats import FORMATS, coco, cvat, label_studio, labelme, voc, yolo
 from d2_cxr.labels.formats.documents import SizeOf, read_json, read_xml
 from d2_cxr.labels.label_table import LabelTable, table_of
+from d2_cxr.labels.part_names import part_in_path
 from d2_cxr.labels.problems import Problems
 from d2_cxr.labels.spelling import natural_order
 
@@ -27,11 +28,14 @@ def read_labels(
     annotation_format: str | None = None,
     size_of: SizeOf | None = None,
     name_of: Callable[[str], str] = image_name,
+    columns: Mapping[str, str] | None = None,
 ) -> LabelTable:
     """Read a file or a folder of labels.
 
     Several files of one format are one table. Where two of them label the same image and the format names no reader,
-    each file (COCO, CVAT) or folder (YOLO, VOC, labelme) is a reader, named by the file or folder.
+    each file (COCO, CVAT) or folder (YOLO, VOC, labelme) is a reader, named by the file or folder. Where each is named
+    after a part of a split, as instances_train2017.json and instances_val2017.json are, or YOLO's data.yaml says so,
+    the rows carry it as `part`.
 
     Args:
         path: CSV, COCO, CVAT or Label Studio file; a folder of such files, or of YOLO, VOC or labelme files.
@@ -39,6 +43,7 @@ def read_labels(
         annotation_format: one of FORMATS; None: told by content.
         size_of: image -> (width, height); needed for YOLO.
         name_of: an image's text in the labels -> its name.
+        columns: of a CSV, their column -> ours.
 
     Raises:
         ValueError: the format is unknown or mixed, or a file of it cannot be read.
@@ -46,7 +51,7 @@ def read_labels(
     """
     path = Path(path)
     if annotation_format not in (None, *FORMATS):
-        raise ValueError(f"annotation format {annotation_format!r} is none of {', '.join(FORMATS)}")
+        raise ValueError(f"annotation format {annotation_format!r} is not one of {', '.join(FORMATS)}")
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist")
     if path.is_dir():
@@ -57,7 +62,7 @@ def read_labels(
     if annotation_format not in (None, "csv", parser and parser.NAME):
         raise ValueError(f"{path} is {parser.NAME if parser else 'a table'}, not {annotation_format}")
     if parser is None:
-        return read_csv(path, problems)
+        return read_csv(path, problems, columns)
     return _joined([(path, parser)], path.parent, size_of, name_of)
 
 
@@ -96,6 +101,7 @@ def _read_folder(
     parser, files = next(iter(found.items()))
     if parser is yolo:
         rows, names = yolo.read_folder(folder, size_of)
+        rows = _with_parts(rows, yolo.parts_of(folder, {row["source"] for row in rows}))
         return table_of(_with_readers(rows, name_of, file_an_image=True), yolo.NAME, names)
     return _joined([(file, parser) for file in files], folder, size_of, name_of)
 
@@ -118,7 +124,22 @@ def _joined(
     parser = files[0][1]
     if not rows:
         raise ValueError(f"{folder if len(files) > 1 else files[0][0]} holds no annotation of an image")
+    rows = _with_parts(rows, {})
     return table_of(_with_readers(rows, name_of, parser in _FILE_AN_IMAGE), parser.NAME, list(names))
+
+
+def _with_parts(rows: Sequence[Mapping], stated: Mapping[str, str]) -> list[dict]:
+    """Give every row the part of its source where each source has one and there are two or more.
+
+    Args:
+        rows: with `source`, which loses the name of the part, so that anna/train and anna/val are one reader.
+        stated: source -> part, as the format itself says.
+    """
+    named = {source: part_in_path(source) for source in {row["source"] for row in rows}}
+    parts = {source: stated.get(source, part) for source, (part, _) in named.items()}
+    if None in parts.values() or len(set(parts.values())) < 2:
+        return [dict(row) for row in rows]
+    return [{**row, "part": parts[row["source"]], "source": named[row["source"]][1]} for row in rows]
 
 
 def _with_readers(rows: Sequence[Mapping], name_of: Callable[[str], str], file_an_image: bool) -> list[dict]:
@@ -143,7 +164,7 @@ def _parser_of(path: Path, anything: bool = False) -> ModuleType | None:
     """Return the parser of a file by its content, None for a table and, with `anything`, for any other JSON or XML.
 
     Raises:
-        ValueError: the content is no JSON or XML that can be read, or of no known format.
+        ValueError: the content is not valid JSON or XML, or of no known format.
     """
     if zipfile.is_zipfile(path):
         return cvat if cvat.is_archive(path) else None

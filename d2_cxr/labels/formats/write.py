@@ -7,8 +7,8 @@ label_config.xml (Label Studio), labels.json (CVAT's constructor), and classes.t
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
@@ -34,6 +34,7 @@ class Export:
         class_names: index = class number.
         model_version: of predicted boxes.
         image_url: what stands before the file name in Label Studio.
+        queue: image name -> score of its prediction in Label Studio, which orders the tasks; {}: the best box's.
     """
 
     images: pd.DataFrame
@@ -42,6 +43,7 @@ class Export:
     class_names: tuple[str, ...]
     model_version: str = ""
     image_url: str = "/data/local-files/?d="
+    queue: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def readers(self) -> list[str]:
@@ -69,7 +71,7 @@ def write(export: Export, format_name: str, folder: str | Path) -> None:
         ValueError: no writer of that name.
     """
     if format_name not in WRITERS:
-        raise ValueError(f"format {format_name!r} is none of {', '.join(WRITERS)}")
+        raise ValueError(f"format {format_name!r} is not one of {', '.join(WRITERS)}")
     folder = Path(folder)
     artifacts.write_text(folder / "classes.txt", "".join(f"{name}\n" for name in export.class_names))
     WRITERS[format_name](export, folder)
@@ -162,10 +164,11 @@ def _write_label_studio(export: Export, folder: Path) -> None:
     for number, (image, boxes, negative) in enumerate(export.by_image(), start=1):
         task = {"id": number, "data": {"image": f"{export.image_url}{image['file_name']}"}}
         predicted = [box for box in boxes if box["score"] is not None]
-        if predicted:
-            scores = [float(box["score"]) for box in predicted]
+        if predicted or image["image_name"] in export.queue:
+            best = max((float(box["score"]) for box in predicted), default=0.0)
             results = [_result(image, box, index) for index, box in enumerate(predicted)]
-            task["predictions"] = [{"model_version": export.model_version, "score": max(scores), "result": results}]
+            score = export.queue.get(image["image_name"], best)
+            task["predictions"] = [{"model_version": export.model_version, "score": score, "result": results}]
         readers = dict.fromkeys([box["reader_id"] for box in boxes if box["score"] is None] + negative)
         found = [(reader, [b for b in boxes if b["score"] is None and b["reader_id"] == reader]) for reader in readers]
         task["annotations"] = [

@@ -8,6 +8,7 @@ is unknown.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import yaml
@@ -37,7 +38,7 @@ def class_list(folder: Path) -> list[str] | None:
         try:
             content = yaml.safe_load(path.read_text(encoding="utf-8"))
         except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a month 13, no UTF-8
-            raise ValueError(f"{path} is no YAML that can be read: {' '.join(str(error).split())[:200]}") from None
+            raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())[:200]}") from None
         names = content.get("names") if isinstance(content, dict) else None
         if isinstance(names, dict):
             if set(names) != set(range(len(names))):
@@ -55,7 +56,30 @@ def _lines(path: Path) -> list[str]:
     try:
         return path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError:
-        raise ValueError(f"{path} is no text in UTF-8") from None
+        raise ValueError(f"{path} is not UTF-8 text") from None
+
+
+def parts_of(folder: Path, sources: Iterable[str]) -> dict[str, str]:
+    """Return label folder -> part for those that the keys train, val and test of data.yaml name by their images.
+
+    A folder under two keys is in no part: many a data.yaml repeats train as val.
+
+    Args:
+        folder: of data.yaml.
+        sources: folders with labels below it, as `read_folder` names them: "train" for labels/train or train/labels.
+    """
+    found: dict[str, set[str]] = {source: set() for source in sources}
+    for path in sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")]):
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        for part in ("train", "val", "test"):
+            values = content.get(part) if isinstance(content, dict) else None
+            for value in values if isinstance(values, list) else [values]:
+                words = [word for word in str(value or "").split("/") if word not in ("", ".", "..", "images")]
+                for source in found:
+                    tail = source.split("/")[-len(words) :] if words else None
+                    if tail == words[-len(tail or ()) :]:
+                        found[source].add(part)
+    return {source: parts.pop() for source, parts in found.items() if len(parts) == 1}
 
 
 def read_folder(folder: Path, size_of: SizeOf | None = None) -> tuple[list[dict], list[str]]:
@@ -66,7 +90,10 @@ def read_folder(folder: Path, size_of: SizeOf | None = None) -> tuple[list[dict]
     """
     names = class_list(folder)
     if names is None:
-        raise ValueError(f"{folder} has neither data.yaml with names nor classes.txt: what do the class numbers mean?")
+        raise ValueError(
+            f"{folder} has neither data.yaml with names nor classes.txt, so "
+            "the class numbers have no names; add one of them"
+        )
     if size_of is None:
         raise ValueError(f"{folder}: boxes are shares of the side: the images are needed for their sizes (--images)")
     rows = []
@@ -93,7 +120,7 @@ def _file_rows(path: Path, folder: Path, names: list[str], size_of: SizeOf) -> l
 def _class_name(line: str, names: list[str], folder: Path, place: str) -> str:
     index = line.split()[0]
     if not index.isdecimal() or len(index) > 9 or int(index) >= len(names):
-        raise ValueError(f"{folder}: {place}: {index[:40]!r} is no class number from 0 to {len(names) - 1}")
+        raise ValueError(f"{folder}: {place}: {index[:40]!r} is not a class number from 0 to {len(names) - 1}")
     return names[int(index)]
 
 

@@ -16,8 +16,8 @@ def make_weights(settings: Mapping, target: Path, study_dir: Path) -> dict:
             (name of timm's model), `pixel_mean` and `pixel_std` (RGB, 0-255 scale).
 
     Raises:
-        FileNotFoundError: the file is not there, or can not be fetched.
-        ValueError: the file is another one, or can not be converted whole.
+        FileNotFoundError: the file is not there, or cannot be fetched.
+        ValueError: the file is another one, or cannot be converted whole.
     """
     from d2_cxr.checkpoint.convert import convert_file
     from d2_cxr.engine.start_weights import local_path

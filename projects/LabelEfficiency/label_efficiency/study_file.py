@@ -59,11 +59,11 @@ def override(settings: dict, override_text: str) -> None:
     """Set a key of a study; below `shared_options` and `options` the rest is one key, such as SOLVER.MAX_ITER.
 
     Raises:
-        ValueError: the text is no KEY=VALUE, or the key lies below a value that holds no keys.
+        ValueError: the text is not KEY=VALUE, or the key lies below a value that holds no keys.
     """
     dotted, equals, value = override_text.partition("=")
     if not equals or not dotted:
-        raise ValueError(f"{override_text} is no KEY=VALUE, e.g. seeds=[0,1] or data.dicom_dir=images")
+        raise ValueError(f"{override_text} is not KEY=VALUE, e.g. seeds=[0,1] or data.dicom_dir=images")
     key, _, rest = dotted.partition(".")
     target, walked = settings, []
     while rest:
@@ -202,6 +202,11 @@ def _check_arms(settings: dict) -> None:
                 f"{where}: compute_matched: {matched} is no pretraining and no arm with a teacher; "
                 f"{suggestion(matched, [*pretraining, *(key for key in arms if 'teacher' in arms[key])])}"
             )
+        rounds = arm.get("label_fractions", settings["labels"]["label_fractions"])
+        if "acquire" in arm and (rounds != sorted(rounds) or rounds[-1] == 100):
+            raise ValueError(
+                f"{where}: acquire buys in rounds: label fractions must rise and stay below 100, not {rounds}"
+            )
         if "iterations" in arm and not matched:
             raise ValueError(f"{where} states iterations, which only an arm with compute_matched may; drop the key")
         for fraction in arm.get("label_fractions", []):
@@ -227,13 +232,13 @@ def _check_scores(settings: dict) -> None:
     endpoint, arms = settings.get("primary_endpoint", {}), settings["arms"]
     for arm in [*endpoint.get("controls", []), *([endpoint["reference"]] if "reference" in endpoint else [])]:
         if arm not in arms:
-            raise ValueError(f"primary_endpoint: {arm} is no arm; {suggestion(arm, list(arms))}")
+            raise ValueError(f"primary_endpoint: {arm} is not an arm; {suggestion(arm, list(arms))}")
     known = BUILTIN.get(settings["data"]["name"])
     if known and "classes" not in settings["data"].get("prepare", {}):
         for section in ("primary_endpoint", "criterion"):
             for name in settings.get(section, {}).get("classes", []):
                 if name not in known:
-                    raise ValueError(f"{section}: classes: {name} is no class of the set; {suggestion(name, known)}")
+                    raise ValueError(f"{section}: classes: {name} is not a class of the set; {suggestion(name, known)}")
     period = settings["shared_options"].get("TEST.EVAL_PERIOD", 0)
     if settings.get("evaluation", {}).get("val_selected") and not (type(period) is int and period > 0):
         raise ValueError(

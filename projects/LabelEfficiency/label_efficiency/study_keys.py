@@ -51,7 +51,7 @@ _PREPARE = Keys(
     {
         "size": whole(16, 4096, 512),
         "resize": text("squash or letterbox"),  # these three: checked by Preprocess, which knows their values
-        "equalize": text("histogram or none"),
+        "equalize": text("histogram, stretch or none"),
         "window": text("file or full"),
         "classes": Value(
             lambda value: (
@@ -63,7 +63,7 @@ _PREPARE = Keys(
         "fusion": pattern(r"mean|none|majority:\d+", "mean, none or majority:K"),
         "annotation_format": choice("csv", "coco", "yolo", "voc", "cvat", "label_studio", "labelme"),
         "negative_names": ListOf(text("a name in the table"), "names of rows without a finding", least=0),
-        "split": choice("stratified", "given", "all-train"),
+        "split": choice("stratified", "given", "all-train", "all-test"),
         "split_by": text("a column of the table"),
         "findings_only": FLAG,
         "order_csv": _PATH,

@@ -64,6 +64,61 @@ def test_files_that_label_the_same_images_are_readers_and_others_are_parts(write
     assert (read.consensus, [row[0] for row in boxes_of(read)]) == (True, ["a", "c"])
 
 
+def coco_of(image: str, box: bool = True) -> dict:
+    own = {"images": [{"id": 7, "file_name": image, "width": 400, "height": 300}]}
+    return COCO | own | ({} if box else {"annotations": []})
+
+
+def test_a_coco_file_per_part_is_a_split_and_no_reader(write, tmp_path):
+    write("a/instances_train2017.json", coco_of("a.png"))
+    write("a/instances_val2017.json", coco_of("b.png"))
+    read = read_annotations(tmp_path / "a")
+    assert (read.parts, read.consensus) == ({"a": "train", "b": "val"}, True)
+    for part, image in (("train", "a"), ("valid", "b"), ("test", "c")):
+        write(f"roboflow/{part}/_annotations.coco.json", coco_of(f"{image}.png"))
+    assert read_annotations(tmp_path / "roboflow").parts == {"a": "train", "b": "val", "c": "test"}
+    assert read_annotations(tmp_path / "a/instances_train2017.json").parts is None  # one file says nothing of a split
+
+
+def test_parts_of_two_readers_stay_two_readers(write, tmp_path):
+    for reader in ("anna", "bo"):
+        write(f"set/{reader}/train.json", coco_of("a.png"))
+        write(f"set/{reader}/val.json", coco_of("b.png"))
+    read = read_annotations(tmp_path / "set")
+    assert read.readings.values.tolist() == [["a", "anna"], ["a", "bo"], ["b", "anna"], ["b", "bo"]]
+    assert read.parts == {"a": "train", "b": "val"}
+
+
+def test_an_image_in_two_parts_is_refused_by_name(write, tmp_path):
+    write("set/train.json", coco_of("a.png"))
+    write("set/test.json", coco_of("a.png"))
+    with pytest.raises(ValueError, match="image a is in test and in train; an image belongs to one part"):
+        read_annotations(tmp_path / "set")
+
+
+@pytest.mark.parametrize("folder", ["labels/{}", "{}/labels"])
+def test_yolo_folders_per_part_are_a_split(write, tmp_path, folder):
+    write("set/data.yaml", "names: [Mass]\n")
+    for part, image in (("train", "a"), ("valid", "b"), ("test", "c")):
+        write(f"set/{folder.format(part)}/{image}.txt", "0 0.5 0.5 0.25 0.5\n")
+    read = read_annotations(tmp_path / "set", size_of=lambda image: (400, 200))
+    assert (read.parts, read.consensus) == ({"a": "train", "b": "val", "c": "test"}, True)
+
+
+def test_yolo_data_yaml_says_which_folder_is_which_part(write, tmp_path):
+    text = "names: [Mass]\npath: /elsewhere\ntrain: [images/ward, ../images/clinic]\nval: images/2020\n"
+    write("set/data.yaml", text)
+    for folder, image in (("ward", "a"), ("clinic", "b"), ("2020", "c")):
+        write(f"set/labels/{folder}/{image}.txt", "0 0.5 0.5 0.25 0.5\n")
+    assert read_annotations(tmp_path / "set", size_of=lambda image: (400, 200)).parts == {
+        "a": "train",
+        "b": "train",
+        "c": "val",
+    }
+    write("set/data.yaml", text + "test: images/2020\n")  # which of the two is it?
+    assert read_annotations(tmp_path / "set", size_of=lambda image: (400, 200)).parts is None
+
+
 def test_yolo_needs_names_and_sizes(write, tmp_path):
     write("set/labels/train/a.txt", "1 0.5 0.5 0.25 0.5\n0 0.1 0.1 0.3 0.1 0.3 0.4\n")
     write("set/labels/val/b.txt", "")
@@ -88,7 +143,7 @@ def test_yolo_in_pixels_or_of_missing_images_is_not_read_as_shares(write, tmp_pa
     with pytest.raises(ValueError, match="no image of this name"):
         read_annotations(tmp_path / "set", size_of=lambda image: None)
     write("set/a.txt", "4 0.5 0.5 0.2 0.2\n")
-    with pytest.raises(ValueError, match=r"a.txt, line 1: '4' is no class number from 0 to 0"):
+    with pytest.raises(ValueError, match=r"a.txt, line 1: '4' is not a class number from 0 to 0"):
         read_annotations(tmp_path / "set", size_of=lambda image: (400, 200))
 
 
@@ -188,9 +243,9 @@ def test_labelme(write, tmp_path):
 @pytest.mark.parametrize(
     "content, message",
     [
-        ('{"images": [', "no JSON that can be read"),
+        ('{"images": [', "is not valid JSON"),
         ({"some": "thing"}, "neither COCO"),
-        ("[" * 5000, "no JSON that can be read"),
+        ("[" * 5000, "is not valid JSON"),
         (COCO | {"annotations": []}, "not one annotation"),
         (
             COCO | {"annotations": [{"image_id": 8, "category_id": 3}]},
@@ -198,15 +253,15 @@ def test_labelme(write, tmp_path):
         ),
         (COCO | {"categories": [{"id": 3}]}, "entry 1 of categories lacks id or name"),
         (COCO | {"annotations": [{"image_id": 7, "category_id": 3, "bbox": [1, None, 2, 3]}]}, "are no numbers"),
-        ("<annotations>", "no XML that can be read"),
+        ("<annotations>", "is not valid XML"),
         ("<html></html>", "neither Pascal VOC nor CVAT"),
         ('<!DOCTYPE a [<!ENTITY b "ccc">]><annotation>&b;</annotation>', "declares a document type"),
         ('<annotations><track id="0"/></annotations>', "holds tracks of a video"),
         ([{"data": {"image": 3}}], "names no image"),
-        ([{"data": {"image": "a.png"}, "annotations": True}], "annotations is 'True' and no list"),
-        ([{"data": {"image": "a.png"}, "annotations": [{"result": 7}]}], "result is '7' and no list"),
+        ([{"data": {"image": "a.png"}, "annotations": True}], "annotations is 'True' and not a list"),
+        ([{"data": {"image": "a.png"}, "annotations": [{"result": 7}]}], "result is '7' and not a list"),
         ([{"data": {"image": "a.png"}}], "holds no annotation of an image"),
-        ({"imagePath": "a.png", "shapes": 2.5}, "shapes is '2.5' and no list"),
+        ({"imagePath": "a.png", "shapes": 2.5}, "shapes is '2.5' and not a list"),
         ([{"data": {"image": "a.png"}, "annotations": [{"result": [result(x="left")]}]}], "are no numbers"),
     ],
 )
@@ -225,7 +280,7 @@ def test_a_mixed_folder_needs_the_format(write, tmp_path):
     assert read_annotations(tmp_path / "mixed", annotation_format="voc").format_name == "voc"
     with pytest.raises(ValueError, match=r"coco.json is coco, not voc"):
         read_annotations(tmp_path / "mixed/coco.json", annotation_format="voc")
-    with pytest.raises(ValueError, match="'mine' is none of csv, coco"):
+    with pytest.raises(ValueError, match="'mine' is not one of csv, coco"):
         read_annotations(tmp_path / "mixed", annotation_format="mine")
 
 

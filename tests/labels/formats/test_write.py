@@ -99,5 +99,5 @@ def test_a_score_is_an_attribute_in_cvat_and_the_sixth_number_in_yolo(tmp_path):
 
 
 def test_an_unknown_format_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="'tfrecord' is none of coco, yolo"):
+    with pytest.raises(ValueError, match="'tfrecord' is not one of coco, yolo"):
         write(predicted(), "tfrecord", tmp_path)

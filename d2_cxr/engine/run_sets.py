@@ -1,0 +1,119 @@
+"""The data sets of a run: which it learns from, which it may not have seen, which it is tested on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from detectron2.config import CfgNode
+
+from d2_cxr.datasets import leakage, loading
+from d2_cxr.datasets.named_sets import NamedSet, named_set
+
+_HASH_BYTES = 8  # of each sha256 in the weights' list of images
+
+
+@dataclass(frozen=True)
+class RunSets:
+    """The named sets of a run, parsed once from its config. No file is opened.
+
+    Attributes:
+        train: DATASETS.TRAIN.
+        negatives: NAME_negative_train of each; () where CXR.NEGATIVE_RATIO is 0.
+        pool: CXR.TEACHER.POOL.
+        validation: CXR.VAL_DATASET, else NAME_val of the first training set.
+        test: DATASETS.TEST.
+        validates: whether the run is evaluated on `validation` while it trains.
+    """
+
+    train: tuple[NamedSet, ...]
+    negatives: tuple[NamedSet, ...]
+    pool: tuple[NamedSet, ...]
+    validation: NamedSet
+    test: tuple[NamedSet, ...]
+    validates: bool
+
+    @classmethod
+    def of(cls, cfg: CfgNode) -> RunSets:
+        """Parse the names of a config.
+
+        Raises:
+            UnknownDatasetError: a name means no data set.
+            ValueError: DATASETS.TRAIN is empty.
+        """
+        train = tuple(map(named_set, cfg.DATASETS.TRAIN))
+        if not train:
+            raise ValueError("DATASETS.TRAIN is empty; give the data set to train on")
+        negatives = {named.sibling("negative_train"): None for named in train} if cfg.CXR.NEGATIVE_RATIO else {}
+        return cls(
+            train,
+            tuple(negatives),
+            tuple(map(named_set, cfg.CXR.TEACHER.POOL)),
+            named_set(cfg.CXR.VAL_DATASET) if cfg.CXR.VAL_DATASET else train[0].sibling("val"),
+            tuple(map(named_set, cfg.DATASETS.TEST)),
+            cfg.TEST.EVAL_PERIOD > 0,
+        )
+
+    @property
+    def learned_from(self) -> list[str]:
+        """Names of labeled, negative and pool sets."""
+        return _names([*self.train, *self.negatives, *self.pool])
+
+    @property
+    def held_out(self) -> list[str]:
+        """Names whose images must not be learned from: validation and test of each training set, and those chosen.
+
+        A training set named among the chosen ones measures the fit, which is not a test.
+        """
+        chosen = [named for named in (self.validation, *self.test) if named.part != "train" and named.exists]
+        negatives = [other for named in chosen if (other := named.negatives())]
+        return _names([*(held for named in self.train for held in named.held_out()), *chosen, *negatives])
+
+    @property
+    def evaluated(self) -> list[NamedSet]:
+        """The sets that this run will be evaluated on, but for its validation at the end, which may be missing."""
+        return list(dict.fromkeys([*self.test, *([self.validation] if self.validates else [])]))
+
+    @property
+    def has_validation(self) -> bool:
+        """Whether the validation set is prepared and holds an image."""
+        return self.validation.exists and bool(self.validation.images())
+
+
+def refuse_shared_images(sets: RunSets) -> None:
+    """Raise if images that a run learns from are held out as well, or are copies or of patients of those that are.
+
+    Raises:
+        LeakageError: names the first images.
+    """
+    leakage.refuse_leaks(sets.learned_from, sets.held_out)
+    leakage.refuse_leaks(_names(sets.pool))  # against the held-out images of its own sets, too
+
+
+def seen_images(seen: torch.Tensor | None, names: Sequence[str]) -> list[str]:
+    """Return a sentence if images of data-set names are among those that weights were trained on, else [].
+
+    Args:
+        seen: (N, 16) uint8 of the weights file, the first bytes of source and image sha256, or None.
+        names: of held-out images.
+    """
+    if seen is None or not len(seen):
+        return []
+    rows = seen.numpy()
+    sources = {row[:_HASH_BYTES].tobytes().hex() for row in rows}
+    pixels = {row[_HASH_BYTES:].tobytes().hex() for row in rows}
+    allowed, digits = leakage.allowed_images(), 2 * _HASH_BYTES
+    met = [
+        image["image_name"]
+        for image in loading.prepared_images(names)
+        if image["image_name"] not in allowed
+        and (image["source_sha256"][:digits] in sources or image["image_sha256"][:digits] in pixels)
+    ]
+    if not met:
+        return []
+    return [f"it was trained on {len(met)} images of {', '.join(names)}, first: {met[0]}; {leakage.WAY_OUT}"]
+
+
+def _names(sets: Iterable[NamedSet]) -> list[str]:
+    return list(dict.fromkeys(named.name for named in sets))

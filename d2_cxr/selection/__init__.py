@@ -1,0 +1,1 @@
+"""Which images to label next: orders of images from scores and features, and picks that keep patients together."""
