@@ -1,6 +1,6 @@
 """The functions that `from d2_cxr import ...` gives; arguments have the names of the commands' options.
 
-Each is a page of docs/api/. Nothing heavy is imported before a function is called.
+Each is a page of docs/python/. Nothing heavy is imported before a function is called.
 """
 
 from __future__ import annotations

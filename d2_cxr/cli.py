@@ -100,7 +100,7 @@ def _terminated(_signal: int, _frame: types.FrameType | None) -> NoReturn:
 def _traceback_file(error: BaseException) -> str:
     text = "".join(traceback.format_exception(error))
     try:
-        handle, path = tempfile.mkstemp(prefix=f"{Path(_tool()).stem}-", suffix=".log")
+        handle, path = tempfile.mkstemp(prefix=f"{Path(_tool()).stem.replace(' ', '-')}-", suffix=".log")
         with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
             file.write(text)
     except OSError:  # no room or no right to write: the last place where the error happened must do

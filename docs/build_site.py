@@ -30,7 +30,7 @@ def main(argv: list[str] | None = None) -> int:
         return 0 if arguments in (["-h"], ["--help"]) else 2
     output = Path(arguments[0]).resolve()
     source, html = output / "source", output / "html"
-    for folder in (source, html):
+    for folder in (source, html, output / "doctrees"):  # autoapi writes nothing where it finds its old environment
         shutil.rmtree(folder, ignore_errors=True)
     stage(source)
     command = [sys.executable, "-m", "sphinx", "--quiet", "--fail-on-warning", "--keep-going", "-j", "2"]

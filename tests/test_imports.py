@@ -22,6 +22,7 @@ FLOORS = {
     "drawing": 0,
     "cli": 0,
     "precision": 0,
+    "progress": 0,
     "image_name": 0,
     "dicom": 1,
     "labels": 1,
@@ -88,6 +89,7 @@ FENCES = {
     "pytorch_lightning": "d2_cxr/pretraining/",
     "lightning": "d2_cxr/pretraining/",
     "imagecodecs": "d2_cxr/dicom/codecs.py",
+    "tqdm": "d2_cxr/progress.py",
     "highdicom": "d2_cxr/delivery/",
     "pynetdicom": "d2_cxr/delivery/",
 }

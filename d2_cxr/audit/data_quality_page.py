@@ -11,9 +11,9 @@ from pathlib import Path
 
 import cv2
 
-from d2_cxr.audit import pages
+from d2_cxr.audit import pages, set_overview, verdicts
 from d2_cxr.datasets import manifest
-from d2_cxr.drawing import encode_png
+from d2_cxr.drawing import class_color
 from d2_cxr.image_name import png_name
 from d2_cxr.labels.annotations import PROBLEMS
 
@@ -36,8 +36,10 @@ _PROBLEMS = {
     "not_chest": "images whose header says that they show no chest",
 }
 _THUMB = 160  # pixels
-_MOST_SHOWN = 60  # pictures of a kind; the tables have all
+_MOST_SHOWN = 40  # pictures of a kind; the tables have all
 _LISTED = 200
+_SHEET_TILE = 224  # pixels of an image on the contact sheet
+_SHEET_EACH, _SHEET_MOST = 12, 60  # images per class, in all
 
 
 def write(
@@ -48,6 +50,7 @@ def write(
     duplicates: Sequence[Mapping] = (),
     homes: Mapping[str, str] | None = None,
     shortcut: Mapping | None = None,
+    files: Mapping[str, Mapping] | None = None,
 ) -> None:
     """Write the page of a set.
 
@@ -59,31 +62,39 @@ def write(
         duplicates: pairs of `near_duplicates.find_in_set`, the most alike first.
         homes: image -> the lists that hold it.
         shortcut: `header_shortcut_audit`, None where it could not be computed.
+        files: path below annotations/ -> COCO dict, as written.
     """
     outcomes = Counter(row["outcome"] for row in rows)
     refused = [row for row in rows if row["outcome"] in ("refused", "quarantined")]
     odd = [row for row in rows if row["outcome"] == "prepared" and row["reason"]]
     missing = [row["image_name"] for row in rows if row["outcome"] == "missing"]
-    counts = description["counts"]
+    counts, files, homes = description["counts"], files or {}, homes or {}
+    patients = set_overview.patients(files)
     pages.write_page(
         output / FILE,
         "data_quality.html.j2",
         name=description["name"],
+        verdicts=verdicts.verdicts(counts, bool(patients), _across(duplicates, homes), shortcut),
+        names=set_overview.names(description["name"], files),
+        sheet=_sheet(output, files),
+        sheet_each=_SHEET_EACH,
+        classes=set_overview.classes(files),
+        readers=set_overview.readers(files),
+        patients=patients,
         rules=_rules(description),
         outcomes=[(outcome, outcomes[outcome], meaning) for outcome, meaning in manifest.OUTCOMES.items()],
         problems=[(kind, counts[kind], meaning) for kind, meaning in _PROBLEMS.items() if counts.get(kind)],
         notes=_notes(description),
         parts=_parts(counts),
-        unlabeled=counts["unlabeled"],
         census=_census([row for row in rows if row["outcome"] == "prepared"]),
         pictures=_pictures(output, refused[:_MOST_SHOWN], odd[:_MOST_SHOWN]),
         refused=len(refused),
         odd=len(odd),
-        missing=", ".join(missing[:_LISTED]) + (" …" if len(missing) > _LISTED else ""),
+        missing=", ".join(missing),
         missing_count=len(missing),
         left_out=list(left_out.items())[:_LISTED],
         left_out_count=len(left_out),
-        duplicates=_duplicates(output, duplicates[:_MOST_SHOWN], homes or {}),
+        duplicates=_duplicates(output, duplicates[:_MOST_SHOWN], homes),
         duplicate_count=len(duplicates),
         shown_pairs=_MOST_SHOWN,
         shortcut=shortcut,
@@ -91,12 +102,53 @@ def write(
     )
 
 
-def thumbnail(path: Path) -> str:
-    """Return the data URL of a small copy of an image, "" where the file is missing."""
-    image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+def thumbnail(path: Path, side: int = _THUMB) -> str:
+    """Return the data URL of a small copy of an image, a JPEG of `side` pixels at most; "" where there is no file."""
+    image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) if path.is_file() else None
     if image is None:
         return ""
-    return pages.data_url(encode_png(cv2.resize(image, (_THUMB, _THUMB), interpolation=cv2.INTER_AREA)))
+    scale = min(1.0, side / max(image.shape))
+    small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else image
+    return pages.jpeg_url(small)
+
+
+def _sheet(output: Path, files: Mapping[str, Mapping]) -> list[dict]:
+    """Return the contact sheet: by class, images with all their boxes in fractions of the image's sides."""
+    groups: list[dict] = []
+    colors = ["#{:02x}{:02x}{:02x}".format(*class_color(index)) for index in range(14)]
+    for place, (title, images) in enumerate(set_overview.examples(files, _SHEET_EACH, _SHEET_MOST)):
+        tiles = []
+        for image, boxes in images:
+            source = thumbnail(output / "images" / image["file_name"], _SHEET_TILE)
+            rectangles = [_rectangle(colors[index % 14], name, box) for index, name, box in boxes]
+            sides = {"width": image["width"], "height": image["height"]}
+            tiles.append(
+                {"source": source, "name": image["file_name"].removesuffix(".png"), "boxes": rectangles, **sides}
+            )
+        color = colors[place % 14] if any(boxes for _, boxes in images) else ""
+        groups.append({"title": title, "tiles": tiles, "color": color})
+    return groups
+
+
+def _rectangle(color: str, name: str, box: Mapping) -> dict:
+    readers = f", {box['num_readers']} reader{'s' * (box['num_readers'] != 1)}" if "num_readers" in box else ""
+    x, y, width, height = (round(float(value), 1) for value in box["bbox"])
+    return {"color": color, "text": f"{name}{readers}", "x": x, "y": y, "width": width, "height": height}
+
+
+def _across(pairs: Sequence[Mapping], homes: Mapping[str, str]) -> int:
+    """Count near duplicates of which one image is in training and the other in validation or test."""
+    crossing = 0
+    for pair in pairs:
+        parts = [set(_own_parts(homes.get(pair[key], ""))) for key in ("image_name", "other_image_name")]
+        crossing += bool(parts[0] and parts[1] and parts[0] != parts[1])
+    return crossing
+
+
+def _own_parts(homes: str) -> list[str]:
+    """Return the parts of "stratified/train, published/negative_test" with their split: "stratified train"."""
+    found = [home.split("/") for home in homes.split(", ") if "/" in home]
+    return [f"{split} {part.removeprefix('negative_')}" for split, part in found]
 
 
 def _rules(description: Mapping) -> str:
@@ -142,7 +194,7 @@ def _pictures(output: Path, refused: Sequence[Mapping], odd: Sequence[Mapping]) 
     figures = []
     for row in refused:
         path = output / "refused" / png_name(row["image_name"])
-        source = pages.data_url(path.read_bytes()) if path.is_file() else ""
+        source = thumbnail(path)
         instead = f"{row['outcome']}, nothing to see"
         figures.append(
             {"source": source, "caption": _caption(row), "kind": "refused" if source else "", "instead": instead}

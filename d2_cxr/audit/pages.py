@@ -11,6 +11,10 @@ from __future__ import annotations
 import base64
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
 
 from d2_cxr import artifacts
 
@@ -38,3 +42,12 @@ def write_page(path: str | os.PathLike, template: str, folder: str | Path | None
 def data_url(png: bytes) -> str:
     """Return a PNG file's bytes as the source of an <img>."""
     return f"data:image/png;base64,{base64.b64encode(png).decode()}"
+
+
+def jpeg_url(pixels: np.ndarray, quality: int = 80) -> str:
+    """Return gray pixels, uint8 (H, W), as the source of an <img>: a JPEG, a quarter of a PNG's size."""
+    import cv2  # pages without pictures do without
+
+    done, content = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    assert done, pixels.shape
+    return f"data:image/jpeg;base64,{base64.b64encode(content.tobytes()).decode()}"

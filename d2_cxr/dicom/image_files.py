@@ -58,7 +58,7 @@ def kind_of(content: bytes) -> str | None:
 def preview(content: bytes) -> np.ndarray | None:
     """Return what there is to see of a file that was refused, (H, W) uint8 of 160 pixels at most, or None.
 
-    Gray by the least and greatest value, no look-up table: it shows a person what kind of picture this is. Not more
+    Gray between the 1st and 99th percentile, no look-up table: it shows a person what kind of picture this is. Not more
     than a quarter of the source's pixels a side, so that text burnt into a picture is not to be read. A file that was
     refused for its size has no preview.
     """
@@ -72,5 +72,7 @@ def preview(content: bytes) -> np.ndarray | None:
         small = cv2.resize(gray, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA).astype(np.float32)
     except Exception:  # a refused file may be broken in any way, and a preview is optional
         return None
-    low, high = float(small.min()), float(small.max())
-    return ((small - low) * (255 / max(high - low, 1e-6))).round().astype(np.uint8)
+    low, high = np.percentile(small, [1, 99])  # one bright label or pixel does not make the rest black
+    if high - low < 1:  # one color all over: mid-gray, as black would look like an empty picture
+        return np.full(small.shape, 128, np.uint8)
+    return np.clip((small - low) * (255 / (high - low)), 0, 255).round().astype(np.uint8)

@@ -11,9 +11,9 @@ import torch
 from detectron2.engine import HookBase
 from detectron2.utils import comm
 from torch import nn
-from tqdm import tqdm
 
 from d2_cxr.engine.checkpointer import CXRCheckpointer
+from d2_cxr.progress import Bar
 
 logger = logging.getLogger(__name__)
 
@@ -136,16 +136,16 @@ class Validation(HookBase):
 
 
 class ProgressBar(HookBase):
-    """A bar with the total loss on a terminal; without a terminal, nothing."""
+    """A bar with the total loss on a terminal; in a file, one line per minute."""
 
     def before_train(self) -> None:
         """Show the bar."""
-        self._bar = tqdm(
+        self._bar = Bar(
             total=self.trainer.max_iter,
             initial=self.trainer.start_iter,
             desc="train",
-            unit="it",
-            disable=None if comm.is_main_process() else True,
+            unit="iteration",
+            disable=not comm.is_main_process(),
         )
 
     def after_step(self) -> None:

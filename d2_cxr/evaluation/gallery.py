@@ -9,7 +9,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from d2_cxr import artifacts
 from d2_cxr import boxes as box_math
@@ -22,6 +21,7 @@ from d2_cxr.evaluation.ground_truth import GroundTruth, load_ground_truth
 from d2_cxr.evaluation.matching import match
 from d2_cxr.image_name import image_name, png_name
 from d2_cxr.labels.coco import reader_order
+from d2_cxr.progress import Bar
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ def write_gallery(
     images = choose_images(named.truth, image_names, number, seed)
     folder = named_set(dataset).image_root
     written = []
-    for place, image in enumerate(tqdm(images, desc="images", unit="image")):
+    for place, image in enumerate(Bar(images, desc="images", unit="image")):
         sheet = image_sheet(read_image(folder / image["file_name"]), image, named, rows, score, tile)
         name = png_name(image_name(image["file_name"]))
         name = f"{place:03d}_{name}" if worst else name

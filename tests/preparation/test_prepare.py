@@ -177,7 +177,7 @@ def test_a_file_that_was_replaced_by_another_of_its_length_is_prepared_again(arc
     (images / "image04.dicom").touch()  # a later time alone makes no new image
     assert run(archive, tmp_path / "set")["reused"] == 23
     changed = {name for name, data in contents(tmp_path / "set").items() if before.get(name) != data}
-    assert changed == {"images/image03.png", "manifest.csv", "dataset.json"}
+    assert changed == {"images/image03.png", "manifest.csv", "dataset.json", "data_quality.html"}  # the page shows it
 
 
 def test_refused_files_are_shown_where_there_is_something_to_see(archive, tmp_path):
@@ -259,7 +259,7 @@ def test_what_is_wrong_is_told_and_the_rest_is_prepared(archive, tmp_path, make_
     assert "Window Width" in rows["odd", "odd.dicom"]["reason"] and counts["odd"] == 1
     assert counts["missing"] == 1 and counts["refused"] == 2 and counts["problems"] == 3
     page = (tmp_path / "set/data_quality.html").read_text()
-    assert "image02" in page and "Window Width (0028,1051) is 0" in page and "data:image/png" in page
+    assert "image02" in page and "Window Width (0028,1051) is 0" in page and "data:image/jpeg" in page
 
 
 def test_missing_images_do_not_move_the_others_to_another_part(archive, tmp_path):

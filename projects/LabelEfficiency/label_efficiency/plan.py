@@ -20,6 +20,7 @@ from d2_cxr.projects.label_efficiency.names import (
     test_name,
     train_name,
 )
+from d2_cxr.projects.label_efficiency.replay import replay_stages
 from d2_cxr.projects.label_efficiency.study_file import read_settings, source
 
 _FEW = 10  # resamples of a trial's evaluation, whose intervals are not used
@@ -181,7 +182,11 @@ def _arm_stages(settings: dict, arm_name: str, label_fraction: int, seed: int):
     if settings.get("tuning"):
         yield from _tuning_stages(settings, arm_name)
         needs = (*needs, f"choose/{arm_name}")
-    yield _train(settings, arm_name, label_fraction, seed, weights, needs)
+    trained = _train(settings, arm_name, label_fraction, seed, weights, needs)
+    if "acquire" in settings["arms"][arm_name]:
+        yield from replay_stages(trained, settings, arm_name, label_fraction, seed)
+    else:
+        yield trained
 
 
 def _initialization(settings: dict, arm_name: str, label_fraction: int, seed: int):

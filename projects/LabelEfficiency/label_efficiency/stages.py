@@ -156,7 +156,26 @@ def train(stage: dict, study_dir: Path) -> dict:
     trainer.train(cfg, resume=True)
     if settings["evaluation"].get("val_selected"):
         _test_val_selected(cfg, output)
-    _tidy(output)
+    tidy(output)
+    return {}
+
+
+def buy(stage: dict, study_dir: Path) -> dict:
+    """Buy labels for the next round of a replay."""
+    from d2_cxr.projects.label_efficiency.replay import buy_labels
+
+    settings, output = stage["settings"], study_dir / stage["output"]
+    root = _register(settings["dataset"], study_dir)
+    buy_labels(settings, root, study_dir, output)
+    return _fingerprints(output)
+
+
+def same_run(stage: dict, study_dir: Path) -> dict:
+    """Let a run that another arm has trained already stand for this arm's, too."""
+    output = study_dir / stage["output"]
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.unlink(missing_ok=True)
+    output.symlink_to(os.path.relpath(study_dir / stage["settings"]["run"], output.parent))
     return {}
 
 
@@ -235,7 +254,7 @@ def _weights(weights: str, study_dir: Path) -> str:
     return str(inside if inside.is_file() else REPOSITORY / weights)
 
 
-def _tidy(run: Path) -> None:
+def tidy(run: Path) -> None:
     """Delete what only a resumed run needs: earlier checkpoints, and the optimizer's state in the last one."""
     import torch
 

@@ -202,6 +202,11 @@ def _check_arms(settings: dict) -> None:
                 f"{where}: compute_matched: {matched} is no pretraining and no arm with a teacher; "
                 f"{suggestion(matched, [*pretraining, *(key for key in arms if 'teacher' in arms[key])])}"
             )
+        rounds = arm.get("label_fractions", settings["labels"]["label_fractions"])
+        if "acquire" in arm and (rounds != sorted(rounds) or rounds[-1] == 100):
+            raise ValueError(
+                f"{where}: acquire buys in rounds: label fractions must rise and stay below 100, not {rounds}"
+            )
         if "iterations" in arm and not matched:
             raise ValueError(f"{where} states iterations, which only an arm with compute_matched may; drop the key")
         for fraction in arm.get("label_fractions", []):

@@ -23,10 +23,10 @@ from pathlib import Path
 import cv2
 from d2_cxr.projects.phantom_cxr import dicom_writer, image
 from d2_cxr.projects.phantom_cxr import readers as reading
-from tqdm import tqdm
 
 from d2_cxr import artifacts
 from d2_cxr.labels.vindr_cxr import CLASS_NAMES
+from d2_cxr.progress import Bar
 
 RENDERER = 1  # raise it when the same parameters give other images
 NO_FINDING = "No finding"
@@ -117,7 +117,7 @@ def _render(output: Path, indices: list[int], settings: dict, jobs: int, progres
     patients = image.patients(settings["seed"], max(indices) + 1)
     tasks = [(index, patients[index]) for index in indices]
     render = partial(_render_one, str(output), settings)
-    with tqdm(total=len(tasks), desc="Rendering images", unit="image", disable=not progress) as bar:
+    with Bar(total=len(tasks), desc="Rendering images", unit="image", disable=not progress) as bar:
         if min(jobs, len(tasks)) == 1:
             for task in tasks:
                 render(task)
