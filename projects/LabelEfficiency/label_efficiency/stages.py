@@ -171,7 +171,7 @@ def buy(stage: dict, study_dir: Path) -> dict:
 
 
 def same_run(stage: dict, study_dir: Path) -> dict:
-    """Let a run that another arm has trained already stand for this arm's, too."""
+    """Use a run that another arm has already trained for this arm too."""
     output = study_dir / stage["output"]
     output.parent.mkdir(parents=True, exist_ok=True)
     output.unlink(missing_ok=True)
