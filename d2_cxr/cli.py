@@ -65,7 +65,7 @@ def run_tool(main: Callable[[], int | None]) -> NoReturn:
     before = leave_on_sigterm()
     try:
         code = main()
-        sys.stdout.flush()  # here, where a closed pipe can still be told from a failure
+        sys.stdout.flush()  # here, where a closed pipe can still be distinguished from a failure
     except BrokenPipeError as error:
         if not _stdout_is_closed():
             fail_unexpectedly(error)  # another pipe, such as a worker's

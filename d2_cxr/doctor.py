@@ -53,7 +53,7 @@ _PACKAGES = (
 _SAFE_TORCH = (2, 10)  # CVE-2025-32434 is fixed in 2.6, CVE-2026-24747 in 2.10
 _DISTRIBUTIONS = {"cv2": ("opencv-python-headless", "opencv-python"), "PIL": ("pillow",), "solo": ("solo-learn",)}
 
-# solo-learn imports only beside the stand-ins that d2_cxr.pretraining puts in place, which costs seconds.
+# solo-learn imports only with the replacements that d2_cxr.pretraining installs, which takes seconds.
 _FOUND_NOT_IMPORTED = {"solo"}
 
 

@@ -1,6 +1,6 @@
 """Measure a stage: `prepare`, `near_duplicates`, `evaluate`, `pretrain`, `train`, `growth`, or all on a `gpu`.
 
-Each stands in tools/benchmarks/ with its own options.
+Each is in tools/benchmarks/ with its own options.
 
 python tools/benchmark.py prepare --rounds 5
 python tools/benchmark.py evaluate --help

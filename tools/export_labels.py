@@ -29,7 +29,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add("--images", metavar="FOLDER", help="of labels that do not give the sizes of their images")
     add("--classes", default="card", help="of labels: card, extended, from-csv, a file, or names with commas")
     add("--negative-names", default="", help='of labels: class names that mean "No finding", with commas')
-    add("--annotation-format", choices=FORMATS, help="of labels (default: told by their content)")
+    add("--annotation-format", choices=FORMATS, help="of labels (default: detected)")
     add("--model-version", default="d2_cxr", help="what Label Studio calls predicted boxes (%(default)s)")
     add("--image-url", default="/data/local-files/?d=", help="what Label Studio puts before a file name (%(default)s)")
     return parser.parse_args(argv)

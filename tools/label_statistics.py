@@ -1,4 +1,4 @@
-"""Tell what a table of annotations says before any image is opened: counts, class balance, splits, agreement, audits.
+"""Show what a table of annotations says before any image is opened: counts, class balance, splits, agreement, audits.
 
     python tools/label_statistics.py train.csv --html labels.html --json labels.json
 
@@ -39,7 +39,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         metavar="NAMES",
         help='class names that mean "No finding", separated by commas, for example Normal,Healthy',
     )
-    parser.add_argument("--annotation-format", choices=FORMATS, help="of the labels (default: told by their content)")
+    parser.add_argument("--annotation-format", choices=FORMATS, help="of the labels (default: detected)")
     parser.add_argument("--images", metavar="FOLDER", help="the images, whose sizes YOLO's labels need")
     parser.add_argument("--patients", metavar="CSV", help="second table with image_id and patient_id")
     return parser.parse_args(argv)

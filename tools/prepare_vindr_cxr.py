@@ -37,7 +37,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         "--annotations",
         help="labels: CSV (Kaggle's, PhysioNet's, RSNA's, NIH's), or COCO, YOLO, VOC, CVAT, …; none: no labels",
     )
-    add("--annotation-format", choices=FORMATS, help="of the labels, a file or folder (default: told by content)")
+    add("--annotation-format", choices=FORMATS, help="of the labels, a file or folder (default: detected)")
     add("--name", help="of the set (default: the last part of --output); only vindr_cxr has a published split")
     add(
         "--classes",

@@ -4,7 +4,7 @@
         --output output/simclr datasets=[vindr_cxr_train_unlabeled,vindr_cxr_negative_train] batch_size=128
 
 KEY=VALUE overrides a setting (optimizer.lr=0.1 goes down a level); configs/pretraining/ lists and explains them. A
-finished run is not repeated, a killed one goes on from its last checkpoint.
+finished run is not repeated, a killed one continues from its last checkpoint.
 """
 
 from __future__ import annotations
