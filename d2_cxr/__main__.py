@@ -63,7 +63,7 @@ def main(argv: list[str] | None = None) -> None:
     module = importlib.import_module(COMMANDS[command][0])
     sys.argv = [f"d2cxr {command}", *rest]  # what argparse and error lines call the program
     if command == "demo":
-        rest = ["--config-file", "demo.yaml", *rest]
+        rest = ["--plan", "demo", *rest]
     cli.run_tool(lambda: module.main(rest))
 
 
