@@ -8,8 +8,12 @@ python tools/evaluate.py --dataset vindr_cxr_test --results RUN/inference/vindr_
 from __future__ import annotations
 
 import argparse
+import logging
+from pathlib import Path
 
 from d2_cxr.cli import run_tool
+
+logger = logging.getLogger(__name__)
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -48,7 +52,18 @@ def main(argv: list[str] | None = None) -> int:
     options = vars(args)
     strict = options.pop("strict")
     evaluation = evaluate(**options)
+    _show_mistakes(args)
     return 1 if strict and evaluation.document["problems"] else 0
+
+
+def _show_mistakes(args: argparse.Namespace) -> None:
+    from d2_cxr.evaluation.mistakes import write_mistakes
+
+    try:
+        page = write_mistakes(args.dataset, args.results, args.output or Path(args.results).parent, root=args.root)
+        logger.info("The mistakes as pictures are in %s", page)
+    except FileNotFoundError as error:  # labels and results are enough to evaluate; pictures need the images
+        logger.info("No page of mistakes: %s", error)
 
 
 if __name__ == "__main__":
