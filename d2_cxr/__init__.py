@@ -1,6 +1,6 @@
 """Detection of findings on chest radiographs with Detectron2.
 
-    from d2_cxr import prepare, load_set, Predictor, evaluate, convert    # docs/api
+    from d2_cxr import prepare, load_set, Predictor, evaluate, convert    # docs/python
 
 `import d2_cxr` makes the data sets of docs/formats.md available to any Detectron2 code by name, below
 `$DETECTRON2_DATASETS`. It opens no file, and does not import Detectron2 by itself: the names are registered as soon

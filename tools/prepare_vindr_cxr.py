@@ -7,23 +7,22 @@
 from __future__ import annotations
 
 import argparse
+import json
+from pathlib import Path
 
-from d2_cxr.cli import run_tool
+from d2_cxr.cli import ToolParser, run_tool
 from d2_cxr.labels.formats import FORMATS
 
-EXAMPLE = """example, VinDr-CXR from Kaggle or PhysioNet:
-  python tools/prepare_vindr_cxr.py --dicom-dir vindr/train --annotations vindr/train.csv --output datasets/vindr_cxr
-own images as PNG, own classes, split by patient:
-  python tools/prepare_vindr_cxr.py --dicom-dir images --annotations boxes.csv --classes from-csv \\
-      --patients images.csv --name own_cxr --output datasets/own_cxr
+EXAMPLE = """examples:
+  d2cxr prepare --images images --annotations boxes.csv --patients images.csv --output datasets/clinic
+  d2cxr prepare --images vindr/train --annotations vindr/train.csv --output datasets/vindr_cxr
 """
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = ToolParser(
         description="Prepare chest images and readers' boxes for Detectron2. After a kill, run the same command again.",
         epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add(
@@ -38,7 +37,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         "--annotations",
         help="labels: CSV (Kaggle's, PhysioNet's, RSNA's, NIH's), or COCO, YOLO, VOC, CVAT, …; none: no labels",
     )
-    add("--annotation-format", choices=FORMATS, help="of the labels, a file or folder (default: told by content)")
+    add("--annotation-format", choices=FORMATS, help="of the labels, a file or folder (default: detected)")
     add("--name", help="of the set (default: the last part of --output); only vindr_cxr has a published split")
     add(
         "--classes",
@@ -47,7 +46,12 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     )
     add("--negative-names", default="", help='class names that mean "No finding", with commas: Normal,Healthy')
     add("--columns", default="", metavar="THEIRS=OURS,…", help="of the tables: label=class_name,filename=image_id")
-    add("--patients", help="CSV of image_id and patient_id: splits keep a patient's images together")
+    add(
+        "--patients",
+        metavar="CSV",
+        help="of image_id and patient_id: splits keep a patient's images together; or names: what stands before the "
+        "last _ or - of an image's name",
+    )
     add("--fusion", default="mean", help="of several readers' boxes: mean, majority:K or none (%(default)s)")
     add("--size", type=int, default=512, help="side of the prepared image in pixels (%(default)s)")
     add("--resize", default="squash", choices=("squash", "letterbox"), help="(%(default)s)")
@@ -75,6 +79,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add("--array", action="store_true", help="also write images.npy, which loads faster than PNGs")
     add("--jobs", type=int, help="worker processes (default: the processors at hand)")
     add("--strict", action="store_true", help="exit with code 1 if an image or box was refused, left out or is missing")
+    add("--json", action="store_true", help="print counts, classes and names as JSON")
     add("--shard", help="i/n: prepare only every n-th image; a last run without it writes the lists")
     return parser.parse_args(argv)
 
@@ -83,8 +88,11 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     from d2_cxr import prepare
 
-    counts = prepare(**{**vars(args), "shard": _shard(args.shard)})
-    if args.shard:
+    options = {key: value for key, value in vars(args).items() if key != "json"}
+    counts = prepare(**{**options, "shard": _shard(args.shard)})
+    if args.json:
+        print(json.dumps({"output": args.output, "counts": counts}, indent=1))
+    elif args.shard:
         print(f"Shard {args.shard} of {args.output} is done ({counts['images']} images); run without --shard to finish")
     else:
         print(f"{counts['prepared']} images are prepared in {args.output}; see {args.output}/data_quality.html")
@@ -93,20 +101,18 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _summary(output: str) -> list[str]:
-    """Return lines about a finished set: classes, parts, patients, and the names to type next."""
+    """Return lines about a finished set: classes, parts, patients, and what to type next."""
     from d2_cxr.artifacts import read_json
 
     values = read_json(f"{output}/dataset.json")
     name, counts = values["name"], values["counts"]
     if not values["class_names"]:
         return [f"No labels: {name}_unlabeled holds all images."]
-    parts = [
-        f"{part} {counts.get(f'stratified_{part}', 0)} + {counts.get(f'stratified_negative_{part}', 0)}"
-        for part in ("train", "val", "test")
-    ]
+    parts = {part: counts.get(f"stratified_{part}", 0) for part in ("train", "val", "test")}
+    images = [f"{part} {count} + {counts.get(f'stratified_negative_{part}', 0)}" for part, count in parts.items()]
     lines = [
-        f"Classes: {', '.join(values['class_names'])}",
-        f"Images with findings + without: {', '.join(parts)}; unlabeled {counts.get('unlabeled', 0)}",
+        f"Classes (fused boxes): {_class_counts(output, values['class_names'])}",
+        f"Images with findings + without: {', '.join(images)}; unlabeled {counts.get('unlabeled', 0)}",
     ]
     negative = sum(counts.get(f"stratified_negative_{part}", 0) for part in ("train", "val", "test"))
     if values["source"]["release"] == "coco" and negative:
@@ -116,9 +122,24 @@ def _summary(output: str) -> list[str]:
         )
     if not values["split"]["by_patient"]:
         lines.append("No patient ids: images of one patient can be in train and test; give --patients CSV if you can")
-    if not counts.get("stratified_val"):
+    if not parts["val"]:
         lines.append("The validation part has no image with findings: nothing can be tuned or chosen on it")
-    return [*lines, f"Names: {name}_train, {name}_val, {name}_test; {name}_train_labeled_30 is 30 % of the labels"]
+    return [
+        *lines,
+        f"Names: {name}_train, {name}_val, {name}_test; {name}_train_labeled_30 is 30 % of the labels",
+        f"Next, once the page looks right: d2cxr train --set {name}={output} --output output/{name}",
+    ]
+
+
+def _class_counts(output: str, class_names: list[str]) -> str:
+    """Return the boxes of each class, most first: "Mass 12, Nodule 3"."""
+    from collections import Counter
+
+    from d2_cxr.artifacts import read_json
+
+    paths = [Path(output) / "annotations" / "stratified" / f"{part}.json" for part in ("train", "val", "test")]
+    boxes = Counter(box["category_id"] - 1 for path in paths for box in read_json(path)["annotations"])
+    return ", ".join(f"{class_names[index]} {count}" for index, count in boxes.most_common())
 
 
 def _shard(text: str | None) -> tuple[int, int] | None:

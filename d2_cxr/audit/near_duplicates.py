@@ -20,7 +20,7 @@ import itertools
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -31,7 +31,7 @@ from d2_cxr.image_name import png_name
 
 FILE = "near_duplicates.csv"  # in a prepared set
 COLUMNS = ("image_name", "other_image_name", "how", "correlation")
-CANDIDATE = 0.97  # cosine of two images' frequencies; of crops up to 10 % a side, one in fifty lies below
+CANDIDATE = 0.97  # cosine of two images' frequencies; one in fifty crops of up to 10 % per side is lower
 SAME_IMAGE = 0.80  # correlation of fine structure; from here on two images are one
 MOST_CROPPED = 40_000  # images; of larger sets only whole images are compared, since the time goes with the square
 
@@ -96,16 +96,18 @@ def small_copy(image: np.ndarray) -> np.ndarray:
     return cv2.resize(image, (_FINE, _FINE), interpolation=cv2.INTER_AREA)
 
 
-def find_near_duplicates(images: np.ndarray) -> list[NearDuplicate]:
+def find_near_duplicates(images: np.ndarray, first_other: int | None = None) -> list[NearDuplicate]:
     """Return pairs of images that are one image, the most alike first.
 
     Args:
         images: uint8 (N, 96, 96), from `read_small`.
+        first_other: index from which on the images are of another set; then only pairs of both sets are looked for,
+            and `first` is of the first set, whichever image is the crop.
     """
     if len(images) < 2:
         return []
     cuts = list(itertools.product(_CUTS, repeat=4)) if len(images) <= MOST_CROPPED else [(0.0,) * 4]
-    candidates = _candidates(images, cuts)
+    candidates = _candidates(images, cuts, first_other)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         likeness = pool.map(lambda way: compare(images[way[0]], images[way[1]], cuts[way[2]], way[3]), candidates)
     found: dict[tuple[int, int], NearDuplicate] = {}
@@ -113,6 +115,8 @@ def find_near_duplicates(images: np.ndarray) -> list[NearDuplicate]:
         pair = (min(first, second), max(first, second))
         if alike >= SAME_IMAGE and (pair not in found or alike > found[pair].correlation):
             found[pair] = NearDuplicate(first, second, _how(any(cuts[cut]), mirrored), round(alike, 3))
+    if first_other is not None:
+        found = {pair: replace(copy, first=pair[0], second=pair[1]) for pair, copy in found.items()}
     return sorted(found.values(), key=lambda copy: (-copy.correlation, copy.first, copy.second))
 
 
@@ -144,7 +148,9 @@ def compare(
     return _correlation(_structure(laid)[inside], _structure(part)[inside])
 
 
-def _candidates(images: np.ndarray, cuts: Sequence[Sequence[float]]) -> list[tuple[int, int, int, bool]]:
+def _candidates(
+    images: np.ndarray, cuts: Sequence[Sequence[float]], first_other: int | None = None
+) -> list[tuple[int, int, int, bool]]:
     """Return (image, other, index of the cut, mirrored), the most alike cut of each pair of different images."""
     small = [cv2.resize(image, (_SMALL, _SMALL), interpolation=cv2.INTER_AREA) for image in images]
     plain = np.stack([_frequencies(image) for image in small])
@@ -155,7 +161,8 @@ def _candidates(images: np.ndarray, cuts: Sequence[Sequence[float]]) -> list[tup
         cropped = np.stack([_frequencies(_crop(image, cut)) for image in small]) if any(cut) else plain
         for mirrored, others in ((False, plain), (True, flipped)):
             for first, second, alike in _alike(cropped, others):
-                if first != second and alike > best.get((first, second, mirrored), (0.0, 0))[0]:
+                same_set = first_other is not None and (first < first_other) == (second < first_other)
+                if first != second and not same_set and alike > best.get((first, second, mirrored), (0.0, 0))[0]:
                     best[first, second, mirrored] = (alike, number)
     return [(first, second, number, mirrored) for (first, second, mirrored), (_, number) in sorted(best.items())]
 

@@ -102,11 +102,29 @@ def register_datasets(cfg: CfgNode) -> None:
         builtin.register_prepared(str(name), str(folder))
 
 
+def unknown_classes(learned: Sequence[str], name: str, class_names: Sequence[str]) -> list[str]:
+    """Return a sentence if a test set has classes that a detector does not know by these names, else [].
+
+    Args:
+        learned: the detector's classes.
+        name: of the test set.
+        class_names: of the test set, in any order.
+    """
+    unknown = [one for one in class_names if one not in learned]
+    if not unknown:
+        return []
+    return [
+        f"{name} has the classes {', '.join(unknown)}, which the detector does not know: name them as it does "
+        f"(--classes of the preparation): {', '.join(learned)}"
+    ]
+
+
 def set_num_classes(cfg: CfgNode) -> None:
     """Set `ROI_HEADS.NUM_CLASSES` (and RetinaNet's) to the number of classes of the training or test set.
 
     Raises:
-        ValueError: the config states another number, or the sets have different classes.
+        ValueError: the config states another number, the training sets have different classes, or a test set has a
+            class that they do not have.
     """
     names = [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]
     classes = {name: named_set(name).class_names for name in names}
@@ -114,8 +132,11 @@ def set_num_classes(cfg: CfgNode) -> None:
         return
     first = names[0]
     for name in names[1:]:
-        if classes[name] != classes[first]:
+        if name in cfg.DATASETS.TRAIN and classes[name] != classes[first]:
             raise ValueError(f"{name} has the classes {classes[name]}, {first} has {classes[first]}")
+        unknown = unknown_classes(classes[first], name, classes[name])
+        if unknown:
+            raise ValueError(f"{unknown[0]} ({first})")
     stated, found = cfg.MODEL.ROI_HEADS.NUM_CLASSES, len(classes[first])
     if stated not in (_DETECTRON2_NUM_CLASSES, found):
         raise ValueError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from detectron2.config import CfgNode
@@ -20,10 +20,10 @@ from d2_cxr.datasets.named_sets import named_set
 from d2_cxr.engine import anchors, resume, run_record, train_step
 from d2_cxr.engine.build_loaders import build_test_loader
 from d2_cxr.engine.checkpointer import CXRCheckpointer
-from d2_cxr.engine.config import register_datasets
+from d2_cxr.engine.config import register_datasets, unknown_classes
 from d2_cxr.engine.findings import check_thresholds
 from d2_cxr.engine.run_log import log_to
-from d2_cxr.engine.run_sets import RunSets
+from d2_cxr.engine.run_sets import RunSets, seen_images
 from d2_cxr.engine.start_weights import local_path, preprocessing_contradictions
 from d2_cxr.engine.weights_report import require_complete
 from d2_cxr.evaluation.cxr_evaluation import CXREvaluator
@@ -48,18 +48,23 @@ def evaluate_only(cfg: CfgNode, from_checkpoint: bool = False) -> dict:
         train_step.set_machine(cfg)
         last = resume.last_checkpoint(cfg.OUTPUT_DIR) if from_checkpoint else None
         path = str(last or cfg.MODEL.WEIGHTS)
-        thresholds = check_detector(cfg, path)
+        thresholds, class_names = check_detector(cfg, path)
         model = build_model(cfg)
         if cfg.CXR.CHANNELS_LAST:
             train_step.to_channels_last(model)
         checkpointer = CXRCheckpointer(model, cfg.OUTPUT_DIR)
         checkpointer.load(path, checkpointables=[])
         require_complete(model, checkpointer.report)
-        return test_on_all(cfg, model, thresholds)
+        return test_on_all(cfg, model, thresholds, class_names)
 
 
 def evaluate_model(
-    cfg: CfgNode, model: nn.Module, name: str, resamples: int | None = None, thresholds: Mapping | None = None
+    cfg: CfgNode,
+    model: nn.Module,
+    name: str,
+    resamples: int | None = None,
+    thresholds: Mapping | None = None,
+    class_names: Sequence[str] | None = None,
 ) -> dict:
     """Run a model over a set and the negative images of its split; write OUTPUT_DIR/inference/`name`/.
 
@@ -69,9 +74,10 @@ def evaluate_model(
         name: of the data set.
         resamples: of the bootstrap; default CXR.RESAMPLES.
         thresholds: content of a thresholds.json chosen on other images, to report at.
+        class_names: of the model; None: those of the data set, in its order.
 
     Returns:
-        {"bbox": {"AP": per cent, ...}}; {} on processes other than the first.
+        {"bbox": {"AP": percent, ...}}; {} on processes other than the first.
     """
     negatives = named_set(name).negatives()
     evaluator = CXREvaluator(
@@ -80,17 +86,20 @@ def evaluate_model(
         resamples=cfg.CXR.RESAMPLES if resamples is None else resamples,
         negative_dataset=negatives.name if negatives and cfg.CXR.TEST_NEGATIVES else None,
         chosen_thresholds=thresholds,
+        class_names=class_names,
     )
     model = getattr(model, "module", model)  # DistributedDataParallel has nothing to do here
     return inference_on_dataset(model, build_test_loader(cfg, name), evaluator) or {}
 
 
-def test_on_all(cfg: CfgNode, model: nn.Module, thresholds: Mapping | None) -> dict:
+def test_on_all(
+    cfg: CfgNode, model: nn.Module, thresholds: Mapping | None, class_names: Sequence[str] | None = None
+) -> dict:
     """Evaluate on every name of DATASETS.TEST; returns name -> results, {} on processes other than the first."""
     results = {}
     for name in cfg.DATASETS.TEST:
         chosen = thresholds if thresholds and thresholds.get("chosen_on") != name else None
-        results[name] = evaluate_model(cfg, model, name, thresholds=chosen)
+        results[name] = evaluate_model(cfg, model, name, thresholds=chosen, class_names=class_names)
         if results[name]:
             box = results[name]["bbox"]
             logger.info("%s: AP %.2f, AP50 %.2f", name, box["AP"], box["AP50"])
@@ -110,14 +119,18 @@ def validation_thresholds(cfg: CfgNode, model: nn.Module, sets: RunSets) -> dict
     return artifacts.read_json(Path(cfg.OUTPUT_DIR) / "inference" / sets.validation.name / "thresholds.json")
 
 
-def check_detector(cfg: CfgNode, path: str) -> dict | None:
-    """Compare a detector's file with the config and the test sets before it is evaluated; return its thresholds.
+def check_detector(cfg: CfgNode, path: str) -> tuple[dict | None, list[str] | None]:
+    """Compare a detector's file with the config and the test sets before it is evaluated.
+
+    Returns:
+        its thresholds and its class names; None where it does not say.
 
     With CXR.ANCHORS auto the config gets the file's anchors.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: it is not a weights file, or its card contradicts the config, or the images' preparation or classes.
+        ValueError: it is not a weights file, its card contradicts the config, the images' preparation or
+            their classes, or it was trained on test images.
     """
     if not path:
         raise ValueError("MODEL.WEIGHTS is empty; give the weights to evaluate")
@@ -126,15 +139,16 @@ def check_detector(cfg: CfgNode, path: str) -> dict | None:
     anchors.take_from_card(cfg, card, path)
     if card is None:
         logger.warning("%s carries no card: nothing can be compared with the config", path)
-        return None
+        return None, None
     require_same_tensors(content, path)
     found = contradictions(card, cfg)
     for named in map(named_set, cfg.DATASETS.TEST):
         found += preprocessing_contradictions(card.preprocess or {}, named.dataset_json().get("preprocess", {}))
-        if card.class_names and tuple(card.class_names) != tuple(named.class_names):
-            found.append(f"it detects {card.class_names}, {named.name} has {list(named.class_names)}")
+        found += unknown_classes(card.class_names, named.name, named.class_names) if card.class_names else []
+        if named.part != "train":  # whose evaluation measures the fit
+            found += seen_images(content.get("images"), [named.name])
     if found:
         raise ValueError(f"{path} cannot be evaluated with this config: {'; '.join(found)}")
     if card.thresholds is None:
-        return None
-    return check_thresholds(card.thresholds, card.class_names or (), f"the card of {path}")
+        return None, card.class_names
+    return check_thresholds(card.thresholds, card.class_names or (), f"the card of {path}"), card.class_names

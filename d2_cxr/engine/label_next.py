@@ -17,7 +17,7 @@ from d2_cxr.engine import findings, label_next_page
 from d2_cxr.engine.predictor import Predictor
 from d2_cxr.engine.prepared_predictions import Predictions, predict_prepared
 from d2_cxr.engine.start_weights import preprocessing_contradictions
-from d2_cxr.engine.work_list import Candidate, WorkList, candidates
+from d2_cxr.engine.work_list import Candidate, WorkList, candidates, duplicate_pairs
 from d2_cxr.image_name import image_name
 from d2_cxr.labels.formats.write import write
 from d2_cxr.preparation.export_boxes import export_of_findings, with_names, with_queue
@@ -63,7 +63,7 @@ def label_next(
         raise ValueError(f"{', '.join(datasets)}: there is no image that could be labeled")
     path = Path(output) / "predictions.npz"
     order = _order(predictor, found, strategy, number, seed, path)
-    picks = pick(order, number, [image.patient for image in found], _duplicate_pairs(found))
+    picks = pick(order, number, [image.patient for image in found], duplicate_pairs(found))
     picked = [found[index] for index in picks.images]
     seen = predict_prepared(predictor, [image.to_dict() for image in picked], path)
     images = [
@@ -113,18 +113,6 @@ def _without_labeled_duplicates(found: Sequence[Candidate]) -> tuple[list[Candid
             labeled |= {(folder, name) for name in both - own} if both & own else set()
     kept = [image for image in found if (image.folder, image.name) not in labeled]
     return kept, len(found) - len(kept)
-
-
-def _duplicate_pairs(found: Sequence[Candidate]) -> list[tuple[int, int]]:
-    """Return the pairs of candidates that are near duplicates within their set, or have the same pixels."""
-    place = {(image.folder, image.name): index for index, image in enumerate(found)}
-    first: dict[str, int] = {}
-    pairs = [(first.setdefault(image.image_sha256, index), index) for index, image in enumerate(found)]
-    for folder in {image.folder for image in found}:
-        for pair in leakage.read_near_duplicates(folder):
-            both = [place.get((folder, pair[key])) for key in ("image_name", "other_image_name")]
-            pairs += [(both[0], both[1])] if both[0] is not None and both[1] is not None else []
-    return [(one, other) for one, other in pairs if one != other]
 
 
 def _order(

@@ -10,9 +10,9 @@ from d2_cxr import artifacts
 
 NAME = "detectron2.yaml"
 _COMMENT = """\
-# For plain Detectron2: cfg.merge_from_file(...), DefaultPredictor(cfg). Detectron2 reads an 8-bit color file and knows
-# nothing of windows, polarity, equalization or resizing to the prepared size, and a detector finds less on images that
-# were not prepared as in training: docs/detectron2.md shows how to give it prepared images.
+# For plain Detectron2: cfg.merge_from_file(...), DefaultPredictor(cfg). Detectron2 reads an 8-bit color file and
+# ignores windows, polarity, equalization and resizing to the prepared size, and a detector finds less on images that
+# were not prepared as in training: docs/detectron2.md shows how to prepare them.
 """
 _TIMM = """\
 # Its backbone is a network of timm: call d2_cxr.add_cxr_config(cfg) and import d2_cxr.checkpoint.timm_backbone first.
@@ -28,12 +28,12 @@ def write_plain_config(cfg: CfgNode) -> Path:
     plain = cfg.clone()
     plain.defrost()
     plain.MODEL.WEIGHTS = str(Path(cfg.OUTPUT_DIR) / "model_final.pth")
-    del plain.CXR
+    plain.pop("CXR")
     comment = _COMMENT
     if cfg.MODEL.TIMM.NAME:
         comment += _TIMM
     else:
-        del plain.MODEL.TIMM
+        plain.MODEL.pop("TIMM")
     path = Path(cfg.OUTPUT_DIR) / NAME
     artifacts.write_text(path, comment + plain.dump())
     return path

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 PRESETS = ("auto", "quick")
-ALLOWED = frozenset(  # every key that a preset may set, beside the input convention that the weights demand
+ALLOWED = frozenset(  # every key that a preset may set, apart from the input convention that the weights require
     {
         "MODEL.ANCHOR_GENERATOR.SIZES",
         "MODEL.DEVICE",
@@ -22,6 +22,7 @@ ALLOWED = frozenset(  # every key that a preset may set, beside the input conven
         "SOLVER.IMS_PER_BATCH",
         "SOLVER.BASE_LR",
         "SOLVER.MAX_ITER",
+        "SOLVER.WARMUP_ITERS",
         "SOLVER.CHECKPOINT_PERIOD",
         "CXR.EPOCHS",
         "CXR.STEP_EPOCHS",
@@ -99,12 +100,13 @@ class _Base:
     base_lr: float
     anchors: tuple[int, ...]
     by_epochs: bool
+    warm_up: int
 
 
-SMALL = _Base("quick_schedules/opacity_R_18.yaml", 192, 8, 0.0003, (16, 32, 64, 96, 128), False)
-SMALL_TIMM = _Base("quick_schedules/opacity_effnet_lite0.yaml", 192, 8, 0.0003, (16, 32, 64, 96, 128), False)
-R50_COCO = _Base("VinDr-CXR/faster_rcnn_R_50_FPN.yaml", 512, 8, 0.001, (32, 64, 128, 256, 512), True)
-R50_RANDOM = _Base("VinDr-CXR/faster_rcnn_R_50_FPN_random.yaml", 512, 8, 0.001, (32, 64, 128, 256, 512), True)
+SMALL = _Base("quick_schedules/opacity_R_18.yaml", 192, 8, 0.0003, (16, 32, 64, 96, 128), False, 20)
+SMALL_TIMM = _Base("quick_schedules/opacity_effnet_lite0.yaml", 192, 8, 0.0003, (16, 32, 64, 96, 128), False, 20)
+R50_COCO = _Base("VinDr-CXR/faster_rcnn_R_50_FPN.yaml", 512, 8, 0.001, (32, 64, 128, 256, 512), True, 0)
+R50_RANDOM = _Base("VinDr-CXR/faster_rcnn_R_50_FPN_random.yaml", 512, 8, 0.001, (32, 64, 128, 256, 512), True, 0)
 BASES = (SMALL, SMALL_TIMM, R50_COCO, R50_RANDOM)
 
 
@@ -143,6 +145,7 @@ def choose(
         **{f"INPUT.MAX_SIZE_{part}": size for part in ("TRAIN", "TEST")},
         "SOLVER.IMS_PER_BATCH": batch,
         "SOLVER.BASE_LR": base.base_lr * batch / base.batch,  # linear in the batch (arXiv 1706.02677)
+        "SOLVER.WARMUP_ITERS": min(base.warm_up, steps // 10),
         "SOLVER.CHECKPOINT_PERIOD": max(50, steps // 4),
         "CXR.NEGATIVE_RATIO": ratio,
         "DATALOADER.REPEAT_THRESHOLD": 0.4 if facts.num_classes > 1 else 0.0,  # the paper's; one class has no balance

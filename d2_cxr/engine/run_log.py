@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _LOGGERS = ("d2_cxr", "detectron2", "fvcore")
+_FILE_ONLY = "detectron2.utils.events"  # losses every 20 iterations: the console has the bar
 
 
 class _LogFile(logging.FileHandler):
@@ -37,9 +38,14 @@ def log_to(output_dir: str | Path, rank: int = 0) -> Iterator[None]:
         logger.addHandler(file)
         if console:
             logger.addHandler(console)
+    losses = logging.getLogger(_FILE_ONLY)
+    losses.addHandler(file)
+    losses.propagate = False
     try:
         yield
     finally:
+        losses.removeHandler(file)
+        losses.propagate = True
         for name in _LOGGERS:
             logger = logging.getLogger(name)
             logger.removeHandler(file)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -67,7 +67,8 @@ class RunSets:
         A training set named among the chosen ones measures the fit, which is not a test.
         """
         chosen = [named for named in (self.validation, *self.test) if named.part != "train" and named.exists]
-        return _names([*(held for named in self.train for held in named.held_out()), *chosen])
+        negatives = [other for named in chosen if (other := named.negatives())]
+        return _names([*(held for named in self.train for held in named.held_out()), *chosen, *negatives])
 
     @property
     def evaluated(self) -> list[NamedSet]:
@@ -90,19 +91,19 @@ def refuse_shared_images(sets: RunSets) -> None:
     leakage.refuse_leaks(_names(sets.pool))  # against the held-out images of its own sets, too
 
 
-def seen_images(seen: torch.Tensor | None, sets: RunSets) -> list[str]:
-    """Return a sentence if validation or test images are among those that weights were trained on, else [].
+def seen_images(seen: torch.Tensor | None, names: Sequence[str]) -> list[str]:
+    """Return a sentence if images of data-set names are among those that weights were trained on, else [].
 
     Args:
         seen: (N, 16) uint8 of the weights file, the first bytes of source and image sha256, or None.
-        sets: of the run that starts from the weights.
+        names: of held-out images.
     """
     if seen is None or not len(seen):
         return []
     rows = seen.numpy()
     sources = {row[:_HASH_BYTES].tobytes().hex() for row in rows}
     pixels = {row[_HASH_BYTES:].tobytes().hex() for row in rows}
-    names, allowed, digits = sets.held_out, leakage.allowed_images(), 2 * _HASH_BYTES
+    allowed, digits = leakage.allowed_images(), 2 * _HASH_BYTES
     met = [
         image["image_name"]
         for image in loading.prepared_images(names)

@@ -63,7 +63,7 @@ def read_start_weights(cfg: CfgNode, sets: RunSets) -> StartWeights:
     if card:
         rules = sets.train[0].dataset_json().get("preprocess", {})
         found += preprocessing_contradictions(card.preprocess or {}, rules)
-    found += seen_images(content.get("images"), sets)
+    found += seen_images(content.get("images"), sets.held_out)
     if found:
         raise ValueError(f"{cfg.MODEL.WEIGHTS} cannot start this run: {'; '.join(found)}")
     return StartWeights(path, content, card)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from d2_cxr import artifacts
-from d2_cxr.datasets import loading
+from d2_cxr.datasets import leakage, loading
 from d2_cxr.datasets.named_sets import NamedSet
 from d2_cxr.engine.findings import Findings
 from d2_cxr.image_name import image_name
@@ -104,3 +104,15 @@ def candidates(named: NamedSet) -> list[Candidate]:
             )
         )
     return found
+
+
+def duplicate_pairs(found: Sequence[Candidate]) -> list[tuple[int, int]]:
+    """Return the pairs of candidates that are near duplicates within their set, or have the same pixels."""
+    place = {(image.folder, image.name): index for index, image in enumerate(found)}
+    first: dict[str, int] = {}
+    pairs = [(first.setdefault(image.image_sha256, index), index) for index, image in enumerate(found)]
+    for folder in {image.folder for image in found}:
+        for pair in leakage.read_near_duplicates(folder):
+            both = [place.get((folder, pair[key])) for key in ("image_name", "other_image_name")]
+            pairs += [(both[0], both[1])] if both[0] is not None and both[1] is not None else []
+    return [(one, other) for one, other in pairs if one != other]

@@ -1,6 +1,6 @@
 """The Detectron2 evaluator: collects predictions and hands them to `evaluate`.
 
-Use it where `COCOEvaluator` would stand. It needs a data set whose metadata names a COCO JSON.
+Use it in place of `COCOEvaluator`. It needs a data set whose metadata names a COCO JSON.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from detectron2.data import MetadataCatalog
@@ -23,7 +23,7 @@ from d2_cxr.evaluation.ground_truth import load_coco, readers_of, training_set
 
 logger = logging.getLogger(__name__)
 
-_DETECTRON2_NAMES = {  # as COCOEvaluator calls them, in per cent
+_DETECTRON2_NAMES = {  # as COCOEvaluator calls them, in percent
     "AP": "mAP",
     "AP50": "AP50",
     "AP75": "AP75",
@@ -52,6 +52,7 @@ class CXREvaluator(DatasetEvaluator):
         negative_dataset: str | None = None,
         train_dataset: str | None = None,
         chosen_thresholds: Mapping | None = None,
+        class_names: Sequence[str] | None = None,
     ):
         """
         Args:
@@ -61,11 +62,14 @@ class CXREvaluator(DatasetEvaluator):
             negative_dataset: images without findings of the same split, for false positives and AUROC.
             train_dataset: training images of the prior-box row; default: NAME_train for NAME_test and NAME_val.
             chosen_thresholds: content of a `thresholds.json` from other images, to report at.
+            class_names: of the model, index = its category; None: those of the data set in its order. What the model
+                finds of classes that the data set does not have is left out.
         """
         self._name, self._negative_name = dataset_name, negative_dataset
         self._train_name = train_dataset or training_set(dataset_name)
         self._output_dir = Path(output_dir) if output_dir else None
         self._resamples, self._seed, self._thresholds = resamples, seed, chosen_thresholds
+        self._class_names = class_names
         self.evaluation: Evaluation | None = None  # of the last evaluate(), on the main process
         self.reset()
 
@@ -81,7 +85,7 @@ class CXREvaluator(DatasetEvaluator):
             self._results += instances_to_coco_json(output["instances"].to("cpu"), image["image_id"])
 
     def evaluate(self) -> dict:
-        """Return {"bbox": {"AP", "AP50", ...}} in per cent as COCOEvaluator does; {} on other than the main process.
+        """Return {"bbox": {"AP", "AP50", ...}} in percent like COCOEvaluator; {} on processes other than the main one.
 
         Raises:
             ValueError: images of the evaluated sets got no prediction.
@@ -94,7 +98,7 @@ class CXREvaluator(DatasetEvaluator):
         _require_all(seen, truth, self._name)
         if negative_truth is not None and self._negative_name:
             _require_all(seen, negative_truth, self._negative_name)
-        results = _with_dataset_categories(results, truth)
+        results = _with_dataset_categories(results, truth, self._class_names)
         prepared_root = MetadataCatalog.get(self._name).get("prepared_root")
         self.evaluation = evaluate(
             truth,
@@ -138,10 +142,12 @@ def _require_all(seen: set[int], truth: Mapping, name: str) -> None:
         )
 
 
-def _with_dataset_categories(results: list[dict], truth: Mapping) -> list[dict]:
-    """Number classes as the JSON does; the model numbers them from 0 in the order of their ids."""
-    ids = sorted(category["id"] for category in truth["categories"])
-    return [{**row, "category_id": ids[row["category_id"]]} for row in results]
+def _with_dataset_categories(results: list[dict], truth: Mapping, class_names: Sequence[str] | None) -> list[dict]:
+    """Number classes as the JSON does, by name; the model numbers them from 0. Classes that the JSON lacks go."""
+    id_of = {category["name"]: category["id"] for category in truth["categories"]}
+    names = class_names or sorted(id_of, key=id_of.__getitem__)
+    ids = [id_of.get(name) for name in names]
+    return [{**row, "category_id": ids[row["category_id"]]} for row in results if ids[row["category_id"]] is not None]
 
 
 def _detectron2_results(evaluation: Evaluation) -> dict[str, float]:

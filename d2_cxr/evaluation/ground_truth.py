@@ -61,7 +61,7 @@ def load_coco(name: str) -> dict:
 
 
 def training_set(name: str) -> str | None:
-    """Return NAME_train for NAME_test or NAME_val where that is prepared or registered, else None."""
+    """Return NAME_train for NAME_test or NAME_val where that is prepared or registered and has images, else None."""
     try:
         named = named_set(name)
     except UnknownDatasetError:
@@ -69,7 +69,7 @@ def training_set(name: str) -> str | None:
     if not named.is_whole_split_with_boxes or named.part not in ("val", "test"):
         return None
     train = named.sibling("train")
-    return train.name if train.exists else None
+    return train.name if train.exists and train.images() else None
 
 
 def _registered_training_set(name: str) -> str | None:

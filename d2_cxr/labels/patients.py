@@ -1,8 +1,10 @@
-"""Which patient an image belongs to: from the labels, or from a table of its own."""
+"""Which patient an image belongs to: from the labels, or from a separate table."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -13,6 +15,7 @@ from d2_cxr.labels.csv_headers import with_our_headers
 from d2_cxr.labels.problems import Problems
 from d2_cxr.labels.spelling import one_spelling, similar_names
 
+IN_NAMES = "names"  # in place of a table: an image's name begins with its patient
 _HEADERS = {"image_id": "image_name", "image index": "image_name", "image": "image_name", "patient id": "patient_id"}
 
 
@@ -68,8 +71,25 @@ def patients_of(
     return patients
 
 
+def patients_in_names(names: Iterable[str]) -> dict[str, str]:
+    """Return image_name -> the part before its last _ or -: "nih_00000061_012" is of "nih_00000061"."""
+    return {name: re.sub(r"[_-][^_-]+$", "", name) for name in names}
+
+
+def likely_patients(names: Sequence[str]) -> int | None:
+    """Return the number of patients that image names seem to hold; None where they look like no PATIENT_IMAGE.
+
+    They do where cutting the last part off joins some images, but no more than a fifth of all into one.
+    """
+    sizes = Counter(patients_in_names(names).values())
+    joined = len(names) - len(sizes)
+    if len(sizes) < 3 or joined < 2 or max(sizes.values()) > max(2, len(names) / 5):
+        return None
+    return len(sizes)
+
+
 def one_patient_an_image(table: pd.DataFrame, path: str | Path, problems: Problems | None = None) -> dict[str, str]:
-    """Return image_name -> patient of a table with both columns; rows without a patient are passed over.
+    """Return image_name -> patient of a table with both columns; rows without a patient are ignored.
 
     Raises:
         ValueError: an image has two patients.

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from d2_cxr.dicom.preprocess import Preprocess
+from d2_cxr.labels.patients import IN_NAMES
 from d2_cxr.preparation.workers import LIMIT_S
 
 
@@ -22,9 +23,9 @@ class PrepareOptions:
         name: of the set; only "vindr_cxr" has a published split.
         classes: "card", "extended", "from-csv", a file with a class a line, or the names.
         columns: of the tables, their column -> ours (d2_cxr/labels/csv_headers.py).
-        patients: CSV of image_id and patient_id.
+        patients: CSV of image_id and patient_id; or "names": the part before the last _ or - of an image's name.
         negative_names: class names that mean "No finding".
-        annotation_format: csv, coco, yolo, voc, cvat, label_studio or labelme; None: told by content.
+        annotation_format: csv, coco, yolo, voc, cvat, label_studio or labelme; None: detected.
         fusion: "mean", "majority:K" or "none".
         preprocess: how images become network input.
         findings_only: only images with findings (and the official test images).
@@ -72,6 +73,11 @@ class PrepareOptions:
     shard: tuple[int, int] | None = None
     limit_s: float = LIMIT_S
     progress: bool = True
+
+    @property
+    def patients_csv(self) -> str | Path | None:
+        """The table of patients, None without one."""
+        return None if self.patients == IN_NAMES else self.patients
 
     def __post_init__(self):
         if bool(self.test_dicom_dir) != bool(self.test_annotations):

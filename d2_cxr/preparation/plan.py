@@ -16,6 +16,7 @@ from d2_cxr.labels.annotations import Annotations, read_annotations, read_patien
 from d2_cxr.labels.csv_formats import CSV_FORMATS
 from d2_cxr.labels.fusion import PAPER_IOU_THRESHOLD, fuse_annotations
 from d2_cxr.labels.given_splits import choose_parts
+from d2_cxr.labels.patients import IN_NAMES, patients_in_names
 from d2_cxr.labels.spelling import similar_names
 from d2_cxr.preparation.image_names import ImageNames, is_image, personal_looking
 from d2_cxr.preparation.options import PrepareOptions
@@ -93,7 +94,8 @@ def make_plan(options: PrepareOptions) -> Plan:
 
 def _patients_alone(options: PrepareOptions, names: ImageNames) -> dict[str, str] | None:
     """Return the patients of images without labels."""
-    return read_patients(options.patients, names.of_text, options.columns) if options.patients else None
+    path = options.patients_csv
+    return read_patients(path, names.of_text, options.columns) if path else None
 
 
 def _named_files(folder: str | Path, part: str, output: Path) -> tuple[list[Source], ImageNames]:
@@ -114,13 +116,15 @@ def _read_table(
     table = read_annotations(
         options.annotations,
         classes,
-        options.patients,
+        options.patients_csv,
         negative_names=options.negative_names,
         name_of=names.of_text,
         annotation_format=options.annotation_format,
         size_of=sizes_of(files, names.of_text),
         columns=options.columns,
     )
+    if options.patients == IN_NAMES:
+        table = replace(table, patients=patients_in_names(table.image_names))
     fuse_annotations(table.boxes.iloc[:0], options.fusion)  # an unknown rule ends here
     return table, table.class_names if options.classes == "from-csv" else classes
 
@@ -140,7 +144,7 @@ def _parts(
     if table is None:
         return None
     is_csv = table.format_name in {csv_format.name for csv_format in CSV_FORMATS}
-    csvs = [path for path in (options.patients, options.annotations if is_csv else None) if path]
+    csvs = [path for path in (options.patients_csv, options.annotations if is_csv else None) if path]
     return choose_parts(table, csvs, options.split, options.split_by, patients, options.seed, names.of_text)
 
 
@@ -159,7 +163,7 @@ def _settings(
     split_rule: str,
 ) -> dict:
     """Return what decides the set's content beside its files."""
-    order, known = options.order_csv, options.patients
+    order, known = options.order_csv, options.patients_csv
     return {
         "format_version": named_sets.FORMAT_VERSION,
         "name": options.name,

@@ -10,8 +10,6 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 
-from tqdm import tqdm
-
 from d2_cxr import artifacts
 from d2_cxr.audit import data_quality_page, near_duplicates
 from d2_cxr.audit.header_shortcuts import header_shortcut_audit
@@ -19,11 +17,13 @@ from d2_cxr.datasets import image_array, manifest
 from d2_cxr.datasets.manifest import Source
 from d2_cxr.image_name import image_name, png_name
 from d2_cxr.labels.annotations import LEFT_OUT, PROBLEMS
+from d2_cxr.labels.patients import likely_patients
 from d2_cxr.preparation import prepared_set, workers
 from d2_cxr.preparation.image_names import is_image
 from d2_cxr.preparation.options import PrepareOptions
 from d2_cxr.preparation.plan import Plan, make_plan
 from d2_cxr.preparation.progress import Progress
+from d2_cxr.progress import Bar
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ def _prepare_images(plan: Plan, state: Progress, sources: Sequence[Source], opti
         for path, source in by_path.items()
     ]
     (plan.output / "images").mkdir(parents=True, exist_ok=True)
-    with tqdm(total=len(tasks), desc="images", unit="image", disable=not options.progress or not tasks) as bar:
+    with Bar(total=len(tasks), desc="images", unit="image", disable=not options.progress or not tasks) as bar:
         for task, result in workers.run(tasks, options.jobs or _processors(), options.limit_s):
             state.add(by_path[task["path"]], result)
             bar.update()
@@ -158,6 +158,8 @@ def _lists(plan: Plan, rows: Sequence[Mapping], copies: Sequence[Mapping]) -> pr
         copies,
         plan.parts,
     )
+    if plan.annotations and plan.patients is None:
+        lists.notes += _patients_in_names(plan.annotations.image_names)
     if plan.test_annotations:
         test, told = prepared_set.assemble_official_test(plan.test_annotations, images, plan.rules)
         lists.files["official_test.json"] = test
@@ -166,6 +168,17 @@ def _lists(plan: Plan, rows: Sequence[Mapping], copies: Sequence[Mapping]) -> pr
         for kind, count in told.counts.items():  # boxes outside their images
             lists.counts[kind] = lists.counts.get(kind, 0) + count
     return lists
+
+
+def _patients_in_names(names: Sequence[str]) -> list[str]:
+    """Return a note where image names seem to begin with their patients and none are known."""
+    patients = likely_patients(names)
+    if patients is None:
+        return []
+    return [
+        f"image names look like PATIENT_IMAGE ({names[0]}): {patients} patients on {len(names)} images, and one "
+        "patient's images may be in different parts; --patients names, or a CSV, keeps each patient in one part"
+    ]
 
 
 def _description(plan: Plan, rows: Sequence[Mapping], lists: prepared_set.Assembly, counts: Mapping) -> dict:
@@ -182,7 +195,7 @@ def _description(plan: Plan, rows: Sequence[Mapping], lists: prepared_set.Assemb
 
 
 def _homes(files: Mapping[str, dict]) -> dict[str, str]:
-    """Return image -> the parts in which it stands: "stratified/test, published/train"."""
+    """Return image -> the parts that contain it: "stratified/test, published/train"."""
     homes: dict[str, list[str]] = {}
     for path, content in sorted(files.items()):
         if path != "readers.json":

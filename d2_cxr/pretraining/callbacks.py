@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import logging
-import sys
 import time
 from pathlib import Path
 
 import pytorch_lightning as pl
-from tqdm import tqdm
 
 from d2_cxr import artifacts
 from d2_cxr.pretraining.health import EpochHealth, check_pairs, unlearned_alarms
+from d2_cxr.progress import Bar
 
 logger = logging.getLogger(__name__)
 
@@ -108,18 +107,16 @@ class Progress(pl.Callback):
 
     def __init__(self, total_steps: int):
         self.total_steps = total_steps
-        self.bar = None
+        self.bar: Bar | None = None
 
     def on_train_start(self, trainer, pl_module) -> None:
         """Show the bar, in the first process."""
         if trainer.is_global_zero:
-            self.bar = tqdm(
+            self.bar = Bar(
                 total=self.total_steps,
                 initial=trainer.global_step,
                 desc=f"pretraining {pl_module.encoder_name}",
                 unit="step",
-                mininterval=1.0,
-                file=sys.stderr,
             )
             self._start, self._first = time.perf_counter(), trainer.global_step
 

@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from d2_cxr.cli import run_tool
+from d2_cxr.cli import ToolParser, run_tool
 
 if TYPE_CHECKING:
     from d2_cxr.projects.label_efficiency.plan import Study
@@ -30,12 +30,13 @@ _CLUSTER = "local: processes of this machine; slurm: jobs by submitit; submitit-
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ToolParser(description=__doc__)
     plan = parser.add_mutually_exclusive_group(required=True)
     plan.add_argument("--config-file", help="the study file")
     names = sorted(path.stem for path in _PLANS.glob("*.yaml"))
     plan.add_argument("--plan", choices=names, metavar="NAME", help=f"a study file of this project: {', '.join(names)}")
     parser.add_argument("--set", metavar="NAME=FOLDER", help="run it on this prepared set (data.name and data.root)")
+    parser.add_argument("--preset", choices=("auto", "quick"), help="options of every arm by set and machine (--set)")
     parser.add_argument("--output", help="folder of the study (default: the file's `output`)")
     parser.add_argument("--cluster", default="local", choices=("local", "slurm", "submitit-local"), help=_CLUSTER)
     parser.add_argument("--jobs", type=_positive, help="stages side by side (default: the file's, else one per core)")
@@ -61,7 +62,7 @@ def main(argv: list[str] | None = None) -> int:
     from d2_cxr.projects.label_efficiency.study_state import StudyState
 
     path = args.config_file or _PLANS / f"{args.plan}.yaml"
-    study = read_study(path, args.output, [*_of_set(args.set), *args.overrides])
+    study = read_study(path, args.output, [*_of_set(args.set, args.preset), *args.overrides])
     check_inputs(study.settings)
     study = dataclasses.replace(study, command=("projects/LabelEfficiency/run_study.py", *(argv or sys.argv[1:])))
     state = StudyState(study)
@@ -106,18 +107,25 @@ def report(study: Study) -> int:
     return 0 if met else 1
 
 
-def _of_set(text: str | None) -> list[str]:
-    """Return what NAME=FOLDER sets in a study file.
+def _of_set(text: str | None, preset: str | None) -> list[str]:
+    """Return what NAME=FOLDER and a preset set in a study file.
 
     Raises:
         ValueError: it is not NAME=FOLDER, or the folder holds no prepared set.
     """
     if text is None:
+        if preset:
+            raise ValueError("--preset looks at a prepared set: give --set NAME=FOLDER too")
         return []
     name, _, folder = text.partition("=")
     if not name or not (Path(folder) / "dataset.json").is_file():
         raise ValueError(f"--set {text}: give NAME=FOLDER of a prepared set, a folder with dataset.json")
-    return [f"data={{name: {name}, root: '{folder}'}}"]
+    of_set = [f"data={{name: {name}, root: '{folder}'}}"]
+    if preset is None:
+        return of_set
+    from d2_cxr.projects.label_efficiency.study_preset import preset_overrides
+
+    return [*of_set, *preset_overrides(name, folder, preset)]
 
 
 def _workers(cluster: str, study: Study, jobs: int, threads: int, resources: dict):

@@ -17,17 +17,17 @@ CARD = Machine(gpu_gb=24, memory_gb=64, cores=16)
 EFFNET = {"MODEL.BACKBONE.NAME": "build_timm_fpn_backbone", "MODEL.TIMM.NAME": "tf_efficientnet_lite0"}
 R50 = {"MODEL.RESNETS.DEPTH": 50, "MODEL.RESNETS.STRIDE_IN_1X1": True, "INPUT.FORMAT": "BGR"}
 CASES = [
-    (facts, machine, requires, name)
+    (facts, machine, required, name)
     for facts in (FILMS, VINDR)
     for machine in (LAPTOP, CARD)
-    for requires in (None, EFFNET, R50)
+    for required in (None, EFFNET, R50)
     for name in preset.PRESETS
 ]
 
 
-@pytest.mark.parametrize("facts, machine, requires, name", CASES)
-def test_nothing_that_is_measured_or_drawn_is_touched(facts, machine, requires, name):
-    keys = set(choose(facts, machine, requires, name).options) - set(requires or {})
+@pytest.mark.parametrize("facts, machine, required, name", CASES)
+def test_nothing_that_is_measured_or_drawn_is_touched(facts, machine, required, name):
+    keys = set(choose(facts, machine, required, name).options) - set(required or {})
     assert keys <= preset.ALLOWED
     forbidden = ("DATASETS.", "TEST.", "SEED", "CXR.TEST", "CXR.VAL", "CXR.RESAMPLES", "CXR.TEACHER", "CXR.DATASETS")
     assert not [key for key in preset.ALLOWED if key.startswith(forbidden)]
@@ -75,6 +75,11 @@ def test_without_negative_images_none_are_asked_for():
     assert chosen.options["SOLVER.MAX_ITER"] == 314
 
 
+def test_the_warm_up_is_never_more_than_a_tenth():
+    assert choose(FILMS, LAPTOP).options["SOLVER.WARMUP_ITERS"] == 20
+    assert choose(dataclasses.replace(FILMS, num_images=15), LAPTOP, name="quick").options["SOLVER.WARMUP_ITERS"] == 2
+
+
 def test_quick_is_a_fifth_and_a_cpu_has_a_limit():
     assert choose(FILMS, LAPTOP, name="quick").options["SOLVER.MAX_ITER"] == 126
     assert choose(VINDR, LAPTOP).options["SOLVER.MAX_ITER"] == 4000
@@ -95,7 +100,7 @@ def test_the_values_that_presets_build_on_are_those_of_the_configs(base):
         base.base_lr,
     ) == (cfg.INPUT.MIN_SIZE_TEST, cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.BASE_LR)
     assert [side for (side,) in cfg.MODEL.ANCHOR_GENERATOR.SIZES] == list(base.anchors)
-    assert (cfg.CXR.EPOCHS > 0) == base.by_epochs
+    assert ((cfg.CXR.EPOCHS > 0), cfg.SOLVER.WARMUP_ITERS) == (base.by_epochs, base.warm_up)
 
 
 def test_the_facts_know_the_training_part_alone(tiny_set, tmp_path):

@@ -173,6 +173,6 @@ def test_the_list_of_images_is_sorted_and_each_image_once(tiny_set):
 def test_a_detector_of_other_classes_is_not_evaluated(tiny_cfg, tmp_path):
     card = WeightsCard(**CARD, class_names=["Disc", "Triangle"])
     torch.save({"model": {}, "card": card.to_dict()}, tmp_path / "detector.pth")
-    with pytest.raises(ValueError, match=r"it detects \['Disc', 'Triangle'\], tiny_cxr_test has \['Disc', 'Square'\]"):
+    with pytest.raises(ValueError, match=r"tiny_cxr_test has the classes Square, .*: Disc, Triangle"):
         check_detector(tiny_cfg(), str(tmp_path / "detector.pth"))
     assert artifacts.sha256_file(tmp_path / "detector.pth")

@@ -44,9 +44,28 @@ def test_png_folders_are_prepared_with_the_tables_own_classes(main, images, caps
     assert np.load(output / "images.npy").shape == (10, 32, 32)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"10 images are prepared in {output}; see {output}/data_quality.html"
-    assert lines[1] == "Classes: Mass" and lines[2].endswith("; unlabeled 0")
+    assert lines[1] == "Classes (fused boxes): Mass 6" and lines[2].endswith("; unlabeled 0")
     assert any(line.startswith("No patient ids: ") for line in lines)
-    assert lines[-1].startswith("Names: own_cxr_train, own_cxr_val, own_cxr_test;")
+    assert lines[-2].startswith("Names: own_cxr_train, own_cxr_val, own_cxr_test;")
+    assert lines[-1].endswith(f"d2cxr train --set own_cxr={output} --output output/own_cxr")
+
+
+def test_names_that_begin_with_patients_are_offered_as_patients(main, images, caplog):
+    table = images.parent / "boxes.csv"
+    for index in range(10):
+        (images / f"f{index}.png").rename(images / f"p{index // 2}_{index}.png")
+    text = table.read_text()
+    for index in range(10):
+        text = text.replace(f"f{index},", f"p{index // 2}_{index},")
+    table.write_text(text)
+    assert main(arguments(images)) == 0
+    assert "image names look like PATIENT_IMAGE (p0_0): 5 patients on 10 images" in caplog.text
+    assert "image names look like PATIENT_IMAGE" in (images.parent / "set/data_quality.html").read_text()
+    caplog.clear()
+    other = str(images.parent / "other")
+    assert main([*arguments(images, "--patients", "names"), "--output", other]) == 0
+    assert "PATIENT_IMAGE" not in caplog.text
+    assert artifacts.read_json(f"{other}/dataset.json")["split"]["by_patient"]
 
 
 def test_without_classes_an_own_set_has_the_classes_of_its_table(main, images):
@@ -76,7 +95,7 @@ def test_a_file_with_class_names_is_obeyed(main, images):
 
 @pytest.mark.parametrize(
     "header, message",
-    [("image,label\nf0,Mass\n", "missing image_id"), ("", "not a CSV table"), ("image_id,class_name\n", "no row")],
+    [("image,label\nf0,Mass\n", "missing x_min"), ("", "not a CSV table"), ("image_id,class_name\n", "no row")],
 )
 def test_a_wrong_table_is_one_line(main, images, header, message):
     (images.parent / "boxes.csv").write_text(header)
@@ -90,3 +109,12 @@ def test_help_shows_an_example(main, capsys):
     with pytest.raises(SystemExit):
         main(["--help"])
     assert "vindr/train.csv --output datasets/vindr_cxr" in capsys.readouterr().out
+
+
+def test_images_that_coco_lists_without_a_box_are_counted_as_negative(main, images, capsys):
+    listed = [{"id": index, "file_name": f"f{index}.png", "width": 30, "height": 40} for index in range(10)]
+    boxes = [{"id": index, "image_id": index, "category_id": 1, "bbox": [1, 2, 20, 18]} for index in range(6)]
+    coco = {"images": listed, "annotations": boxes, "categories": [{"id": 1, "name": "Mass"}]}
+    artifacts.write_json(images.parent / "instances.json", coco)
+    assert main(arguments(images, "--annotations", str(images.parent / "instances.json"))) == 0
+    assert "4 images are listed without an annotation: negative, as COCO means it." in capsys.readouterr().out

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from d2_cxr.projects.label_efficiency.names import POOLS, REPOSITORY, pool_names
 from d2_cxr.projects.label_efficiency.study_schema import OPTION, Keys, Named, Shape, choice, text
 
+from d2_cxr.selection.strategies import STRATEGIES
+
 # What an arm may set for itself: the input convention that its weights need, and the rate that was tuned for it.
 ARM_OPTIONS = ("MODEL.PIXEL_MEAN", "MODEL.PIXEL_STD", "INPUT.FORMAT", "MODEL.RESNETS.STRIDE_IN_1X1", "SOLVER.BASE_LR")
 
@@ -93,6 +95,12 @@ ARM_KINDS = {
         _plan_compute_matched,
         lambda plan, stage: {"SOLVER.MAX_ITER": compute_matched_iterations(plan, stage)},
         lambda plan: 2.0,
+    ),
+    "acquire": ArmKind(
+        choice(*STRATEGIES),
+        lambda settings, arm, label_fraction, seed: {},  # replay.py changes the stages of the arm
+        lambda plan, stage: {},
+        lambda plan: 1.0,
     ),
     "teacher": ArmKind(
         Keys(

@@ -83,6 +83,11 @@ def train(settings: dict, timing: Timing) -> float:
     return _IMPORTS + (1.3 * iterations * timing.batch + validated) * timing.detector_image
 
 
+def buy(settings: dict, timing: Timing) -> float:
+    """Return the seconds of a purchase: at random nothing is predicted, else every image of the pool, forward only."""
+    return _MOMENT if settings["strategy"] == "random" else _IMPORTS + timing.images * timing.detector_image / 3
+
+
 def estimate(study: Study, state: StudyState, workers: Workers) -> dict[str, float]:
     """Return the estimated seconds of every stage that is not finished.
 

@@ -22,7 +22,8 @@ from d2_cxr.projects.label_efficiency import cost, stage_log
 from d2_cxr.projects.label_efficiency.plan import Stage, Study
 from d2_cxr.projects.label_efficiency.stage_kinds import KINDS, run_stage
 from d2_cxr.projects.label_efficiency.study_state import StudyState
-from tqdm import tqdm
+
+from d2_cxr.progress import Bar
 
 logger = logging.getLogger(__name__)
 Running = dict[Future, tuple[Stage, float]]  # what was submitted -> stage and when it began
@@ -39,9 +40,7 @@ def run(study: Study, state: StudyState, workers: cost.Workers, costs: dict[str,
     running: Running = {}
     costs = {stage.id: costs.get(stage.id, 1.0) for stage in pending}
     failure: BaseException | None = None
-    interval = 1 if sys.stderr.isatty() else 60
-    often = {"mininterval": interval, "miniters": 0}  # by time alone: names change while the number does not
-    with tqdm(total=round(sum(costs.values())), bar_format=_BAR, **often) as bar:
+    with Bar(total=round(sum(costs.values())), bar_format=_BAR, mininterval=1, miniters=0) as bar:
         while (pending and not failure) or running:
             if not failure:
                 pending = _start_ready(pending, running, study, state, workers, bar, jobs)
@@ -65,7 +64,7 @@ _BAR = "{desc} {percentage:3.0f}%|{bar:20}| {elapsed}<{remaining}"
 
 
 def _start_ready(
-    pending: list[Stage], running: Running, study: Study, state: StudyState, workers: cost.Workers, bar: tqdm, jobs: int
+    pending: list[Stage], running: Running, study: Study, state: StudyState, workers: cost.Workers, bar: Bar, jobs: int
 ) -> list[Stage]:
     """Start the stages that can start; return those that must wait. Stages of the main process have ended by then."""
     waiting_for = {stage.id for stage in pending} | {stage.id for stage, _ in running.values()}
@@ -107,7 +106,7 @@ def _collect(future: Future, what: tuple[Stage, float], state: StudyState) -> Ba
     return failure
 
 
-def _show(bar: tqdm, study: Study, running: Running, pending: list[Stage], costs: dict[str, float]) -> None:
+def _show(bar: Bar, study: Study, running: Running, pending: list[Stage], costs: dict[str, float]) -> None:
     """Move the bar to the estimated seconds that are done; running stages count by their progress."""
     left, names = sum(costs[stage.id] for stage in pending), []
     for stage, began in running.values():

@@ -63,6 +63,8 @@ KINDS = {
     "convert": StageKind(stages.convert),
     "permute": StageKind(stages.permute),
     "prior_box": StageKind(stages.prior_box, kept=True),
+    "buy": StageKind(stages.buy, seconds=cost.buy),
+    "same_run": StageKind(stages.same_run, kept=True),
     "tune": StageKind(stages.train, seconds=cost.train, progress=training_progress),
     "choose": StageKind(stages.choose, kept=True),
     "train": StageKind(stages.train, kept=True, seconds=cost.train, progress=training_progress),

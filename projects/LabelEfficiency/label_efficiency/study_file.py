@@ -123,7 +123,7 @@ def source(arm: dict) -> str | None:
 
 
 def _rename(settings: dict, where: str, refuse_both: bool) -> None:
-    """Bring old spellings to today's, in place. Of a key that stands under both, the old one was set by an override."""
+    """Bring old spellings to today's, in place. Of a key under both spellings, the old one was set by an override."""
     for place, names in RENAMED.items():
         for holder in _holders(settings, place):
             for old, new in names.items():
@@ -177,7 +177,7 @@ def _check_weights(settings: dict) -> None:
     weights, pretraining = settings.get("weights", {}), settings.get("pretraining", {})
     for name in weights:
         if name in pretraining:
-            raise ValueError(f"{name} stands under weights and under pretraining; rename one")
+            raise ValueError(f"{name} is both in weights and in pretraining; rename one")
     for name, plan in pretraining.items():
         if "init_from" in plan and plan["init_from"] not in weights:
             raise ValueError(f"pretraining: {name}: init_from: {plan['init_from']} is not under weights")
@@ -201,6 +201,11 @@ def _check_arms(settings: dict) -> None:
             raise ValueError(
                 f"{where}: compute_matched: {matched} is no pretraining and no arm with a teacher; "
                 f"{suggestion(matched, [*pretraining, *(key for key in arms if 'teacher' in arms[key])])}"
+            )
+        rounds = arm.get("label_fractions", settings["labels"]["label_fractions"])
+        if "acquire" in arm and (rounds != sorted(rounds) or rounds[-1] == 100):
+            raise ValueError(
+                f"{where}: acquire buys in rounds: label fractions must rise and stay below 100, not {rounds}"
             )
         if "iterations" in arm and not matched:
             raise ValueError(f"{where} states iterations, which only an arm with compute_matched may; drop the key")

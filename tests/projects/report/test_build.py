@@ -52,6 +52,18 @@ def test_table_1_has_a_row_for_each_arm_and_label_fraction_and_the_prior_box_bas
     assert rows[0]["training images"] == "48"
 
 
+def test_each_run_is_kept_as_a_row_that_holds_its_scores(study_folder):
+    build_report(study_folder, resamples=50)
+    rows = table(study_folder / "report" / "runs.csv")
+    run = study_folder / "runs" / "simclr" / "10" / "seed1"
+    (row,) = [row for row in rows if (row["arm"], row["label_fraction"], row["seed"]) == ("simclr", "10", "1")]
+    (evaluation,) = [read_json(path) for path in run.glob("inference/*/evaluation.json")]
+    assert float(row["AP50"]) == round(evaluation["metrics"]["AP50"]["value"], 4)
+    assert float(row["AP50_low"]) <= float(row["AP50_high"])
+    assert len(row["matches_sha256"]) == 64
+    assert len(rows) == len({(row["arm"], row["label_fraction"], row["seed"]) for row in rows})
+
+
 def test_val_selected_scores_stand_beside_the_last_ones_and_a_missing_one_is_a_gap(study_folder):
     content = read_json(study_folder / "study.json")
     content["study"]["evaluation"] = {"val_selected": True}
@@ -83,11 +95,15 @@ def test_readers_with_few_images_in_common_stand_in_the_csv_alone(study_folder):
 
 
 def test_what_pretraining_said_of_itself_and_what_was_tuned_stand_on_the_page(study_folder):
-    write_json(study_folder / "pretraining/simclr/seed1/pretraining.json", {"alarms": ["hardly learned: 8 %"]})
+    reached = {"num_views": 12800, "chance_top1": 1 / 127}
+    for seed, top1, alarms in ((0, 0.4, []), (1, 0.08, ["hardly learned: 8 %"])):
+        record = {**reached, "final": {"contrastive_top1": top1}, "alarms": alarms}
+        write_json(study_folder / f"pretraining/simclr/seed{seed}/pretraining.json", record)
     trials = [{"value": 0.001, "score": 0.2}, {"value": 0.002, "score": 0.31}]
     chosen = {"option": "SOLVER.BASE_LR", "value": 0.002, "metric": "AP50", "test": "set_val", "trials": trials}
     write_json(study_folder / "tuning/random.json", chosen)
     page = build_report(study_folder, resamples=20).read_text(encoding="utf-8")
+    assert "in 40%, 8% of the cases, by seed (chance 0.8%), after 12,800 views." in page
     assert "Pretraining simclr/seed1: hardly learned: 8 %." in page
     assert "SOLVER.BASE_LR was tuned for each arm on set_val by AP50" in page
     assert "random 0.002 (0.001: 0.200, 0.002: 0.310)" in page

@@ -136,7 +136,7 @@ def trust(results: StudyResults, rows: list[dict], controls: list[dict]) -> list
         rows, controls: of `comparisons`.
     """
     found = [*_too_short(results, controls), *_other_controls(results, controls), *_seeds(results)]
-    return [*found, *_power(results, rows), *_alarms(results), *_tuned(results)]
+    return [*found, *_power(results, rows), *_pretrained(results), *_alarms(results), *_tuned(results)]
 
 
 def _too_short(results: StudyResults, controls: list[dict]) -> list[str]:
@@ -197,6 +197,21 @@ def _power(results: StudyResults, rows: list[dict]) -> list[str]:
         "missed: that is what this study's seeds and images detect with 80 % power."
         for row in rows
         if row["detectable"]
+    ]
+
+
+def _pretrained(results: StudyResults) -> list[str]:
+    """Say how well each pretraining learned its own task: one that learned little can save few labels."""
+    reached: dict[str, list[dict]] = {}
+    for name, record in results.pretraining.items():
+        if (record.get("final") or {}).get("contrastive_top1") is not None:
+            reached.setdefault(name.split("/")[0], []).append(record)
+    return [
+        f"Pretraining {name} picks the other view of an image out of its batch in "
+        f"{', '.join(format(record['final']['contrastive_top1'], '.0%') for record in records)} of the cases"
+        f"{', by seed' if len(records) > 1 else ''} (chance {records[0]['chance_top1']:.1%}), after "
+        f"{records[0]['num_views']:,} views."
+        for name, records in reached.items()
     ]
 
 

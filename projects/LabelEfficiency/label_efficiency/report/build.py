@@ -12,6 +12,7 @@ from pathlib import Path
 
 from d2_cxr.projects.label_efficiency.report import paper_results, report_context, report_figures, tables
 from d2_cxr.projects.label_efficiency.report.answer import baseline as baseline_arm
+from d2_cxr.projects.label_efficiency.report.run_rows import run_rows
 from d2_cxr.projects.label_efficiency.report.scores import RESAMPLES, Scores
 from d2_cxr.projects.label_efficiency.report.study_results import MISTAKES, read_results
 from markupsafe import Markup
@@ -84,6 +85,9 @@ def build_report(study_dir: str | Path, output: str | Path | None = None, resamp
     _write_csv(output / "report" / "classes.csv", context["class_columns"], context["classes"])
     compared = context["comparisons"] + context["controls"]
     _write_csv(output / "report" / "comparisons.csv", context["comparison_columns"], compared)
+    if kept := run_rows(results):
+        columns = list(dict.fromkeys(key for row in kept for key in row))
+        artifacts.write_csv(output / "report" / "runs.csv", kept, columns)
     if context["subgroups"]:
         _write_csv(output / "report" / "subgroups.csv", context["subgroup_columns"], context["subgroups"])
     found = context["criterion"]

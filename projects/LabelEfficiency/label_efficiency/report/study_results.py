@@ -139,7 +139,7 @@ def read_results(study_dir: str | Path) -> StudyResults:
 
 def _read_run(folder: Path, stage: dict, record: dict) -> Run | None:
     """Read the run folder of a stage of the plan; None for stages that are no runs."""
-    if stage["kind"] not in ("train", "prior_box"):
+    if stage["kind"] not in ("train", "same_run", "prior_box"):
         return None
     _, arm, label_fraction, seed = stage["output"].split("/")
     run = folder / stage["output"]
