@@ -111,13 +111,8 @@ def _name_readers(axes: Axes, by_reader: Mapping) -> None:
         axes.text(froc.RATES[-1] * 1.02, lowest, label, fontsize=7, va="center")
 
 
-<<<<<<< HEAD
 def _curve(axes: Axes, points: Mapping[str, np.ndarray], color: str, label: str) -> None:
-    """Draw a FROC curve as the step that it is, to the right edge of the figure."""
-=======
-def _curve(axes: Axes, points: Mapping[str, np.ndarray], color: tuple[float, ...], label: str) -> None:
     """Draw a FROC curve as a step function, to the right edge of the figure."""
->>>>>>> main
     false, sensitivity = points["false_positives_per_image"], points["sensitivity"]
     x = np.concatenate([[froc.RATES[0] / 4], np.maximum(false, froc.RATES[0] / 4), [froc.RATES[-1] * 2]])
     y = np.concatenate([[0], sensitivity, [sensitivity[-1] if len(sensitivity) else 0]])

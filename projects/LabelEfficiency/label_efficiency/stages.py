@@ -156,11 +156,8 @@ def train(stage: dict, study_dir: Path) -> dict:
     trainer.train(cfg, resume=True)
     if settings["evaluation"].get("val_selected"):
         _test_val_selected(cfg, output)
-<<<<<<< HEAD
     if settings["seed"] == 0:
         _show_mistakes(settings["test"], output)
-    _tidy(output)
-=======
     tidy(output)
     return {}
 
@@ -181,7 +178,6 @@ def same_run(stage: dict, study_dir: Path) -> dict:
     output.parent.mkdir(parents=True, exist_ok=True)
     output.unlink(missing_ok=True)
     output.symlink_to(os.path.relpath(study_dir / stage["settings"]["run"], output.parent))
->>>>>>> main
     return {}
 
 
@@ -260,7 +256,6 @@ def _weights(weights: str, study_dir: Path) -> str:
     return str(inside if inside.is_file() else REPOSITORY / weights)
 
 
-<<<<<<< HEAD
 def _show_mistakes(test: str, run: Path) -> None:
     """Write the page of a run's mistakes; of the first seed alone, because a page takes about a megabyte."""
     from d2_cxr.evaluation.mistakes import write_mistakes
@@ -271,12 +266,8 @@ def _show_mistakes(test: str, run: Path) -> None:
         logger.warning("no page of mistakes: %s", error)
 
 
-def _tidy(run: Path) -> None:
-    """Delete what only resuming needs: intermediate checkpoints, and the optimizer's state in the last one."""
-=======
 def tidy(run: Path) -> None:
     """Delete what only a resumed run needs: earlier checkpoints, and the optimizer's state in the last one."""
->>>>>>> main
     import torch
 
     from d2_cxr.checkpoint.loading import load_weights_file

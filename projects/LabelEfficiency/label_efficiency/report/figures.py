@@ -1,11 +1,6 @@
 """The report's charts as SVG text: plain values in, a picture out.
 
-<<<<<<< HEAD
-Every chart says its units; the style is chart_style.py's. All scores are fractions of 1.
-=======
-Every chart states its units; colors are drawing.py's, which color-blind readers can distinguish. All scores are
-fractions of 1.
->>>>>>> main
+Every chart states its units; the style is chart_style.py's. All scores are fractions of 1.
 """
 
 from __future__ import annotations
