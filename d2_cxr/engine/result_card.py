@@ -17,6 +17,7 @@ from d2_cxr.evaluation.evaluate import read_evaluation
 FORMAT_VERSION = 1
 _SHA = r"[0-9a-f]{64}"
 _NAME = r"[\w .,:+()%-]{1,120}"  # no slash: a path would name a machine or a person
+_PLAIN = "number, yes or no, or a short text"
 _ENTRY = {"value": float, "interval": list, "n": int, "unit": r"boxes|images"}
 SCHEMA: dict = {  # key -> type, pattern of a text, or dict; the key "*" stands for any name
     "format_version": int,
@@ -26,8 +27,8 @@ SCHEMA: dict = {  # key -> type, pattern of a text, or dict; the key "*" stands 
         "test": _NAME,
         "images_fingerprint": _SHA,
         "annotations_fingerprint": _SHA,
-        "preprocess": {"*": (str, int, float, bool)},
-        "fusion": {"*": (str, int, float)},
+        "preprocess": {"*": _PLAIN},
+        "fusion": {"*": _PLAIN},
     },
     "protocol": {
         "architecture": _NAME,
@@ -47,7 +48,7 @@ SCHEMA: dict = {  # key -> type, pattern of a text, or dict; the key "*" stands 
     },
     "metrics": {"*": _ENTRY},
     "per_class": {"*": {"AP50": _ENTRY}},
-    "project": {"version": _NAME, "commit": r"[0-9a-f]{7,40}"},
+    "project": {"version": _NAME, "commit": r"[0-9a-f]{7,40}|unknown"},
 }
 
 
@@ -74,7 +75,8 @@ def result_card(run: str | Path, title: str | None = None, dataset: str | None =
     values = {
         "format_version": FORMAT_VERSION,
         "title": title or f"{card.architecture if card else 'detector'}, {record['num_train_images']} labeled images",
-        "data": {"train": ", ".join(record["train"]), "test": test, **{k: about.get(k) for k in _DATA}},
+        "data": {"train": ", ".join(record["train"]), "test": test, **{key: about.get(key, "") for key in _PRINTS}}
+        | {key: about.get(key) or {} for key in ("preprocess", "fusion")},
         "protocol": {
             "architecture": (card.architecture if card else None) or "unknown",
             "initialized_from": Path(record["weights"] or "random").name,
@@ -85,7 +87,7 @@ def result_card(run: str | Path, title: str | None = None, dataset: str | None =
         "test": {key: found[key] for key in SCHEMA["test"]},
         "metrics": {name: _entry(entry) for name, entry in found["metrics"].items() if entry["value"] is not None},
         "per_class": {name: {"AP50": _entry(entry["AP50"])} for name, entry in found["per_class"].items()},
-        "project": {"version": record["project_version"], "commit": record["commit"]},
+        "project": {"version": record["project_version"], "commit": record["commit"] or "unknown"},
     }
     wrong = problems(values)
     if wrong:
@@ -93,7 +95,7 @@ def result_card(run: str | Path, title: str | None = None, dataset: str | None =
     return values
 
 
-_DATA = ("images_fingerprint", "annotations_fingerprint", "preprocess", "fusion")
+_PRINTS = ("images_fingerprint", "annotations_fingerprint")
 
 
 def write_result(run: str | Path, output: str | Path, title: str | None = None, dataset: str | None = None) -> Path:
@@ -147,16 +149,20 @@ def _differences(value: object, rule: object, where: str) -> list[str]:
             text for key in keys if key in value for text in _differences(value[key], keys[key], f"{where}.{key}")
         ]
         return sorted(found) or (_entry_problems(value, where) if rule is _ENTRY else [])
+    return [] if _fits(value, rule) else [f"{where} is {str(value)[:60]!r}, which is not of the form {rule}"]
+
+
+def _fits(value: object, rule: object) -> bool:
+    """Whether a value that is no object has a rule's type, or a text its pattern."""
+    if rule == _PLAIN:
+        return isinstance(value, bool | int | float) or (isinstance(value, str) and bool(re.fullmatch(_NAME, value)))
     if isinstance(rule, str):
-        sound = isinstance(value, str) and re.fullmatch(rule, value)
-        return [] if sound else [f"{where} is {str(value)[:60]!r}, which is not of the form {rule}"]
+        return isinstance(value, str) and bool(re.fullmatch(rule, value))
     if rule is list:
-        return [] if value is None or isinstance(value, list) else [f"{where} is no interval"]
+        return value is None or isinstance(value, list)
     if rule is int:
-        return [] if type(value) is int and value >= 0 else [f"{where} is {value!r}, no whole number"]
-    kinds = (int, float) if rule is float else rule
-    sound = isinstance(value, kinds) and not (isinstance(value, str) and not re.fullmatch(_NAME, value))  # type: ignore[arg-type]
-    return [] if sound else [f"{where} is {str(value)[:60]!r}"]
+        return type(value) is int and value >= 0
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _entry_problems(entry: Mapping, where: str) -> list[str]:
