@@ -67,9 +67,7 @@ def study(output: Path) -> Run:
     sys.path.insert(0, str(ROOT / "projects" / "LabelEfficiency"))
     runner = load("projects/LabelEfficiency/run_study.py")
     os.chdir(ROOT)
-    return lambda folder: runner.main(
-        ["--config-file", "projects/LabelEfficiency/test.yaml", "--output", str(folder)]
-    )
+    return lambda folder: runner.main(["--config-file", "projects/LabelEfficiency/test.yaml", "--output", str(folder)])
 
 
 KINDS = {"train": training, "pretrain": pretraining, "study": study}
