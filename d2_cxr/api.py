@@ -198,7 +198,7 @@ def convert(
         verify: compare features with Detectron2's backbone, stage by stage.
         detector: a Detectron2 detector whose FPN, RPN and heads are kept.
         pixel_mean, pixel_std: RGB, 0-255, for files that do not state them.
-        prefix: what stands before the backbone's names, where the file leaves a choice.
+        prefix: of the backbone's names in the file, if the file has several.
         timm: name of timm's model, e.g. "tf_efficientnet_lite0"; None is a ResNet.
         trust: also read pickles that hold more than tensors; only for your own files.
 

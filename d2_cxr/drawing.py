@@ -1,4 +1,4 @@
-"""Boxes on an image: thin frames, legible labels, colors that color-blind readers tell apart.
+"""Boxes on an image: thin frames, legible labels, colors that color-blind readers can distinguish.
 
 Used by prediction overlays, figures, galleries and contact sheets, so that a class has one color everywhere.
 """

@@ -47,13 +47,13 @@ def partition(found: dict) -> str:
 
 
 def readers(audit: dict) -> str:
-    """Draw which share of the images with findings each reader read, by part."""
+    """Draw the fraction of the images with findings that each reader read, by part."""
     axes, places = _horizontal(list(audit["readers"]))
     parts = [(part, total) for part, total in audit["images"].items() if total]
     for shift, ((part, total), color) in enumerate(zip(parts, (_BLUE, _GREEN, _ORANGE), strict=False)):
         shares = [100 * images[part] / total for images in audit["readers"].values()]
         axes.barh(places + 0.27 * (shift - 1), shares, 0.27, label=part, color=color)
-    axes.set(xlabel="per cent of the part's images that the reader read", xlim=(0, 100))
+    axes.set(xlabel="percent of the part's images that the reader read", xlim=(0, 100))
     _legend(axes)
     return _svg(axes)
 

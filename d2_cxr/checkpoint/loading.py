@@ -163,7 +163,7 @@ def _numpy_rebuilders() -> dict:
 
 
 def _latin1(text: str, encoding: str = "latin1") -> bytes:
-    """Stand in for `_codecs.encode`, which protocol 2 uses for the bytes of an array, and which may load modules."""
+    """Replace `_codecs.encode`, which protocol 2 uses for the bytes of an array, and which may load modules."""
     if encoding not in ("latin1", "latin-1"):
         raise WeightsError(f"asks for the codec {encoding!r}; only latin1 occurs in numpy arrays")
     return text.encode("latin1")

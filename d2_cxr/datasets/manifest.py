@@ -1,6 +1,6 @@
 """manifest.csv: a row a source file, and what became of it (docs/formats.md).
 
-Rows are dicts of strings from the moment they are made, so that a run that goes on from an earlier one writes the same
+Rows are dicts of strings from the moment they are made, so that a run that continues an earlier one writes the same
 bytes. They hold codes and numbers, never a header's text, a time or a path above the input folder.
 """
 
@@ -54,7 +54,7 @@ class Source:
         image_name: its name without the suffix of an image.
         part: "images", or "official_test".
         file: its path below the folder, with "/".
-        path: where it lies.
+        path: of the file.
         bytes: its length.
         refusal: why it is refused before it is read, "" for most.
     """
@@ -68,7 +68,7 @@ class Source:
 
     @property
     def key(self) -> tuple[str, str, str]:
-        """What tells a file from others of the set: part, file, bytes."""
+        """What identifies a file within the set: part, file, bytes."""
         return self.part, self.file, str(self.bytes)
 
 

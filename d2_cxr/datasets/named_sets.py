@@ -263,7 +263,7 @@ def names_of_set(set_name: str) -> list[str]:
 
 
 def check_set_name(name: str) -> None:
-    """Raise if a name cannot be an own set's: it is empty, or could not be told from a split.
+    """Raise if a name cannot be an own set's: it is empty, or could be a split's.
 
     Raises:
         ValueError: names it.

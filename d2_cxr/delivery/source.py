@@ -39,7 +39,7 @@ _PIXELS = (
     *("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation", "BitsStored"),
     *("PixelRepresentation", "PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing"),
 )
-_HEAD = 140  # bytes that tell a DICOM file from others
+_HEAD = 140  # bytes that identify a DICOM file
 _ASSUMED_CLASS = "1.2.840.10008.5.1.4.1.1.1.1"  # Digital X-Ray Image Storage - For Presentation
 
 

@@ -80,7 +80,7 @@ def check_jpeg(frame: bytes, rows: int, columns: int) -> None:
 
 
 def check_jpeg_ls(frame: bytes) -> None:
-    """Refuse a JPEG-LS stream without its End Of Image: a decoder may look for it for ever.
+    """Refuse a JPEG-LS stream without its End Of Image: a decoder may search for it forever.
 
     Raises:
         ImageError: no EOI (ITU-T T.87 C.1.1) follows the start of the scan.

@@ -109,7 +109,7 @@ def raw_frame(content: bytes) -> np.ndarray:
 
 
 def is_dicom(content: bytes) -> bool:
-    """Tell by its bytes whether a file is DICOM: the prefix of PS3.10 7.1, or, without it, a first element."""
+    """Whether a file is DICOM by its bytes: the prefix of PS3.10 7.1, or, without it, a first element."""
     without_prefix = content[:2] in (b"\x02\x00", b"\x08\x00") and content[3:4] == b"\x00"  # group 0002 or 0008
     return content[128:132] == b"DICM" or (without_prefix and len(content) > 132)
 

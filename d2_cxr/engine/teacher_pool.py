@@ -1,4 +1,4 @@
-"""The unlabeled images of teacher-student training: which names may stand in the pool, its images, its batches.
+"""The unlabeled images of teacher-student training: which names may be in the pool, its images, its batches.
 
 No label of the pool is read here, nor anywhere in training: teacher_health.py alone knows the truth of some of them.
 """

@@ -41,7 +41,7 @@ def train(cfg: CfgNode, resume: bool = False) -> dict:
         resume: continue from the last checkpoint in OUTPUT_DIR; a finished run returns its results at once.
 
     Returns:
-        name of each test set -> {"bbox": {"AP": per cent, ...}}; {} on processes other than the first.
+        name of each test set -> {"bbox": {"AP": percent, ...}}; {} on processes other than the first.
 
     Raises:
         FileNotFoundError: a set, an image, the weights or the checkpoint to continue from is missing.

@@ -1,6 +1,6 @@
 """The Detectron2 evaluator: collects predictions and hands them to `evaluate`.
 
-Use it where `COCOEvaluator` would stand. It needs a data set whose metadata names a COCO JSON.
+Use it in place of `COCOEvaluator`. It needs a data set whose metadata names a COCO JSON.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from d2_cxr.evaluation.ground_truth import load_coco, readers_of, training_set
 
 logger = logging.getLogger(__name__)
 
-_DETECTRON2_NAMES = {  # as COCOEvaluator calls them, in per cent
+_DETECTRON2_NAMES = {  # as COCOEvaluator calls them, in percent
     "AP": "mAP",
     "AP50": "AP50",
     "AP75": "AP75",
@@ -85,7 +85,7 @@ class CXREvaluator(DatasetEvaluator):
             self._results += instances_to_coco_json(output["instances"].to("cpu"), image["image_id"])
 
     def evaluate(self) -> dict:
-        """Return {"bbox": {"AP", "AP50", ...}} in per cent as COCOEvaluator does; {} on other than the main process.
+        """Return {"bbox": {"AP", "AP50", ...}} in percent like COCOEvaluator; {} on processes other than the main one.
 
         Raises:
             ValueError: images of the evaluated sets got no prediction.

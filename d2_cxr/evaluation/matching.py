@@ -213,12 +213,12 @@ def _best(index: np.ndarray, values: np.ndarray, length: int) -> np.ndarray:
 
 
 def _voc_hits(own: Pairs, num_dt: int, num_gt: int) -> np.ndarray:
-    """VOC 2010: a detection stands for the truth box of its highest IoU, and hits if no better-scored one has it."""
+    """VOC 2010: a detection points at the truth box of its highest IoU, and hits if none of higher score does."""
     target = _target(own, own.iou, own.iou > VOC_IOU, num_dt)
     hits = np.zeros(num_dt, dtype=bool)
     first = np.full(num_gt, num_dt)
     aimed = np.flatnonzero(target >= 0)
-    np.minimum.at(first, target[aimed], aimed)  # detections stand in the order of falling score
+    np.minimum.at(first, target[aimed], aimed)  # detections are in the order of falling score
     hits[first[first < num_dt]] = True
     return hits
 

@@ -43,7 +43,7 @@ def write_mistakes(
     score: float | None = None,
     root: str | os.PathLike | None = None,
 ) -> Path:
-    """Write `mistakes.html` with the images that have most errors; it stands alone.
+    """Write `mistakes.html` with the images that have most errors; it needs no other file.
 
     Args:
         dataset: a data-set name.

@@ -19,7 +19,7 @@ _MODEL, _ALONE, _PRIOR, _READER = (tuple(c / 255 for c in class_color(index)) fo
 
 
 def froc_figure(evaluation: Evaluation) -> Figure:
-    """Sensitivity against false positives per image, all classes pooled; readers beside it where the set has them."""
+    """Draw sensitivity against false positives per image, classes pooled; a second panel if there are readers."""
     readers = evaluation.document.get("readers")
     figure = Figure(figsize=(11 if readers else 6, 4.6), layout="constrained")
     panels = figure.subplots(1, 2 if readers else 1, squeeze=False)[0]
@@ -30,7 +30,7 @@ def froc_figure(evaluation: Evaluation) -> Figure:
 
 
 def class_figure(evaluation: Evaluation, metric: str = "AP50") -> Figure:
-    """A metric by class with 95 % intervals, commonest class first; the prior-box baseline beside it where known."""
+    """Draw a metric by class with 95 % intervals, most frequent class first, and the prior-box baseline if known."""
     table = evaluation.document["per_class"]
     names = sorted(
         (name for name in table if table[name][metric]["value"] is not None), key=lambda n: -table[n]["num_boxes"]
@@ -101,21 +101,21 @@ def _readers_panel(axes: Axes, readers: Mapping) -> None:
 
 
 def _name_readers(axes: Axes, by_reader: Mapping) -> None:
-    """Draw each reader as a square, with its name in a column at the right edge, apart from each other."""
+    """Draw each reader as a square; the names are in a column at the right edge and do not overlap."""
     x_key, y_key = "false_positives_per_image", "sensitivity"
     points = [(name, entry["num_images"], entry["reader"]) for name, entry in by_reader.items()]
     points = [(point[y_key]["value"], point[x_key]["value"], f"{name} ({images})") for name, images, point in points]
     lowest = -1.0
     for y, x, label in sorted(point for point in points if point[0] is not None):
         lowest = max(y, lowest + 0.035)
-        x = max(x, froc.RATES[0] / 1.9)  # none at all has no place on a logarithmic axis: the left edge
+        x = max(x, froc.RATES[0] / 1.9)  # 0 is not on a logarithmic axis: draw it at the left edge
         axes.plot(x, y, "s", color=_READER, markersize=5)
         axes.plot([x, froc.RATES[-1]], [y, lowest], color=_READER, linewidth=0.4)
         axes.text(froc.RATES[-1] * 1.02, lowest, label, fontsize=7, va="center")
 
 
 def _curve(axes: Axes, points: Mapping[str, np.ndarray], color: tuple[float, ...], label: str) -> None:
-    """Draw a FROC curve as the step that it is, to the right edge of the figure."""
+    """Draw a FROC curve as a step function, to the right edge of the figure."""
     false, sensitivity = points["false_positives_per_image"], points["sensitivity"]
     x = np.concatenate([[froc.RATES[0] / 4], np.maximum(false, froc.RATES[0] / 4), [froc.RATES[-1] * 2]])
     y = np.concatenate([[0], sensitivity, [sensitivity[-1] if len(sensitivity) else 0]])

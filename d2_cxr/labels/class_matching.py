@@ -70,7 +70,7 @@ def match_classes(
 
 
 def own_names(table: LabelTable, class_names: str | Sequence[str] | None) -> bool:
-    """Tell whether the labels' own names are the classes."""
+    """Whether the labels' own names are the classes."""
     return class_names == "from-csv" or (table.card is None and class_names in (None, "card"))
 
 

@@ -28,7 +28,7 @@ def name_key(name: str) -> str:
 
 
 def is_no_finding(name: str) -> bool:
-    """Tell whether a class name says "No finding"."""
+    """Whether a class name means "No finding"."""
     return name_key(name) in _NO_FINDING_KEYS
 
 

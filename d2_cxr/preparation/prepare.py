@@ -195,7 +195,7 @@ def _description(plan: Plan, rows: Sequence[Mapping], lists: prepared_set.Assemb
 
 
 def _homes(files: Mapping[str, dict]) -> dict[str, str]:
-    """Return image -> the parts in which it stands: "stratified/test, published/train"."""
+    """Return image -> the parts that contain it: "stratified/test, published/train"."""
     homes: dict[str, list[str]] = {}
     for path, content in sorted(files.items()):
         if path != "readers.json":

@@ -26,7 +26,7 @@ Row = Mapping[str, str]
 
 @dataclass
 class Assembly:
-    """The JSON files of a set, and what there is to tell about it.
+    """The JSON files of a set, with counts and notes.
 
     Attributes:
         files: path below annotations/ -> COCO dict.

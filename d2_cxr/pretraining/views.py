@@ -27,7 +27,7 @@ class ViewRules:
     """How views are made; `size` in pixels, `sigma` in pixels of the view, probabilities in [0, 1]."""
 
     size: int = 224
-    crop_scale: tuple[float, float] = (0.2, 1.0)  # share of the image's area
+    crop_scale: tuple[float, float] = (0.2, 1.0)  # fraction of the image's area
     crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)  # width / height, log-uniform
     flip: float = 0.5
     blur: float = 1.0  # probability of blurring at all
@@ -100,7 +100,7 @@ def crop_box(shape: tuple[int, int], rules: ViewRules, uniforms: np.ndarray) -> 
 def crop_and_resize(image: np.ndarray, box: tuple[int, int, int, int], size: int) -> np.ndarray:
     """Cut (x, y, width, height) out and resize it to (size, size), averaging over area so as not to alias.
 
-    Shrinking goes by twice the size: linear to 2 * size, then the mean of 2 x 2. That is area averaging to within 0.2
+    Shrinking takes two steps: linear to 2 * size, then the mean of 2 x 2. That is area averaging to within 0.2
     gray levels beyond rounding, in a third of its time, because only whole ratios have a fast path in OpenCV.
     """
     x, y, width, height = box

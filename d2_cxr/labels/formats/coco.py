@@ -17,7 +17,7 @@ NAME = "coco"
 
 
 def is_format(document: object) -> bool:
-    """Tell whether a JSON document is COCO: images, annotations and categories."""
+    """Whether a JSON document is COCO: images, annotations and categories."""
     return isinstance(document, Mapping) and {"images", "annotations", "categories"} <= document.keys()
 
 

@@ -1,9 +1,9 @@
 """Label Studio's JSON export (https://labelstud.io/guide/export): a list of tasks.
 
-`annotations[].result[].value` has x, y, width, height (and rotation about the upper left corner) in per cent of
+`annotations[].result[].value` has x, y, width, height (and rotation about the upper left corner) in percent of
 original_width and original_height, or the points of a polygon; `completed_by` is the reader. An annotation without a
 result is a reading without findings; a task without an annotation, or only a cancelled one, is unknown. A choice is a
-class without a place. `predictions` are a model's and are passed over.
+class without a place. `predictions` are a model's and are ignored.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _UPLOADED = re.compile(r"^[0-9a-f]{8}-")  # Label Studio puts it before the name
 
 
 def is_format(document: object) -> bool:
-    """Tell whether a JSON document is a list of Label Studio's tasks."""
+    """Whether a JSON document is a list of Label Studio's tasks."""
     return isinstance(document, list) and bool(document) and isinstance(document[0], dict) and "data" in document[0]
 
 

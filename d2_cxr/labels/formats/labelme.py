@@ -17,7 +17,7 @@ NAME = "labelme"
 
 
 def is_format(document: object) -> bool:
-    """Tell whether a JSON document is labelme's: shapes of an image."""
+    """Whether a JSON document is labelme's: shapes of an image."""
     return isinstance(document, Mapping) and "shapes" in document and "imagePath" in document
 
 

@@ -40,7 +40,7 @@ def read_labels(
     Args:
         path: CSV, COCO, CVAT or Label Studio file; a folder of such files, or of YOLO, VOC or labelme files.
         problems: counts, which this changes.
-        annotation_format: one of FORMATS; None: told by content.
+        annotation_format: one of FORMATS; None: detected from the content.
         size_of: image -> (width, height); needed for YOLO.
         name_of: an image's text in the labels -> its name.
         columns: of a CSV, their column -> ours.

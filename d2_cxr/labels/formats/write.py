@@ -1,6 +1,6 @@
 """Boxes -> the files of annotation tools: COCO, YOLO, Pascal VOC, CVAT for images 1.1, Label Studio tasks.
 
-Each is the inverse of its parser. Beside the files lies what the tool asks for to import them: data.yaml (YOLO),
+Each is the inverse of its parser. With the files comes what the tool needs to import them: data.yaml (YOLO),
 label_config.xml (Label Studio), labels.json (CVAT's constructor), and classes.txt, the order of the classes.
 """
 
@@ -33,7 +33,7 @@ class Export:
         readings: image_name, reader_id (or None): who looked at which image; one without a box found nothing.
         class_names: index = class number.
         model_version: of predicted boxes.
-        image_url: what stands before the file name in Label Studio.
+        image_url: text before the file name in Label Studio.
         queue: image name -> score of its prediction in Label Studio, which orders the tasks; {}: the best box's.
     """
 

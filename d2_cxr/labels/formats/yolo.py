@@ -2,7 +2,7 @@
 
 A line is `class x_center y_center width height`, shares of the image's sides; class is an index into `names` of
 data.yaml (or the lines of classes.txt). A line with a polygon, `class x y x y x y …`, gives the box around it; a sixth
-number, the score of a prediction, is passed over. An empty file is an image without findings; an image without a file
+number, the score of a prediction, is ignored. An empty file is an image without findings; an image without a file
 is unknown.
 """
 

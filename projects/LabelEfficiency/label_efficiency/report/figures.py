@@ -1,7 +1,7 @@
 """The report's charts as SVG text: plain values in, a picture out.
 
-Every chart says its units; colors are drawing.py's, which color-blind readers tell apart. All scores are fractions of
-1.
+Every chart states its units; colors are drawing.py's, which color-blind readers can distinguish. All scores are
+fractions of 1.
 """
 
 from __future__ import annotations
