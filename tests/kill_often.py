@@ -54,8 +54,14 @@ def pretraining(output: Path) -> Run:
 
     prepared = load("tests/conftest.py").write_prepared_set(output / "tiny")
     settings = {
-        **{"datasets": ["tiny_train_unlabeled"], "sets": [["tiny", str(prepared)]], "backbone": "resnet18"},
-        **{"image_size": 32, "batch_size": 8, "epochs": 4, "precision": "fp32", "accelerator": "cpu"},
+        "datasets": ["tiny_train_unlabeled"],
+        "sets": [["tiny", str(prepared)]],
+        "backbone": "resnet18",
+        "image_size": 32,
+        "batch_size": 8,
+        "epochs": 4,
+        "precision": "fp32",
+        "accelerator": "cpu",
         "optimizer": {"name": "sgd", "lr": 0.05, "weight_decay": 0.0001, "momentum": 0.9},
         "projection": {"hidden_dim": 32, "output_dim": 16},
     }
