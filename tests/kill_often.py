@@ -1,4 +1,4 @@
-"""Kill (SIGKILL) a training, a pretraining or a study at random moments until it was killed often enough.
+"""Kill (SIGKILL) a training or a pretraining at random moments until it was killed often enough.
 
     python tests/kill_often.py train --kills 20 --output /tmp/kills
 
@@ -68,19 +68,11 @@ def pretraining(output: Path) -> Run:
     return lambda folder: pretrain(settings, folder)
 
 
-def study(output: Path) -> Run:
-    """Return the study of the tests, whose stages run in processes of their own."""
-    sys.path.insert(0, str(ROOT / "projects" / "LabelEfficiency"))
-    runner = load("projects/LabelEfficiency/run_study.py")
-    os.chdir(ROOT)
-    return lambda folder: runner.main(["--config-file", "projects/LabelEfficiency/test.yaml", "--output", str(folder)])
-
-
-KINDS = {"train": training, "pretrain": pretraining, "study": study}
+KINDS = {"train": training, "pretrain": pretraining}
 
 
 def weights_of(folder: Path) -> dict:
-    """Return every tensor of the last weights of a run folder, or of every run of a study."""
+    """Return every tensor of the last weights of a run folder."""
     import torch
 
     found = {}
