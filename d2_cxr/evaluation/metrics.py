@@ -82,7 +82,7 @@ _COCO_AP = "COCO AP: mean of interpolated precision at 101 recall values, at mos
 _IOUS = "averaged over IoU 0.50:0.05:0.95"
 _SIZES = {"small": "area <= 32^2", "medium": "32^2 <= area <= 96^2", "large": "area >= 96^2"}
 _FROC = (
-    f"share of truth boxes found at most {{}} false positives per image; hit: {HIT_RULES['iou']}, of the box's class"
+    f"fraction of truth boxes found with at most {{}} false positives per image; hit: {HIT_RULES['iou']}, same class"
 )
 _WITH = "; images without findings of the same split are counted where given"
 
