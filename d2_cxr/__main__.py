@@ -51,13 +51,16 @@ def main(argv: list[str] | None = None) -> None:
             f"d2cxr: error: there is no command {command}{_did_you_mean(command)}; d2cxr --help lists them\n"
         )
         raise SystemExit(2)
-    from d2_cxr.cli import run_tool
+    from d2_cxr import cli
 
+    for name, (path, _) in COMMANDS.items():
+        if name != "demo":
+            cli.SHOWN_AS[f"{path.removeprefix('d2_cxr.').replace('.', '/')}.py"] = f"d2cxr {name}"
     module = importlib.import_module(COMMANDS[command][0])
     sys.argv = [f"d2cxr {command}", *rest]  # what argparse and error lines call the program
     if command == "demo":
         rest = ["--config-file", "demo.yaml", *rest]
-    run_tool(lambda: module.main(rest))
+    cli.run_tool(lambda: module.main(rest))
 
 
 def _help() -> str:

@@ -12,8 +12,11 @@ Exit codes, the same for all tools:
 
 from __future__ import annotations
 
+import argparse
+import difflib
 import logging
 import os
+import re
 import select
 import signal
 import sys
@@ -28,6 +31,29 @@ from typing import NoReturn
 MISTAKE = 2  # a wrong input, as argparse's own exit code
 UNEXPECTED = 3
 _INTERRUPTED, _CLOSED_PIPE, _TERMINATED = 130, 141, 143  # 128 + SIGINT, SIGPIPE, SIGTERM, as shells report them
+
+
+SHOWN_AS: dict[str, str] = {}  # a script in the help's examples -> the command that a person typed in its place
+
+
+class ToolParser(argparse.ArgumentParser):
+    """argparse's parser; its help keeps examples as they are typed, its errors offer the nearest option."""
+
+    def __init__(self, *args, **options):
+        super().__init__(*args, **{"formatter_class": argparse.RawDescriptionHelpFormatter, **options})
+
+    def format_help(self) -> str:
+        """Return the help, with examples in the form in which the tool was called."""
+        text = super().format_help()
+        for script, command in SHOWN_AS.items():
+            text = text.replace(f"python {script}", command)
+        return text
+
+    def error(self, message: str) -> NoReturn:
+        """Write usage and message to stderr, and leave with the exit code of a wrong input."""
+        unknown = re.match(r"unrecognized arguments: (--[\w-]+)", message)
+        near = difflib.get_close_matches(unknown[1], self._option_string_actions, n=1) if unknown else []
+        super().error(f"{message}; did you mean {near[0]}?" if near else message)
 
 
 def run_tool(main: Callable[[], int | None]) -> NoReturn:

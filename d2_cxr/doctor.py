@@ -9,13 +9,14 @@ import argparse
 import importlib
 import importlib.metadata
 import importlib.util
+import json
 import os
 import platform
 import re
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 
@@ -68,8 +69,13 @@ def examine() -> list[Finding]:
 
 def main(argv: list[str] | None = None) -> int:
     """Write the report to stdout; return 1 if something required is missing."""
-    argparse.ArgumentParser(prog="d2cxr doctor", description=__doc__.split("\n")[0]).parse_args(argv or [])
+    parser = argparse.ArgumentParser(prog="d2cxr doctor", description=__doc__.split("\n")[0])
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    args = parser.parse_args(argv or [])
     findings = examine()
+    if args.json:
+        sys.stdout.write(json.dumps([asdict(finding) for finding in findings], indent=1) + "\n")
+        return 1 if any(finding.required and not finding.ok for finding in findings) else 0
     width = max(len(finding.subject) for finding in findings)
     lines = []
     for finding in findings:

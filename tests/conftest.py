@@ -1,5 +1,6 @@
 """Fixtures that several rooms share: tools as modules, tiny DICOM files, weights, a prepared set, real data."""
 
+import copy
 import importlib.util
 import os
 import subprocess
@@ -195,8 +196,14 @@ def prepared(tmp_path_factory):
 
 
 @pytest.fixture
-def tiny_config(prepared):
-    """Settings of a run of seconds: ResNet-18 at 32 px, batch 8, two epochs of three steps."""
+def tiny_config(tiny_settings):
+    """A copy of `tiny_settings` to change."""
+    return copy.deepcopy(tiny_settings)
+
+
+@pytest.fixture(scope="session")
+def tiny_settings(prepared):
+    """Settings of a pretraining of seconds: ResNet-18 at 32 px, batch 8, two epochs of three steps."""
     return {
         "datasets": ["tiny_train_unlabeled"],
         "sets": [["tiny", str(prepared)]],

@@ -36,6 +36,27 @@ def test_a_command_calls_itself_by_its_name():
     assert done.stderr.startswith("d2cxr prepare: error: ") and done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("command", ["prepare", "train", "statistics", "study", "pretrain", "evaluate"])
+def test_the_help_of_a_command_has_an_example_that_can_be_pasted(command):
+    done = d2cxr(command, "--help")
+    assert done.returncode == 0 and "python tools/" not in done.stdout and "python projects/" not in done.stdout
+    lines = [line.strip().removeprefix("example: ") for line in done.stdout.splitlines()]
+    assert any(line.startswith(f"d2cxr {command} ") for line in lines)
+
+
+@pytest.mark.parametrize(
+    "arguments, line",
+    [
+        (("train", "--wieghts", "x"), "d2cxr train: error: unrecognized arguments: --wieghts; did you mean --weights?"),
+        (("train", "SEED", "1", "--resume"), "d2cxr train: error: --resume must come before the KEY VALUE pairs"),
+        (("predict", "--weights", "a", "--ouput", "b", "c", "--output", "d"), "did you mean --output?"),
+    ],
+)
+def test_an_unknown_option_offers_the_nearest(arguments, line):
+    done = d2cxr(*arguments)
+    assert done.returncode == 2 and line in done.stderr
+
+
 def test_an_unknown_command_offers_the_nearest():
     done = d2cxr("trian")
     assert (done.returncode, done.stdout) == (2, "")

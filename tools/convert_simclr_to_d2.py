@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import argparse
 
-from d2_cxr.cli import run_tool
+from d2_cxr.cli import ToolParser, run_tool
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ToolParser(description=__doc__)
     parser.add_argument(
         "source", metavar="INPUT", help="last.ckpt of pretraining, a solo-learn checkpoint, or a state dict"
     )

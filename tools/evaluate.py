@@ -8,12 +8,13 @@ python tools/evaluate.py --dataset vindr_cxr_test --results RUN/inference/vindr_
 from __future__ import annotations
 
 import argparse
+import json
 
-from d2_cxr.cli import run_tool
+from d2_cxr.cli import ToolParser, run_tool
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ToolParser(description=__doc__)
     parser.add_argument("--dataset", required=True, metavar="NAME", help="images with findings, e.g. vindr_cxr_test")
     parser.add_argument("--results", required=True, metavar="FILE", help="COCO results (JSON)")
     parser.add_argument(
@@ -37,6 +38,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="RATE",
         help="false positives per image and class, for thresholds.json (1/8)",
     )
+    parser.add_argument("--json", action="store_true", help="print the metrics as JSON")
     parser.add_argument("--strict", action="store_true", help="exit code 1 if the results have problems")
     return parser.parse_args(argv)
 
@@ -46,8 +48,10 @@ def main(argv: list[str] | None = None) -> int:
     from d2_cxr import evaluate
 
     options = vars(args)
-    strict = options.pop("strict")
+    strict, as_json = options.pop("strict"), options.pop("json")
     evaluation = evaluate(**options)
+    if as_json:
+        print(json.dumps(evaluation.document["metrics"], indent=1))
     return 1 if strict and evaluation.document["problems"] else 0
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from d2_cxr.cli import run_tool
+from d2_cxr.cli import ToolParser, run_tool
 from d2_cxr.labels.formats import FORMATS
 
 EXAMPLE = """examples:
@@ -19,9 +19,7 @@ EXAMPLE = """examples:
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__.split("\n\n")[0], epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = ToolParser(description=__doc__.split("\n\n")[0], epilog=EXAMPLE)
     add = parser.add_argument
     add("input", help="folder of a prepared set, findings.json of tools/predict.py, or labels in any known format")
     add("--format", required=True, choices=("coco", "yolo", "voc", "cvat", "label_studio"))

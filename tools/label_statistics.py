@@ -12,14 +12,14 @@ import argparse
 import shlex
 import sys
 
-from d2_cxr.cli import run_tool
+from d2_cxr.cli import ToolParser, run_tool
 from d2_cxr.labels.formats import FORMATS
 
 EXAMPLE = "example: python tools/label_statistics.py train.csv --split stratified --seed 1 --html labels.html"
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], epilog=EXAMPLE)
+    parser = ToolParser(description=__doc__.split("\n\n")[0], epilog=EXAMPLE)
     parser.add_argument("csv", help="labels: CSV (.gz, .zip), or a file or folder of COCO, YOLO, VOC, CVAT, …")
     parser.add_argument("--json", metavar="OUT", help="write everything as JSON")
     parser.add_argument("--html", metavar="OUT", help="write a page with charts")

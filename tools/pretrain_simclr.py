@@ -1,6 +1,6 @@
 """Pretrain a backbone on images without labels, by solo-learn's SimCLR.
 
-    python tools/pretrain_simclr.py --config configs/pretraining/simclr_R_50_recommended.yaml \
+    python tools/pretrain_simclr.py --config configs/pretraining/simclr_R_50_recommended.yaml \\
         --output output/simclr datasets=[vindr_cxr_train_unlabeled,vindr_cxr_negative_train] batch_size=128
 
 KEY=VALUE overrides a setting (optimizer.lr=0.1 goes down a level); configs/pretraining/ lists and explains them. A
@@ -12,13 +12,13 @@ from __future__ import annotations
 import argparse
 import logging
 
-from d2_cxr.cli import run_tool
+from d2_cxr.cli import ToolParser, run_tool
 
 logger = logging.getLogger(__name__)
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ToolParser(description=__doc__)
     parser.add_argument("--config", required=True, help="a YAML of configs/pretraining/")
     parser.add_argument("--output", default="output/pretraining", help="folder of the run (%(default)s)")
     parser.add_argument("--dry-run", action="store_true", help="write 16 pairs of views as OUTPUT/views.png and stop")

@@ -86,7 +86,7 @@ class WeightsCard:
         version = values.pop("format_version", FORMAT_VERSION)
         if not isinstance(version, int) or version > FORMAT_VERSION:
             raise ValueError(
-                f"{source}: its card has format version {version!r}, this version of d2_cxr reads up to "
+                f"{source}: its card has format version {str(version)[:40]}, this version of d2_cxr reads up to "
                 f"{FORMAT_VERSION}; update d2_cxr"
             )
         if "licence" in values:
@@ -95,7 +95,8 @@ class WeightsCard:
         known = kinds.keys() - {"more", "format_version"}
         for key in known & values.keys():
             if not _has_type(values[key], kinds[key]):
-                raise ValueError(f"{source}: {key} in its card is {values[key]!r}, expected {_in_words(kinds[key])}")
+                given = repr(values[key])[:200]
+                raise ValueError(f"{source}: {key} in its card is {given}, expected {_in_words(kinds[key])}")
         more = {key: value for key, value in values.items() if key not in known}
         return cls(**{key: value for key, value in values.items() if key in known}, more=more)
 

@@ -109,3 +109,12 @@ def test_help_shows_an_example(main, capsys):
     with pytest.raises(SystemExit):
         main(["--help"])
     assert "vindr/train.csv --output datasets/vindr_cxr" in capsys.readouterr().out
+
+
+def test_images_that_coco_lists_without_a_box_are_counted_as_negative(main, images, capsys):
+    listed = [{"id": index, "file_name": f"f{index}.png", "width": 30, "height": 40} for index in range(10)]
+    boxes = [{"id": index, "image_id": index, "category_id": 1, "bbox": [1, 2, 20, 18]} for index in range(6)]
+    coco = {"images": listed, "annotations": boxes, "categories": [{"id": 1, "name": "Mass"}]}
+    artifacts.write_json(images.parent / "instances.json", coco)
+    assert main(arguments(images, "--annotations", str(images.parent / "instances.json"))) == 0
+    assert "4 images are listed without an annotation: negative, as COCO means it." in capsys.readouterr().out

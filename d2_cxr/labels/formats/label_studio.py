@@ -99,7 +99,7 @@ def _corners(entry: Mapping, size: Size | None) -> dict:
     if isinstance(value.get("points"), list):
         try:
             points = [(float(x) * size[0] / 100, float(y) * size[1] / 100) for x, y in value["points"]]
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             return {"given": "points that are no numbers"}
         return {"corners": box_of_points(points)}
     if "radiusX" in value:

@@ -52,7 +52,7 @@ def read_trials(path: Path) -> dict:
         raise ValueError(f"{path}: folds is {settings['folds']}; give 2 or more")
     for name in settings["metrics"]:
         if name not in metrics.OVERALL:
-            raise ValueError(f"{path}: metrics: {name} is no metric{suggestion(name, list(metrics.OVERALL))}")
+            raise ValueError(f"{path}: metrics: {name} is not a metric{suggestion(name, list(metrics.OVERALL))}")
     return settings
 
 
