@@ -1,4 +1,4 @@
-"""The image files that a prediction is asked for, and their names."""
+"""The image files of a prediction, and their names."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def _may_be_image(path: Path) -> bool:
         with open(path, "rb") as file:
             return kind_of(file.read(_HEADER_BYTES)) is not None
     except OSError:
-        return True  # refused by name when it is read
+        return True  # refused with a message when it is read
 
 
 def _is_utf8(path: Path) -> bool:
