@@ -50,10 +50,11 @@ def copy_of_here(root):
     train = artifacts.read_json(root / "here" / "annotations" / "stratified" / "train.json")["images"][0]["file_name"]
     picture = cv2.imread(str(root / "here" / "images" / train), cv2.IMREAD_GRAYSCALE)
     cv2.imwrite(str(root / "there_images" / "dicom" / "again.png"), cv2.resize(picture, (150, 150)))
-    with open(root / "there_images" / "train.csv", "a") as file:
-        columns = open(root / "there_images" / "train.csv").readline().strip().split(",")
-        values = {"image_id": "again", "class_name": "No finding", "class_id": "2", "rad_id": "R1"}
-        file.write(",".join(values.get(column, "") for column in columns) + "\n")
+    table = root / "there_images" / "train.csv"
+    text = table.read_text()
+    values = {"image_id": "again", "class_name": "No finding", "class_id": "2", "rad_id": "R1"}
+    columns = text.splitlines()[0].split(",")
+    table.write_text(text + ",".join(values.get(column, "") for column in columns) + "\n")
 
 
 def train(load_tool, hospitals, output, *more):
