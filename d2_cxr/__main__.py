@@ -23,6 +23,7 @@ COMMANDS = {  # command: (module with main(argv), what it does)
     "evaluate": ("d2_cxr.tools.evaluate", "COCO results -> metrics with intervals"),
     "visualize": ("d2_cxr.tools.visualize_data", "pictures of a set, its readers' boxes and results"),
     "predict": ("d2_cxr.tools.predict", "findings on DICOM, PNG or JPEG files"),
+    "weights": ("d2_cxr.tools.weights", "share a run: weights with card and sha256, or its result"),
     "serve-dicom": ("d2_cxr.tools.serve_dicom", "answer radiographs with reports: a DICOM node and a watched folder"),
     "read-sr": ("d2_cxr.tools.read_sr", "structured reports, corrected in a viewer -> a label table"),
     "study": ("d2_cxr.projects.LabelEfficiency.run_study", "how many labels does an initialization save?"),

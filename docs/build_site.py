@@ -56,6 +56,7 @@ def stage(source: Path) -> None:
 def pages() -> list[str]:
     """Return the Markdown files of the site, as paths from the root."""
     found = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "projects").glob("*/README.md")]
+    found.append(ROOT / "results" / "README.md")
     return sorted(path.relative_to(ROOT).as_posix() for path in found)
 
 

@@ -90,7 +90,7 @@ def read_annotations(
         class_names: None or "card": the names of the layout's card (VinDr-CXR's 14, RSNA's 1, NIH's 8); "extended":
             those and the card's extra ones; "from-csv": the names found; or a sequence of names.
         patients_csv: a second table with image_id (or image, Image Index) and patient_id (or Patient ID).
-        negative_names: class names that mean "No finding" beside that one, for example ("Normal", "Healthy").
+        negative_names: further class names that mean "No finding", for example ("Normal", "Healthy").
         name_of: an image's text in the labels -> its name; the last part of a path by default.
         annotation_format: csv, coco, yolo, voc, cvat, label_studio or labelme; None: detected.
         size_of: image's text in the labels -> (width, height) in pixels; for formats that count in shares of the side.

@@ -25,7 +25,7 @@ def match_classes(
     problems: Problems,
     path: str | Path,
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """Return the rows with class_name matched (NO_FINDING, None for an extra class not asked for), and the classes.
+    """Return the rows with class_name matched (NO_FINDING, None for an unrequested extra class), and the classes.
 
     Args:
         table: as read.

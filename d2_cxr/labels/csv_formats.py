@@ -1,8 +1,8 @@
 """Annotation tables as CSV, recognized by their headers -> the label table.
 
-Columns go by name: Kaggle's VinBigData table (image_id, class_name, class_id, rad_id, corners), PhysioNet's VinDr-CXR
-(the same without class_id; its test table has no rad_id: a consensus), RSNA's and NIH's (x, y, width, height). Any of
-the first three may carry `width, height` or `dim0, dim1` (dim0 is the *height*) and `patient_id`.
+Columns are recognized by name: Kaggle's VinBigData table (image_id, class_name, class_id, rad_id, corners), PhysioNet's
+VinDr-CXR (the same without class_id; its test table has no rad_id: a consensus), RSNA's and NIH's (x, y, width,
+height). Any of the first three may have `width, height` or `dim0, dim1` (dim0 is the *height*) and `patient_id`.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ def is_format(document: object) -> bool:
 
 
 def read(path: Path, size_of: SizeOf | None = None) -> tuple[list[dict], list[str]]:
-    """Return the rows of a file; the export has no list of classes, so that of classes.txt beside it is taken.
+    """Return the rows of a file; the export has no list of classes, so that of a classes.txt next to it is used.
 
     Raises:
         ValueError: a task has no image, or a result no label.
