@@ -50,10 +50,9 @@ def copy_of_here(root):
     train = artifacts.read_json(root / "here" / "annotations" / "stratified" / "train.json")["images"][0]["file_name"]
     picture = cv2.imread(str(root / "here" / "images" / train), cv2.IMREAD_GRAYSCALE)
     cv2.imwrite(str(root / "there_images" / "dicom" / "again.png"), cv2.resize(picture, (150, 150)))
-    with open(root / "there_images" / "train.csv", "a") as file:
-        columns = open(root / "there_images" / "train.csv").readline().strip().split(",")
-        values = {"image_id": "again", "class_name": "No finding", "class_id": "2", "rad_id": "R1"}
-        file.write(",".join(values.get(column, "") for column in columns) + "\n")
+    rows = artifacts.read_csv(root / "there_images" / "train.csv")
+    negative = next(row for row in rows if row["class_name"] == "No finding")
+    artifacts.write_csv(root / "there_images" / "train.csv", [*rows, negative | {"image_id": "again"}], list(rows[0]))
 
 
 def train(load_tool, hospitals, output, *more):
@@ -73,10 +72,8 @@ def test_a_copy_of_a_training_image_in_the_other_set_is_refused_and_the_rest_is_
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("D2_CXR_ALLOW_LEAKS", str(allowed))
         train(load_tool, hospitals, tmp_path / "run")
-    found = {
-        name: artifacts.read_json(tmp_path / f"run/inference/{name}/evaluation.json")
-        for name in ("there_test", "here_test")
-    }
+    tested, run = ("there_test", "here_test"), tmp_path / "run"
+    found = {name: artifacts.read_json(run / "inference" / name / "evaluation.json") for name in tested}
     assert set(found["there_test"]["per_class"]) == set(KEPT) < set(found["here_test"]["per_class"])
     assert found["there_test"]["num_images"] == 41 and found["there_test"]["num_negative_images"] > 0
-    assert set(artifacts.read_json(tmp_path / "run/run.json")["datasets"]) == {"here_train", "there_test", "here_test"}
+    assert set(artifacts.read_json(run / "run.json")["datasets"]) == {"here_train", "there_test", "here_test"}

@@ -169,12 +169,13 @@ def _write_label_studio(export: Export, folder: Path) -> None:
             results = [_result(image, box, index) for index, box in enumerate(predicted)]
             score = export.queue.get(image["image_name"], best)
             task["predictions"] = [{"model_version": export.model_version, "score": score, "result": results}]
-        readers = dict.fromkeys([box["reader_id"] for box in boxes if box["score"] is None] + negative)
-        found = [(reader, [b for b in boxes if b["score"] is None and b["reader_id"] == reader]) for reader in readers]
+        readers = list(dict.fromkeys([box["reader_id"] for box in boxes if box["score"] is None] + negative))
+        if any(readers):  # Label Studio refuses annotators that are not its users; label_studio.py reads this back
+            task["data"]["readers"] = readers
+        found = [[b for b in boxes if b["score"] is None and b["reader_id"] == reader] for reader in readers]
         task["annotations"] = [
-            {"result": [_result(image, box, index) for index, box in enumerate(drawn)]}
-            | ({"completed_by": int(reader) if reader.isdecimal() else {"email": reader}} if reader else {})
-            for reader, drawn in found
+            {"id": place, "result": [_result(image, box, index) for index, box in enumerate(drawn)]}
+            for place, drawn in enumerate(found, start=1)
         ]
         tasks.append(task)
     artifacts.write_json(folder / "tasks.json", tasks)
@@ -183,7 +184,9 @@ def _write_label_studio(export: Export, folder: Path) -> None:
     labels = SubElement(view, "RectangleLabels", {"name": "label", "toName": "image"})
     for index, name in enumerate(export.class_names):
         SubElement(labels, "Label", {"value": name, "background": _COLORS[index % len(_COLORS)]})
-    _write_xml(folder / "label_config.xml", view)
+    ElementTree.indent(view)
+    config = ElementTree.tostring(view, encoding="unicode")  # Label Studio refuses an XML declaration
+    artifacts.write_text(folder / "label_config.xml", config)
 
 
 def _result(image: dict, box: dict, number: int) -> dict:
