@@ -1,6 +1,6 @@
 """The functions that `from d2_cxr import ...` gives; arguments have the names of the commands' options.
 
-Each is a page of docs/api/. Nothing heavy is imported before a function is called.
+Each is a page of docs/python/. Nothing heavy is imported before a function is called.
 """
 
 from __future__ import annotations
@@ -194,11 +194,11 @@ def convert(
 
     Args:
         source: a checkpoint of a self-supervised learner or a state dict: .pth, .pt, .ckpt or .safetensors.
-        output: the .pth to write; the config that the weights need is written beside it as .yaml.
+        output: the .pth to write; the config that the weights need is written next to it as .yaml.
         verify: compare features with Detectron2's backbone, stage by stage.
         detector: a Detectron2 detector whose FPN, RPN and heads are kept.
         pixel_mean, pixel_std: RGB, 0-255, for files that do not state them.
-        prefix: what stands before the backbone's names, where the file leaves a choice.
+        prefix: of the backbone's names in the file, if the file has several.
         timm: name of timm's model, e.g. "tf_efficientnet_lite0"; None is a ResNet.
         trust: also read pickles that hold more than tensors; only for your own files.
 

@@ -1,7 +1,7 @@
 """Files that are finished or absent: the only writer of the project's own artifacts.
 
-Everything is written beside its place and renamed (`os.replace` is atomic on one file system), so that a kill at any
-moment leaves either the old file or the new one. The forms are those of docs/formats.md.
+Everything is written to a temporary file and renamed (`os.replace` is atomic on one file system), so that a kill at
+any moment leaves either the old file or the new one. The forms are those of docs/formats.md.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _FULL = 1 << 20  # free bytes
 def write_with(path: str | os.PathLike, write: Callable[[str], None]) -> None:
     """Call `write(temporary_path)` and rename what it wrote to `path`.
 
-    The temporary file stands in the same folder and keeps the suffix, because some writers (numpy, OpenCV) go by it.
+    The temporary file is in the same folder and has the same suffix, because some writers (numpy, OpenCV) depend on it.
 
     Raises:
         OSError: the file cannot be written; names file and folder where the disk is full.
@@ -48,7 +48,7 @@ def write_with(path: str | os.PathLike, write: Callable[[str], None]) -> None:
 
 
 def is_full(error: BaseException, folder: str | os.PathLike) -> bool:
-    """Whether an error while writing comes of a full disk; some writers (PyTorch, OpenCV) raise a kind of their own."""
+    """Whether a full disk caused an error while writing; some writers (PyTorch, OpenCV) raise other kinds of errors."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return True
     if not isinstance(error, RuntimeError) or not os.path.isdir(folder):

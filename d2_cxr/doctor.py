@@ -9,13 +9,14 @@ import argparse
 import importlib
 import importlib.metadata
 import importlib.util
+import json
 import os
 import platform
 import re
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 
@@ -52,7 +53,7 @@ _PACKAGES = (
 _SAFE_TORCH = (2, 10)  # CVE-2025-32434 is fixed in 2.6, CVE-2026-24747 in 2.10
 _DISTRIBUTIONS = {"cv2": ("opencv-python-headless", "opencv-python"), "PIL": ("pillow",), "solo": ("solo-learn",)}
 
-# solo-learn imports only beside the stand-ins that d2_cxr.pretraining puts in place, which costs seconds.
+# solo-learn imports only with the replacements that d2_cxr.pretraining installs, which takes seconds.
 _FOUND_NOT_IMPORTED = {"solo"}
 
 
@@ -68,8 +69,13 @@ def examine() -> list[Finding]:
 
 def main(argv: list[str] | None = None) -> int:
     """Write the report to stdout; return 1 if something required is missing."""
-    argparse.ArgumentParser(prog="d2cxr doctor", description=__doc__.split("\n")[0]).parse_args(argv or [])
+    parser = argparse.ArgumentParser(prog="d2cxr doctor", description=__doc__.split("\n")[0])
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    args = parser.parse_args(argv or [])
     findings = examine()
+    if args.json:
+        sys.stdout.write(json.dumps([asdict(finding) for finding in findings], indent=1) + "\n")
+        return 1 if any(finding.required and not finding.ok for finding in findings) else 0
     width = max(len(finding.subject) for finding in findings)
     lines = []
     for finding in findings:
@@ -97,7 +103,7 @@ def _package(name: str, purpose: str, remedy: str, required: bool) -> Finding:
             raise ImportError(f"No module named {name!r}")
     except ImportError as error:
         return Finding(name, False, f"{purpose}: {error}", remedy, required)
-    except Exception as error:  # an import may fail in any way (torchvision beside a foreign torch: RuntimeError)
+    except Exception as error:  # an import may fail in any way (torchvision with another torch: RuntimeError)
         return Finding(name, False, f"{purpose}: {type(error).__name__}: {error}", remedy, required)
     return Finding(name, True, f"{_version(name)}, {purpose}")
 

@@ -28,7 +28,7 @@ class Bar(tqdm):
 
     @staticmethod
     def status_printer(file: TextIO) -> Callable[[str], None]:
-        """Return what writes a state: over the one before on a terminal, as a line of its own in a file."""
+        """Return what writes a state: over the one before on a terminal, as a separate line in a file."""
         if file.isatty():
             return tqdm.status_printer(file)
 

@@ -1,7 +1,12 @@
 """Fixtures that several rooms share: tools as modules, tiny DICOM files, weights, a prepared set, real data."""
 
+import copy
 import importlib.util
 import os
+import subprocess
+import sys
+import sysconfig
+import venv
 from pathlib import Path
 
 import cv2
@@ -47,6 +52,26 @@ def open_films() -> Path:
     if not folder:
         pytest.skip("real open images are missing: set D2_CXR_FILMS to their folder (docs/real_data.md)")
     return Path(folder)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """Return a function: kilobytes -> a folder on a disk of that size; called again, the same disk is resized."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = []
+
+    def mount(kilobytes: int) -> Path:
+        options = f"{'remount,' if mounted else ''}size={kilobytes}k"
+        done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], capture_output=True, text=True)
+        if done.returncode:
+            pytest.skip(f"a small disk cannot be mounted: {done.stderr.strip()}")
+        mounted.append(folder)
+        return folder
+
+    yield mount
+    if mounted:
+        subprocess.run(["umount", folder], check=True)
 
 
 NATIVE = (ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian)
@@ -191,8 +216,14 @@ def prepared(tmp_path_factory):
 
 
 @pytest.fixture
-def tiny_config(prepared):
-    """Settings of a run of seconds: ResNet-18 at 32 px, batch 8, two epochs of three steps."""
+def tiny_config(tiny_settings):
+    """A copy of `tiny_settings` to change."""
+    return copy.deepcopy(tiny_settings)
+
+
+@pytest.fixture(scope="session")
+def tiny_settings(prepared):
+    """Settings of a pretraining of seconds: ResNet-18 at 32 px, batch 8, two epochs of three steps."""
     return {
         "datasets": ["tiny_train_unlabeled"],
         "sets": [["tiny", str(prepared)]],
@@ -205,3 +236,22 @@ def tiny_config(prepared):
         "precision": "fp32",
         "accelerator": "cpu",
     }
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory):
+    """Install a wheel into an environment that sees this one's packages, but not this checkout; return its bin."""
+    folder = tmp_path_factory.mktemp("wheel")
+    pip = [sys.executable, "-m", "pip", "--quiet"]
+    source = folder / "source"
+    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(source)], check=True)
+    build = [*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder), str(source)]
+    subprocess.run(build, check=True)
+    (wheel,) = folder.glob("d2_cxr-*.whl")
+    venv.create(folder / "env", with_pip=False)
+    python = folder / "env" / "bin" / "python"
+    target = Path(sysconfig.get_path("purelib", vars={"base": str(folder / "env"), "platbase": str(folder / "env")}))
+    subprocess.run([*pip, "--python", str(python), "install", "--no-deps", "--no-index", str(wheel)], check=True)
+    # The stack is 6.5 GB: lend it, behind the environment's own packages, without the .pth of an editable install.
+    (target / "stack.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    return folder / "env" / "bin", folder

@@ -1,6 +1,7 @@
 """`d2cxr COMMAND`: every tool under one name."""
 
 import importlib.util
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -34,6 +35,36 @@ def test_a_command_calls_itself_by_its_name():
     done = d2cxr("prepare", "--dicom-dir", "nowhere", "--output", "out")
     assert done.returncode == 2
     assert done.stderr.startswith("d2cxr prepare: error: ") and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["prepare", "train", "statistics", "study", "pretrain", "evaluate"])
+def test_the_help_of_a_command_has_an_example_that_can_be_pasted(command):
+    done = d2cxr(command, "--help")
+    assert done.returncode == 0 and "python tools/" not in done.stdout and "python projects/" not in done.stdout
+    lines = [line.strip().removeprefix("example: ") for line in done.stdout.splitlines()]
+    assert any(line.startswith(f"d2cxr {command} ") for line in lines)
+
+
+@pytest.mark.parametrize(
+    "arguments, line",
+    [
+        (("train", "--wieghts", "x"), "d2cxr train: error: unrecognized arguments: --wieghts; did you mean --weights?"),
+        (("train", "SEED", "1", "--resume"), "d2cxr train: error: --resume must come before the KEY VALUE pairs"),
+        (("predict", "--weights", "a", "--ouput", "b", "c", "--output", "d"), "did you mean --output?"),
+    ],
+)
+def test_an_unknown_option_offers_the_nearest(arguments, line):
+    done = d2cxr(*arguments)
+    assert done.returncode == 2 and line in done.stderr
+
+
+def test_the_log_is_json_lines_where_asked_and_holds_how_it_ended(tmp_path):
+    log = tmp_path / "log.jsonl"
+    done = d2cxr("--log-json", str(log), "prepare", "--images", "nowhere", "--output", str(tmp_path / "out"))
+    entries = [json.loads(line) for line in log.read_text().splitlines()]
+    assert done.returncode == 2
+    assert entries[-1]["level"] == "ERROR" and entries[-1]["message"] == done.stderr.splitlines()[-1]
+    assert set(entries[-1]) == {"time", "level", "logger", "message"}
 
 
 def test_an_unknown_command_offers_the_nearest():

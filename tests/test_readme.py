@@ -18,7 +18,7 @@ SHOWN = [line for line in LINES if line.startswith("d2cxr ")]
 def accept(module: str, arguments: list[str]) -> None:
     parsed = vars(importlib.import_module(module).parse_args(arguments))
     config = parsed.get("config") or parsed.get("config_file")
-    assert config is None or (ROOT / config).is_file()
+    assert not config or (ROOT / config).is_file()
 
 
 @pytest.mark.parametrize("command", SCRIPTS, ids=lambda c: " ".join(c.split()[1:4]))

@@ -2,34 +2,10 @@
 
 import os
 import subprocess
-import sys
-import sysconfig
-import venv
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def installed(tmp_path_factory):
-    """Install a wheel into an environment that sees this one's packages, but not this checkout; return its bin."""
-    folder = tmp_path_factory.mktemp("wheel")
-    pip = [sys.executable, "-m", "pip", "--quiet"]
-    source = folder / "source"
-    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(source)], check=True)
-    build = [*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder), str(source)]
-    subprocess.run(build, check=True)
-    (wheel,) = folder.glob("d2_cxr-*.whl")
-    venv.create(folder / "env", with_pip=False)
-    python = folder / "env" / "bin" / "python"
-    target = Path(sysconfig.get_path("purelib", vars={"base": str(folder / "env"), "platbase": str(folder / "env")}))
-    subprocess.run([*pip, "--python", str(python), "install", "--no-deps", "--no-index", str(wheel)], check=True)
-    # The stack is 6.5 GB: lend it, behind the environment's own packages, without the .pth of an editable install.
-    (target / "stack.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    return folder / "env" / "bin", folder
 
 
 def run(installed, *command: str) -> subprocess.CompletedProcess:

@@ -1,6 +1,6 @@
 """Measure a stage: `prepare`, `near_duplicates`, `evaluate`, `pretrain`, `train`, `growth`, or all on a `gpu`.
 
-Each stands in tools/benchmarks/ with its own options.
+Each is in tools/benchmarks/ with its own options.
 
 python tools/benchmark.py prepare --rounds 5
 python tools/benchmark.py evaluate --help
@@ -13,16 +13,14 @@ import importlib
 import sys
 from pathlib import Path
 
-from d2_cxr.cli import run_tool
+from d2_cxr.cli import ToolParser, run_tool
 
 FOLDER = Path(__file__).resolve().parent / "benchmarks"
 
 
 def main(argv: list[str] | None = None) -> int:
     names = sorted(path.stem for path in FOLDER.glob("[a-z]*.py"))
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, usage="benchmark.py STAGE [options]"
-    )
+    parser = ToolParser(description=__doc__, usage="benchmark.py STAGE [options]")
     parser.add_argument("stage", choices=names, help="what to measure; STAGE --help shows its options")
     parser.add_argument("options", nargs=argparse.REMAINDER, help="of that stage")
     args = parser.parse_args(argv)

@@ -8,18 +8,23 @@ python tools/evaluate.py --dataset vindr_cxr_test --results RUN/inference/vindr_
 from __future__ import annotations
 
 import argparse
+import json
+import logging
+from pathlib import Path
 
-from d2_cxr.cli import run_tool
+from d2_cxr.cli import ToolParser, run_tool
+
+logger = logging.getLogger(__name__)
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ToolParser(description=__doc__)
     parser.add_argument("--dataset", required=True, metavar="NAME", help="images with findings, e.g. vindr_cxr_test")
     parser.add_argument("--results", required=True, metavar="FILE", help="COCO results (JSON)")
     parser.add_argument(
         "--negative-results",
         metavar="FILE",
-        help="results on NAME's negative images; default: the file beside --results, if it exists",
+        help="results on NAME's negative images; default: the file next to --results, if it exists",
     )
     parser.add_argument("--root", metavar="DIR", help="folder of prepared sets; default: $DETECTRON2_DATASETS")
     parser.add_argument("--compare", metavar="OTHER", help="another run's results or matches.npz: differences, p")
@@ -37,6 +42,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="RATE",
         help="false positives per image and class, for thresholds.json (1/8)",
     )
+    parser.add_argument("--json", action="store_true", help="print the metrics as JSON")
     parser.add_argument("--strict", action="store_true", help="exit code 1 if the results have problems")
     return parser.parse_args(argv)
 
@@ -46,9 +52,22 @@ def main(argv: list[str] | None = None) -> int:
     from d2_cxr import evaluate
 
     options = vars(args)
-    strict = options.pop("strict")
+    strict, as_json = options.pop("strict"), options.pop("json")
     evaluation = evaluate(**options)
+    _show_mistakes(args)
+    if as_json:
+        print(json.dumps(evaluation.document["metrics"], indent=1))
     return 1 if strict and evaluation.document["problems"] else 0
+
+
+def _show_mistakes(args: argparse.Namespace) -> None:
+    from d2_cxr.evaluation.mistakes import write_mistakes
+
+    try:
+        page = write_mistakes(args.dataset, args.results, args.output or Path(args.results).parent, root=args.root)
+        logger.info("The mistakes as pictures are in %s", page)
+    except FileNotFoundError as error:  # labels and results are enough to evaluate; pictures need the images
+        logger.info("No page of mistakes: %s", error)
 
 
 if __name__ == "__main__":

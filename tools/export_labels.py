@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from d2_cxr.cli import run_tool
+from d2_cxr.cli import ToolParser, run_tool
 from d2_cxr.labels.formats import FORMATS
 
 EXAMPLE = """examples:
@@ -19,9 +19,7 @@ EXAMPLE = """examples:
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__.split("\n\n")[0], epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = ToolParser(description=__doc__.split("\n\n")[0], epilog=EXAMPLE)
     add = parser.add_argument
     add("input", help="folder of a prepared set, findings.json of tools/predict.py, or labels in any known format")
     add("--format", required=True, choices=("coco", "yolo", "voc", "cvat", "label_studio"))
@@ -31,7 +29,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add("--images", metavar="FOLDER", help="of labels that do not give the sizes of their images")
     add("--classes", default="card", help="of labels: card, extended, from-csv, a file, or names with commas")
     add("--negative-names", default="", help='of labels: class names that mean "No finding", with commas')
-    add("--annotation-format", choices=FORMATS, help="of labels (default: told by their content)")
+    add("--annotation-format", choices=FORMATS, help="of labels (default: detected)")
     add("--model-version", default="d2_cxr", help="what Label Studio calls predicted boxes (%(default)s)")
     add("--image-url", default="/data/local-files/?d=", help="what Label Studio puts before a file name (%(default)s)")
     return parser.parse_args(argv)

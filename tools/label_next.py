@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import logging
 
-from d2_cxr.cli import run_tool
+from d2_cxr.cli import ToolParser, run_tool
 from d2_cxr.selection.strategies import DEFAULT, STRATEGIES
 
 _STRATEGIES = (
@@ -22,7 +22,7 @@ _STRATEGIES = (
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ToolParser(description=__doc__)
     add = parser.add_argument
     add("--weights", required=True, metavar="FILE", help="model_final.pth or model_best.pth of a run")
     add("--dataset", required=True, nargs="+", metavar="NAME", help="images without labels, e.g. clinic_unlabeled")

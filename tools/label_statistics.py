@@ -1,4 +1,4 @@
-"""Tell what a table of annotations says before any image is opened: counts, class balance, splits, agreement, audits.
+"""Show what a table of annotations says before any image is opened: counts, class balance, splits, agreement, audits.
 
     python tools/label_statistics.py train.csv --html labels.html --json labels.json
 
@@ -12,14 +12,14 @@ import argparse
 import shlex
 import sys
 
-from d2_cxr.cli import run_tool
+from d2_cxr.cli import ToolParser, run_tool
 from d2_cxr.labels.formats import FORMATS
 
 EXAMPLE = "example: python tools/label_statistics.py train.csv --split stratified --seed 1 --html labels.html"
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], epilog=EXAMPLE)
+    parser = ToolParser(description=__doc__.split("\n\n")[0], epilog=EXAMPLE)
     parser.add_argument("csv", help="labels: CSV (.gz, .zip), or a file or folder of COCO, YOLO, VOC, CVAT, …")
     parser.add_argument("--json", metavar="OUT", help="write everything as JSON")
     parser.add_argument("--html", metavar="OUT", help="write a page with charts")
@@ -39,7 +39,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         metavar="NAMES",
         help='class names that mean "No finding", separated by commas, for example Normal,Healthy',
     )
-    parser.add_argument("--annotation-format", choices=FORMATS, help="of the labels (default: told by their content)")
+    parser.add_argument("--annotation-format", choices=FORMATS, help="of the labels (default: detected)")
     parser.add_argument("--images", metavar="FOLDER", help="the images, whose sizes YOLO's labels need")
     parser.add_argument("--patients", metavar="CSV", help="second table with image_id and patient_id")
     return parser.parse_args(argv)

@@ -8,13 +8,13 @@ from __future__ import annotations
 import argparse
 import logging
 
-from d2_cxr.cli import run_tool
+from d2_cxr.cli import ToolParser, run_tool
 
 logger = logging.getLogger("make_phantom")
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ToolParser(description=__doc__)
     parser.add_argument("--output", required=True, help="folder for dicom/, train.csv, patients.csv and truth.json")
     parser.add_argument(
         "--num-images", type=int, required=True, help="number of images; a larger number adds to an existing set"

@@ -9,22 +9,30 @@ refused.csv, and the exit code is 1. The same command continues after an interru
 from __future__ import annotations
 
 import argparse
+import json
 import logging
+from pathlib import Path
 
-from d2_cxr.cli import run_tool
+from d2_cxr.cli import ToolParser, run_tool
 
 _SHOWN = 20  # images whose findings are printed
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ToolParser(description=__doc__)
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="image files, and folders of them")
-    parser.add_argument("--weights", required=True, metavar="FILE", help="model_final.pth or model_best.pth of a run")
+    parser.add_argument(
+        "--weights",
+        required=True,
+        metavar="FILE",
+        help="a run's model_final.pth, or a published file: path or URL, perhaps with #sha256:DIGEST",
+    )
     parser.add_argument(
         "--output", required=True, metavar="DIR", help="folder for findings.json, findings.csv, overlays/"
     )
     parser.add_argument("--thresholds", metavar="FILE", help="a thresholds.json to use instead of the card's")
     parser.add_argument("--device", help="cpu, cuda, cuda:1; default: a GPU if there is one")
+    parser.add_argument("--json", action="store_true", help="print what findings.json holds")
     parser.add_argument("--no-overlays", action="store_true", help="write no pictures")
     dicom = parser.add_argument_group("DICOM objects for a viewer (docs/reading_room.md)")
     dicom.add_argument("--sr", action="append_const", const="sr", dest="kinds", help="a structured report per image")
@@ -57,6 +65,8 @@ def main(argv: list[str] | None = None) -> int:
         logger.info("... and %d more images", len(images) - _SHOWN)
     count = sum(len(image.reported) for image in images)
     logger.info("%d findings on %d images, %d refused: %s/findings.json", count, len(images), len(refused), args.output)
+    if args.json:
+        print(json.dumps(artifacts.read_json(Path(args.output) / "findings.json"), indent=1))
     failed = deliver(images, predictor, args.output, args.kinds, args.assume_uids) if args.kinds else {}
     return 1 if refused or failed else 0
 

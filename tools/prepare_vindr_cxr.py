@@ -7,9 +7,10 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
-from d2_cxr.cli import run_tool
+from d2_cxr.cli import ToolParser, run_tool
 from d2_cxr.labels.formats import FORMATS
 
 EXAMPLE = """examples:
@@ -19,10 +20,9 @@ EXAMPLE = """examples:
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = ToolParser(
         description="Prepare chest images and readers' boxes for Detectron2. After a kill, run the same command again.",
         epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add(
@@ -37,7 +37,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         "--annotations",
         help="labels: CSV (Kaggle's, PhysioNet's, RSNA's, NIH's), or COCO, YOLO, VOC, CVAT, …; none: no labels",
     )
-    add("--annotation-format", choices=FORMATS, help="of the labels, a file or folder (default: told by content)")
+    add("--annotation-format", choices=FORMATS, help="of the labels, a file or folder (default: detected)")
     add("--name", help="of the set (default: the last part of --output); only vindr_cxr has a published split")
     add(
         "--classes",
@@ -49,7 +49,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add(
         "--patients",
         metavar="CSV",
-        help="of image_id and patient_id: splits keep a patient's images together; or names: what stands before the "
+        help="of image_id and patient_id: splits keep a patient's images together; or names: the part before the "
         "last _ or - of an image's name",
     )
     add("--fusion", default="mean", help="of several readers' boxes: mean, majority:K or none (%(default)s)")
@@ -79,6 +79,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add("--array", action="store_true", help="also write images.npy, which loads faster than PNGs")
     add("--jobs", type=int, help="worker processes (default: the processors at hand)")
     add("--strict", action="store_true", help="exit with code 1 if an image or box was refused, left out or is missing")
+    add("--json", action="store_true", help="print counts, classes and names as JSON")
     add("--shard", help="i/n: prepare only every n-th image; a last run without it writes the lists")
     return parser.parse_args(argv)
 
@@ -87,8 +88,11 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     from d2_cxr import prepare
 
-    counts = prepare(**{**vars(args), "shard": _shard(args.shard)})
-    if args.shard:
+    options = {key: value for key, value in vars(args).items() if key != "json"}
+    counts = prepare(**{**options, "shard": _shard(args.shard)})
+    if args.json:
+        print(json.dumps({"output": args.output, "counts": counts}, indent=1))
+    elif args.shard:
         print(f"Shard {args.shard} of {args.output} is done ({counts['images']} images); run without --shard to finish")
     else:
         print(f"{counts['prepared']} images are prepared in {args.output}; see {args.output}/data_quality.html")

@@ -1,10 +1,10 @@
 """Pretrain a backbone on images without labels, by solo-learn's SimCLR.
 
-    python tools/pretrain_simclr.py --config configs/pretraining/simclr_R_50_recommended.yaml \
+    python tools/pretrain_simclr.py --config configs/pretraining/simclr_R_50_recommended.yaml \\
         --output output/simclr datasets=[vindr_cxr_train_unlabeled,vindr_cxr_negative_train] batch_size=128
 
 KEY=VALUE overrides a setting (optimizer.lr=0.1 goes down a level); configs/pretraining/ lists and explains them. A
-finished run is not repeated, a killed one goes on from its last checkpoint.
+finished run is not repeated, a killed one continues from its last checkpoint.
 """
 
 from __future__ import annotations
@@ -12,14 +12,15 @@ from __future__ import annotations
 import argparse
 import logging
 
-from d2_cxr.cli import run_tool
+from d2_cxr.cli import ToolParser, run_tool
 
 logger = logging.getLogger(__name__)
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ToolParser(description=__doc__)
     parser.add_argument("--config", required=True, help="a YAML of configs/pretraining/")
+    parser.add_argument("--set", metavar="NAME=FOLDER", help="a prepared set whose names `datasets` may use")
     parser.add_argument("--output", default="output/pretraining", help="folder of the run (%(default)s)")
     parser.add_argument("--dry-run", action="store_true", help="write 16 pairs of views as OUTPUT/views.png and stop")
     parser.add_argument("--allow", metavar="FILE", help="names of images, one per line, to use though they leak")
@@ -34,7 +35,8 @@ def main(argv: list[str] | None = None) -> int:
 
     if args.allow:
         leakage.allow(args.allow)
-    settings = read_settings(args.config, args.overrides)
+    own = [f"sets=[[{args.set.replace('=', ',', 1)}]]"] if args.set else []
+    settings = read_settings(args.config, [*own, *args.overrides])
     if args.dry_run:
         from d2_cxr.pretraining.data import write_view_sheet
 

@@ -11,11 +11,11 @@ from __future__ import annotations
 import argparse
 import logging
 
-from d2_cxr.cli import run_tool
+from d2_cxr.cli import ToolParser, run_tool
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ToolParser(description=__doc__)
     parser.add_argument("reports", metavar="FOLDER", help="a folder, searched through, or one file")
     parser.add_argument("--output", required=True, metavar="CSV", help="the label table")
     parser.add_argument("--reader", metavar="NAME", help="reader of all reports; else the observer that each names")

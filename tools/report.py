@@ -8,13 +8,13 @@ from __future__ import annotations
 import argparse
 import logging
 
-from d2_cxr.cli import run_tool
+from d2_cxr.cli import ToolParser, run_tool
 
 logger = logging.getLogger("report")
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = ToolParser(
         description="Write the report of a study.", epilog="example: python tools/report.py output/demo --output page"
     )
     parser.add_argument("study", help="folder of a study: study.json and runs/<arm>/<percent>/seed<S>/")

@@ -14,11 +14,11 @@ import re
 import time
 from pathlib import Path
 
-from d2_cxr.cli import run_tool
+from d2_cxr.cli import ToolParser, run_tool
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ToolParser(description=__doc__)
     parser.add_argument("--weights", required=True, metavar="FILE", help="model_final.pth or model_best.pth of a run")
     parser.add_argument("--folder", required=True, metavar="DIR", help="gets inbox/, outbox/ and refused/")
     parser.add_argument("--send-to", required=True, metavar="TITLE@HOST:PORT", help="the node that gets the reports")

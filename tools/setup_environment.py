@@ -16,7 +16,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCKS = ["-r", str(ROOT / "requirements.lock"), "-r", str(ROOT / "requirements-dev.lock")]
-SOLO_LEARN = "solo-learn==1.0.2"  # its metadata requires torch 1.9.1, so never with its dependencies
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -36,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
         say(f"creating {folder}")
         venv.create(folder, with_pip=True)
     say("installing the locked requirements (6.5 GB on disk)")
-    install(python, [*LOCKS, SOLO_LEARN])
+    install(python, LOCKS)
     run([python, ROOT / "tools" / "install_detectron2.py"])
     say("installing this package")
     run([python, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--editable", ROOT])
@@ -48,13 +47,14 @@ def install(python: Path, packages: list[str]) -> None:
     """Install exact versions without resolution, compiled to bytecode: without it each start takes 10 s longer."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     pip = [str(python), "-m", "pip"]
-    uv = [str(python), "-m", "uv", "pip", "install", "--python", str(python), "--no-deps", "--compile-bytecode"]
+    uv = [str(python), "-m", "uv", "pip", "install", "--python", str(python), "--no-deps", "--require-hashes"]
+    uv.append("--compile-bytecode")
     try:
         subprocess.run([*pip, "install", "--quiet", "uv"], check=True, env=environment)
         subprocess.run([*uv, *packages], check=True, env=environment)
     except subprocess.CalledProcessError:
         say("uv could not do it; pip takes over")
-        subprocess.run([*pip, "install", "--no-deps", *packages], check=True, env=environment)
+        subprocess.run([*pip, "install", "--no-deps", "--require-hashes", *packages], check=True, env=environment)
 
 
 def run(command: list) -> None:

@@ -14,18 +14,18 @@ from __future__ import annotations
 import argparse
 import logging
 
-from d2_cxr.cli import run_tool
+from d2_cxr.cli import ToolParser, run_tool
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ToolParser(description=__doc__)
     parser.add_argument("--set", metavar="NAME=FOLDER", help="a prepared set: trains on its train part")
     parser.add_argument(
         "--preset",
         choices=("auto", "quick"),
         help="resolution, batch, rate and length by set and machine (default: auto, without a config)",
     )
-    parser.add_argument("--weights", metavar="FILE", help="file, URL or random (default: the best that can be had)")
+    parser.add_argument("--weights", metavar="FILE", help="file, URL or random (default: the best available)")
     parser.add_argument("--output", metavar="DIR", help="folder of the run, as OUTPUT_DIR")
     parser.add_argument("--config-file", default="", metavar="FILE", help="a YAML of configs/, or your own")
     parser.add_argument("--resume", action="store_true", help="continue from the last checkpoint in OUTPUT_DIR")
@@ -40,7 +40,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--allow", metavar="FILE", help="names of images, one per line, that may be in training and test sets"
     )
     parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config keys, after all options")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    late = next((word for word in args.opts if word.startswith("--")), None)
+    if late:
+        known = late in parser._option_string_actions
+        parser.error(f"{late} must come before the KEY VALUE pairs" if known else f"unrecognized arguments: {late}")
+    return args
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""How well header fields alone tell whether an image has a finding.
+"""How well header fields alone predict whether an image has a finding.
 
 A detector can learn the scanner instead of the finding where the two go together: a ward with its own machine, a
 hospital with its own format. This audit asks a logistic regression that sees nothing but the manifest's fields. An

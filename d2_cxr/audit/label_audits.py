@@ -51,7 +51,7 @@ def density_by_position(boxes: pd.DataFrame, fused: pd.DataFrame, parts: splits.
         seed: of the permutations.
 
     Returns:
-        deciles: fused boxes per image in each tenth of the order; train_minus_test; p: share of random orders whose
+        deciles: fused boxes per image in each tenth of the order; train_minus_test; p: fraction of random orders whose
         difference is at least as large either way ((hits + 1) / (permutations + 1)); last_tenth_of_train with
         random_draws, the least and greatest mean of as many images drawn at random from train; raw boxes per image in
         train and test of this split, and the mean of the same under `published` after the rows were shuffled again.
@@ -88,7 +88,7 @@ def reader_shift(readings: pd.DataFrame, parts: splits.Split) -> dict:
 
     Returns:
         images: part -> number of images; readers: reader -> part -> images read; sets: the ten commonest sets of
-        readers of one image with the images of each part; commonest: the first of them, its share of each part, and
+        readers of one image with the images of each part; commonest: the first of them, its fraction of each part, and
         the images that none of its readers read: the test images of a study that trains on their images.
     """
     of_image = {image: part for part, images in parts.items() for image in images}
@@ -122,8 +122,8 @@ def reader_shift(readings: pd.DataFrame, parts: splits.Split) -> dict:
 def readers_predict_findings(annotations: Annotations, seed: int = 0) -> dict:
     """Measure how well the names of an image's readers alone predict what was found on it.
 
-    The score of an image is the share of positive images among those of the *other* folds that the same set of readers
-    read; a set seen in no other fold scores the overall share. Images of one patient share a fold.
+    The score of an image is the fraction of positive images among those of the *other* folds that the same readers
+    read; readers seen in no other fold score the overall fraction. Images of one patient share a fold.
 
     Returns:
         any_finding and classes: AUROC in [0, 1] and numbers of images; None where one side is empty; commonest: the
@@ -220,7 +220,7 @@ def _readers_of_images(readings: pd.DataFrame) -> dict[str, set[str]]:
 
 
 def _cross_fitted_share(codes: np.ndarray, labels: np.ndarray, groups: Sequence[str], seed: int) -> np.ndarray:
-    """Return (N, C): the share of positive images with the same code in the other folds, by class.
+    """Return (N, C): the fraction of positive images with the same code in the other folds, by class.
 
     Args:
         codes: (N,) int, which set of readers read an image.

@@ -141,7 +141,7 @@ def _predict(audit: dict) -> dict:
     return {
         "title": "How far the readers' names alone predict findings",
         "lines": [
-            f"The score is the share of positive images among those that the same readers read in the other "
+            f"The score is the fraction of positive images among those that the same readers read in the other "
             f"{audit['folds'] - 1} of {audit['folds']} folds. {', '.join(top['readers'])} read {top['images']:,} "
             f"images, {top['with_finding']:,} of them with a finding; {top['with_finding_elsewhere']:,} other images "
             "have a finding. The readers of an image must never be an input."

@@ -30,7 +30,7 @@ def report_labels(
     html_path: str | os.PathLike | None = None,
     command: str = "",
 ) -> str:
-    """Return the statistics and audits of a table as text, and write what was asked for.
+    """Return the statistics and audits of a table as text, and write the requested files.
 
     Args:
         csv_path: see `read_annotations`, as are class_names, patients_csv and negative_names.

@@ -31,7 +31,7 @@ from d2_cxr.image_name import png_name
 
 FILE = "near_duplicates.csv"  # in a prepared set
 COLUMNS = ("image_name", "other_image_name", "how", "correlation")
-CANDIDATE = 0.97  # cosine of two images' frequencies; of crops up to 10 % a side, one in fifty lies below
+CANDIDATE = 0.97  # cosine of two images' frequencies; one in fifty crops of up to 10 % per side is lower
 SAME_IMAGE = 0.80  # correlation of fine structure; from here on two images are one
 MOST_CROPPED = 40_000  # images; of larger sets only whole images are compared, since the time goes with the square
 

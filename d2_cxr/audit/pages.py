@@ -27,7 +27,7 @@ def write_page(path: str | os.PathLike, template: str, folder: str | Path | None
     Args:
         path: the HTML file to write.
         template: file name of the template.
-        folder: where the template lies; None: among this package's. Either may extend this package's base.html.j2.
+        folder: of the template; None: this package's templates. Either may extend this package's base.html.j2.
         values: what the template prints; a missing one is an error.
     """
     import jinja2  # takes a while to import

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 GREEN, YELLOW, RED = "green", "yellow", "red"
-_MANY = 0.05  # of all files or boxes: more is no accident
+_MANY = 0.05  # of all files or boxes: more is not an accident
 SHORTCUT = 0.6, 0.75  # AUROC of the header alone: from here on yellow, red (the interval's lower end)
 
 

@@ -1,7 +1,7 @@
-"""The `.yaml` beside converted weights: a complete Detectron2 config that starts from them, loadable anywhere.
+"""The `.yaml` of converted weights: a complete Detectron2 config that starts from them, loadable anywhere.
 
-What the weights demand comes first; the rest is the paper's detector (Faster R-CNN with FPN at 512 px; 15 epochs of
-batch 8, SGD 1e-3; arXiv 2206.00344). Stock Detectron2 reads it: no key of ours, no `_BASE_`; but a network of
+The keys that the weights require come first; the rest is the paper's detector (Faster R-CNN with FPN at 512 px; 15
+epochs of batch 8, SGD 1e-3; arXiv 2206.00344). Plain Detectron2 reads it: no key of ours, no `_BASE_`; but a network of
 timm needs `d2_cxr.add_cxr_config(cfg)` and `import d2_cxr.checkpoint.timm_backbone` first.
 """
 
@@ -60,7 +60,7 @@ def write_config(path: str | Path, config: dict, card: WeightsCard) -> None:
     """Write a config as YAML with a comment that says which values come from the weights."""
     import yaml
 
-    lines = ["# What these weights demand comes first: WEIGHTS, PIXEL_MEAN, PIXEL_STD, RESNETS, INPUT.FORMAT."]
+    lines = ["# The keys that these weights require come first: WEIGHTS, PIXEL_MEAN, PIXEL_STD, RESNETS, INPUT.FORMAT."]
     if card.pixel_mean is None or card.pixel_std is None:
         lines.append("# PIXEL_MEAN or PIXEL_STD is not stated by the weights; ImageNet's (torchvision) is assumed.")
     lines.append(

@@ -60,11 +60,20 @@ def checked_tensor(name: str, value, shape: tuple[int, ...], notes: list[str]):
     """
     import torch
 
-    if not isinstance(value, torch.Tensor):
-        value = torch.as_tensor(value)
+    try:
+        return _checked(name, torch.as_tensor(value), shape, notes)
+    except (RuntimeError, TypeError, NotImplementedError) as error:  # sparse, on no device, no numbers, ...
+        raise ConversionError(f"{name} holds no numbers that can be read ({type(error).__name__})") from error
+
+
+def _checked(name: str, value, shape: tuple[int, ...], notes: list[str]):
+    import torch
+
+    if value.layout != torch.strided or value.is_meta:
+        raise ConversionError(f"{name} is a sparse tensor, or one without values; save the weights dense")
     if tuple(value.shape) != tuple(shape):
         raise ConversionError(f"{name} has shape {tuple(value.shape)}, expected {tuple(shape)}")
-    if name.endswith(COUNTER):
+    if name.endswith(COUNTER) and not value.is_quantized:
         return value.to(torch.int64)
     if value.is_quantized or not (value.is_floating_point() and value.element_size() >= 2):
         raise ConversionError(f"{name} is quantized ({value.dtype}); give the weights before quantization")

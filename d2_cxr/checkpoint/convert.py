@@ -38,7 +38,7 @@ def convert_file(
     trust: bool = False,
     timm: str | None = None,
 ) -> WeightsCard:
-    """Write `output` (.pth) with its card, and beside it the `.yaml` that the weights demand.
+    """Write `output` (.pth) with its card, and next to it the `.yaml` that the weights require.
 
     Args:
         source: pretraining's `last.ckpt`, a checkpoint of a self-supervised learner (sources.py), or a state dict of
@@ -47,7 +47,7 @@ def convert_file(
         verify: load the written file through Detectron2 and compare features at res2 ... res5.
         detector: a Detectron2 detector whose FPN, RPN and heads are kept and whose backbone is replaced.
         pixel_mean, pixel_std: three numbers each, RGB, 0-255 scale; for files that do not state them.
-        prefix: what stands before the backbone's names, when the file leaves a choice.
+        prefix: of the backbone's names in the file, if the file has several.
         trust: also read pickles that hold more than tensors and plain values.
         timm: name of timm's model, for files that do not state it; None is a ResNet.
 

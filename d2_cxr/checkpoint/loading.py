@@ -106,7 +106,7 @@ def _read_torch(path: Path, trust: bool):
         return torch.load(path, map_location="cpu", weights_only=not trust, mmap=mapped)
     except pickle.UnpicklingError as error:
         raise WeightsError(f"{path} {_reason(error)}; {_TRUST}") from error
-    except (RuntimeError, EOFError, KeyError, ValueError, OSError) as error:
+    except Exception as error:  # a broken pickle can raise nearly anything
         raise WeightsError(
             f"{path} is not a readable weights file ({_first_line(error)}); was it cut short?"
         ) from error
@@ -121,6 +121,9 @@ def _reason(error: Exception) -> str:
 
 
 def _first_line(error: Exception) -> str:
+    """Return what a library says of a file; what the interpreter says of a program in it helps nobody."""
+    if isinstance(error, TypeError | AttributeError | LookupError):
+        return type(error).__name__
     lines = str(error).strip().splitlines()
     return lines[0][:200] if lines else type(error).__name__
 
@@ -160,7 +163,7 @@ def _numpy_rebuilders() -> dict:
 
 
 def _latin1(text: str, encoding: str = "latin1") -> bytes:
-    """Stand in for `_codecs.encode`, which protocol 2 uses for the bytes of an array, and which may load modules."""
+    """Replace `_codecs.encode`, which protocol 2 uses for the bytes of an array, and which may load modules."""
     if encoding not in ("latin1", "latin-1"):
         raise WeightsError(f"asks for the codec {encoding!r}; only latin1 occurs in numpy arrays")
     return text.encode("latin1")

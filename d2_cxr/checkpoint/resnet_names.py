@@ -1,7 +1,7 @@
 """torchvision's names of ResNet parameters and Detectron2's, and which architecture a state dict is.
 
 Pure: names and shapes in, names out. torchvision strides in the 3x3 of a bottleneck, which Detectron2 calls
-`STRIDE_IN_1X1: False`; the names are the same either way, so names alone cannot tell (`verify.py` does).
+`STRIDE_IN_1X1: False`; the names are the same in both cases, so names alone do not show it (`verify.py` does).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-BOTTOM_UP = "backbone.bottom_up."  # where a ResNet lies inside Detectron2's FPN detectors
+BOTTOM_UP = "backbone.bottom_up."  # prefix of a ResNet in Detectron2's FPN detectors
 STAGES = ("res2", "res3", "res4", "res5")
 
 _TO_DETECTRON2 = (

@@ -14,7 +14,7 @@ from d2_cxr.checkpoint.conversion import Conversion, add_counters, check_names, 
 from d2_cxr.checkpoint.resnet_names import BOTTOM_UP, STAGES, below
 
 PREFIX = "timm:"
-NETWORK = BOTTOM_UP + "network."  # where the feature extractor lies inside a detector
+NETWORK = BOTTOM_UP + "network."  # prefix of the feature extractor in a detector
 STRIDES = dict(zip(STAGES, (4, 8, 16, 32), strict=True))
 _WRITERS = ("encoder.", "backbone.", "")  # who pretrained puts these before the names: solo-learn, old and new; timm
 
@@ -100,7 +100,7 @@ def timm_stages(name: str, state: Mapping[str, object], image) -> dict:
 
 
 def _sources(state: Mapping, by_order: Mapping, expected: Mapping, whole: Mapping, prefix: str | None):
-    """Return the prefix below which the network lies, feature extractor's name -> name in the file, and notes."""
+    """Return the prefix of the network, feature extractor's name -> name in the file, and notes."""
     features = {key: _feature_name(key, expected) for key in (*whole, *expected)}
     if by_order:
         sources = {features[key]: theirs for key, theirs in by_order.items() if features[key]}

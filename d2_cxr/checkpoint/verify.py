@@ -1,8 +1,8 @@
-"""Do the weights arrive? Features of Detectron2's backbone against the original network's, stage by stage.
+"""Feature parity: compare the features of Detectron2's backbone with the original network's, stage by stage.
 
-Names and shapes can all be right and the network still another one: with Detectron2's `STRIDE_IN_1X1: True` every
-tensor of a torchvision ResNet-50 loads, no warning is given, and res3 ... res5 differ by more than half their norm.
-Only features tell.
+All names and shapes can be right and the network still a different one: with Detectron2's `STRIDE_IN_1X1: True` every
+tensor of a torchvision ResNet-50 loads without a warning, and res3 ... res5 differ by more than half their norm. Only
+a comparison of features shows it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from d2_cxr.checkpoint.resnet_names import BOTTOM_UP, STAGES, depth_of, detectron2_to_torchvision, recognize
 from d2_cxr.checkpoint.timm_names import NETWORK, PREFIX, timm_name, timm_stages
 
-LIMIT = 1e-4  # of max |a - b| / max |b|; float32 kernels that sum in another order stay below 1e-5
+LIMIT = 1e-4  # of max |a - b| / max |b|; another order of summation in float32 gives less than 1e-5
 
 
 class ParityError(ValueError):
@@ -20,18 +20,19 @@ class ParityError(ValueError):
 
 
 def file_parity(converted: Mapping, original: Mapping, architecture: str, seed: int = 0) -> dict[str, float]:
-    """Load converted tensors into Detectron2's own FPN backbone and compare it with the original network.
+    """Load converted tensors into Detectron2's FPN backbone and compare it with the original network.
 
     Args:
         converted: Detectron2 name, `backbone.bottom_up.` included -> tensor.
         original: torchvision's or timm's name -> tensor, complete without the classifier.
-        architecture: e.g. "resnet50" or "timm:tf_efficientnet_lite0".
+        architecture: "resnet50", "timm:tf_efficientnet_lite0", ...
+        seed: of the random image.
 
     Returns:
         Stage -> max |a - b| / max |b|, each at most `LIMIT`.
 
     Raises:
-        ParityError: a stage differs by more, or Detectron2 did not take every tensor.
+        ParityError: a stage differs by more, or the names are not those of Detectron2's backbone.
     """
     backbone = _detectron2_backbone(architecture)
     expected = {f"backbone.{name}" for name in backbone.state_dict() if name.startswith("bottom_up.")}
@@ -44,12 +45,12 @@ def file_parity(converted: Mapping, original: Mapping, architecture: str, seed: 
 def feature_parity(
     bottom_up, original: Mapping, architecture: str | None = None, size: int = 64, seed: int = 0
 ) -> dict[str, float]:
-    """Compare a Detectron2 ResNet with the torchvision network of the original weights on one random image.
+    """Compare a Detectron2 backbone with the original network, torchvision's or timm's, on random images.
 
     Args:
-        bottom_up: Detectron2's ResNet (`model.backbone.bottom_up` of an FPN detector), on any device; its mode is
-            restored.
-        original: torchvision name -> tensor, complete without `fc`.
+        bottom_up: `model.backbone.bottom_up` of an FPN detector, on any device; its mode is restored.
+        original: torchvision's or timm's name -> tensor, complete without the classifier.
+        architecture: as in `file_parity`; None: a ResNet, recognized by its tensors.
         size: side of the image in pixels; 64 gives 2 x 2 positions at res5.
 
     Returns:
@@ -79,7 +80,7 @@ def feature_parity(
 
 
 def detector_parity(model, weights: Mapping, seed: int = 0) -> dict[str, float]:
-    """Compare the backbone inside a loaded detector with the network that a converted file holds, and check it.
+    """Check the backbone of a loaded detector against the network in a converted file.
 
     Args:
         model: a Detectron2 detector with an FPN over a ResNet or a network of timm.
@@ -98,10 +99,10 @@ def detector_parity(model, weights: Mapping, seed: int = 0) -> dict[str, float]:
 
 
 def check(parity: Mapping[str, float], limit: float = LIMIT) -> dict[str, float]:
-    """Return the parity as it is when every stage is within the limit.
+    """Return the parity unchanged if every stage is within the limit.
 
     Raises:
-        ParityError: names the first stage that is not.
+        ParityError: a stage is not; names the first.
     """
     for stage, value in parity.items():
         if not value <= limit:  # also catches NaN
@@ -135,7 +136,7 @@ def _torchvision_features(state: Mapping, architecture: str, image) -> dict:
 
 
 def _detectron2_backbone(architecture: str):
-    """Build the FPN backbone in the original's convention, with BN so that every buffer has its place."""
+    """Build the FPN backbone in the original's convention, with BN, so that no buffer is missing."""
     from detectron2.config import get_cfg
     from detectron2.modeling import build_backbone
 

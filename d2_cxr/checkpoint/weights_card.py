@@ -1,8 +1,8 @@
 """What must travel with weights so that they are used as they were trained.
 
 After timm's `PretrainedCfg`: one record of input convention, architecture and origin, stored inside the weights file
-(key `card` of a `.pth`, key `d2_cxr` of pretraining's `last.ckpt`; docs/formats.md, 2). None means "not known" and is
-compared with nothing. Weights of Detectron2's model zoo carry no card; their conventions are the table below.
+(key `card` of a `.pth`, key `d2_cxr` of pretraining's `last.ckpt`; docs/formats.md, 2). None means "not known" and
+is not compared. Weights of Detectron2's model zoo carry no card; their conventions are the table below.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class WeightsCard:
         version = values.pop("format_version", FORMAT_VERSION)
         if not isinstance(version, int) or version > FORMAT_VERSION:
             raise ValueError(
-                f"{source}: its card has format version {version!r}, this version of d2_cxr reads up to "
+                f"{source}: its card has format version {str(version)[:40]}, this version of d2_cxr reads up to "
                 f"{FORMAT_VERSION}; update d2_cxr"
             )
         if "licence" in values:
@@ -95,12 +95,13 @@ class WeightsCard:
         known = kinds.keys() - {"more", "format_version"}
         for key in known & values.keys():
             if not _has_type(values[key], kinds[key]):
-                raise ValueError(f"{source}: {key} in its card is {values[key]!r}, expected {_in_words(kinds[key])}")
+                given = repr(values[key])[:200]
+                raise ValueError(f"{source}: {key} in its card is {given}, expected {_in_words(kinds[key])}")
         more = {key: value for key, value in values.items() if key not in known}
         return cls(**{key: value for key, value in values.items() if key in known}, more=more)
 
     def required_config(self) -> dict[str, object]:
-        """Return what these weights demand of a Detectron2 config, by dotted key; what is not known is left out."""
+        """Return the known values that these weights require in a Detectron2 config, by dotted key."""
         required = {
             "MODEL.PIXEL_MEAN": _floats(self.pixel_mean),
             "MODEL.PIXEL_STD": _floats(self.pixel_std),
@@ -117,7 +118,7 @@ class WeightsCard:
 
 
 def contradictions(card: WeightsCard, cfg: CfgNode) -> list[str]:
-    """Return, one sentence each, where a Detectron2 config differs from what the weights demand; [] when it agrees.
+    """Return one sentence per key in which a Detectron2 config differs from what the weights require; [] if none does.
 
     Args:
         card: unknown fields are compared with nothing.

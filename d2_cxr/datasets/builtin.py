@@ -1,9 +1,9 @@
 """The names of prepared sets in Detectron2's catalog.
 
 `register_all(root)` is called once Detectron2's catalog is imported, with `$DETECTRON2_DATASETS`: the built-in sets,
-and every folder below the root that holds a dataset.json. `register_prepared(name, root)` adds a set that lies
+and every folder below the root with a dataset.json. `register_prepared(name, root)` adds a set that lies
 elsewhere, before or after that. Seeded fractions (NAME_train_labeled_30_seed1) are not listed: the catalog registers
-one when it is asked for it. What a name means is decided when it is loaded; a set that is not there raises then.
+them on demand. A name is resolved when it is loaded; a missing set raises then.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ def register_all(root: str | os.PathLike) -> None:
 
 
 def register_prepared(name: str, root: str | os.PathLike) -> None:
-    """Register the names of an own prepared set (`name`_train, `name`_test, ...) that lies in the folder `root`.
+    """Register the names of your own prepared set (`name`_train, `name`_test, ...) in the folder `root`.
 
     The last registration of a name holds. This does not import Detectron2; if it is imported later, the names are
     registered then.
 
     Raises:
-        ValueError: the name is empty, or could not be told from a built-in split.
+        ValueError: the name is empty, or could be a built-in split's.
     """
     named_sets.check_set_name(name)
     named_sets.FOLDERS[name] = Path(root)
@@ -43,7 +43,7 @@ def register_prepared(name: str, root: str | os.PathLike) -> None:
 
 
 def register_below(name: str, root: str | os.PathLike) -> None:
-    """Register the set of a data-set name that lies below `root`: "my_images_test" is in the folder `root`/my_images.
+    """Register the set of a data-set name below `root`: "my_images_test" is in the folder `root`/my_images.
 
     Raises:
         FileNotFoundError: no prepared set there fits the name.

@@ -21,7 +21,7 @@ def load(name: str) -> list[dict]:
 
     Raises:
         FileNotFoundError: the set is not prepared; one line with the file, the root and the command.
-        ValueError: the images are not those that the name stands for.
+        ValueError: the images are not those that the name means.
     """
     named = named_set(name)
     images = named.images()

@@ -51,7 +51,7 @@ class UnknownDatasetError(KeyError, ValueError):
 
 @dataclass(frozen=True)
 class NamedSet:
-    """A parsed data-set name; its files are read when asked for.
+    """A parsed data-set name; its files are read on demand.
 
     Attributes:
         name: "vindr_cxr_stratified_train_labeled_30_seed1".
@@ -123,7 +123,7 @@ class NamedSet:
     def held_out(self) -> list[NamedSet]:
         """Return the prepared val and test names that nothing of this name's split may be trained on.
 
-        An image outside the splits is held against every split of its set, and against its official test set.
+        An image outside the splits is compared with every split of its set, and with its official test set.
         """
         middles = [""]
         if self.set_name == PUBLISHED_SET:
@@ -263,7 +263,7 @@ def names_of_set(set_name: str) -> list[str]:
 
 
 def check_set_name(name: str) -> None:
-    """Raise if a name cannot be an own set's: it is empty, or could not be told from a split.
+    """Raise if a name cannot be an own set's: it is empty, or could be a split's.
 
     Raises:
         ValueError: names it.

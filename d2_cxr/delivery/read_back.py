@@ -1,6 +1,6 @@
 """Structured reports -> rows of a label table: a corrected report, or a radiologist's own, is one more reader.
 
-Every rectangle of a TID 1500 report counts, whoever wrote it: polylines of four or five points, in the region of a
+Every rectangle of a TID 1500 report counts, from any program: polylines of four or five points, in the region of a
 group or inside one of its measurements. A report replaces older ones of the same reader on the same image, so that
 boxes deleted in it are gone. PROBLEMS states what is left out, and every kind is counted and logged.
 """
@@ -83,7 +83,7 @@ def _read(path: Path, reader: str | None, problems: Counter) -> _Report | None:
     try:
         dataset = pydicom.dcmread(path)
         template = dataset.ContentTemplateSequence[0].TemplateIdentifier
-    except Exception:  # whatever else lies in the folder: images, pictures, broken files
+    except Exception:  # other files in the folder: images, pictures, broken files
         template = None
     if template != "1500":
         problems["no_report"] += 1

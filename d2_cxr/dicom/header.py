@@ -149,7 +149,7 @@ def pixel_spacing(dataset: Dataset, notes: list[str]) -> tuple[tuple[float, floa
     """Return ((row, column) spacing in mm, the tag's keyword), PS3.3 10.7.1.3; 0 or unreadable means absent.
 
     Pixel Spacing may be calibrated to the patient, Imager Pixel Spacing is measured at the detector, so that lengths
-    come out magnified: whoever measures needs the tag's name.
+    are magnified: measurements need the tag's name.
     """
     for keyword in ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing"):
         try:
@@ -191,7 +191,7 @@ def numbers(dataset: Dataset, keyword: str) -> list[float]:
     """Return every value of a numeric element.
 
     Raises:
-        ImageError: what stands there is not a number.
+        ImageError: the value is not a number.
     """
     try:
         value = dataset.get(keyword)

@@ -10,7 +10,7 @@ import zlib
 
 from d2_cxr.dicom.stored_image import ImageError
 
-MAX_PIXELS = 150_000_000  # no detector and no film scanner gives more
+MAX_PIXELS = 150_000_000  # no detector and no scanner of films gives more
 SMALL_FILE_PIXELS = 25_000_000  # a file of any length may claim these: 4320 x 5760, larger than any detector
 PIXELS_PER_BYTE = 30  # beyond these, a file must have a byte for so many pixels; radiographs compress less
 MAX_JPEG_SCANS = 64  # progressive JPEGs have about ten; each scan passes over the whole image
@@ -80,7 +80,7 @@ def check_jpeg(frame: bytes, rows: int, columns: int) -> None:
 
 
 def check_jpeg_ls(frame: bytes) -> None:
-    """Refuse a JPEG-LS stream without its End Of Image: a decoder may look for it for ever.
+    """Refuse a JPEG-LS stream without its End Of Image: a decoder may search for it forever.
 
     Raises:
         ImageError: no EOI (ITU-T T.87 C.1.1) follows the start of the scan.

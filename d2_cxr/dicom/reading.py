@@ -42,7 +42,7 @@ def read(path: str | Path, min_size: int | None = None, check_modality: bool = T
     Args:
         path: DICOM file with one gray frame.
         min_size: JPEG 2000 may be decoded at a reduced resolution that keeps both sides a fifth longer than this.
-        check_modality: refuse what says of itself that it is not a radiograph.
+        check_modality: raise if Modality is present and is not a radiograph's (CR, DX, ...).
 
     Raises:
         ImageError: the file is none that can be shown as a radiologist would see it; says which tag and value.
@@ -109,7 +109,7 @@ def raw_frame(content: bytes) -> np.ndarray:
 
 
 def is_dicom(content: bytes) -> bool:
-    """Tell by its bytes whether a file is DICOM: the prefix of PS3.10 7.1, or, without it, a first element."""
+    """Whether a file is DICOM by its bytes: the prefix of PS3.10 7.1, or, without it, a first element."""
     without_prefix = content[:2] in (b"\x02\x00", b"\x08\x00") and content[3:4] == b"\x00"  # group 0002 or 0008
     return content[128:132] == b"DICM" or (without_prefix and len(content) > 132)
 

@@ -64,7 +64,7 @@ class GrayscaleTransform:
 
 @dataclass(frozen=True)
 class StoredImage:
-    """An image as it lies in its file.
+    """An image as stored in its file.
 
     Attributes:
         pixels: (H, W) uint8, uint16 or int16, as stored; may be reduced, but always covers the whole frame.
@@ -115,7 +115,7 @@ def shown(image: StoredImage) -> StoredImage:
 
 
 def _looks(transform: GrayscaleTransform, pixels: np.ndarray) -> tuple[int, float]:
-    """Return how many of 256 grays are shown, and the share of pixels cut to black or white, but the extreme values."""
+    """Return how many of 256 grays are shown, and the fraction of pixels cut to black or white, without extremes."""
     gray = transform.gray(pixels, *transform.limits(pixels))
     low, high = value_range(pixels)
     cut = ((gray <= 0) | (gray >= 1)) & (pixels != low) & (pixels != high)

@@ -99,7 +99,7 @@ def fit(boxes: np.ndarray, sizes: int, ratios: int) -> tuple[list[float], list[f
 
 
 def mean_best_iou(boxes: np.ndarray, sizes: Sequence[float], ratios: Sequence[float]) -> float:
-    """Return the mean over boxes (N, 2) of the best IoU with an anchor whose center lies on the box's."""
+    """Return the mean over boxes (N, 2) of the best IoU with an anchor of the same center."""
     shapes = [(size / ratio**0.5, size * ratio**0.5) for size in sizes for ratio in ratios]
     return float(pairwise_iou(_about_zero(boxes), _about_zero(np.array(shapes))).max(axis=1).mean())
 

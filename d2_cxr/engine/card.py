@@ -84,7 +84,8 @@ def config_of(card: WeightsCard, source: str) -> CfgNode:
     try:
         cfg.merge_from_other_cfg(CfgNode(_with_todays_names(yaml.safe_load(card.config))))
     except (KeyError, ValueError, AssertionError, TypeError, AttributeError, yaml.YAMLError) as error:
-        raise ValueError(f"{source}: its config does not fit this version ({' '.join(str(error).split())})") from error
+        said = "" if isinstance(error, TypeError | AttributeError) else " ".join(str(error).split())[:300]
+        raise ValueError(f"{source}: its config does not fit this version ({said or 'it is not a config'})") from error
     stated = cfg.MODEL.RETINANET if cfg.MODEL.META_ARCHITECTURE == "RetinaNet" else cfg.MODEL.ROI_HEADS
     if len(card.class_names) != stated.NUM_CLASSES:
         raise ValueError(
@@ -96,9 +97,11 @@ def config_of(card: WeightsCard, source: str) -> CfgNode:
 
 def _with_todays_names(values: dict) -> dict:
     """Rename, in place, the keys that earlier versions spelled otherwise."""
+    if not isinstance(values, dict):
+        raise TypeError("no mapping")
     for old, new in RENAMED_KEYS.items():
         section, key = old.split(".")
-        if key in values.get(section, {}):
+        if isinstance(values.get(section), dict) and key in values[section]:
             values[section][new.split(".")[1]] = values[section].pop(key)
     return values
 

@@ -15,7 +15,7 @@ def exposures(images: TrainingImages) -> list[dict]:
     """Return for each class its images, its frequency and the expected images with it an epoch.
 
     Returns:
-        dicts of class, images (int), frequency (share of images with findings), plain (images an epoch without
+        dicts of class, images (int), frequency (fraction of images with findings), plain (images per epoch without
         balancing), balanced (expected images an epoch with it).
     """
     categories = images.categories

@@ -77,7 +77,7 @@ def evaluate_model(
         class_names: of the model; None: those of the data set, in its order.
 
     Returns:
-        {"bbox": {"AP": per cent, ...}}; {} on processes other than the first.
+        {"bbox": {"AP": percent, ...}}; {} on processes other than the first.
     """
     negatives = named_set(name).negatives()
     evaluator = CXREvaluator(

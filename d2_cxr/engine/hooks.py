@@ -1,4 +1,4 @@
-"""What a run does beside its steps, as Detectron2 hooks."""
+"""Detectron2 hooks of a run: seeds, checkpoints, validation, the progress bar."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ logger = logging.getLogger(__name__)
 class StepSeed(HookBase):
     """Seed PyTorch before each step from the run's seed, the iteration and the process.
 
-    Proposals and RoIs are sampled at random; so a resumed run continues with the numbers of the uninterrupted one,
-    and an evaluation in between changes nothing.
+    Proposals and RoIs are sampled at random. With this seed a resumed run draws the same numbers as an uninterrupted
+    one, and an evaluation in between changes nothing.
     """
 
     def __init__(self, seed: int):
@@ -34,18 +34,18 @@ class StepSeed(HookBase):
 
 
 def step_seed(seed: int, iteration: int, rank: int) -> int:
-    """Return a 64-bit seed in which neighboring iterations have nothing in common."""
+    """Return a 64-bit seed; those of neighboring iterations are unrelated."""
     return int(np.random.SeedSequence([seed % 2**32, iteration, rank]).generate_state(1, np.uint64)[0] >> 1)
 
 
 class Checkpoints(HookBase):
-    """Save periodically, and `model_final` after the last step, also after an early stop."""
+    """Save periodically, and save `model_final` after the last step, also after an early stop."""
 
     def __init__(self, checkpointer: CXRCheckpointer, period: int):
         self._checkpointer, self._period = checkpointer, period
 
     def after_step(self) -> None:
-        """Save where a checkpoint is due."""
+        """Save if a checkpoint is due."""
         done = self.trainer.iter + 1
         if done >= self.trainer.max_iter:
             self._checkpointer.save("model_final", iteration=self.trainer.iter)
@@ -54,12 +54,12 @@ class Checkpoints(HookBase):
 
 
 class Validation(HookBase):
-    """Evaluate on the validation set; keep the best weights; stop when they get no better.
+    """Evaluate on the validation set; keep the best weights; stop when they no longer improve.
 
-    Stands before `Checkpoints`: what it finds, and that it ends the training, belongs into the checkpoint.
+    This hook comes before `Checkpoints`, because the checkpoint must contain its result and an early stop.
     """
 
-    metric = "bbox/AP"  # mAP, COCO, in per cent
+    metric = "bbox/AP"  # mAP, COCO, in percent
 
     def __init__(
         self,
@@ -71,8 +71,8 @@ class Validation(HookBase):
     ):
         """
         Args:
-            period: iterations between evaluations; there is one after the last iteration as well.
-            evaluate: () -> {"bbox": {"AP": per cent, ...}}; {} on processes other than the first.
+            period: iterations between evaluations; another one follows the last iteration.
+            evaluate: () -> {"bbox": {"AP": percent, ...}}; {} on processes other than the first.
             patience: evaluations without a better mAP before the training ends; 0 never ends it.
             loss: () -> {name: value} on the validation set, or None.
         """
@@ -82,12 +82,12 @@ class Validation(HookBase):
         self.history: list[dict] = []
 
     def before_train(self) -> None:
-        """End at once where the resumed run had stopped early."""
-        if self._out_of_patience():  # a run that had stopped early, killed before its test
+        """End at once if the resumed run had stopped early."""
+        if self._out_of_patience():  # it was killed after its early stop and before its test
             self.trainer.max_iter = self.trainer.start_iter
 
     def after_step(self) -> None:
-        """Validate where it is due."""
+        """Validate if it is due."""
         done = self.trainer.iter + 1
         if done % self._period == 0 or done >= self.trainer.max_iter:
             self._validate()
@@ -106,7 +106,7 @@ class Validation(HookBase):
         comm.synchronize()
 
     def _judge(self, value: float, iteration: int) -> None:
-        if value > self.best:  # False for NaN, which is what no prediction at all gives
+        if value > self.best:  # False for NaN, the mAP without any prediction
             self.best, self.best_iteration, self.waited = value, iteration, 0
             self._checkpointer.save_weights("model_best", iteration=iteration)
             logger.info("validation mAP %.2f after %d iterations: best so far", value, iteration + 1)
@@ -115,7 +115,7 @@ class Validation(HookBase):
         logger.info("validation mAP %.2f; best %.2f, %d evaluations ago", value, self.best, self.waited)
         if self._out_of_patience() and iteration + 1 < self.trainer.max_iter:
             logger.info("stopped after %d iterations: no better for %d evaluations", iteration + 1, self.waited)
-            self.trainer.max_iter = iteration + 1  # the trainer's loop and the hooks that follow go by it
+            self.trainer.max_iter = iteration + 1  # the trainer's loop and later hooks read it
 
     def _out_of_patience(self) -> bool:
         return bool(self._patience) and self.waited >= self._patience
@@ -136,7 +136,7 @@ class Validation(HookBase):
 
 
 class ProgressBar(HookBase):
-    """A bar on the terminal, a line a minute in a file, with the total loss."""
+    """A bar with the total loss on a terminal; in a file, one line per minute."""
 
     def before_train(self) -> None:
         """Show the bar."""
@@ -149,7 +149,7 @@ class ProgressBar(HookBase):
         )
 
     def after_step(self) -> None:
-        """Move the bar on; show the loss every ten steps."""
+        """Advance the bar; show the loss every ten steps."""
         self._bar.update()
         if (self.trainer.iter + 1) % 10 == 0:
             loss = self.trainer.storage.latest().get("total_loss")
@@ -161,10 +161,10 @@ class ProgressBar(HookBase):
 
 
 def validation_loss(model: nn.Module, loader: Iterable[list[dict]]) -> dict[str, float]:
-    """Return the mean of each loss over a loader's images, without gradients and without moving BatchNorm's statistics.
+    """Return the mean of each loss over a loader's images, without gradients; BatchNorm's statistics do not change.
 
     Args:
-        model: in training mode; left as it was.
+        model: in training mode; its mode is restored.
         loader: batches of samples with `instances`.
     """
     norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]

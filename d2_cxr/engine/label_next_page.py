@@ -29,7 +29,7 @@ def write(
     work: WorkList,
     strategy: str,
 ) -> None:
-    """Write the page; it stands alone.
+    """Write the page; it needs no other file.
 
     Args:
         path: of the page.
@@ -37,7 +37,7 @@ def write(
         images: the same images.
         seen: what the detector found on them.
         predictor: the detector.
-        work: the list, whose words stand above the pictures.
+        work: the list; its text is above the pictures.
         strategy: by which the images were picked.
     """
     limits = limits_of(predictor.class_names, predictor.thresholds)

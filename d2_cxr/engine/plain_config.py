@@ -10,9 +10,9 @@ from d2_cxr import artifacts
 
 NAME = "detectron2.yaml"
 _COMMENT = """\
-# For plain Detectron2: cfg.merge_from_file(...), DefaultPredictor(cfg). Detectron2 reads an 8-bit color file and knows
-# nothing of windows, polarity, equalization or resizing to the prepared size, and a detector finds less on images that
-# were not prepared as in training: docs/detectron2.md shows how to give it prepared images.
+# For plain Detectron2: cfg.merge_from_file(...), DefaultPredictor(cfg). Detectron2 reads an 8-bit color file and
+# ignores windows, polarity, equalization and resizing to the prepared size, and a detector finds less on images that
+# were not prepared as in training: docs/detectron2.md shows how to prepare them.
 """
 _TIMM = """\
 # Its backbone is a network of timm: call d2_cxr.add_cxr_config(cfg) and import d2_cxr.checkpoint.timm_backbone first.
@@ -20,7 +20,7 @@ _TIMM = """\
 
 
 def write_plain_config(cfg: CfgNode) -> Path:
-    """Write a run's config beside its model_final.pth, with MODEL.WEIGHTS set to that file.
+    """Write a run's config next to its model_final.pth, with MODEL.WEIGHTS set to that file.
 
     Args:
         cfg: of the run; not changed.

@@ -9,14 +9,13 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tqdm import tqdm
-
 from d2_cxr.engine import findings
 from d2_cxr.engine.findings import Findings
 from d2_cxr.engine.findings_folder import FindingsFolder
 from d2_cxr.engine.image_inputs import image_files, image_names
 from d2_cxr.engine.predictor import Predictor
 from d2_cxr.preparation import workers
+from d2_cxr.progress import Bar
 
 __all__ = ["image_files", "predict"]
 _MAX_JOBS = 4  # decoding processes
@@ -52,7 +51,7 @@ def predict(
         for file, reason in refused.items():
             folder.refuse(file, reason)
         left = [path for path in files if path not in folder.done]
-        progress = tqdm(desc="predict", total=len(files), initial=len(folder.done), unit="image", disable=None)
+        progress = Bar(desc="predict", total=len(files), initial=len(folder.done), unit="image")
         with progress:
             for decoded, parts in _decoded(left, folder):
                 folder.add(decoded, parts)

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from d2_cxr import artifacts
 from d2_cxr.datasets import image_array
 from d2_cxr.engine.predictor import Predictor
+from d2_cxr.progress import Bar
 
 logger = logging.getLogger(__name__)
 _SAVED_EVERY_S = 60.0
@@ -67,7 +67,7 @@ def predict_prepared(predictor: Predictor, images: Sequence[Mapping], path: str 
         logger.info("%d of %d images were looked at before", len(images) - len(missing), len(images))
     saved = time.monotonic()
     try:
-        for image in tqdm(missing, desc="predict", unit="image", disable=None if missing else True):
+        for image in Bar(missing, desc="predict", unit="image", disable=not missing):
             known[image["image_sha256"]] = predictor.boxes_and_features(image_array.read(image["file_name"]))
             if time.monotonic() - saved > _SAVED_EVERY_S:
                 _write(Path(path), weights, known)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 PRESETS = ("auto", "quick")
-ALLOWED = frozenset(  # every key that a preset may set, beside the input convention that the weights demand
+ALLOWED = frozenset(  # every key that a preset may set, apart from the input convention that the weights require
     {
         "MODEL.ANCHOR_GENERATOR.SIZES",
         "MODEL.DEVICE",

@@ -1,4 +1,4 @@
-"""What a preset is told: the training part of a set, and this machine."""
+"""The facts that decide a preset: the training part of a set, and this machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long a run trains: epochs of the *resampled* set to iterations, with the arithmetic in words.
+"""Length of a run: epochs of the *resampled* set -> iterations, with the arithmetic in words.
 
 An epoch is one pass over the images as the sampler repeats them, so iterations follow from the sum of the repeat
 factors, not from the number of images: 15 epochs of VinDr-CXR's 3075 training images are 15 * 4657.88 / 8 = 8734
@@ -13,9 +13,9 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.solver import build_lr_scheduler
 
-_NEAR = 0.9  # of BASE_LR: a cosine after a warm-up stays a little below it
-_NOTHING = 0.1  # of BASE_LR: a run that never goes beyond it trains with another learning rate than was asked for
-_DETECTRON2_MAX_ITER = 40000  # its default; means "not stated" beside CXR.EPOCHS
+_NEAR = 0.9  # of BASE_LR; a cosine after a warm-up never quite reaches it
+_NOTHING = 0.1  # of BASE_LR; a run that never exceeds it trains with another learning rate than the config's
+_DETECTRON2_MAX_ITER = 40000  # its default; together with CXR.EPOCHS it means "not stated"
 
 
 def iterations(epochs: float, epoch_length: float, batch: int) -> int:
@@ -24,24 +24,24 @@ def iterations(epochs: float, epoch_length: float, batch: int) -> int:
 
 
 def resolve(cfg: CfgNode, epoch_length: float) -> dict:
-    """Set `SOLVER.MAX_ITER` and `STEPS` from `CXR.EPOCHS` where that is positive; return the arithmetic.
+    """Set `SOLVER.MAX_ITER` and `STEPS` from `CXR.EPOCHS` if that is positive; return the arithmetic.
 
     Args:
         cfg: changed in place.
-        epoch_length: expected number of images an epoch, negative images counted.
+        epoch_length: expected number of images per epoch, negative images included.
 
     Returns:
         plain values: epochs, epoch_length, batch, max_iter, steps, text (one line with the sum written out).
 
     Raises:
-        ValueError: epochs and iterations are both stated and differ, a step lies behind the end, or the learning rate
-            never goes beyond a tenth of BASE_LR.
+        ValueError: epochs and iterations are both stated and differ, a step comes after the end, or the learning rate
+            never exceeds a tenth of BASE_LR.
     """
     batch = cfg.SOLVER.IMS_PER_BATCH
     if cfg.CXR.EPOCHS > 0:
         _set_iterations(cfg, epoch_length, batch)
     max_iter, steps = cfg.SOLVER.MAX_ITER, [step for step in cfg.SOLVER.STEPS if step < cfg.SOLVER.MAX_ITER]
-    cfg.SOLVER.STEPS = tuple(steps)  # Detectron2 warns about steps behind the end and passes over them
+    cfg.SOLVER.STEPS = tuple(steps)  # Detectron2 warns about steps after the end and ignores them
     _require_a_rate(cfg)
     epochs = cfg.CXR.EPOCHS or max_iter * batch / epoch_length
     text = f"{epochs:.4g} epochs * {epoch_length:.2f} images / batch {batch} = {max_iter} iterations"
@@ -58,8 +58,8 @@ def resolve(cfg: CfgNode, epoch_length: float) -> dict:
 
 
 def schedule_warnings(cfg: CfgNode) -> list[str]:
-    """Return a sentence for each way in which a schedule hardly trains: the warm-up takes half of the run, or the
-    learning rate never comes near BASE_LR.
+    """Return one warning for each fault of a schedule: the warm-up takes half of the run, or the learning rate never
+    comes near BASE_LR.
 
     Args:
         cfg: with the schedule resolved.
@@ -80,7 +80,7 @@ def schedule_warnings(cfg: CfgNode) -> list[str]:
 
 
 def largest_rate(cfg: CfgNode) -> float:
-    """Return the largest learning rate of any iteration, as Detectron2's scheduler gives it."""
+    """Return the largest learning rate of any iteration under Detectron2's scheduler."""
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=cfg.SOLVER.BASE_LR)
     factor, steps = build_lr_scheduler(cfg, optimizer)._multiplier, cfg.SOLVER.MAX_ITER
     return cfg.SOLVER.BASE_LR * max(factor(step / steps) for step in range(steps))

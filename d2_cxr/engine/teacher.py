@@ -142,7 +142,7 @@ def build(
 class Teaching(HookBase):
     """Lets the teacher follow the student, chooses thresholds, watches the teacher's boxes.
 
-    Stands first: what it changes after a step belongs into that step's validation and checkpoint, and its evaluations
+    This hook comes first: that step's validation and checkpoint must contain what it changes, and its evaluations
     come before a step is seeded.
     """
 

@@ -61,7 +61,7 @@ class TeacherHealth:
         self._images += len(pseudo)
 
     def is_due(self, iteration: int, max_iter: int) -> bool:
-        """Tell whether a report is due after this iteration."""
+        """Whether a report is due after this iteration."""
         done = iteration + 1
         return done >= max_iter or (done - self._burn_in) % self._period == 0
 

@@ -32,7 +32,7 @@ def resolve(
         opts: KEY VALUE pairs of the command line.
         set_text: "NAME" or "NAME=FOLDER" of a prepared set: trains on NAME_train, tests on NAME_test.
         preset_name: one of `preset.PRESETS`; None: "auto" where a set is named and no config is.
-        weights: file, URL or "random"; None: the config's, with a preset the best that can be had.
+        weights: file, URL or "random"; None: the config's, with a preset the best that are available.
         output: OUTPUT_DIR.
 
     Raises:

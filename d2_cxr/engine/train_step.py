@@ -1,4 +1,4 @@
-"""One training step: Detectron2's, or the same with the forward pass in bfloat16; and the ways to make a model."""
+"""One training step, Detectron2's or the same with a forward pass in bfloat16; optimizer, processes, memory format."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class DivergenceError(ValueError):
 
 
 class _Step:
-    """Detectron2's metrics, without its traceback in the log where the loss is not finite."""
+    """Detectron2's metrics, without its traceback in the log when the loss is not finite."""
 
     iter: int  # of Detectron2's TrainerBase
 
@@ -42,7 +42,7 @@ class Float16Trainer(_Step, AMPTrainer):
 
 
 class BFloat16Trainer(_Step, SimpleTrainer):
-    """Detectron2's step with the forward pass under bfloat16 autocast, on the CPU too, where `AMPTrainer` refuses.
+    """Detectron2's step with the forward pass under bfloat16 autocast; works on the CPU, unlike `AMPTrainer`.
 
     bfloat16 has float32's range, so no gradient scaling is needed.
     """
@@ -64,10 +64,10 @@ class BFloat16Trainer(_Step, SimpleTrainer):
 def build_stepper(
     cfg: CfgNode, model: nn.Module, loader: Iterable, optimizer: torch.optim.Optimizer
 ) -> tuple[SimpleTrainer, tuple[str, str]]:
-    """Return the trainer of single steps, and the number format it computes in with the reason.
+    """Return the trainer of single steps, and its number format with the reason.
 
     Raises:
-        ValueError: CXR.AMP is not one of off, bf16, auto, or both kinds of mixed precision are asked for.
+        ValueError: CXR.AMP is not one of off, bf16, auto, or both kinds of mixed precision are on.
     """
     if cfg.SOLVER.AMP.ENABLED:
         if cfg.CXR.AMP != "off":
@@ -89,7 +89,7 @@ def divergence(error: FloatingPointError, cfg: CfgNode, iteration: int, losses: 
         error: Detectron2's.
         cfg: of the run.
         iteration: the last step, counted from 0.
-        losses: total losses of the steps before, oldest first.
+        losses: total losses of earlier steps, oldest first.
     """
     tips = [f"a lower SOLVER.BASE_LR (it is {cfg.SOLVER.BASE_LR:g})", "a longer SOLVER.WARMUP_ITERS"]
     if not cfg.SOLVER.CLIP_GRADIENTS.ENABLED:
@@ -121,15 +121,16 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
         weight_decay_bias=cfg.SOLVER.WEIGHT_DECAY_BIAS,
     )
     kind = maybe_add_gradient_clipping(cfg, torch.optim.AdamW)
-    # fused: one pass over each weight instead of a dozen. Not with float16: GradScaler leaves it to a fused optimizer
-    # to take the scale out of the gradients, which comes after they were clipped.
+    # fused: one pass over each weight instead of a dozen. Not with float16: with a fused optimizer the gradients are
+    # unscaled inside its step, which is after they were clipped.
     fused = not cfg.SOLVER.AMP.ENABLED
     return kind(groups, lr=cfg.SOLVER.BASE_LR, weight_decay=cfg.SOLVER.WEIGHT_DECAY, fused=fused)
 
 
 def wrap_for_processes(cfg: CfgNode, model: nn.Module) -> nn.Module:
-    """Return the model, in DistributedDataParallel where there are several processes; on the CPU without device ids,
-    which Detectron2 always passes and a CPU module refuses.
+    """Return the model, wrapped in DistributedDataParallel if there are several processes.
+
+    On the CPU no device ids are given: Detectron2 always passes them, and PyTorch then raises.
     """
     if comm.get_world_size() == 1:
         return model
@@ -138,7 +139,7 @@ def wrap_for_processes(cfg: CfgNode, model: nn.Module) -> nn.Module:
 
 
 def to_channels_last(model: Any) -> nn.Module:
-    """Keep convolutions' weights and the images that enter the backbone channels-last, in place; same numbers."""
+    """Store the weights and the backbone's input images channels-last, in place; results do not change."""
     model.to(memory_format=torch.channels_last)
     model.backbone.register_forward_pre_hook(_images_channels_last)
     return model
@@ -149,7 +150,7 @@ def _images_channels_last(_module: nn.Module, inputs: tuple) -> tuple:
 
 
 def set_machine(cfg: CfgNode) -> None:
-    """Set PyTorch's threads and TF32 as the config says."""
+    """Set PyTorch's number of threads and TF32 from the config."""
     if cfg.CXR.NUM_THREADS > 0:
         torch.set_num_threads(cfg.CXR.NUM_THREADS)
     if cfg.CXR.TF32:

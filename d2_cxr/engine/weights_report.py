@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 BOTTOM_UP = "backbone.bottom_up."
 RANDOM = "random"
 _INPUT_BUFFERS = ("pixel_mean", "pixel_std")  # from the config, never from a file
-_GROUPS = (  # first match names the group; whatever matches none stands under its first two parts
+_GROUPS = (  # the first match names the group; without a match, the first two parts do
     r"backbone\.bottom_up\.network\.\w+(\.\d+)?",  # timm's: conv_stem, blocks.3, layer4.1
     r"backbone\.bottom_up\.\w+",
     r"backbone\.fpn",
@@ -41,7 +41,7 @@ class LoadReport:
         sha256: of the file, None where there is none.
         names: the model's tensors that took their value from it.
         skipped: name -> reason, for tensors in the file whose shape is another one.
-        folded_statistics: the file's normalisation has no statistics because they are folded into its affine terms
+        folded_statistics: the file's normalization has no statistics because they are folded into its affine terms
             (Caffe2's ImageNet models).
     """
 
@@ -211,7 +211,7 @@ def _stuck(model: nn.Module, missing: Iterable[str]) -> list[str]:
 
 
 def _norms(model: nn.Module) -> dict[str, str]:
-    """Return the kind of normalisation of every tensor that belongs to one."""
+    """Return the kind of normalization of every tensor that belongs to one."""
     found: dict[str, str] = {}
     for name, module in model.named_modules():
         kind = next((label for kind, label in _NORMS.items() if isinstance(module, kind)), None)

@@ -40,7 +40,7 @@ def average_precision(
     thresholds: Sequence[int] = ALL_THRESHOLDS,
     negatives: bool = False,
 ) -> np.ndarray:
-    """COCO's average precision over 101 recall values, at 100 detections an image and class.
+    """COCO's average precision over 101 recall values, at 100 detections per image and class.
 
     Args:
         classes: positions in `matches.class_names`; default all.
@@ -78,7 +78,7 @@ def _rankings(
 def recall(
     matches: Matches, weights: np.ndarray, max_detections: int, area: int = 0, classes: Sequence[int] | None = None
 ) -> np.ndarray:
-    """Share of truth boxes that are hit by the first detections of an image and class; (classes, 10, B)."""
+    """Return the fraction of truth boxes hit by the first detections of an image and class; (classes, 10, B)."""
     classes = range(len(matches.class_names)) if classes is None else classes
     weights = weights[: matches.num_findings_images]
     values = np.empty((len(classes), len(IOU_THRESHOLDS), weights.shape[1]))

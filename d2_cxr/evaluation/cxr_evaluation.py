@@ -1,6 +1,6 @@
 """The Detectron2 evaluator: collects predictions and hands them to `evaluate`.
 
-Use it where `COCOEvaluator` would stand. It needs a data set whose metadata names a COCO JSON.
+Use it in place of `COCOEvaluator`. It needs a data set whose metadata names a COCO JSON.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from d2_cxr.evaluation.ground_truth import load_coco, readers_of, training_set
 
 logger = logging.getLogger(__name__)
 
-_DETECTRON2_NAMES = {  # as COCOEvaluator calls them, in per cent
+_DETECTRON2_NAMES = {  # as COCOEvaluator calls them, in percent
     "AP": "mAP",
     "AP50": "AP50",
     "AP75": "AP75",
@@ -38,7 +38,7 @@ _DETECTRON2_NAMES = {  # as COCOEvaluator calls them, in per cent
 
 
 class CXREvaluator(DatasetEvaluator):
-    """Evaluate boxes on a registered set, with intervals; writes what docs/formats.md says of `inference/<dataset>/`.
+    """Evaluate boxes on a registered set, with intervals; writes the files of `inference/<dataset>/` (docs/formats.md).
 
     The loader may run over `dataset_name` and `negative_dataset` together: their image ids differ.
     """
@@ -85,7 +85,7 @@ class CXREvaluator(DatasetEvaluator):
             self._results += instances_to_coco_json(output["instances"].to("cpu"), image["image_id"])
 
     def evaluate(self) -> dict:
-        """Return {"bbox": {"AP", "AP50", ...}} in per cent as COCOEvaluator does; {} on other than the main process.
+        """Return {"bbox": {"AP", "AP50", ...}} in percent like COCOEvaluator; {} on processes other than the main one.
 
         Raises:
             ValueError: images of the evaluated sets got no prediction.
@@ -143,7 +143,7 @@ def _require_all(seen: set[int], truth: Mapping, name: str) -> None:
 
 
 def _with_dataset_categories(results: list[dict], truth: Mapping, class_names: Sequence[str] | None) -> list[dict]:
-    """Number classes as the JSON does, by name; the model numbers them from 0. Classes that the JSON lacks go."""
+    """Number classes as the JSON does, by name (the model counts from 0); drop classes that the JSON lacks."""
     id_of = {category["name"]: category["id"] for category in truth["categories"]}
     names = class_names or sorted(id_of, key=id_of.__getitem__)
     ids = [id_of.get(name) for name in names]

@@ -79,7 +79,7 @@ def evaluate(
 
     Args:
         truth, results: COCO dict of images with findings, COCO results (boxes XYWH in pixels of the prepared image).
-        negative_truth, negative_results: the same of images without findings; results may also stand in `results`.
+        negative_truth, negative_results: the same of images without findings; results may also be in `results`.
         resamples: of images (patients, where known) for every interval; 0 leaves intervals out.
         patients: patient by image name or image id; default: `patient` of the images.
         train_truth: COCO dict of the training images; adds the prior-box row.
@@ -87,7 +87,7 @@ def evaluate(
         readers: COCO of single readers' boxes; adds `readers`, model and readers under one rule, where two have read.
         fusion, iou_threshold: how the readers' boxes were fused (`dataset.json`).
         grouping: adds `subgroups`, metrics within subgroups of images.
-        check: hold the results against images and truth first (plausibility.find_problems); False for results that
+        check: compare the results with images and truth first (plausibility.find_problems); False for results that
             were not read from a file.
 
     Raises:
@@ -145,7 +145,7 @@ def checked_matches(
     negative_results: Sequence[Mapping] | None = None,
     patients: Mapping | None = None,
 ) -> tuple[Matches, list[str]]:
-    """Match as `matching.match` does, and hold the results against images and truth; arguments as `evaluate`.
+    """Match as `matching.match` does, and compare the results with images and truth; arguments as `evaluate`.
 
     Returns:
         Matches, and what is odd about the results in one line each, which is logged as well.

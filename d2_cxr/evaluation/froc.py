@@ -1,9 +1,9 @@
 """Free-response ROC: sensitivity against false positives per image, per class or pooled, under image weights.
 
 Bunch et al. 1977 and Chakraborty 1989 (https://doi.org/10.1118/1.596358). A detection points at the truth box of its
-class that it overlaps best under a hit rule (matching.HIT_RULES); the best-scored one that points at a box finds it,
-further ones count neither as found nor as false, and one that points at nothing is a false positive. Sensitivity at a
-rate is the highest one reached with at most that many false positives per image; equal scores pass together.
+class that it overlaps best under a hit rule (matching.HIT_RULES). The detection with the highest score that points at
+a box finds it; others count neither as found nor as false; one that points at no box is a false positive. Sensitivity
+at a rate is the highest one with at most that many false positives per image; equal scores pass together.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ RATE_NAMES = ("1/8", "1/4", "1/2", "1", "2", "4", "8")
 
 @dataclass(frozen=True)
 class Marks:
-    """Detections of some classes by falling score (N,), and how many truth boxes (G',) they could find."""
+    """Detections of some classes by falling score (N,), and the images of the truth boxes they could find (G',)."""
 
     image: np.ndarray
     score: np.ndarray
@@ -33,7 +33,7 @@ class Marks:
 
     @property
     def ends(self) -> np.ndarray:
-        """Last place of each run of equal scores that finds something: the thresholds at which sensitivity rises."""
+        """Last index of each run of equal scores with a found box: the thresholds at which sensitivity rises."""
         last = np.searchsorted(-self.score, -self.score[self.finds], side="right") - 1
         return np.unique(last)
 
@@ -62,10 +62,10 @@ def sensitivities(
     rule: str = "iou",
     negatives: bool = True,
 ) -> np.ndarray:
-    """Sensitivity at rates of false positives per image, these classes pooled under one threshold.
+    """Return the sensitivity at rates of false positives per image, these classes pooled under one threshold.
 
     Returns:
-        (rates, B) in [0, 1]; NaN where a resample holds no truth box of these classes.
+        (rates, B) in [0, 1]; NaN where a resample contains no truth box of these classes.
     """
     chosen = marks(matches, classes, rule, negatives)
     weights = weights if negatives else weights[: matches.num_findings_images]
@@ -87,7 +87,7 @@ def _stretches(chosen: Marks, num_images: int) -> tuple[sparse.csr_matrix, spars
 def _highest(
     found: sparse.csr_matrix, false: sparse.csr_matrix, weights: np.ndarray, rates: Sequence[float]
 ) -> np.ndarray:
-    """Count the truth boxes found at most at each rate, (rates, b)."""
+    """Return the largest number of truth boxes found at each rate, (rates, b)."""
     found_up_to, false_up_to = ranking.counts_up_to(found, weights), ranking.counts_up_to(false, weights)
     found_up_to = np.concatenate([np.zeros((1, weights.shape[1])), found_up_to])  # nothing passes
     num_images = weights.sum(axis=0, dtype=np.float64)
@@ -114,7 +114,7 @@ def curve(
 def choose_thresholds(matches: Matches, rate: float, rule: str = "iou") -> dict[str, float | None]:
     """Choose per class the lowest score with at most `rate` false positives per image (negative images counted).
 
-    The score is one at which something is found; None where nothing is found at that rate.
+    The score is that of a detection that finds a box; None where no box is found at that rate.
     """
     thresholds = {}
     for index, name in enumerate(matches.class_names):
@@ -127,7 +127,7 @@ def choose_thresholds(matches: Matches, rate: float, rule: str = "iou") -> dict[
 def at_thresholds(
     matches: Matches, thresholds: Mapping[str, float | None], weights: np.ndarray, rule: str = "iou"
 ) -> dict[str, np.ndarray]:
-    """Count per class what passes a fixed threshold (score at least that; None: nothing passes).
+    """Count per class the detections that reach a fixed threshold (None: no detection does).
 
     Returns:
         `found`, `lesions`, `false_findings` (false positives on images with findings), `false_negatives` (on negative

@@ -1,4 +1,4 @@
-"""Images side by side: as prepared, each reader's boxes, the fused truth, and what a model predicts."""
+"""Panels of an image: as prepared, each reader's boxes, the fused truth, and a model's predictions."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ def write_gallery(
     Args:
         dataset: a registered name.
         results: COCO results on it; without them there is no panel of predictions.
-        image_names: default `number` of them, drawn by `seed`, or the `worst` ones by missed and false boxes.
+        image_names: default: `number` random ones (`seed`), or the `worst` ones by missed and false boxes.
         score: lowest score shown; default: the one with 1 false positive per image.
         tile: side of a panel in pixels.
-        root: folder of prepared sets; default what is registered.
+        root: folder of prepared sets; default: the registered ones.
 
     Raises:
         FileNotFoundError, ValueError: unknown set or image, missing image, or `worst` without results.
@@ -77,7 +77,7 @@ def write_gallery(
 
 
 def choose_images(truth: Mapping, image_names: Sequence[str], number: int, seed: int) -> list[Mapping]:
-    """Return the named images in the order asked for, or `number` random ones in the set's order."""
+    """Return the named images in the given order, or `number` random ones in the set's order."""
     by_name = {image_name(image["file_name"]): image for image in truth["images"]}
     unknown = [name for name in image_names if name not in by_name]
     if unknown:
@@ -108,7 +108,7 @@ def image_sheet(
     """Return the panels of one image with captions, uint8 RGB.
 
     Args:
-        pixels: uint8 (H, W), the frame of all boxes.
+        pixels: uint8 (H, W); all boxes are in its pixels.
         image: its entry in COCO's `images`.
     """
     categories = sorted(named.truth["categories"], key=lambda category: category["id"])
@@ -128,7 +128,12 @@ def image_sheet(
         panels.append(_panel(pixels, found, style, scale, lambda row: f" {row['score']:.2f}"))
         limit = "" if score is None else f" with score >= {score:.2f}"
         captions.append(f"predicted: {_count(found)}{limit}")
-    return contact_sheet(panels, captions, columns=min(3, len(panels)), tile=tile)
+    return contact_sheet(panels, captions, columns=_columns(len(panels)), tile=tile)
+
+
+def _columns(panels: int) -> int:
+    """Return how many of these panels a row of the sheet takes: at most four, with the least left black."""
+    return min(range(2, 5), key=lambda columns: (-panels % columns, abs(columns - 3.1))) if panels > 1 else 1
 
 
 def _panel(

@@ -63,7 +63,7 @@ def auroc(scores: np.ndarray, positive: np.ndarray, weights: np.ndarray) -> np.n
 
 
 def _pairs_won(weights: np.ndarray, positive: np.ndarray, start: np.ndarray) -> np.ndarray:
-    """Return the share of pairs (b,) in which the positive image stands behind the negative one; equals count half."""
+    """Return the fraction of pairs (b,) in which the positive image has the higher score; ties count half."""
     weights = weights.astype(np.float64)
     positives = np.add.reduceat(weights * positive[:, None], start, axis=0)  # (steps, b)
     negatives = np.add.reduceat(weights * ~positive[:, None], start, axis=0)

@@ -18,8 +18,8 @@ from d2_cxr.evaluation.coco_arrays import CocoArrays
 
 LARGE_SHARE = 0.1  # of detections: refused where it is clear what happened
 MOST = 0.5  # of detections: refused even where it is not
-FEW_IMAGES = 0.1  # share of images without a detection that is normal
-MAX_IMAGES = 200  # held against the truth, evenly spaced
+FEW_IMAGES = 0.1  # fraction of images without a detection that is usual
+MAX_IMAGES = 200  # compared with the truth, evenly spaced
 _TOLERANCE = 0.01  # of the side, and one pixel: how far a box may reach beyond the image
 _FRACTIONS, _CORNERS = "fractions of the side", "corners (x_min, y_min, x_max, y_max)"
 _ODD = np.random.default_rng(0).integers(2**63, size=7, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
@@ -50,7 +50,7 @@ def find_problems(
         What is odd in a few places, one line each.
 
     Raises:
-        ValueError: a large share of the results cannot be what COCO means; gives the likely reason.
+        ValueError: a large fraction of the results is not as COCO defines them; gives the likely reason.
     """
     if len(arrays.dt_image) == 0:
         return ["results: there is no detection at all"]
@@ -59,7 +59,7 @@ def find_problems(
 
 
 def _repeated(arrays: CocoArrays) -> str | None:
-    """Refuse results of which many stand in the file twice."""
+    """Raise if many results are in the file twice."""
     columns = [arrays.dt_image, arrays.dt_class, arrays.dt_score, *arrays.dt_boxes.T]
     key = np.zeros(len(arrays.dt_image), dtype=np.uint64)  # equal for equal detections
     for column, odd in zip(columns, _ODD, strict=True):
@@ -175,7 +175,7 @@ def _overlaps(arrays: CocoArrays, boxes: np.ndarray) -> list[tuple[np.ndarray, n
 
 
 def _misnumbered(arrays: CocoArrays) -> str | None:
-    """Refuse results whose classes are those of the truth in another order, told by the boxes that agree in place."""
+    """Raise if the classes are those of the truth in another order, as boxes at the same place show."""
     number = len(arrays.class_names)
     confusion = np.zeros((number, number), dtype=np.int64)  # class of the detection, class of the truth box
     for dt, gt, iou in _overlaps(arrays, arrays.dt_boxes):

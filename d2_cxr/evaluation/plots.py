@@ -10,19 +10,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter
 
-from d2_cxr import artifacts
-from d2_cxr.drawing import class_color
+from d2_cxr import artifacts, chart_style
 from d2_cxr.evaluation import froc
 from d2_cxr.evaluation.evaluate import Evaluation
 
-_MODEL, _ALONE, _PRIOR, _READER = (tuple(c / 255 for c in class_color(index)) for index in (4, 1, 0, 5))
+_MODEL, _ALONE, _PRIOR, _READER = map(chart_style.color, (0, 4, 5, 1))
 
 
 def froc_figure(evaluation: Evaluation) -> Figure:
-    """Sensitivity against false positives per image, all classes pooled; readers beside it where the set has them."""
+    """Draw sensitivity against false positives per image, classes pooled; a second panel if there are readers."""
     readers = evaluation.document.get("readers")
-    figure = Figure(figsize=(11 if readers else 6, 4.6), layout="constrained")
-    panels = figure.subplots(1, 2 if readers else 1, squeeze=False)[0]
+    columns = 2 if readers else 1
+    figure, ((*panels,),) = chart_style.subplots(1, columns, width=6 * columns, height=4.6, squeeze=False)
     _pooled_panel(panels[0], evaluation)
     if readers:
         _readers_panel(panels[1], readers)
@@ -30,14 +29,13 @@ def froc_figure(evaluation: Evaluation) -> Figure:
 
 
 def class_figure(evaluation: Evaluation, metric: str = "AP50") -> Figure:
-    """A metric by class with 95 % intervals, commonest class first; the prior-box baseline beside it where known."""
+    """Draw a metric by class with 95 % intervals, most frequent class first, and the prior-box baseline if known."""
     table = evaluation.document["per_class"]
     names = sorted(
         (name for name in table if table[name][metric]["value"] is not None), key=lambda n: -table[n]["num_boxes"]
     )
     prior = evaluation.document["rows"].get("prior_box", {}).get("per_class", {})
-    figure = Figure(figsize=(7, 1.3 + 0.34 * max(1, len(names))), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = chart_style.subplots(height=1.3 + 0.34 * max(1, len(names)))
     for place, name in enumerate(names):
         entry = table[name][metric]
         if entry["interval"]:
@@ -54,7 +52,6 @@ def class_figure(evaluation: Evaluation, metric: str = "AP50") -> Figure:
     axes.set_title(f"{evaluation.document['dataset']}: {_images(evaluation)}", fontsize=10)
     if names:
         figure.legend(loc="outside lower center", ncols=2, frameon=False)
-    _tidy(axes)
     return figure
 
 
@@ -101,21 +98,21 @@ def _readers_panel(axes: Axes, readers: Mapping) -> None:
 
 
 def _name_readers(axes: Axes, by_reader: Mapping) -> None:
-    """Draw each reader as a square, with its name in a column at the right edge, apart from each other."""
+    """Draw each reader as a square; the names are in a column at the right edge and do not overlap."""
     x_key, y_key = "false_positives_per_image", "sensitivity"
     points = [(name, entry["num_images"], entry["reader"]) for name, entry in by_reader.items()]
     points = [(point[y_key]["value"], point[x_key]["value"], f"{name} ({images})") for name, images, point in points]
     lowest = -1.0
     for y, x, label in sorted(point for point in points if point[0] is not None):
         lowest = max(y, lowest + 0.035)
-        x = max(x, froc.RATES[0] / 1.9)  # none at all has no place on a logarithmic axis: the left edge
+        x = max(x, froc.RATES[0] / 1.9)  # 0 is not on a logarithmic axis: draw it at the left edge
         axes.plot(x, y, "s", color=_READER, markersize=5)
         axes.plot([x, froc.RATES[-1]], [y, lowest], color=_READER, linewidth=0.4)
         axes.text(froc.RATES[-1] * 1.02, lowest, label, fontsize=7, va="center")
 
 
-def _curve(axes: Axes, points: Mapping[str, np.ndarray], color: tuple[float, ...], label: str) -> None:
-    """Draw a FROC curve as the step that it is, to the right edge of the figure."""
+def _curve(axes: Axes, points: Mapping[str, np.ndarray], color: str, label: str) -> None:
+    """Draw a FROC curve as a step function, to the right edge of the figure."""
     false, sensitivity = points["false_positives_per_image"], points["sensitivity"]
     x = np.concatenate([[froc.RATES[0] / 4], np.maximum(false, froc.RATES[0] / 4), [froc.RATES[-1] * 2]])
     y = np.concatenate([[0], sensitivity, [sensitivity[-1] if len(sensitivity) else 0]])
@@ -133,15 +130,9 @@ def _froc_axes(axes: Axes) -> None:
     axes.set_xlabel("false positives per image")
     axes.set_ylabel("sensitivity (fraction of truth boxes found)")
     axes.legend(fontsize=8, frameon=False, loc="upper left")
-    _tidy(axes)
 
 
 def _images(evaluation: Evaluation) -> str:
     document = evaluation.document
     negative = document["num_negative_images"]
     return f"{document['num_findings_images']} images with findings" + (f" and {negative} without" if negative else "")
-
-
-def _tidy(axes: Axes) -> None:
-    axes.grid(color="#dddddd", linewidth=0.6)
-    axes.spines[["top", "right"]].set_visible(False)

@@ -1,6 +1,6 @@
 """The prior-box baseline: what one learns from the training boxes without looking at an image.
 
-Every image gets, per class, the training set's median box, scored by the share of training images that show the class.
+Every image gets, per class, the training set's median box, scored by the fraction of training images with the class.
 A detector that does not beat it has learned the average chest.
 """
 

@@ -1,9 +1,9 @@
 """Readers and model under one matching rule.
 
-A reader cannot be compared with fused boxes that contain the reader's own. So each image is a case for every reader who
-read it: truth is what the *other* readers' boxes fuse to, the reader answers with their own boxes, and the model with
-as many boxes on that image, its best-scored ones. A reader who draws more finds more; equal numbers of boxes make the
-two comparable.
+A reader cannot be compared with fused boxes that contain the reader's own. So each image is one case for every reader
+who read it: the truth is the fused boxes of the *other* readers. The reader's answer is their own boxes; the model's is
+the same number of boxes, those with the highest scores. A reader who draws more finds more; equal numbers of boxes make
+the two comparable.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ MAX_CURVE_POINTS = 200
 
 @dataclass(frozen=True)
 class Cases:
-    """Images, each once for every reader whose fellows read it too; `reader[i]` is left out of truth in case i."""
+    """Images, each once for every reader if two or more read it; `reader[i]` is left out of the truth of case i."""
 
     reader: np.ndarray  # (N,) str
     readers: Matches  # the readers' answers
-    matched: Matches  # the model's, as many boxes a case
+    matched: Matches  # the model's, as many boxes per case
     model: Matches  # all of the model's boxes
 
 
@@ -52,7 +52,7 @@ def compare_with_readers(
     Args:
         truth: COCO dict: the images (and patients) to compare on; its boxes are not used.
         results: the model's COCO results.
-        readers: COCO of single readers' boxes (`annotations/readers.json`); other images are passed over.
+        readers: COCO of single readers' boxes (`annotations/readers.json`); other images are ignored.
         fusion, iou_threshold: as the set was prepared (`dataset.json`).
 
     Returns:
@@ -115,7 +115,7 @@ def make_cases(
 
 
 def read_twice(truth: Mapping, readers: Mapping) -> list[Mapping]:
-    """Return the readers' images of those images that two readers or more have read."""
+    """Return the entries of the readers' COCO for images that two or more readers read."""
     images = {image["id"] for image in truth["images"]}
     return [image for image in readers["images"] if image["id"] in images and len(image.get("readers", [])) > 1]
 
@@ -133,7 +133,7 @@ def _others_fused(
     fusion: str,
     iou_threshold: float,
 ) -> list[dict]:
-    """Fuse, for each case, the boxes of everyone but its reader; returns COCO annotations."""
+    """Fuse, for each case, the boxes of all readers except its own; return COCO annotations."""
     ids = {category["name"]: category["id"] for category in categories}
     kept = {image["id"] for image in read}
     table = from_coco({**readers, "annotations": [box for box in readers["annotations"] if box["image_id"] in kept]})
@@ -167,7 +167,7 @@ def _model_answers(
 
 
 def _as_many(model: Sequence[Mapping], own: Sequence[Mapping]) -> list[Mapping]:
-    """Keep in each case as many of the model's boxes, the best-scored, as the reader drew."""
+    """Keep in each case as many of the model's boxes as the reader drew, those with the highest scores."""
     allowed: defaultdict[int, int] = defaultdict(int)
     for row in own:
         allowed[row["image_id"]] += 1

@@ -1,7 +1,7 @@
 """Metrics within subgroups of images, e.g. within AP and within PA views.
 
-Bedside images are taken AP and show more findings, so a model that only tells the projection already tells images with
-findings from negative ones. Within one projection that shortcut does not help (Zech et al. 2018,
+Bedside images are taken AP and show more findings, so a model that only recognizes the projection already separates
+images with findings from negative ones. Within one projection that shortcut does not help (Zech et al. 2018,
 https://doi.org/10.1371/journal.pmed.1002683). A subgroup is a mask on the image weights: nothing is matched again.
 """
 

@@ -51,7 +51,7 @@ class Annotations:
         consensus: the labels name no reader; their boxes are not to be fused.
         problems: kind of PROBLEMS -> number of rows (images for `without_patient`).
         format_name: name of the format.
-        sha256: of the file as it lies on disk.
+        sha256: of the file on disk.
         parts: image_name -> train, val or test, where the labels lie in a file or folder per part; else None.
     """
 
@@ -90,9 +90,9 @@ def read_annotations(
         class_names: None or "card": the names of the layout's card (VinDr-CXR's 14, RSNA's 1, NIH's 8); "extended":
             those and the card's extra ones; "from-csv": the names found; or a sequence of names.
         patients_csv: a second table with image_id (or image, Image Index) and patient_id (or Patient ID).
-        negative_names: class names that mean "No finding" beside that one, for example ("Normal", "Healthy").
+        negative_names: further class names that mean "No finding", for example ("Normal", "Healthy").
         name_of: an image's text in the labels -> its name; the last part of a path by default.
-        annotation_format: csv, coco, yolo, voc, cvat, label_studio or labelme; None: told by content.
+        annotation_format: csv, coco, yolo, voc, cvat, label_studio or labelme; None: detected.
         size_of: image's text in the labels -> (width, height) in pixels; for formats that count in shares of the side.
         columns: of CSV tables, their column -> ours (csv_headers.py).
 

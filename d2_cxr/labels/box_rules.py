@@ -19,7 +19,7 @@ from d2_cxr.labels.problems import Problems, place_of
 Sizes = Mapping[str, tuple[float, float]]
 
 LARGE_SHARE, LARGE_MIN = 0.2, 3  # more than this part of the boxes, and at least so many: refused, not left out
-# Width and height look swapped where this many boxes lie this far (share of the side) beyond their image.
+# Width and height look swapped if this many boxes extend this far (fraction of the side) beyond their image.
 _SWAPPED_MIN, _MARGIN = 3, 0.02
 _CORNER_MIN, _CORNER_SHARE = 20, 0.34  # so many boxes, all of them within this part of width and height
 _BAD_KINDS = ("not_a_number", "reversed", "no_area", "share_of_side", "outside")
@@ -83,11 +83,11 @@ def cut_to_images(boxes: pd.DataFrame, sizes: Sizes | None) -> tuple[pd.DataFram
 
 
 def check_extent(boxes: pd.DataFrame, sizes: Sizes | None, path: str | Path) -> None:
-    """Raise where the boxes as a whole do not fit their images: another size, another order of numbers, or per cent.
+    """Raise where the boxes as a whole do not fit their images: another size, another order of numbers, or percent.
 
     Args:
         boxes: with image_name and corners in the pixels that `sizes` counts.
-        sizes: image_name -> (width, height); images without a size are passed over.
+        sizes: image_name -> (width, height); images without a size are ignored.
         path: what the error names.
 
     Raises:
@@ -113,7 +113,7 @@ def check_extent(boxes: pd.DataFrame, sizes: Sizes | None, path: str | Path) -> 
 
 
 def _place(boxes: pd.DataFrame, sizes: Sizes | None) -> tuple[np.ndarray, np.ndarray]:
-    """Return (N,) bool: the box lies at least partly inside its image; and: it must be cut to it."""
+    """Return two (N,) bool: the box is at least partly inside its image; it must be cut to it."""
     corners = boxes[CORNERS].to_numpy(np.float64)
     cut = np.clip(corners, 0, _limits(boxes["image_name"], sizes))
     inside = (cut[:, 2] > cut[:, 0]) & (cut[:, 3] > cut[:, 1])

@@ -25,7 +25,7 @@ def match_classes(
     problems: Problems,
     path: str | Path,
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """Return the rows with class_name matched (NO_FINDING, None for an extra class not asked for), and the classes.
+    """Return the rows with class_name matched (NO_FINDING, None for an unrequested extra class), and the classes.
 
     Args:
         table: as read.
@@ -70,7 +70,7 @@ def match_classes(
 
 
 def own_names(table: LabelTable, class_names: str | Sequence[str] | None) -> bool:
-    """Tell whether the labels' own names are the classes."""
+    """Whether the labels' own names are the classes."""
     return class_names == "from-csv" or (table.card is None and class_names in (None, "card"))
 
 

@@ -1,4 +1,4 @@
-"""A split of one's own: by a column, by the labels' own files, by a held-out site, year or fold, or all in one part.
+"""A given split: by a column, by the labels' own files, by a held-out site, year or fold, or all in one part.
 
 The rules of every split hold: a patient is in one part, and a part is an order from which label fractions are cut.
 """
@@ -78,7 +78,7 @@ def choose_parts(
 
 
 def read_column(csv_path: str | Path, column: str, name_of: Callable[[str], str] = image_name) -> dict[str, str] | None:
-    """Return image_name -> value of a column of a CSV; rows without a value are passed over. None: no such column.
+    """Return image_name -> value of a column of a CSV; rows without a value are ignored. None: no such column.
 
     Raises:
         ValueError: an image has two values.
@@ -201,7 +201,7 @@ def refuse_divided_patients(parts: Mapping[str, str], patients: Mapping[str, str
 
 
 def has_parts(values: Mapping[str, str] | None) -> bool:
-    """Tell whether a column says train, val or test, and nothing else."""
+    """Whether a column contains train, val or test, and nothing else."""
     return bool(values) and all(part_of(value) for value in (values or {}).values())
 
 

@@ -79,6 +79,6 @@ def _number(value: object) -> float:
         return np.nan
     try:
         number = float(value)  # type: ignore[arg-type]  # anything that a file may hold
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):  # a whole number of 400 digits is not a float
         return np.nan
     return number if np.isfinite(number) else np.nan

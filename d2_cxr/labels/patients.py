@@ -1,4 +1,4 @@
-"""Which patient an image belongs to: from the labels, or from a table of its own."""
+"""Which patient an image belongs to: from the labels, or from a separate table."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def patients_of(
 
 
 def patients_in_names(names: Iterable[str]) -> dict[str, str]:
-    """Return image_name -> what stands before the last _ or - of it: "nih_00000061_012" is of "nih_00000061"."""
+    """Return image_name -> the part before its last _ or -: "nih_00000061_012" is of "nih_00000061"."""
     return {name: re.sub(r"[_-][^_-]+$", "", name) for name in names}
 
 
@@ -89,7 +89,7 @@ def likely_patients(names: Sequence[str]) -> int | None:
 
 
 def one_patient_an_image(table: pd.DataFrame, path: str | Path, problems: Problems | None = None) -> dict[str, str]:
-    """Return image_name -> patient of a table with both columns; rows without a patient are passed over.
+    """Return image_name -> patient of a table with both columns; rows without a patient are ignored.
 
     Raises:
         ValueError: an image has two patients.

@@ -60,5 +60,5 @@ class Problems(dict[str, int]):
 
 
 def place_of(row: pd.Series) -> str:
-    """Return where a row lies and its corners as written where one is not a number: "line 2: '20,5 30,5 70,5 90,5'"."""
+    """Return the place of a row and its corners as written if one is not a number: "line 2: '20,5 30,5 70,5 90,5'"."""
     return f"{row['place']}: {row['given']!r}" if row.get("given") else str(row["place"])

@@ -1,4 +1,4 @@
-"""Image ids (and their patients) -> train, val and test, and the share of train that keeps its labels.
+"""Image ids (and their patients) -> train, val and test, and the fraction of train that keeps its labels.
 
 `published` is the paper's: images in order of first appearance among the finding rows, cut 70/10/20. The file's rows
 are shuffled, so images with many boxes come first and the published split is not random (docs/paper.md). `stratified`
@@ -35,7 +35,7 @@ def stratified_split(
         labels: (N, C) bool, the classes on each image.
         seed: of the split and of the order within each part.
         patients: image -> patient; a patient's images stay together, stratified on the union of their labels. Images
-            without a patient stand alone.
+            without a patient are separate.
 
     Returns:
         the parts, each in a seeded random order with a patient's images adjacent; fractions are cut from that order.
@@ -148,7 +148,7 @@ def label_matrix(image_names: Sequence[str], boxes: pd.DataFrame, class_names: S
 
     Args:
         image_names: N images.
-        boxes: table with image_name and class_name; rows of other images are passed over.
+        boxes: table with image_name and class_name; rows of other images are ignored.
         class_names: C names.
     """
     rows = {image_name: index for index, image_name in enumerate(image_names)}
@@ -161,7 +161,7 @@ def label_matrix(image_names: Sequence[str], boxes: pd.DataFrame, class_names: S
 
 
 def _sizes(num_images: int) -> tuple[int, int, int]:
-    """Return how many images 70/10/20 per cent are: (3075, 440, 879) of 4394."""
+    """Return how many images 70/10/20 percent are: (3075, 440, 879) of 4394."""
     train = num_images * 70 // 100
     val = -(-num_images * 10 // 100)  # rounded up
     return train, val, num_images - train - val

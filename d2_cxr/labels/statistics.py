@@ -88,7 +88,7 @@ def repeat_factors(labels: np.ndarray, threshold: float = REPEAT_THRESHOLD) -> t
     """Return r(c) = max(1, sqrt(threshold / f(c))) by class (C,) and r(I) = max over an image's classes by image (N,).
 
     Args:
-        labels: (N, C) bool; f(c) is the share of these images that contain c. A class on none has r(c) = inf; an image
+        labels: (N, C) bool; f(c) is the fraction of these images with c. A class on none has r(c) = inf; an image
             without a class has r(I) = 1.
     """
     labels = np.asarray(labels, dtype=bool)
@@ -130,7 +130,7 @@ def epoch_length(train_labels: np.ndarray) -> dict[str, float]:
 def partition(
     train_ids: Sequence[str], patients: Mapping[str, str] | None = None, seed: int | None = None
 ) -> list[dict[str, int]]:
-    """Return percent (of images that keep their labels), labeled and unlabeled (images), from 100 per cent down to 10.
+    """Return percent (of images that keep their labels), labeled and unlabeled (images), from 100 percent down to 10.
 
     Args:
         train_ids: training images in the order that fractions are cut from.

@@ -3,7 +3,7 @@
 Nguyen et al., *VinDr-CXR: An open dataset of chest X-rays with radiologist's annotations*, Sci Data 9:429 (2022),
 https://arxiv.org/abs/2012.15029; PhysioNet doi 10.13026/3akn-b287. Three of seventeen radiologists read each of the
 15,000 training images (45,000 readings); the 3,000 images of the official test set carry the consensus of five.
-Research use under a data use agreement that forbids redistribution: no annotation row stands in this repository.
+Research use under a data use agreement that forbids redistribution: no annotation row is in this repository.
 
 Two releases of the training labels: Kaggle's (`train.csv`, the 14 names below) and PhysioNet's (22 local names, of
 which the 14 are a part). There are no patient ids, so every split is by image.
@@ -63,10 +63,10 @@ FINGERPRINTS: dict[str, str] = {
 
 
 def is_published(split: Mapping[str, Sequence[str]]) -> bool:
-    """Tell whether train, val and test are the published split: the same image ids in the same order."""
+    """Whether train, val and test are the published split: the same image ids in the same order."""
     return all(matches_published(part, split[part]) for part in FINGERPRINTS)
 
 
 def matches_published(part: str, image_names: Sequence[str]) -> bool:
-    """Tell whether these image names, in this order, are the part "train", "val" or "test" of the published split."""
+    """Whether these image names, in this order, are the part "train", "val" or "test" of the published split."""
     return artifacts.sha256_lines(image_names) == FINGERPRINTS[part]

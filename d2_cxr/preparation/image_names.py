@@ -1,7 +1,7 @@
 """Which name each file and each row of labels has, so that the two meet.
 
-Most archives give each image a file name of its own. In others (CheXpert's patient/study/view1_frontal.jpg, a CD's
-IM000001) only the path tells images apart; there names are paths below the input folder, and an id of the labels is
+In most archives each image has a unique file name. In others (CheXpert's patient/study/view1_frontal.jpg, a CD's
+IM000001) only the path distinguishes images; there names are paths below the input folder, and an id of the labels is
 matched to the file with which it shares the longest tail.
 """
 

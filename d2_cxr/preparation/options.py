@@ -23,9 +23,9 @@ class PrepareOptions:
         name: of the set; only "vindr_cxr" has a published split.
         classes: "card", "extended", "from-csv", a file with a class a line, or the names.
         columns: of the tables, their column -> ours (d2_cxr/labels/csv_headers.py).
-        patients: CSV of image_id and patient_id; or "names": what stands before the last _ or - of an image's name.
+        patients: CSV of image_id and patient_id; or "names": the part before the last _ or - of an image's name.
         negative_names: class names that mean "No finding".
-        annotation_format: csv, coco, yolo, voc, cvat, label_studio or labelme; None: told by content.
+        annotation_format: csv, coco, yolo, voc, cvat, label_studio or labelme; None: detected.
         fusion: "mean", "majority:K" or "none".
         preprocess: how images become network input.
         findings_only: only images with findings (and the official test images).

@@ -1,4 +1,4 @@
-"""What is known of a set that is being prepared, so that a killed run goes on where it was.
+"""What is known of a set that is being prepared, so that a killed run continues where it was.
 
 `.preparing/` in the set's folder holds the rows of the images done so far, in files of a few seconds each, and goes
 when the set is finished. Of a finished set the manifest is what is known: images added to the folder later are prepared
@@ -57,14 +57,14 @@ class Progress:
                 del self._rows[source.key]
 
     def is_finished(self, sources: Iterable[Source]) -> bool:
-        """Tell whether the set is finished and its manifest is of exactly these files."""
+        """Whether the set is finished and its manifest is of exactly these files."""
         if not (self._output / "dataset.json").is_file():
             return False
         files = {key for key, row in self._rows.items() if row["outcome"] not in _RETRIED}
         return files == {source.key for source in sources}
 
     def knows(self, source: Source) -> bool:
-        """Tell whether a file has its outcome already."""
+        """Whether a file has its outcome already."""
         row = self._rows.get(source.key)
         if row is None or row["outcome"] in _RETRIED:
             return False

@@ -1,7 +1,7 @@
-"""Stable pseudonyms for image names: HMAC-SHA256 with a key that lies apart from the set (RFC 2104).
+"""Stable pseudonyms for image names: HMAC-SHA256 with a key that is kept apart from the set (RFC 2104).
 
-Whoever has the key can compute the pseudonym of a name that he knows; without it, names cannot be tried out. The map
-from names to pseudonyms is written only where it is asked for.
+With the key, the pseudonym of a known name can be computed; without it, names cannot be tried out. The map
+from names to pseudonyms is written only on request.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Pseudonyms:
             output: folder of the set.
 
         Raises:
-            ValueError: the file lies in the set's folder, or is not a key.
+            ValueError: the file is in the set's folder, or is not a key.
         """
         path = Path(key_file)
         if path.resolve().is_relative_to(Path(output).resolve()):
@@ -51,7 +51,7 @@ class Pseudonyms:
 
     @property
     def fingerprint(self) -> str:
-        """What tells keys apart in dataset.json without giving them away."""
+        """Identifies the key in dataset.json without revealing it."""
         return self._code("d2_cxr: fingerprint of the key")
 
     def of(self, name: str) -> str:
@@ -84,7 +84,7 @@ class Pseudonyms:
         """Write the CSV of image_name and pseudonym.
 
         Raises:
-            ValueError: the path lies in the set's folder.
+            ValueError: the path is in the set's folder.
         """
         if Path(path).resolve().is_relative_to(Path(output).resolve()):
             raise ValueError(f"the map {path} lies in the set's folder {output}; keep it apart from the set")

@@ -1,8 +1,8 @@
 """Worker processes that can be ended one by one.
 
-A pool of the standard library waits for ever for a decoder that hangs, and breaks as a whole when one dies. Here each
-worker is a process of its own with one task at a time: a task that passes its limit takes its worker with it, the
-file is quarantined, and a new worker goes on.
+A pool of the standard library waits forever for a decoder that hangs, and breaks as a whole when one dies. Here each
+worker is a separate process with one task at a time: if a task exceeds its limit, its worker is ended, the file is
+quarantined, and a new worker continues.
 """
 
 from __future__ import annotations

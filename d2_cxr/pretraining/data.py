@@ -74,7 +74,7 @@ class TwoViews(Dataset):
 class EpochSampler(Sampler):
     """Batches of (epoch, image number): a permutation that depends on (seed, epoch) alone, whole batches only.
 
-    With several processes each takes its own share of every global batch, so that together they see the same images.
+    With several processes each takes its own part of every global batch, so that together they see the same images.
     """
 
     def __init__(self, num_images: int, batch_size: int, seed: int, rank: int = 0, world_size: int = 1):

@@ -22,10 +22,10 @@ class NotPairsError(ValueError):
 
 
 def check_pairs(numbers: torch.Tensor, projected: Sequence[torch.Tensor], world_size: int = 1) -> None:
-    """Make sure that row i of both projections stands for image i of the batch, and no image occurs twice.
+    """Make sure that row i of both projections belongs to image i of the batch, and no image occurs twice.
 
     Code exists that contrasts the channels of one image as if they were images: the number of rows then differs from
-    the number of images, the loss falls all the same, and nothing is learnt about images.
+    the number of images, the loss still falls, and nothing is learned about images.
 
     Raises:
         NotPairsError: says how many images and rows there are.
@@ -39,7 +39,7 @@ def check_pairs(numbers: torch.Tensor, projected: Sequence[torch.Tensor], world_
 
 
 def contrastive_top1(first: torch.Tensor, second: torch.Tensor) -> float:
-    """Return the share of the 2 B views whose nearest other view (cosine) is their image's; inputs (B, D)."""
+    """Return the fraction of the 2 B views whose nearest other view (cosine) is their image's; inputs (B, D)."""
     z = F.normalize(torch.cat([first, second]).float(), dim=1)
     similarity = z @ z.T
     similarity.fill_diagonal_(-2)
@@ -65,9 +65,9 @@ def uniformity(features: torch.Tensor) -> float:
 
 
 def effective_rank(features: torch.Tensor) -> float:
-    """Return exp of the entropy of the singular values of centerd features (N, D): how many directions are in use."""
-    centerd = features.float() - features.float().mean(dim=0)
-    values = torch.linalg.svdvals(centerd)
+    """Return exp of the entropy of the singular values of centered features (N, D): how many directions are in use."""
+    centered = features.float() - features.float().mean(dim=0)
+    values = torch.linalg.svdvals(centered)
     total = values.sum()
     if total <= 1e-6 * max(1.0, float(features.float().norm())):
         return 1.0  # one point

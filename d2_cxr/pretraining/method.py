@@ -3,7 +3,7 @@
 solo-learn 1.0.2 (da Costa et al., JMLR 23, 2022) is the last release of the registry and was made for
 pytorch-lightning 1. Each gap that is closed here has a test that it still exists (tests/pretraining/test_method.py):
 
-1. It imports `pl_bolts` for a scheduler, and pl_bolts does not run under Lightning 2: a stand-in is put in place.
+1. It imports `pl_bolts` for a scheduler, and pl_bolts does not run under Lightning 2: a replacement is installed.
 2. `validation_epoch_end` exists, which Lightning 2 refuses: deleted; there is no validation here.
 3. `on_train_batch_end` of the momentum methods requires a `dataloader_idx`, which Lightning 2 no longer passes.
 4. `lars=True` has no effect: the wrapper scales gradients before Lightning's closure computes them anew. `Lars` below.
@@ -152,7 +152,7 @@ class Lars(torch.optim.SGD):
 
 
 class _OnImages(_Method):
-    """What stands before a method of solo-learn: image batches in, backbone under autocast, projections out.
+    """The first base class of a method of solo-learn: image batches in, backbone under autocast, projections out.
 
     After each step `projected` holds the two views' projections (B, D) and `features` the backbone's (B, F), both
     float32, detached, and gathered from all processes; `numbers` the image numbers (B,) of this process.
@@ -168,7 +168,7 @@ class _OnImages(_Method):
     momentum_encoder: nn.Module
 
     def set_input(self, pixel_mean: Sequence[float], pixel_std: Sequence[float]) -> None:
-        """Set the normalisation of gray pixels (0-255) to three channels."""
+        """Set the normalization of gray pixels (0-255) to three channels."""
         self.register_buffer("_mean", torch.tensor(pixel_mean, dtype=torch.float32), persistent=False)
         self.register_buffer("_std", torch.tensor(pixel_std, dtype=torch.float32), persistent=False)
         self.projected: list[torch.Tensor] = []
@@ -328,7 +328,7 @@ def _solo_name(architecture: str) -> str:
 
 @contextlib.contextmanager
 def _offered(timm: str | None):
-    """Let solo-learn build a network of timm where it would build one of its own, so that its heads fit in width."""
+    """Let solo-learn build a network of timm where it would build its own, so that its heads fit in width."""
     import solo.utils.backbones as offered
 
     original = getattr(offered, _REPLACED)

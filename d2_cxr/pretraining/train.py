@@ -1,6 +1,6 @@
 """Self-supervised pretraining on images: settings in, `last.ckpt` and `pretraining.json` out.
 
-A finished run is not repeated; a killed one goes on from its last checkpoint, and ends where the uninterrupted one
+A finished run is not repeated; a killed one continues from its last checkpoint, and ends where the uninterrupted one
 would have ended. What is written and how is in docs/formats.md, 2.
 """
 
@@ -106,7 +106,7 @@ def _trainer(output: Path, epochs: int, accelerator: str, devices: int, callback
     from pytorch_lightning.plugins.environments import LightningEnvironment
 
     # Processes are started here, in a job of Slurm too. Lightning would take the job's one task for all of them, and
-    # train one process on its share of the images without a word.
+    # train one process on its part of the images without a message.
     plugins: list | None = [LightningEnvironment()] if devices > 1 else None
     return pl.Trainer(
         max_epochs=epochs,

@@ -27,7 +27,7 @@ class ViewRules:
     """How views are made; `size` in pixels, `sigma` in pixels of the view, probabilities in [0, 1]."""
 
     size: int = 224
-    crop_scale: tuple[float, float] = (0.2, 1.0)  # share of the image's area
+    crop_scale: tuple[float, float] = (0.2, 1.0)  # fraction of the image's area
     crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)  # width / height, log-uniform
     flip: float = 0.5
     blur: float = 1.0  # probability of blurring at all
@@ -100,7 +100,7 @@ def crop_box(shape: tuple[int, int], rules: ViewRules, uniforms: np.ndarray) -> 
 def crop_and_resize(image: np.ndarray, box: tuple[int, int, int, int], size: int) -> np.ndarray:
     """Cut (x, y, width, height) out and resize it to (size, size), averaging over area so as not to alias.
 
-    Shrinking goes by twice the size: linear to 2 * size, then the mean of 2 x 2. That is area averaging to within 0.2
+    Shrinking takes two steps: linear to 2 * size, then the mean of 2 x 2. That is area averaging to within 0.2
     gray levels beyond rounding, in a third of its time, because only whole ratios have a fast path in OpenCV.
     """
     x, y, width, height = box
@@ -134,12 +134,12 @@ def noise_sigma(mean: float, rules: ViewRules, uniform: float) -> float:
 
 def add_noise(view: np.ndarray, sigma: float, uniform: float) -> np.ndarray:
     """Add Gaussian noise of `sigma` gray levels, rounded and clipped to 0-255; `uniform` chooses which noise."""
-    bank = _negatives()
+    bank = _standard_normals()
     start = int(uniform * (len(bank) - view.size))
     return cv2.addWeighted(view, 1.0, bank[start : start + view.size].reshape(view.shape), sigma, 0.0, dtype=cv2.CV_8U)
 
 
 @functools.cache
-def _negatives() -> np.ndarray:
+def _standard_normals() -> np.ndarray:
     """Return the bank of standard normals, float32, the same on every machine (numpy keeps PCG64's stream stable)."""
     return np.random.Generator(np.random.PCG64(20200213)).standard_normal(_BANK, dtype=np.float32)

@@ -32,13 +32,13 @@ def pick(
     """Pick images.
 
     Of images that are near duplicates of each other the first in the order counts, the others are left out. Patients
-    come in the order of their first image. A patient is taken whole where all of its images still fit, and passed over
-    otherwise; if images are missing at the end, the first patient that was passed over gives its first ones.
+    come in the order of their first image. A patient is taken whole if all of its images still fit, and skipped
+    otherwise; if images are missing at the end, the first skipped patient gives its first ones.
 
     Args:
         order: all N images, the one to label first at the front.
         number: of images to pick; all where there are fewer.
-        patients: (N,) patient of each image; None: an image of its own.
+        patients: (N,) patient of each image; None: unknown.
         duplicates: pairs of images.
     """
     kept, left_out = _first_of_duplicates([int(image) for image in order], duplicates)

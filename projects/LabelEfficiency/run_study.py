@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from d2_cxr.cli import run_tool
+from d2_cxr.cli import ToolParser, run_tool
 
 if TYPE_CHECKING:
     from d2_cxr.projects.label_efficiency.plan import Study
@@ -30,7 +30,7 @@ _CLUSTER = "local: processes of this machine; slurm: jobs by submitit; submitit-
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ToolParser(description=__doc__)
     plan = parser.add_mutually_exclusive_group(required=True)
     plan.add_argument("--config-file", help="the study file")
     names = sorted(path.stem for path in _PLANS.glob("*.yaml"))

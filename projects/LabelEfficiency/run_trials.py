@@ -11,12 +11,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from d2_cxr.cli import run_tool
+from d2_cxr.cli import ToolParser, run_tool
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ToolParser(description=__doc__)
     parser.add_argument("--config-file", required=True, help="the trials file")
     parser.add_argument(
         "--set",
@@ -48,7 +48,7 @@ def _check(settings: dict, sets: dict[str, Path], only: list[str]) -> None:
     """Raise ValueError where a change or a set that is named does not exist."""
     unknown = [name for name in only if name not in settings["changes"]]
     if unknown:
-        raise ValueError(f"--only {unknown[0]} is none of the changes {', '.join(settings['changes'])}")
+        raise ValueError(f"--only {unknown[0]} is not one of the changes {', '.join(settings['changes'])}")
     tried = only or settings["changes"]
     missing = {settings["changes"][name].get("set", "base") for name in tried} | {"base"}
     for name in sorted(missing - set(sets)):

@@ -98,16 +98,37 @@ def tiny_opts():
     return list(TINY)
 
 
+def tiny_setup(tiny_set, opts, output):
+    from d2_cxr.engine.config import setup
+
+    config = "configs/quick_schedules/demo_R_18.yaml"
+    return setup(config, [*TINY, "CXR.DATASETS", f"[['tiny_cxr', '{tiny_set}']]", *opts], output)
+
+
 @pytest.fixture
 def tiny_cfg(tiny_set, tmp_path):
     """Return a function: KEY VALUE pairs -> config of a run on the tiny set, in a folder of its own."""
-    from d2_cxr.engine.config import setup
 
     def make(*opts, output="run"):
-        config = "configs/quick_schedules/demo_R_18.yaml"
-        return setup(config, [*TINY, "CXR.DATASETS", f"[['tiny_cxr', '{tiny_set}']]", *opts], tmp_path / output)
+        return tiny_setup(tiny_set, opts, tmp_path / output)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def trained_once(tiny_set, tmp_path_factory):
+    """Return a function: KEY VALUE pairs -> config of a finished run, trained once for all tests that only read it."""
+    from d2_cxr.engine import trainer
+
+    done = {}
+
+    def train(*opts):
+        if opts not in done:
+            done[opts] = tiny_setup(tiny_set, opts, tmp_path_factory.mktemp("once") / "run")
+            trainer.train(done[opts])
+        return done[opts]
+
+    return train
 
 
 @pytest.fixture(scope="session")

@@ -50,9 +50,11 @@ def copy_of_here(root):
     train = artifacts.read_json(root / "here" / "annotations" / "stratified" / "train.json")["images"][0]["file_name"]
     picture = cv2.imread(str(root / "here" / "images" / train), cv2.IMREAD_GRAYSCALE)
     cv2.imwrite(str(root / "there_images" / "dicom" / "again.png"), cv2.resize(picture, (150, 150)))
-    rows = artifacts.read_csv(root / "there_images" / "train.csv")
-    negative = next(row for row in rows if row["class_name"] == "No finding")
-    artifacts.write_csv(root / "there_images" / "train.csv", [*rows, negative | {"image_id": "again"}], list(rows[0]))
+    table = root / "there_images" / "train.csv"
+    text = table.read_text()
+    values = {"image_id": "again", "class_name": "No finding", "class_id": "2", "rad_id": "R1"}
+    columns = text.splitlines()[0].split(",")
+    table.write_text(text + ",".join(values.get(column, "") for column in columns) + "\n")
 
 
 def train(load_tool, hospitals, output, *more):

@@ -50,10 +50,9 @@ def killed_after(monkeypatch, iterations):
 
 @pytest.mark.parametrize("killed_at", [1, 3])  # in the burn-in and behind it
 @pytest.mark.parametrize("thresholds", ["[0.06]", "[]"])
-def test_a_resumed_run_equals_the_uninterrupted_one(tiny_cfg, monkeypatch, killed_at, thresholds):
+def test_a_resumed_run_equals_the_uninterrupted_one(tiny_cfg, trained_once, monkeypatch, killed_at, thresholds):
     opts = [*TEACHER, *SHORT, "SOLVER.CHECKPOINT_PERIOD", "1", "CXR.TEACHER.THRESHOLDS", thresholds]
-    whole, parts = tiny_cfg(*opts, output="whole"), tiny_cfg(*opts, output="parts")
-    trainer.train(whole)
+    whole, parts = trained_once(*opts), tiny_cfg(*opts, output="parts")
     with monkeypatch.context() as patch, pytest.raises(Killed):
         killed_after(patch, killed_at)
         trainer.train(parts)
@@ -91,7 +90,7 @@ def copied_set(tiny_set, root, change):
     ]
 
 
-def test_the_truth_of_the_pool_is_never_learned_from(tiny_cfg, tiny_set, tmp_path):
+def test_the_truth_of_the_pool_is_never_learned_from(tiny_cfg, trained_once, tiny_set, tmp_path):
     labeled = {image["image_id"] for image in trainer_images("tiny_cxr_train_labeled_50_seed1")}
 
     def forge(folder):
@@ -103,9 +102,8 @@ def test_the_truth_of_the_pool_is_never_learned_from(tiny_cfg, tiny_set, tmp_pat
         artifacts.write_json(path, coco)
 
     forged = tiny_cfg(*copied_set(tiny_set, tmp_path, forge), *SHORT, output="forged")
-    honest = tiny_cfg(*TEACHER, *SHORT, output="honest")
-    for cfg in (honest, forged):
-        trainer.train(cfg)
+    honest = trained_once(*TEACHER, *SHORT)
+    trainer.train(forged)
     assert same(content_of(honest.OUTPUT_DIR)["model"], content_of(forged.OUTPUT_DIR)["model"])
     measured = [
         artifacts.read_json(Path(cfg.OUTPUT_DIR) / "teacher.json")["history"][-1]["measured"]
@@ -180,9 +178,8 @@ def test_another_preparation_is_refused(tiny_cfg, tiny_set, tmp_path):
         tiny_cfg("CXR.DATASETS", sets, "CXR.TEACHER.POOL", "['copy_cxr_train_unlabeled']")
 
 
-def test_the_weights_list_the_images_of_the_pool(tiny_cfg):
-    cfg = tiny_cfg(*TEACHER, *SHORT)
-    trainer.train(cfg)
+def test_the_weights_list_the_images_of_the_pool(trained_once):
+    cfg = trained_once(*TEACHER, *SHORT)
     assert content_of(cfg.OUTPUT_DIR)["images"].shape == (6 + 6 + 6, 16)  # labeled, their complement, negative
     shown = artifacts.read_json(Path(cfg.OUTPUT_DIR) / "run.json")["preview"]["teacher"]
     assert (shown["pool_images"], shown["burn_in"]) == (12, 2)

@@ -1,10 +1,6 @@
-"""Damaged image files are prepared or refused in one line; no worker dies, hangs, or meets an unknown exception.
-
-FUZZ_CASES sets the number of damaged files, FUZZ_SEED chooses others; the same seed and number damage alike.
-"""
+"""Damaged image files are prepared or refused in one line; no worker dies, hangs, or meets an unknown exception."""
 
 import io
-import os
 import struct
 from collections import Counter
 
@@ -18,40 +14,8 @@ from d2_cxr.dicom.preprocess import Preprocess
 from d2_cxr.preparation import workers
 
 pytestmark = pytest.mark.slow
-CASES = int(os.environ.get("FUZZ_CASES", "300"))
-SEED = int(os.environ.get("FUZZ_SEED", "0"))
-_ODD = (0, 1, 0x7F, 0x80, 0xFE, 0xFF)
 PIXELS = np.random.default_rng(0).integers(0, 4096, (24, 20)).astype(np.uint16)
 GRAY = (PIXELS >> 4).astype(np.uint8)
-
-
-def damaged(content: bytes, number: int, start: int = 0) -> bytes:
-    """Return content with a few bytes changed, a part removed, repeated, swapped, or its end cut.
-
-    Args:
-        content: a good file.
-        number: of the case; decides with SEED what is done.
-        start: bytes before it stay, so that the file is still known for what it is.
-    """
-    rng = np.random.default_rng([SEED, number])
-    data = bytearray(content)
-    for _ in range(rng.integers(1, 4)):
-        place = int(rng.integers(start, max(start + 1, len(data))))
-        length = int(rng.integers(1, 17))
-        kind = rng.integers(6)
-        if kind == 0:
-            data[place : place + 1] = bytes([int(rng.integers(256))])
-        elif kind == 1:
-            data[place : place + length] = rng.integers(0, 256, length, dtype=np.uint8).tobytes()
-        elif kind == 2:
-            data[place : place + length] = bytes([int(rng.choice(_ODD))]) * length
-        elif kind == 3:
-            del data[place : place + length]
-        elif kind == 4:
-            data[place:place] = data[place : place + length]
-        else:
-            del data[max(start + 1, place) :]
-    return bytes(data)
 
 
 def picture(kind: str, pixels: np.ndarray, **more) -> bytes:
@@ -85,14 +49,14 @@ def good_files(make_dicom) -> dict[str, bytes]:
     return files | {"color_png": picture("PNG", color), "wide_png": imagecodecs.png_encode(PIXELS)}
 
 
-def test_damaged_images_are_prepared_or_refused(good_files, tmp_path):
+def test_damaged_images_are_prepared_or_refused(good_files, tmp_path, fuzz):
     kinds, tasks = list(good_files), []
-    for number in range(CASES):
+    for number in range(fuzz.cases):
         kind = kinds[number % len(kinds)]
         content = good_files[kind]
         start = 132 if content[128:132] == b"DICM" else 2
         path = tmp_path / f"{number}_{kind}"
-        path.write_bytes(damaged(content, number, start))
+        path.write_bytes(fuzz.damaged(content, number, start))
         outputs = {"png": str(tmp_path / "out.png"), "refused_png": str(tmp_path / "refused.png")}
         tasks.append({"path": str(path), **outputs, "rules": Preprocess(32).to_dict()})
     outcomes, wrong = Counter(), []

@@ -68,9 +68,11 @@ def test_labels_in_five_formats_give_one_set(tmp_path):
     found = {}
     for name, source in sources.items():
         options = {"annotations": source, "name": name, "classes": "from-csv", "patients": IMAGES / "images.csv"}
-        prepare(
-            PrepareOptions(IMAGES / "images", tmp_path / name, **options, preprocess=Preprocess(64), progress=False)
-        )
+        options |= {
+            "preprocess": Preprocess(512),
+            "progress": False,
+        }  # half of 1024: no corner is between two roundings
+        prepare(PrepareOptions(IMAGES / "images", tmp_path / name, **options))
         values = artifacts.read_json(tmp_path / name / "dataset.json")
         found[name] = [values[key] for key in ("images_fingerprint", "annotations_fingerprint", "class_names")]
     assert found == dict.fromkeys(sources, found["csv"])

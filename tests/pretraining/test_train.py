@@ -20,9 +20,10 @@ from d2_cxr.pretraining.train import pretrain
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture
-def finished(tiny_config, tmp_path):
-    return pretrain(tiny_config, tmp_path / "run")
+@pytest.fixture(scope="module")
+def finished(tiny_settings, tmp_path_factory):
+    """The last.ckpt of a finished run; the tests only look at it."""
+    return pretrain(tiny_settings, tmp_path_factory.mktemp("finished") / "run")
 
 
 def encoder(path):

@@ -136,7 +136,7 @@ def test_a_pretraining_takes_the_file_that_they_name(tmp_path, monkeypatch):
         ("weights.imagenet", "{timm: x}", "the key file is missing"),
         ("pretraining.imagenet_simclr.init_from", "coco", "init_from: coco is not under weights"),
         ("arms.imagenet.weights", "imagenette", "is not under pretraining or weights"),
-        ("weights.simclr", "{file: a.pth}", "simclr stands under weights and under pretraining"),
+        ("weights.simclr", "{file: a.pth}", "simclr is both in weights and in pretraining"),
     ],
 )
 def test_a_study_that_says_it_wrong_is_refused(key, value, says):

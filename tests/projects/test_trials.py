@@ -108,7 +108,7 @@ def test_a_wrong_trials_file_is_refused_in_one_line(tmp_path):
         (good + "metric: [AP50]\n", "unknown key metric"),
         (good, "lacks metrics"),
         (good.replace("3", "1") + "metrics: [AP50]\n", "folds is 1; give 2 or more"),
-        (good + "metrics: [AP5]\n", "AP5 is no metric"),
+        (good + "metrics: [AP5]\n", "AP5 is not a metric"),
     ):
         path.write_text(text)
         with pytest.raises(ValueError, match=message):

@@ -48,7 +48,7 @@ def timed_steps(cfg, loader, warm: int, steps: int, compiled: str = "") -> dict:
 
     Args:
         cfg: of the run; CXR.AMP, CXR.TF32, CXR.CHANNELS_LAST and SOLVER.AMP.ENABLED count.
-        loader: yields batches of SOLVER.IMS_PER_BATCH images for ever.
+        loader: yields batches of SOLVER.IMS_PER_BATCH images without end.
         warm: steps before the clock starts; they include compilation.
         steps: that are timed.
         compiled: name of a backend of torch.compile for backbone and FPN; "" compiles nothing.

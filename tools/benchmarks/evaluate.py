@@ -6,7 +6,7 @@
 Simulated results, 100 detections on each of 880 images in 14 classes. `core` is matching, the COCO mAP family, FROC and
 AUROC, per class and over all, each with its resamples; `everything` is what `tools/evaluate.py` computes, with the
 prior-box row, errors and the comparison with three readers per image. `--growth` evaluates 500, 2,000 and 8,000 images,
-each in a process of its own, and gives seconds and peak memory.
+each in a separate process, and gives seconds and peak memory.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@
 Parts: doctor and versions; rendered images of 512 px; 200 iterations of Faster R-CNN R50 each of stock Detectron2 in
 fp32, TF32 and AMP and of ours in bf16, also compiled; SimCLR R50 at 224 px against synthetic input; a whole run in the
 time that is left (pretraining, conversion, fine-tuning, AP50 against the prior box). The same command skips the parts
-whose JSON is in the output folder, and its exit code is 0 when all are there. Each part is a process of its own, so
+whose JSON is in the output folder, and its exit code is 0 when all are there. Each part is a separate process, so
 that a failure costs that part alone; its log is PART.log. --tiny runs every part in small on any machine. Nothing is
 downloaded.
 """
@@ -29,7 +29,7 @@ from d2_cxr import artifacts
 from d2_cxr.cli import run_tool
 
 ROOT = Path(__file__).resolve().parents[2]
-_RESERVE = 25  # seconds that a whole run needs beside its two trainings: imports, conversion, evaluation
+_RESERVE = 25  # seconds that a whole run needs in addition to its two trainings: imports, conversion, evaluation
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def _require_gpu() -> None:
 
 
 def _run_part(part: str, args: argparse.Namespace, deadline: float) -> str | None:
-    """Measure a part in a process of its own that ends by the deadline; return why there is nothing, else None."""
+    """Measure a part in a separate process that ends by the deadline; return why there is nothing, else None."""
     seconds = deadline - time.monotonic()
     least = (TINY if args.tiny else FULL).least_seconds.get("detector" if part in DETECTORS else part, 5)
     if seconds < max(least, 1):
@@ -148,7 +148,7 @@ def _run_part(part: str, args: argparse.Namespace, deadline: float) -> str | Non
 
 @contextlib.contextmanager
 def _gpu_use(path: Path):
-    """Let nvidia-smi write use (per cent) and memory (MiB) of the GPU into a file once a second, where there is one."""
+    """Let nvidia-smi write use (percent) and memory (MiB) of the GPU into a file once a second, where there is one."""
     query = ["--query-gpu=utilization.gpu,memory.used", "--format=csv,noheader,nounits", "--loop=1"]
     with path.open("w", encoding="utf-8") as stream:
         try:
@@ -176,7 +176,7 @@ def measure(part: str, folder: Path, scale: Scale, deadline: float) -> dict:
 
 
 def about_machine(*_: object) -> dict:
-    """Return the doctor's lines and what the driver says of the GPU."""
+    """Return the doctor's lines and the driver's description of the GPU."""
     from d2_cxr import doctor
 
     lines = [f"{'ok' if found.ok else 'missing'} {found.subject}: {found.seen}" for found in doctor.examine()]
@@ -241,7 +241,7 @@ def measure_detector(way: str, folder: Path, scale: Scale) -> dict:
 
 
 def measure_simclr(folder: Path, scale: Scale, _deadline: float) -> dict:
-    """Return views a second of pretraining, with images and with one batch that lies on the device."""
+    """Return views per second of pretraining, with images and with one batch that is kept on the device."""
     from benchmarks import pretrain
 
     target = folder / "simclr_rate.json"
@@ -250,7 +250,7 @@ def measure_simclr(folder: Path, scale: Scale, _deadline: float) -> dict:
 
 
 def whole_run(folder: Path, scale: Scale, deadline: float) -> dict:
-    """Pretrain, convert, fine-tune and evaluate in the seconds that are left; return AP50 beside the prior box's."""
+    """Pretrain, convert, fine-tune and evaluate in the remaining seconds; return AP50 and the prior-box baseline's."""
     from d2_cxr.checkpoint.convert import convert_file
     from d2_cxr.engine import trainer
     from d2_cxr.pretraining.settings import read_settings

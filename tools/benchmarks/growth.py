@@ -4,7 +4,7 @@
     python tools/benchmark.py growth label_statistics --csv vinbigdata-train.csv.gz
     python tools/benchmark.py growth near_duplicates --sizes 1000 4000 15000
 
-Every size is measured in a process of its own, so that its peak of memory is its own; what Python and the imports hold
+Every size is measured in a separate process, so that its memory peak is its own; what Python and the imports use
 is given as well. `times` compares each size with the one before: linear growth takes as many times the processor's
 seconds, which other work on the machine hardly changes.
 """
@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def measure(work: str, size: int, csv: Path | None = None) -> dict:
-    """Return seconds and peak memory (MB) of a size of some work, run in a process of its own."""
+    """Return seconds and peak memory (MB) of a size of some work, run in a separate process."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_measure, args=(work, size, csv, theirs))

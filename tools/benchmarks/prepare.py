@@ -110,7 +110,7 @@ def usual_recipe(path: Path, png: str) -> bool:
 
 
 def measure_worker(paths: list[Path], folder: Path) -> dict:
-    """Return what a worker process holds of its own after twenty rounds of the images, in MB, and after the first."""
+    """Return the private memory of a worker process after twenty rounds of the images, in MB, and after the first."""
     from d2_cxr.dicom.preprocess import Preprocess
     from d2_cxr.preparation import workers
 
@@ -123,7 +123,7 @@ def measure_worker(paths: list[Path], folder: Path) -> dict:
 
 
 def reduced_error(paths: list[Path]) -> dict:
-    """Return the mean error of reduced decodes against full ones after equalisation, in gray levels."""
+    """Return the mean error of reduced decodes against full ones after equalization, in gray levels."""
     import numpy as np
 
     from d2_cxr.dicom import reading

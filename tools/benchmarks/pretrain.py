@@ -5,7 +5,7 @@
 
 The first takes one core: two views of an image of 512 x 512 px, from the file (a PNG for solo-learn, a row of the
 memory-mapped array or a PNG here). The second trains: views a second with images read and augmented, and with one batch
-that lies on the device already.
+that is on the device already.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ NAME = "coco"
 
 
 def is_format(document: object) -> bool:
-    """Tell whether a JSON document is COCO: images, annotations and categories."""
+    """Whether a JSON document is COCO: images, annotations and categories."""
     return isinstance(document, Mapping) and {"images", "annotations", "categories"} <= document.keys()
 
 
@@ -40,15 +40,16 @@ def read(path: Path, size_of: SizeOf | None = None) -> tuple[list[dict], list[st
         image, category = annotation["image_id"], annotation["category_id"]
         if image not in images or category not in categories:
             raise ValueError(f"{path}, {place}: image {image!r} or category {category!r} is not in the file's lists")
-        reader = annotation.get("reader")
+        reader = _text(annotation.get("reader"))
         drawn |= {(image, reader), (image, None)}
-        row = _image(images[image]) | {"class_name": categories[category], "reader_id": _text(reader), "place": place}
+        row = _image(images[image]) | {"class_name": categories[category], "reader_id": reader, "place": place}
         rows[image].append(row | _corners(annotation))
     for key, image in images.items():
-        for reader in image.get("readers") or [None]:
+        readers = image.get("readers")
+        for reader in map(_text, readers if isinstance(readers, list) and readers else [None]):
             if (key, reader) not in drawn:
                 place = f"{path.name}, image {key}"
-                rows[key].append(_image(image) | {"class_name": NO_FINDING, "reader_id": _text(reader), "place": place})
+                rows[key].append(_image(image) | {"class_name": NO_FINDING, "reader_id": reader, "place": place})
     in_order = [row for of_image in rows.values() for row in of_image]
     return in_order, [categories[key] for key in sorted(categories, key=lambda key: (isinstance(key, str), key))]
 
@@ -72,14 +73,14 @@ def _corners(annotation: Mapping) -> dict:
     if isinstance(bbox, list) and len(bbox) == 4:
         try:
             x, y, width, height = (float(number) for number in bbox)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             return {"given": str(bbox)[:80]}
         return {"corners": [x, y, x + width, y + height]}
     polygons = annotation.get("segmentation")
     if bbox in (None, []) and isinstance(polygons, list) and polygons:
         try:
             points = [(float(p[i]), float(p[i + 1])) for p in polygons for i in range(0, len(p), 2)]
-        except (TypeError, ValueError, IndexError):
+        except (TypeError, ValueError, OverflowError, IndexError):
             return {"given": "segmentation that is no polygon"}
         return {"corners": box_of_points(points)}
     return {"given": f"bbox {bbox}"[:80]}

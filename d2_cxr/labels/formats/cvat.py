@@ -26,9 +26,16 @@ def is_format(root: Element) -> bool:
 
 
 def is_archive(path: Path) -> bool:
-    """Tell whether a ZIP holds CVAT's annotations.xml."""
-    with zipfile.ZipFile(path) as archive:
-        return _MEMBER in archive.namelist()
+    """Tell whether a ZIP holds CVAT's annotations.xml.
+
+    Raises:
+        ValueError: the archive is damaged.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return _MEMBER in archive.namelist()
+    except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError) as error:
+        raise ValueError(f"{path} is a damaged ZIP archive: {error}") from None
 
 
 def read(path: Path, size_of: SizeOf | None = None) -> tuple[list[dict], list[str]]:

@@ -1,11 +1,11 @@
 """Label Studio's JSON export (https://labelstud.io/guide/export): a list of tasks.
 
-`annotations[].result[].value` has x, y, width, height (and rotation about the upper left corner) in per cent of
+`annotations[].result[].value` has x, y, width, height (and rotation about the upper left corner) in percent of
 original_width and original_height, or the points of a polygon; `completed_by` is the reader. Label Studio refuses
 annotators that are not among its users, so in our tasks the readers stand in `data.readers`: annotation 1 is the first
 one's, and Label Studio keeps that number as `import_id`. An annotation without a result is a reading without findings;
 a task without an annotation, or only a cancelled one, is unknown. A choice is a class without a place. `predictions`
-are a model's and are passed over.
+are a model's and are ignored.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _UPLOADED = re.compile(r"^[0-9a-f]{8}-")  # Label Studio puts it before the name
 
 
 def is_format(document: object) -> bool:
-    """Tell whether a JSON document is a list of Label Studio's tasks."""
+    """Whether a JSON document is a list of Label Studio's tasks."""
     return isinstance(document, list) and bool(document) and isinstance(document[0], dict) and "data" in document[0]
 
 
 def read(path: Path, size_of: SizeOf | None = None) -> tuple[list[dict], list[str]]:
-    """Return the rows of a file; the export has no list of classes, so that of classes.txt beside it is taken.
+    """Return the rows of a file; the export has no list of classes, so that of a classes.txt next to it is used.
 
     Raises:
         ValueError: a task has no image, or a result no label.
@@ -111,7 +111,7 @@ def _corners(entry: Mapping, size: Size | None) -> dict:
     if isinstance(value.get("points"), list):
         try:
             points = [(float(x) * size[0] / 100, float(y) * size[1] / 100) for x, y in value["points"]]
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             return {"given": "points that are no numbers"}
         return {"corners": box_of_points(points)}
     if "radiusX" in value:

@@ -17,7 +17,7 @@ NAME = "labelme"
 
 
 def is_format(document: object) -> bool:
-    """Tell whether a JSON document is labelme's: shapes of an image."""
+    """Whether a JSON document is labelme's: shapes of an image."""
     return isinstance(document, Mapping) and "shapes" in document and "imagePath" in document
 
 
@@ -49,7 +49,7 @@ def _corners(shape: Mapping) -> dict:
     kind = shape.get("shape_type", "polygon")
     try:
         points = [(float(x), float(y)) for x, y in shape["points"]]
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         return {"given": f"points {shape.get('points')}"[:80]}
     if kind == "circle" and len(points) == 2:
         (x, y), edge = points

@@ -40,7 +40,7 @@ def read_labels(
     Args:
         path: CSV, COCO, CVAT or Label Studio file; a folder of such files, or of YOLO, VOC or labelme files.
         problems: counts, which this changes.
-        annotation_format: one of FORMATS; None: told by content.
+        annotation_format: one of FORMATS; None: detected from the content.
         size_of: image -> (width, height); needed for YOLO.
         name_of: an image's text in the labels -> its name.
         columns: of a CSV, their column -> ours.
@@ -120,7 +120,7 @@ def _joined(
         rows += [row | {"source": source} for row in found]
         names |= dict.fromkeys(listed)
     if not names:
-        names = dict.fromkeys(yolo.class_list(folder) or ())  # classes.txt, which several tools keep beside their files
+        names = dict.fromkeys(yolo.class_list(folder) or ())  # classes.txt, which several tools keep with their files
     parser = files[0][1]
     if not rows:
         raise ValueError(f"{folder if len(files) > 1 else files[0][0]} holds no annotation of an image")

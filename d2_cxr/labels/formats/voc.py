@@ -19,7 +19,7 @@ _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
 def is_format(root: Element) -> bool:
-    """Tell whether an XML document is Pascal VOC's."""
+    """Whether an XML document is Pascal VOC's."""
     return root.tag == "annotation"
 
 

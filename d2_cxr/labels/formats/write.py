@@ -1,6 +1,6 @@
 """Boxes -> the files of annotation tools: COCO, YOLO, Pascal VOC, CVAT for images 1.1, Label Studio tasks.
 
-Each is the inverse of its parser. Beside the files lies what the tool asks for to import them: data.yaml (YOLO),
+Each is the inverse of its parser. With the files comes what the tool needs to import them: data.yaml (YOLO),
 label_config.xml (Label Studio), labels.json (CVAT's constructor), and classes.txt, the order of the classes.
 """
 
@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
@@ -33,7 +34,7 @@ class Export:
         readings: image_name, reader_id (or None): who looked at which image; one without a box found nothing.
         class_names: index = class number.
         model_version: of predicted boxes.
-        image_url: what stands before the file name in Label Studio.
+        image_url: text before the file name in Label Studio.
         queue: image name -> score of its prediction in Label Studio, which orders the tasks; {}: the best box's.
     """
 
@@ -162,7 +163,7 @@ def _write_cvat(export: Export, folder: Path) -> None:
 def _write_label_studio(export: Export, folder: Path) -> None:
     tasks = []
     for number, (image, boxes, negative) in enumerate(export.by_image(), start=1):
-        task = {"id": number, "data": {"image": f"{export.image_url}{image['file_name']}"}}
+        task: dict[str, Any] = {"id": number, "data": {"image": f"{export.image_url}{image['file_name']}"}}
         predicted = [box for box in boxes if box["score"] is not None]
         if predicted or image["image_name"] in export.queue:
             best = max((float(box["score"]) for box in predicted), default=0.0)

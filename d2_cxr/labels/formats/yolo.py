@@ -2,7 +2,7 @@
 
 A line is `class x_center y_center width height`, shares of the image's sides; class is an index into `names` of
 data.yaml (or the lines of classes.txt). A line with a polygon, `class x y x y x y …`, gives the box around it; a sixth
-number, the score of a prediction, is passed over. An empty file is an image without findings; an image without a file
+number, the score of a prediction, is ignored. An empty file is an image without findings; an image without a file
 is unknown.
 """
 
@@ -37,7 +37,7 @@ def class_list(folder: Path) -> list[str] | None:
     for path in sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")]):
         try:
             content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
+        except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a month 13, no UTF-8
             raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())[:200]}") from None
         names = content.get("names") if isinstance(content, dict) else None
         if isinstance(names, dict):
@@ -48,8 +48,15 @@ def class_list(folder: Path) -> list[str] | None:
             return [str(name) for name in names]
     for name in _NAME_FILES:
         if (folder / name).is_file():
-            return [line.strip() for line in (folder / name).read_text(encoding="utf-8").splitlines() if line.strip()]
+            return [line.strip() for line in _lines(folder / name) if line.strip()]
     return None
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is not UTF-8 text") from None
 
 
 def parts_of(folder: Path, sources: Iterable[str]) -> dict[str, str]:
@@ -101,12 +108,8 @@ def _file_rows(path: Path, folder: Path, names: list[str], size_of: SizeOf) -> l
     relative, image = path.relative_to(folder), path.name[: -len(path.suffix)]
     size = size_of(image)
     known = {"width": size[0], "height": size[1]} if size else {"width": None, "height": None}
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError:
-        raise ValueError(f"{path} is not UTF-8 text") from None
     rows = []
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(_lines(path), start=1):
         if line.strip():
             place = f"{relative}, line {number}"
             row = {"image_name": image, "class_name": _class_name(line, names, folder, place), "place": place}
@@ -116,7 +119,7 @@ def _file_rows(path: Path, folder: Path, names: list[str], size_of: SizeOf) -> l
 
 def _class_name(line: str, names: list[str], folder: Path, place: str) -> str:
     index = line.split()[0]
-    if not index.isdecimal() or int(index) >= len(names):
+    if not index.isdecimal() or len(index) > 9 or int(index) >= len(names):
         raise ValueError(f"{folder}: {place}: {index[:40]!r} is not a class number from 0 to {len(names) - 1}")
     return names[int(index)]
 

@@ -37,7 +37,7 @@ class ArmKind:
 
 
 def _plan_compute_matched(settings: dict, arm: dict, label_fraction: int, seed: int) -> dict:
-    """Name the work that another arm does beside its iterations: a pretraining, or a teacher."""
+    """Name the work that another arm does in addition to its iterations: a pretraining, or a teacher."""
     name = arm["compute_matched"]
     plan = {"iterations": arm.get("iterations")}
     if name in (settings.get("pretraining") or {}):

@@ -1,4 +1,4 @@
-"""Folds of a prepared set's train and val images, by patient, each as a prepared set of its own.
+"""Folds of a prepared set's train and val images, by patient, each as a separate prepared set.
 
 For choosing a recipe: every image of train and val is tested once, by a detector that saw no image of its patient, and
 the test part is not opened.

@@ -1,4 +1,4 @@
-"""Weights made elsewhere: fetched, their sha256 compared, converted unless they are Detectron2's."""
+"""Weights from elsewhere: fetched, compared by sha256, and converted unless they are Detectron2's."""
 
 from __future__ import annotations
 
@@ -9,23 +9,22 @@ from d2_cxr import artifacts
 
 
 def make_weights(settings: Mapping, target: Path, study_dir: Path) -> dict:
-    """Write `target` (.json), which says what MODEL.WEIGHTS is to be, and beside it the converted `.pth`.
+    """Write `target` (.json), which has the value for MODEL.WEIGHTS, and next to it the converted `.pth`.
 
     Args:
-        settings: `file` (path or URL); and, where they apply, `sha256` (whole, or its first 8 digits or more), `timm`
+        settings: `file` (path or URL); optionally `sha256` (whole, or its first 8 digits or more), `timm`
             (name of timm's model), `pixel_mean` and `pixel_std` (RGB, 0-255 scale).
 
     Raises:
-        FileNotFoundError: the file is not there, or cannot be fetched.
-        ValueError: the file is another one, or cannot be converted whole.
+        FileNotFoundError: the file does not exist or cannot be fetched.
+        ValueError: the file has another sha256, or cannot be converted completely.
     """
     from d2_cxr.checkpoint.convert import convert_file
-    from d2_cxr.engine.start_weights import local_path
+    from d2_cxr.engine.start_weights import local_path, require_sha256
 
     path = Path(local_path(settings["file"]))
-    found = artifacts.sha256_file(path)
-    if not found.startswith(settings.get("sha256", "").lower()):
-        raise ValueError(f"{settings['file']} has sha256 {found}, not {settings['sha256']}: it is another file")
+    stated = settings.get("sha256")
+    found = require_sha256(settings["file"], stated) if stated else artifacts.sha256_file(path)
     weights = settings["file"]
     if not _is_detectron2s(path):
         options = {key: settings[key] for key in ("timm", "pixel_mean", "pixel_std") if key in settings}
@@ -36,7 +35,7 @@ def make_weights(settings: Mapping, target: Path, study_dir: Path) -> dict:
 
 
 def _is_detectron2s(path: Path) -> bool:
-    """The zoo's pickles, and files that hold a backbone under Detectron2's names."""
+    """Whether a file is one of the zoo's pickles or contains a backbone under Detectron2's names."""
     from d2_cxr.checkpoint.loading import load_weights_file
     from d2_cxr.checkpoint.resnet_names import BOTTOM_UP
 

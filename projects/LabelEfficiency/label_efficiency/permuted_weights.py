@@ -1,7 +1,7 @@
 """Negative control of a study: the pretrained weights, permuted within each tensor.
 
-Each backbone tensor keeps its values (hence mean, spread and histogram) and loses their order. If an arm that starts
-from these weights does as well as one that starts from the pretrained file, the gain came from scale, not from
+Each backbone tensor keeps its values (hence mean, spread and histogram) but not their order. If an arm that starts
+from these weights is as good as one that starts from the pretrained file, the gain came from scale, not from
 features.
 """
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def permute_weights(source: str | Path, output: str | Path, seed: int = 0) -> WeightsCard:
-    """Write a converted file with its backbone permuted within each tensor, card and `.yaml` included.
+    """Write a converted file with its backbone permuted within each tensor, including card and `.yaml`.
 
     Args:
         source: a converted `.pth`.

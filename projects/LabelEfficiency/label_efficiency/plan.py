@@ -1,7 +1,7 @@
-"""A study's YAML file to its stages: arms x label shares x seeds, each stage with everything that it depends on.
+"""A study's YAML file -> its stages: arms x label fractions x seeds, each stage with everything that it depends on.
 
-A plan is plain values: it can be printed, hashed and compared without importing torch. What a stage does stands in
-stages.py, what has been done already in state.py.
+A plan is plain values: it can be printed, hashed and compared without importing torch. What a stage does is in
+stages.py; which stages are finished is in study_state.py.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from d2_cxr.projects.label_efficiency.names import (
 from d2_cxr.projects.label_efficiency.replay import replay_stages
 from d2_cxr.projects.label_efficiency.study_file import read_settings, source
 
-_FEW = 10  # resamples of a trial's evaluation: its intervals are not used
+_FEW = 10  # resamples of a trial's evaluation, whose intervals are not used
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One step of a study, finished when its results exist and were made from the same inputs.
+    """One step of a study. It is finished if its results exist and were made from the same inputs.
 
     Attributes:
         id: unique in the study, e.g. "train/simclr/10/seed0".
@@ -49,7 +49,7 @@ class Stage:
     files: tuple[str, ...] = ()
 
     def to_dict(self) -> dict:
-        """Return plain values, which go to another process."""
+        """Return plain values, to send to another process."""
         return asdict(self)
 
 
@@ -61,7 +61,7 @@ class Study:
     output: Path
     settings: dict
     stages: tuple[Stage, ...]
-    command: tuple[str, ...] = ()  # command line; recorded, decides nothing
+    command: tuple[str, ...] = ()  # command line; only recorded
 
     @property
     def report(self) -> Path:
@@ -70,11 +70,11 @@ class Study:
 
 
 def read_study(path: str | Path, output: str | Path | None = None, overrides: Sequence[str] = ()) -> Study:
-    """Read and check a study file and lay out its stages.
+    """Read and check a study file and return it with its stages.
 
     Args:
         path: the YAML file.
-        output: folder of the study; None: the file's.
+        output: folder of the study; None: the one in the file.
         overrides: KEY=VALUE, the value in YAML, e.g. "data.dicom_dir=images" or "seeds=[0, 1]".
 
     Raises:
@@ -88,7 +88,7 @@ def read_study(path: str | Path, output: str | Path | None = None, overrides: Se
 
 
 def _stages(settings: dict):
-    """Yield every stage once, each after what it needs."""
+    """Yield every stage once, each after the stages that it needs."""
     yielded: set[str] = set()
     for stage in _all_stages(settings):
         if stage.id not in yielded:
@@ -136,7 +136,7 @@ def _data_needs(settings: dict, seed: int) -> tuple[str, ...]:
 
 
 def _registered(settings: dict, seed: int) -> dict:
-    """Where the set of this seed lies: below the study's folder, or at `root`, or where the environment says."""
+    """Return where the set of this seed is: below the study's folder, at `root`, or where the environment says."""
     data, name = settings["data"], set_name(settings, seed)
     if "phantoms" in data or "dicom_dir" in data:
         return {"name": name, "root": f"datasets/{name}", "inside": True}
@@ -190,7 +190,7 @@ def _arm_stages(settings: dict, arm_name: str, label_fraction: int, seed: int):
 
 
 def _initialization(settings: dict, arm_name: str, label_fraction: int, seed: int):
-    """Return the stages that make an arm's first weights, where these lie, and what its training needs."""
+    """Return the stages that make an arm's starting weights, the path of these, and what its training needs."""
     arm = settings["arms"][arm_name]
     pretrained = source(arm)
     weights, needs = arm.get("weights"), _data_needs(settings, seed)
@@ -236,7 +236,7 @@ def _tuning_stages(settings: dict, arm_name: str):
 
 
 def _made_elsewhere(settings: dict, name: str) -> Stage:
-    """Fetch and convert what stands under `weights`; its result names the file to start from."""
+    """Fetch and convert a file of `weights`; the result names the file to start from."""
     plan = settings["weights"][name]
     files = () if "://" in plan["file"] else (plan["file"],)
     target = f"weights/{name}.json"

@@ -1,8 +1,8 @@
-"""What each kind of stage does: one function per kind, from the stage's settings to files below the study's folder.
+"""One function per kind of stage: from the stage's settings to files below the study's folder.
 
-torch and Detectron2 are imported inside the functions, because the main process does without them. Every function takes
-a stage (Stage.to_dict()) and the study's folder, and returns its outputs {name: fingerprint or plain value}, which are
-part of the inputs of the stages that follow.
+torch and Detectron2 are imported inside the functions, because the main process does not need them. Every function
+takes a stage (Stage.to_dict()) and the study's folder, and returns its outputs {name: fingerprint or plain value},
+which are part of the inputs of later stages.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def statistics(stage: dict, study_dir: Path) -> dict:
 
 
 def pretrain(stage: dict, study_dir: Path) -> dict:
-    """Pretrain on the pool: SimCLR, or the positive control with the renderer's truth."""
+    """Pretrain on the pool with SimCLR, or train the positive control on the renderer's truth."""
     from d2_cxr.projects.label_efficiency.supervised import train_supervised
 
     from d2_cxr.pretraining import train as pretraining
@@ -100,7 +100,7 @@ def convert(stage: dict, study_dir: Path) -> dict:
 
 
 def made_elsewhere(stage: dict, study_dir: Path) -> dict:
-    """Fetch, compare and convert weights made elsewhere."""
+    """Fetch, check and convert weights from elsewhere."""
     from d2_cxr.projects.label_efficiency.made_elsewhere import make_weights
 
     return make_weights(stage["settings"], study_dir / stage["output"], study_dir)
@@ -116,7 +116,7 @@ def permute(stage: dict, study_dir: Path) -> dict:
 
 
 def prior_box(stage: dict, study_dir: Path) -> dict:
-    """Evaluate the prior-box baseline as a run, with its card and its matches."""
+    """Evaluate the prior-box baseline as a run, with run.json and matches."""
     from d2_cxr.evaluation.evaluate import evaluate
     from d2_cxr.evaluation.prior_box import prior_box_results
 
@@ -156,6 +156,8 @@ def train(stage: dict, study_dir: Path) -> dict:
     trainer.train(cfg, resume=True)
     if settings["evaluation"].get("val_selected"):
         _test_val_selected(cfg, output)
+    if settings["seed"] == 0:
+        _show_mistakes(settings["test"], output)
     tidy(output)
     return {}
 
@@ -171,7 +173,7 @@ def buy(stage: dict, study_dir: Path) -> dict:
 
 
 def same_run(stage: dict, study_dir: Path) -> dict:
-    """Let a run that another arm has trained already stand for this arm's, too."""
+    """Use a run that another arm has already trained for this arm too."""
     output = study_dir / stage["output"]
     output.parent.mkdir(parents=True, exist_ok=True)
     output.unlink(missing_ok=True)
@@ -182,8 +184,8 @@ def same_run(stage: dict, study_dir: Path) -> dict:
 def choose(stage: dict, study_dir: Path) -> dict:
     """Choose among an arm's trials: the default, or the best of those that beat it beyond their paired intervals.
 
-    Validation images are few, so the best of near-equal trials is chance, and its effect would stay in every run of the
-    arm.
+    With few validation images, chance decides which of near-equal trials is best, and every run of the arm would
+    contain its effect.
     """
     from d2_cxr.evaluation import estimates
     from d2_cxr.evaluation.matching import Matches
@@ -207,7 +209,7 @@ def choose(stage: dict, study_dir: Path) -> dict:
 
 
 def _test_val_selected(cfg: CfgNode, run: Path) -> None:
-    """Also evaluate the weights that were best on validation images, into `val_selected/` of the run's folder."""
+    """Also evaluate the weights with the best validation mAP, into `val_selected/` of the run's folder."""
     from d2_cxr.projects.label_efficiency.report.study_results import VAL_SELECTED
 
     from d2_cxr.engine import trainer
@@ -235,7 +237,7 @@ def detector_options(settings: dict, study_dir: Path) -> list:
     if settings.get("tuned"):
         chosen = artifacts.read_json(study_dir / settings["tuned"])
         options[chosen["option"]] = chosen["value"]
-    if settings["weights"]:  # else the config's own: the zoo's, or none
+    if settings["weights"]:  # else those of the config: the zoo's, or none
         options["MODEL.WEIGHTS"] = _weights(settings["weights"], study_dir)
     for key, plan in settings.get("arm_kinds", {}).items():
         options |= ARM_KINDS[key].options(plan, settings)
@@ -245,7 +247,7 @@ def detector_options(settings: dict, study_dir: Path) -> list:
 
 
 def _weights(weights: str, study_dir: Path) -> str:
-    """Return path or URL of an arm's first weights: below the study's folder, as a `.json` there says, or elsewhere."""
+    """Return path or URL of an arm's starting weights; a `.json` in the study's folder contains it."""
     if weights.endswith(".json"):
         weights = artifacts.read_json(study_dir / weights)["weights"]
     if "://" in weights:
@@ -254,8 +256,18 @@ def _weights(weights: str, study_dir: Path) -> str:
     return str(inside if inside.is_file() else REPOSITORY / weights)
 
 
+def _show_mistakes(test: str, run: Path) -> None:
+    """Write the page of a run's mistakes; of the first seed alone, because a page takes about a megabyte."""
+    from d2_cxr.evaluation.mistakes import write_mistakes
+
+    try:
+        write_mistakes(test, run / "inference" / test / "coco_instances_results.json", run)
+    except (ValueError, OSError) as error:  # the run is finished whatever becomes of its page
+        logger.warning("no page of mistakes: %s", error)
+
+
 def tidy(run: Path) -> None:
-    """Delete what only resuming needs: intermediate checkpoints, and the optimizer's state in the last one."""
+    """Delete what only a resumed run needs: earlier checkpoints, and the optimizer's state in the last one."""
     import torch
 
     from d2_cxr.checkpoint.loading import load_weights_file

@@ -123,7 +123,7 @@ def source(arm: dict) -> str | None:
 
 
 def _rename(settings: dict, where: str, refuse_both: bool) -> None:
-    """Bring old spellings to today's, in place. Of a key that stands under both, the old one was set by an override."""
+    """Bring old spellings to today's, in place. Of a key under both spellings, the old one was set by an override."""
     for place, names in RENAMED.items():
         for holder in _holders(settings, place):
             for old, new in names.items():
@@ -177,7 +177,7 @@ def _check_weights(settings: dict) -> None:
     weights, pretraining = settings.get("weights", {}), settings.get("pretraining", {})
     for name in weights:
         if name in pretraining:
-            raise ValueError(f"{name} stands under weights and under pretraining; rename one")
+            raise ValueError(f"{name} is both in weights and in pretraining; rename one")
     for name, plan in pretraining.items():
         if "init_from" in plan and plan["init_from"] not in weights:
             raise ValueError(f"pretraining: {name}: init_from: {plan['init_from']} is not under weights")
@@ -228,7 +228,7 @@ def _check_tuning(settings: dict) -> None:
 
 
 def _check_scores(settings: dict) -> None:
-    """Check that scores are asked for arms and classes that exist, and validations where they are needed."""
+    """Check that scores are requested of arms and classes that exist, and validations where they are needed."""
     endpoint, arms = settings.get("primary_endpoint", {}), settings["arms"]
     for arm in [*endpoint.get("controls", []), *([endpoint["reference"]] if "reference" in endpoint else [])]:
         if arm not in arms:

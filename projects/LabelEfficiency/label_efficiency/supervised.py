@@ -1,7 +1,7 @@
-"""Positive control of studies on phantoms: the same backbone, images and views, trained on the renderer's own truth.
+"""Positive control of studies on phantoms: the same backbone, images and views, trained on the renderer's truth.
 
-The renderer knows which findings an image shows, and where, better than any reader. If an arm that starts from these
-weights gains nothing either, the study could not have seen a gain. For phantoms only. A view is labeled with the
+The truth states which findings an image shows, and where, better than any reader could. If an arm that starts from
+these weights gains nothing either, the study could not have shown a gain. For phantoms only. A view is labeled with the
 findings in its crop, not with the whole image's, so that views can be small crops at the detector's scale, where small
 findings remain visible.
 """
@@ -27,12 +27,12 @@ from d2_cxr.pretraining.method import NotFiniteError, WarmupCosine
 from d2_cxr.pretraining.train import run_once
 from d2_cxr.pretraining.views import crop_box, keyed_uniforms
 
-_INSIDE = 0.5  # part of a finding's box that must lie in a crop for the view to be labeled with it
+_INSIDE = 0.5  # fraction of a finding's box that must be in a crop for the view to be labeled with it
 
 
 @dataclass(frozen=True)
 class Truth:
-    """What the renderer drew: class names, and for each image its findings in pixels of the prepared image."""
+    """Class names, and for each image the findings that were drawn, in pixels of the prepared image."""
 
     classes: tuple[str, ...]
     boxes: tuple[np.ndarray, ...]  # float64 (n, 4) XYXY per image
@@ -44,7 +44,7 @@ class Truth:
         return np.stack([self._marked(numbers) for numbers in self.numbers])
 
     def crop(self, image: int, crop: tuple[int, int, int, int]) -> np.ndarray:
-        """Return float32 (C,), 1 for the classes of which half a box or more lies in a crop (x, y, width, height)."""
+        """Return float32 (C,), 1 for the classes with half a box or more in a crop (x, y, width, height)."""
         if not len(self.numbers[image]):
             return self._marked(self.numbers[image])
         inside = boxes.pairwise_iobb(self.boxes[image], boxes.xywh_to_xyxy(np.array([crop], dtype=np.float64)))[:, 0]
@@ -57,7 +57,7 @@ class Truth:
 
 
 def train_supervised(config: Mapping, output: str | os.PathLike) -> Path:
-    """Train a backbone to name the findings of each view; return its `last.ckpt`, which converts as SimCLR's does.
+    """Train a backbone to classify the findings of each view; return its `last.ckpt`, which converts like SimCLR's.
 
     Args:
         config: settings of pretraining with `method: supervised`, and `truth`: the renderer's `truth.json`
@@ -65,7 +65,7 @@ def train_supervised(config: Mapping, output: str | os.PathLike) -> Path:
         output: folder of the run.
 
     Raises:
-        ValueError: an image of the data sets is not in the truth, or a setting cannot be used.
+        ValueError: an image of the data sets is not in the truth, or a setting is not accepted.
     """
     config = dict(config)
     path = Path(config.pop("truth"))
@@ -118,7 +118,7 @@ class Supervised(pl.LightningModule):
     uses_bfloat16 = False
     image_names: Sequence[str] = ()
     card: Mapping = {}
-    projected = None  # nothing is contrasted
+    projected = None  # there is no contrastive task
 
     def __init__(self, settings: Mapping, truth: Truth, epochs: int):
         super().__init__()
@@ -140,7 +140,7 @@ class Supervised(pl.LightningModule):
         self.register_buffer("_std", torch.tensor(settings["pixel_std"], dtype=torch.float32), persistent=False)
 
     def training_step(self, batch, batch_idx: int):
-        """Return the loss of a batch of two views an image."""
+        """Return the loss of a batch with two views per image."""
         numbers, views, _ = batch
         self.numbers = numbers
         gray = torch.cat([views[:, 0], views[:, 1]])
@@ -155,7 +155,7 @@ class Supervised(pl.LightningModule):
         return loss
 
     def _view_labels(self, numbers: torch.Tensor, view: int) -> np.ndarray:
-        """Return float32 (B, C): the findings in each image's crop, which is drawn from the same key as the view."""
+        """Return float32 (B, C): the findings in each image's crop; crop and view are drawn with the same key."""
         labels = []
         for number in numbers.tolist():
             chance = keyed_uniforms(self.settings["seed"], self.current_epoch, self.image_names[number], view)

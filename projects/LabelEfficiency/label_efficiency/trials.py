@@ -2,7 +2,7 @@
 
 Base and changes train on the same images with the same seed, and are tested on the same images: the difference is
 paired by patient within each fold, and averaged over folds. Its interval holds the choice of images, not the chance of
-a single training: the differences of the folds stand beside it.
+a single training: the differences of the folds are listed with it.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def read_trials(path: Path) -> dict:
         raise ValueError(f"{path}: folds is {settings['folds']}; give 2 or more")
     for name in settings["metrics"]:
         if name not in metrics.OVERALL:
-            raise ValueError(f"{path}: metrics: {name} is no metric{suggestion(name, list(metrics.OVERALL))}")
+            raise ValueError(f"{path}: metrics: {name} is not a metric{suggestion(name, list(metrics.OVERALL))}")
     return settings
 
 

@@ -1,6 +1,6 @@
-"""Synthetic chest images with known truth: they test software and say nothing about radiographs.
+"""Synthetic chest images with known truth, to test software; results on them do not transfer to radiographs.
 
-`make_phantoms` writes a set as it would come from an archive (DICOM, three readers' CSV), `render_image` gives one
+`make_phantoms` writes a set in the form of an archive (DICOM, a CSV of three readers), `render_image` returns one
 image, `dicom_writer.wrap` stores any pixels as DICOM.
 """
 

@@ -1,8 +1,8 @@
 """The body of a phantom: what varies from person to person, and its outlines in body units.
 
-Only geometry lives here: `draw_body` of `image.py` turns it into densities. Proportions follow an upright frontal
-image: the heart is about 45 % of the inner width of the chest (more than half is cardiomegaly), the left dome lies
-lower than the right, the aortic knob is right of the spine in the image, the stomach bubble under the left dome.
+Only geometry is here: `draw_scene` of `scene.py` turns it into densities. Proportions are those of an upright frontal
+image: the heart is about 45 % of the inner width of the chest (more than half is cardiomegaly), the left dome is
+lower than the right, the aortic knob is right of the spine in the image, the stomach bubble is under the left dome.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from d2_cxr.projects.phantom_cxr.canvas import closed_curve, open_curve
 from numpy.typing import ArrayLike
 
-SIDES = {"right": -1.0, "left": 1.0}  # of the patient; the patient's left lies at the image's right
+SIDES = {"right": -1.0, "left": 1.0}  # of the patient; the patient's left is at the image's right
 SIDES_ORDER = ("right", "left")
 
 
@@ -26,25 +26,25 @@ class Body:
     dome: tuple[float, float]  # y of the right and left diaphragm
     angle_depth: float  # from dome to costophrenic angle
     heart_ratio: float  # cardiothoracic ratio
-    heart_turn: float  # share of the heart's width at the right of the spine (image's left)
+    heart_turn: float  # fraction of the heart's width right of the patient's spine (image's left)
     heart_top: float
     knob_radius: float  # aortic arch
     knob_height: float
-    knob_lateral: float  # how far the arch stands out to the image's right
-    unfolding: float  # how far the descending aorta bows out
+    knob_lateral: float  # how far the arch extends to the image's right
+    unfolding: float  # how far the descending aorta curves outwards
     spine_bend: float
     rib_start: float
     rib_gap: float
     rib_slope: float
     rib_width: float
-    fat: float  # soft tissue beside the rib cage
+    fat: float  # soft tissue outside the rib cage
     breast: float  # 0: none
-    arms: float  # how far shoulder blades stand clear of the lungs
+    arms: float  # distance of the shoulder blades from the lungs
     bubble: tuple[float, float, float]  # stomach bubble: x, size, lucency (0: none)
 
 
 def draw_person(rng: np.random.Generator, wide_heart: bool, wide_aorta: bool) -> Body:
-    """Draw a person; hearts and aortas vary on both sides of the line between normal and enlarged."""
+    """Draw a person at random; hearts and aortas vary within the normal and within the enlarged range."""
     uniform = rng.uniform
     right_dome = uniform(0.50, 0.82)
     return Body(
@@ -119,11 +119,11 @@ def heart(body: Body) -> np.ndarray:
 
 
 def knob(body: Body) -> np.ndarray:
-    """Return the outline of the aortic arch; most of it lies at the image's right of the spine."""
+    """Return the outline of the aortic arch; most of it is right of the spine in the image."""
     radius = body.knob_radius
     turn = np.linspace(0, 2 * np.pi, 40, endpoint=False)
     cos, sin = np.cos(turn), np.sin(turn)
-    tall = np.where(sin > 0, 1.25, 1.0)  # rounded above, drawn out below where it goes over into the descending aorta
+    tall = np.where(sin > 0, 1.25, 1.0)  # round above, longer below, where the descending aorta begins
     center = np.array([0.04 + radius * body.knob_lateral, body.knob_height])
     return stretch(body, center + radius * np.stack([np.sign(cos) * np.abs(cos) ** 0.8, tall * sin], axis=1))
 
@@ -190,7 +190,7 @@ def scapula(body: Body, side: str) -> np.ndarray:
 
 
 def torso(body: Body) -> np.ndarray:
-    """Return the outline of the skin: neck, shoulders (which leave the image), flanks."""
+    """Return the outline of the skin: neck, shoulders (partly outside the image), flanks."""
     fat = body.fat
     half = [(0.36, -2.2), (0.36, -1.75), (0.42, -1.48), (0.70, -1.28), (1.10, -1.16), (1.50, -1.02), (1.80, -0.7)]
     half += [(1.86, -0.2), (1.80, 0.3), (1.48 + 0.5 * fat, 0.1), (1.22 + fat, -0.12), (1.14 + fat, 0.2)]

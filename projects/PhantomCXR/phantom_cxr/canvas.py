@@ -1,8 +1,8 @@
 """Drawing primitives of the phantom: curves in body units, soft masks and smooth fields in pixels.
 
 A body unit is half the inner width of the rib cage (about 14 cm); x grows to the image's right, y downwards, the origin
-lies between the hila. `Frame` carries body units to pixels. Smooth things are drawn small and enlarged, because a
-Gaussian of many pixels at full size is where a naive renderer spends its time.
+is between the hila. `Frame` maps body units to pixels. Smooth shapes are drawn small and enlarged, because a wide
+Gaussian filter at full size would take most of the time.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from numpy.typing import ArrayLike
 
 _SUBPIXEL_BITS = 4  # cv2.fillPoly and cv2.polylines take fixed-point coordinates, so that masks are the same everywhere
 
-# cv2.fillPoly also draws a smoothed line along the border, which widens a shape by most of a pixel; this takes it back.
+# cv2.fillPoly also draws a smoothed line along the border, which widens a shape by most of a pixel; this corrects it.
 _INNER_EDGE = np.clip((np.arange(256) - 165) * 3, 0, 255).astype(np.uint8)
 
 
 @dataclass(frozen=True)
 class Frame:
-    """Body units -> pixels: turned by `angle` (radians), scaled by `scale` pixels a unit, `center` is the origin."""
+    """Body units -> pixels: rotated by `angle` (radians), scaled by `scale` pixels per unit, `center` is the origin."""
 
     height: int
     width: int
@@ -57,7 +57,7 @@ def _catmull_rom(padded: np.ndarray, per_segment: int) -> np.ndarray:
 
 
 def band(center_line: np.ndarray, widths: ArrayLike) -> np.ndarray:
-    """Return the outline of a band of these full widths (a number or one a point) around a line (N, 2)."""
+    """Return the outline of a band of these full widths (one number, or one per point) around a line (N, 2)."""
     center_line = np.asarray(center_line, dtype=np.float64)
     along = np.gradient(center_line, axis=0)
     normal = np.stack([-along[:, 1], along[:, 0]], axis=1) / (np.linalg.norm(along, axis=1, keepdims=True) + 1e-9)
@@ -68,7 +68,7 @@ def band(center_line: np.ndarray, widths: ArrayLike) -> np.ndarray:
 def blob(
     rng: np.random.Generator, center: ArrayLike, radii: ArrayLike, roughness: float, lobes: int = 7, angle: float = 0.0
 ) -> np.ndarray:
-    """Return an irregular closed outline (M, 2) around `center`: an ellipse whose radius wavers by `roughness`."""
+    """Return an irregular closed outline (M, 2) around `center`: an ellipse whose radius varies by `roughness`."""
     turn = np.arange(lobes) * (2 * np.pi / lobes) + rng.uniform(0, 2 * np.pi)
     reach = 1 + roughness * rng.uniform(-1, 1, lobes)
     points = np.stack([np.cos(turn) * reach * radii[0], np.sin(turn) * reach * radii[1]], axis=1)
@@ -94,7 +94,7 @@ def stroke(canvas: np.ndarray, line: np.ndarray, thickness: float, value: float 
 
 
 def filled(shape: tuple[int, int], polygons: ArrayLike) -> np.ndarray:
-    """Return a uint8 mask (H, W) of pixel polygons whose area is theirs."""
+    """Return a uint8 mask (H, W) of pixel polygons, with the polygons' area."""
     mask = np.zeros(shape, np.uint8)
     for polygon in polygons:
         fill(mask, polygon)
@@ -111,7 +111,7 @@ def soft_mask(shape: tuple[int, int], polygons: ArrayLike, blur: float) -> np.nd
 
 
 def blurred(image: np.ndarray, sigma: float) -> np.ndarray:
-    """Return the image under a Gaussian of `sigma` pixels; unchanged below 0.3."""
+    """Return the image blurred by a Gaussian of `sigma` pixels; unchanged below 0.3."""
     return image if sigma < 0.3 else cv2.GaussianBlur(image, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
 
 
@@ -121,7 +121,7 @@ def enlarge(small: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
 
 def smooth_noise(rng: np.random.Generator, shape: tuple[int, int], cell: float) -> np.ndarray:
-    """Return a float32 field (H, W), about normal, that wavers over `cell` pixels."""
+    """Return a float32 field (H, W), about normally distributed, that varies over `cell` pixels."""
     rows, columns = (max(2, round(side / cell) + 2) for side in shape)
     small = rng.standard_normal((rows, columns), dtype=np.float32)
     return cv2.resize(small, (shape[1], shape[0]), interpolation=cv2.INTER_CUBIC)

@@ -2,8 +2,8 @@
 syntax.
 
 `write_dicom` takes an image after the grayscale transform and a `Style`; `wrap` writes stored pixels as they are.
-Attributes are those that VinDr-CXR's de-identification leaves (no UIDs of study or series, no names); PS3.5 and PS3.3
-C.7.6.3, C.11.
+Attributes are those that remain after VinDr-CXR's de-identification (no UIDs of study or series, no names); PS3.5 and
+PS3.3 C.7.6.3, C.11.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Style:
     syntax: str = "explicit"
     photometric: str = "MONOCHROME2"
     bits_stored: int = 12
-    level: tuple[float, float] = (0.0, 1.0)  # stored range used, as shares of the depth
+    level: tuple[float, float] = (0.0, 1.0)  # stored range used, as fractions of the depth
     gamma: float = 1.0  # stored = display ** gamma before scaling
     windows: tuple[str, ...] = ()  # "full" spans the used range, "soft" and "hard" cut it
     rescale: tuple[float, float] | None = None  # slope, intercept
@@ -50,7 +50,7 @@ class Style:
 
 
 def draw_style(rng: np.random.Generator, size: int) -> Style:
-    """Draw how one image of a mixed archive is stored; RLE seldom, because pydicom's encoder takes long."""
+    """Draw a random style of a mixed archive; RLE rarely, because pydicom's encoder is slow."""
     syntax = str(rng.choice(list(SYNTAXES), p=[0.12, 0.38, 0.22, 0.22, 0.06]))
     bits = int(rng.choice([12, 12, 12, 14, 15, 16, 10]))
     low = rng.uniform(0.0, 0.15)
@@ -76,9 +76,9 @@ def write_dicom(path: str | os.PathLike, pixels: np.ndarray, style: Style | None
     """Write an image as DICOM, atomically.
 
     Args:
-        pixels: float32 (H, W) in [0, 1], after the grayscale transform: 1 is white whatever the photometric
+        pixels: float32 (H, W) in [0, 1], after the grayscale transform: 1 is white for any photometric
             interpretation.
-        style: how it is stored; 12 bits, MONOCHROME2, uncompressed when left out.
+        style: how it is stored; default: 12 bits, MONOCHROME2, uncompressed.
     """
     style = style or Style()
     top = 2**style.bits_stored - 1
@@ -127,10 +127,10 @@ def wrap(
     Args:
         pixels: uint8 or uint16 (H, W), stored as they are (no inversion for MONOCHROME1).
         syntax: a key of SYNTAXES.
-        bits_stored: depth of the values; the type's own when left out.
+        bits_stored: depth of the values; default: that of the type.
         windows: (center, width) pairs in modality units; none writes no window tag.
         rescale: (slope, intercept); None writes no rescale tag.
-        pixel_spacing: mm, the same both ways; None writes no tag.
+        pixel_spacing: mm, for rows and columns; None writes no tag.
         identified: also write SOP class and the UIDs of study, series and instance (derived from the pixels).
 
     Raises:

@@ -1,4 +1,4 @@
-"""From densities to the picture a detector and its workstation give: veil, tone curve, noise, edges, markers.
+"""Densities -> the picture of an X-ray detector and its workstation: scatter, tone curve, noise, edges, markers.
 
 Values are those after the grayscale transform: 0 black (air outside the body), 1 white.
 """
@@ -14,7 +14,7 @@ def draw_frame(rng: np.random.Generator, size: int) -> tuple[int, int, float, tu
     """Draw an image's format and the position of the person in it.
 
     Returns:
-        height, width (the longer is `size`), pixels a body unit, center in pixels, angle in radians.
+        height, width (the longer is `size`), pixels per body unit, center in pixels, angle in radians.
     """
     kind = rng.random()
     aspect = rng.uniform(0.78, 0.90) if kind < 0.66 else 1.0 if kind < 0.90 else rng.uniform(1.05, 1.2)
@@ -27,23 +27,23 @@ def draw_frame(rng: np.random.Generator, size: int) -> tuple[int, int, float, tu
 def expose(rng: np.random.Generator, density: np.ndarray, unit: float) -> np.ndarray:
     """Return the image of a density map: float32 (H, W) in [0, 1]."""
     shape = density.shape
-    veil = rng.uniform(0.0, 0.16)  # scattered radiation: contrast falls, most of all behind thick parts
+    veil = rng.uniform(0.0, 0.16)  # scattered radiation: less contrast, most behind thick parts
     small = cv2.resize(density, (max(8, shape[1] // 16), max(8, shape[0] // 16)), interpolation=cv2.INTER_AREA)
     scatter = cv2.resize(blurred(small, 0.25 * unit / 16), (shape[1], shape[0]))
     image = density * (1 - veil) + veil * scatter
     image += rng.uniform(-0.05, 0.05) * np.linspace(-1, 1, shape[1], dtype=np.float32)[None]  # heel effect
     middle, slope = rng.uniform(0.56, 0.78), rng.uniform(3.4, 5.0)
     floor = 1 / (1 + np.exp(slope * middle))
-    image = (1 / (1 + np.exp(slope * (middle - image))) - floor) / (1 - floor)  # image's S-shaped curve
+    image = (1 / (1 + np.exp(slope * (middle - image))) - floor) / (1 - floor)  # S-shaped tone curve
     image += rng.uniform(0.15, 0.55) * (image - blurred(image, 0.02 * unit))  # edge enhancement
     noise = rng.standard_normal(shape, dtype=np.float32)
     noise = 0.6 * noise + blurred(noise, 0.8)
-    image += rng.uniform(0.004, 0.016) * noise * (0.5 + image)  # few photons pass the dense parts
+    image += rng.uniform(0.004, 0.016) * noise * (0.5 + image)  # fewer photons pass dense parts
     return np.clip(image, 0, 1)
 
 
 def finish(rng: np.random.Generator, image: np.ndarray, unit: float) -> np.ndarray:
-    """Add what lies on real images: wires, a side marker, the collimator's border."""
+    """Add what real images also show: wires, a side marker, the collimator's border."""
     image = np.ascontiguousarray(image, dtype=np.float32)
     if rng.random() < 0.15:
         _wires(rng, image, unit)

@@ -1,4 +1,4 @@
-"""One finding on an image, and the drawing in local windows that all of them share."""
+"""One finding on an image, and the functions that all findings use to draw in local windows."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ def place(rng: np.random.Generator, scene: Scene, radius: float, side: str | Non
 
 
 def window(shape: tuple[int, int], box: np.ndarray, margin: float) -> tuple[slice, slice] | None:
-    """Return the rows and columns around a box (4,), cut to the image, or None outside it."""
+    """Return the rows and columns around a box (4,), clipped to the image, or None if it is outside."""
     x0, y0 = (max(0, int(value - margin)) for value in box[:2])
     x1, y1 = min(shape[1], int(box[2] + margin) + 1), min(shape[0], int(box[3] + margin) + 1)
     return (slice(y0, y1), slice(x0, x1)) if x1 > x0 and y1 > y0 else None
 
 
 def local_mask(scene: Scene, polygons, blur: float):
-    """Return (rows and columns, float32 mask in [0, 1]) of pixel polygons, or (None, None) outside the image."""
+    """Return (rows and columns, float32 mask in [0, 1]) of pixel polygons, or (None, None) if outside the image."""
     place_ = window(scene.shape, extent(np.vstack(polygons)), 3 * blur + 2)
     if place_ is None:
         return None, None

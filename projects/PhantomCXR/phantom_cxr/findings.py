@@ -1,6 +1,6 @@
-"""The 14 findings: how often, where, how large, and what each does to the layers of a scene.
+"""The 14 findings: how often, where, how large, and how each changes the layers of a scene.
 
-A class is a row of `_DRAW`; `opacities.py` and `pleura.py` hold the drawing. Truth boxes come from the outlines that
+A class is a row of `_DRAW`; the drawing is in `opacities.py` and `pleura.py`. Truth boxes come from the outlines that
 are drawn, not from thresholds on the picture, so that they are the same on every machine.
 """
 
@@ -18,17 +18,16 @@ from d2_cxr.projects.phantom_cxr.scene import Scene
 from d2_cxr import boxes
 from d2_cxr.labels.vindr_cxr import CLASS_NAMES
 
-# Images of 3075 that show the class: what Fig. 3 of https://arxiv.org/abs/2206.00344 draws, in the order of
-# CLASS_NAMES.
+# Images of 3075 that show the class (Fig. 3 of https://arxiv.org/abs/2206.00344), in the order of CLASS_NAMES.
 _IMAGES_WITH = (2178, 161, 355, 1616, 301, 314, 491, 1057, 640, 885, 843, 1560, 81, 1276)
 CLASS_SHARE = {name: images / 3075 for name, images in zip(CLASS_NAMES, _IMAGES_WITH, strict=True)}
 
-_MIN_SIDE = 0.008  # of the image's longer side; smaller remnants at a border are no finding
-_MIN_INSIDE = 0.5  # share of a box that must lie on the image
+_MIN_SIDE = 0.008  # of the image's longer side; smaller remnants at a border do not count
+_MIN_INSIDE = 0.5  # fraction of a box that must be on the image
 
 
 def draw_classes(rng: np.random.Generator, finding_share: float) -> tuple[str, ...]:
-    """Draw which classes an image shows, in CLASS_NAMES order; none with probability 1 - finding_share."""
+    """Draw the classes of an image at random, in CLASS_NAMES order; none with probability 1 - finding_share."""
     has_findings = rng.random() < finding_share
     while has_findings:
         chosen = rng.random(len(CLASS_NAMES)) < np.array([CLASS_SHARE[name] for name in CLASS_NAMES])
@@ -38,7 +37,7 @@ def draw_classes(rng: np.random.Generator, finding_share: float) -> tuple[str, .
 
 
 def add_findings(stream: Callable[[str], np.random.Generator], scene: Scene, classes: tuple[str, ...]) -> list[Finding]:
-    """Draw these classes into the scene's layers and return what was drawn, boxes cut to the image.
+    """Draw these classes into the scene's layers and return the findings, boxes clipped to the image.
 
     `stream` gives each class its own random stream.
     """
@@ -56,7 +55,7 @@ def _on_image(scene: Scene, finding: Finding) -> Finding | None:
 
 
 def _cardiomegaly(rng: np.random.Generator, scene: Scene) -> list[Finding]:
-    """The heart was drawn wide with the body; its box is its outline's."""
+    """Return the box of the heart, which was already drawn wide with the body."""
     obvious = np.clip((scene.body.heart_ratio - 0.50) / 0.12, 0.2, 1)
     return [Finding("Cardiomegaly", extent(scene.outline(anatomy.heart(scene.body)))[None], float(obvious))]
 
@@ -66,7 +65,7 @@ def _aortic_enlargement(rng: np.random.Generator, scene: Scene) -> list[Finding]
     return [Finding("Aortic enlargement", extent(scene.outline(anatomy.knob(scene.body)))[None], float(obvious))]
 
 
-# In the order of drawing: fluid and free air first, so that lesions are placed in the lung that is left.
+# In the order of drawing: fluid and free air first, so that lesions are placed in the remaining lung.
 _DRAW: dict[str, Callable[[np.random.Generator, Scene], list[Finding]]] = {
     "Pneumothorax": pleura.pneumothorax,
     "Pleural effusion": pleura.effusion,

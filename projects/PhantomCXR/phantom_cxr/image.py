@@ -1,7 +1,7 @@
-"""One phantom image: everything that (seed, index, size) decides, drawn from named random streams.
+"""One phantom image: determined by (seed, index, size), drawn from named random streams.
 
-Each purpose has its own stream, so that a change in one (the noise, say) leaves the others (who is ill) as they were,
-and an image does not depend on which process rendered it or on the images before it.
+Each purpose has its own stream, so that a change in one (the noise, for example) does not change the others (which
+findings), and an image does not depend on the process that rendered it or on the images before it.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from d2_cxr.projects.phantom_cxr.canvas import Frame
 from d2_cxr.projects.phantom_cxr.finding import Finding
 from d2_cxr.projects.phantom_cxr.scene import draw_scene
 
-IMAGES_PER_PATIENT = (1, 1, 1, 2, 2, 3)  # drawn from: most patients come once
+IMAGES_PER_PATIENT = (1, 1, 1, 2, 2, 3)  # drawn from these: most patients have one image
 
 
 @dataclass(frozen=True)
 class RenderedImage:
-    """An image after the grayscale transform and what it shows.
+    """An image after the grayscale transform, and its findings.
 
     `pixels` is float32 (H, W) in [0, 1], 1 is white; boxes are in its pixels.
     """
@@ -44,14 +44,14 @@ def stream(seed: int, index: int, purpose: str) -> np.random.Generator:
 
 
 def image_name(seed: int, index: int) -> str:
-    """Return an image's id: 32 hexadecimal digits, as VinDr-CXR's files are named."""
+    """Return an image's name: 32 hexadecimal digits, like VinDr-CXR's file names."""
     return hashlib.sha256(f"phantom {seed} {index}".encode()).hexdigest()[:32]
 
 
 def patients(seed: int, num_images: int) -> list[str]:
     """Return the patient of every image, in image order; a patient's images are neighbors (one to three).
 
-    A longer list begins with the shorter one, so that a set can grow.
+    A longer list starts with the shorter one, so that a set can grow.
     """
     rng = stream(seed, 0, "patients")
     names: list[str] = []
@@ -63,7 +63,7 @@ def patients(seed: int, num_images: int) -> list[str]:
 
 
 def check_settings(size: int, finding_share: float) -> None:
-    """Raise ValueError for a size under 64 pixels or a share outside [0, 1]."""
+    """Raise ValueError for a size under 64 pixels or a finding_share outside [0, 1]."""
     if size < 64:
         raise ValueError(f"size {size} is too small for an image; give at least 64 pixels")
     if not 0 <= finding_share <= 1:
@@ -75,7 +75,7 @@ def render_image(seed: int, index: int, size: int = 512, finding_share: float = 
 
     Args:
         size: pixels of the longer side. Another size shows the same person; few lesions, those drawn close to an
-            organ's edge, may lie elsewhere.
+            organ's edge, may be elsewhere.
         finding_share: probability that the image shows findings.
 
     Raises:

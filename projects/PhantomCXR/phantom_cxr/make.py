@@ -1,4 +1,4 @@
-"""Phantom sets on disk: DICOM files, the readers' CSV, patients, and the renderer's truth.
+"""Phantom sets on disk: DICOM files, the readers' CSV, patients, and the truth.
 
     output/dicom/<image_name>.dicom   the images
     output/train.csv                readers' boxes in source pixels, in the layout of Kaggle's VinBigData train.csv
@@ -7,8 +7,8 @@
     output/records/<image_name>.json  the same of one image, with its readers' rows: a stopped run continues from them
     output/phantom.json             the parameters; a set is never continued with others
 
-An image depends on the seed, its index and these parameters alone, not on the number of processes; images that are
-already there are not rendered again, and a larger `num_images` adds to a set.
+An image depends only on the seed, its index and these parameters, not on the number of processes. Existing images are
+not rendered again, and a larger `num_images` adds to a set.
 """
 
 from __future__ import annotations
@@ -43,19 +43,19 @@ def make_phantoms(
     readers: int = 3,
     progress: bool = True,
 ) -> dict[str, int]:
-    """Render a set of phantom images into `output`, or what is missing of it.
+    """Render a set of phantom images into `output`, or the missing ones.
 
     Args:
         size: pixels of the images' longer side.
-        jobs: processes; as many as there are cores when left out.
-        finding_share: share of images with findings; about 0.29 in VinDr-CXR.
+        jobs: processes; default: as many as there are cores.
+        finding_share: fraction of images with findings; about 0.29 in VinDr-CXR.
         readers: how many readers read each image.
 
     Returns:
         counts: images, rendered (now), with_findings, boxes (of readers), patients.
 
     Raises:
-        ValueError: a parameter makes no sense, or `output` holds a set made with others.
+        ValueError: a parameter is out of range, or `output` contains a set made with other parameters.
     """
     output = Path(output)
     if num_images < 1:
@@ -77,7 +77,7 @@ def make_phantoms(
 
 
 def _check(settings: dict) -> None:
-    """Refuse wrong parameters before anything is written."""
+    """Raise on wrong parameters before anything is written."""
     image.check_settings(settings["size"], settings["finding_share"])
     reading.check_count(settings["readers"])
     if settings["seed"] < 0:
@@ -85,7 +85,7 @@ def _check(settings: dict) -> None:
 
 
 def _claim(output: Path, parameters: dict) -> None:
-    """Write the set's parameters, or compare them with those that are there."""
+    """Write the set's parameters, or compare them with the existing ones."""
     path = output / "phantom.json"
     if not path.exists():
         artifacts.write_json(path, parameters)
@@ -123,7 +123,7 @@ def _render(output: Path, indices: list[int], settings: dict, jobs: int, progres
                 render(task)
                 bar.update()
             return
-        context = multiprocessing.get_context("spawn")  # a fork would copy the caller's threads half-way
+        context = multiprocessing.get_context("spawn")  # a fork would copy the caller's threads in an undefined state
         with ProcessPoolExecutor(min(jobs, len(tasks)), context, initializer=_begin_worker) as pool:
             for _ in pool.map(render, tasks, chunksize=4):
                 bar.update()
@@ -132,11 +132,11 @@ def _render(output: Path, indices: list[int], settings: dict, jobs: int, progres
 def _begin_worker() -> None:
     cv2.setNumThreads(1)
     parent = multiprocessing.parent_process()
-    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()  # no orphans when it is killed
+    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()  # no orphans after a kill
 
 
 def _render_one(output: str, settings: dict, task: tuple[int, str]) -> None:
-    """Write one image's record and DICOM file; the record first, so that an image that is there is complete."""
+    """Write one image's record and DICOM file; the record first, so that an existing image is complete."""
     index, patient = task
     seed, size = settings["seed"], settings["size"]
     name = image.image_name(seed, index)

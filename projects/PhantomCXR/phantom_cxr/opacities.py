@@ -1,7 +1,7 @@
-"""Findings in the lungs: nodules, calcifications, opacities, reticular patterns, bands, and the rest ("other lesion").
+"""Findings in the lungs: nodules, calcifications, opacities, reticular patterns, bands, and "other lesion".
 
 Each function draws into the scene's layers and returns its `Finding`s. Radii are in body units (14 cm): a nodule is
-under 3 cm across, a mass above (Fleischner Society glossary, doi 10.1148/radiol.2462070712).
+up to 3 cm in diameter, a mass larger (Fleischner Society glossary, doi 10.1148/radiol.2462070712).
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def _patch(rng, scene: Scene, name: str, radii, strengths, texture: float) -> li
 
 
 def _air_bronchograms(rng: np.random.Generator, scene: Scene, box: np.ndarray) -> None:
-    """Airways that stay open in a consolidation: thin branching dark lines."""
+    """Draw airways that stay open in a consolidation: thin branching dark lines."""
     where = window(scene.shape, box, 2)
     if where is None:
         return
@@ -109,7 +109,7 @@ def _air_bronchograms(rng: np.random.Generator, scene: Scene, box: np.ndarray) -
 
 
 def interstitial(rng: np.random.Generator, scene: Scene) -> list[Finding]:
-    """Reticular pattern on both sides, mostly in the lower lungs."""
+    """Draw a reticular pattern on both sides, mostly in the lower lungs."""
     start, strength = rng.uniform(0.05, 0.45), rng.uniform(0.5, 1.0)
     found = []
     for side in SIDES_ORDER:
@@ -152,7 +152,7 @@ def _net(scene: Scene, side: str, box: np.ndarray, strength: float) -> None:
         arc = turn + np.linspace(0, scene.grain.uniform(0.8, 3.6), 8)
         stroke(canvas, center + size * np.stack([np.cos(arc), np.sin(arc)], axis=1), 0.011 * unit, 200)
     mask = blurred(scene.visible[side][where].astype(np.float32) / 255, 0.04 * unit)
-    fade = np.clip(np.arange(mask.shape[0]) / (0.15 * unit), 0, 1).astype(np.float32)  # no line where it begins
+    fade = np.clip(np.arange(mask.shape[0]) / (0.15 * unit), 0, 1).astype(np.float32)  # no visible edge at its top
     mask *= fade[:, None]
     net = blurred(canvas.astype(np.float32) / 255, 0.005 * unit) * mask
     scene.markings[where] += np.float32(0.20 * strength) * net
@@ -160,7 +160,7 @@ def _net(scene: Scene, side: str, box: np.ndarray, strength: float) -> None:
 
 
 def fibrosis(rng: np.random.Generator, scene: Scene) -> list[Finding]:
-    """Streaks drawn together, most often in an upper lobe."""
+    """Draw converging streaks, most often in an upper lobe."""
     found = []
     for _ in range(1 + int(rng.random() < 0.45)):
         radius = rng.uniform(0.13, 0.28) * scene.unit
@@ -195,7 +195,7 @@ def _streaks(rng: np.random.Generator, scene: Scene, point: np.ndarray, radius: 
 
 
 def atelectasis(rng: np.random.Generator, scene: Scene) -> list[Finding]:
-    """Plate-like bands above the diaphragm, or a collapsed segment as a dense wedge."""
+    """Draw plate-like bands above the diaphragm, or a collapsed segment as a dense wedge."""
     reach = rng.uniform(0.16, 0.32) * scene.unit
     point = place(rng, scene, 0.8 * reach, zone=(0.45, 0.95))
     if point is None:
@@ -250,7 +250,7 @@ def _bulla(rng: np.random.Generator, scene: Scene) -> list[Finding]:
 
 
 def _hernia(rng: np.random.Generator, scene: Scene) -> list[Finding]:
-    """A hiatal hernia: a round shadow behind the heart with a fluid level."""
+    """Draw a hiatal hernia: a round shadow behind the heart with a fluid level."""
     radius = rng.uniform(0.16, 0.28)
     center = (rng.uniform(-0.02, 0.22), scene.body.dome[1] - 0.6 * radius)
     outline = scene.outline(anatomy.stretch(scene.body, blob(rng, center, (radius, radius), 0.06)))
@@ -263,7 +263,7 @@ def _hernia(rng: np.random.Generator, scene: Scene) -> list[Finding]:
 
 
 def _rib_lesion(rng: np.random.Generator, scene: Scene) -> list[Finding]:
-    """A bone that swells: a healed fracture or a metastasis."""
+    """Draw a swollen rib: a healed fracture or a metastasis."""
     side = SIDES_ORDER[int(rng.integers(2))]
     rib = anatomy.posterior_rib(scene.body, int(rng.integers(2, 8)), side)
     middle = int(rng.integers(len(rib) // 3, len(rib) - 5))

@@ -18,7 +18,7 @@ def _sides(rng: np.random.Generator, both: float) -> list[str]:
 
 
 def effusion(rng: np.random.Generator, scene: Scene) -> list[Finding]:
-    """Fluid that fills the angle and climbs the lateral wall in a meniscus."""
+    """Draw fluid that fills the angle and rises along the lateral wall in a meniscus."""
     found = []
     for side in _sides(rng, both=0.35):
         body = scene.body
@@ -50,7 +50,7 @@ def _lung_inside(scene: Scene, side: str, polygon: np.ndarray) -> np.ndarray:
 
 
 def _box(region: np.ndarray) -> np.ndarray | None:
-    """Return the box of a uint8 mask above its half, None when nothing is."""
+    """Return the box of a uint8 mask's values above 127, None if there are none."""
     x, y, width, height = cv2.boundingRect((region > 127).view(np.uint8))
     return np.array([x, y, x + width, y + height], dtype=np.float64) if width else None
 
@@ -61,7 +61,7 @@ def _flood(scene: Scene, region: np.ndarray, strength: float) -> None:
 
 
 def thickening(rng: np.random.Generator, scene: Scene) -> list[Finding]:
-    """An apical cap, or a band along the lateral wall."""
+    """Draw an apical cap, or a band along the lateral wall."""
     found = []
     for side in _sides(rng, both=0.3):
         outline = scene.lungs[side]
@@ -96,7 +96,7 @@ def _cap(rng: np.random.Generator, scene: Scene, side: str) -> list[Finding]:
 
 
 def pneumothorax(rng: np.random.Generator, scene: Scene) -> list[Finding]:
-    """Air beside a lung that shrinks towards its hilum: no vessels there, and the line of the visceral pleura."""
+    """Draw a lung shrunken towards its hilum: air without vessels outside it, and the line of the visceral pleura."""
     side = _sides(rng, both=0.0)[0]
     outline = scene.lungs[side]
     hilum = scene.outline(anatomy.stretch(scene.body, [(0.2 * SIDES[side], 0.0)]))[0]

@@ -1,8 +1,8 @@
 """Three simulated readers per image: who reads, what they miss, where they put their boxes.
 
-The pool and its imbalance follow aggregates of VinDr-CXR: seventeen readers, of whom R8, R9 and R10 read most images,
-and nearly all that show findings. Readers of phantoms differ in how much they see, how generously they frame, how
-steady their hand is, and which of two similar names they prefer.
+The pool and its imbalance follow aggregates of VinDr-CXR: seventeen readers, of whom R8, R9 and R10 read most images
+with findings. Simulated readers differ in how much they see, how wide their boxes are and how precise.
+Any of them may confuse two similar classes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ READERS = tuple(f"R{number}" for number in range(1, 18))
 MAIN_TRIO = ("R8", "R9", "R10")
 _TRIO_SHARE = {True: 0.94, False: 0.13}  # images with and without findings that the three main readers read
 
-# How often the others read, in per cent of all images.
+# How often the others read, in percent of all images.
 _OTHERS = {"R1": 13, "R2": 21, "R3": 15, "R4": 10, "R5": 19, "R6": 14, "R7": 12, "R11": 10}
 _OTHERS |= {"R12": 11, "R13": 11, "R14": 10, "R15": 11, "R16": 11, "R17": 5}
 _RARE = {"R8": 4, "R9": 4, "R10": 4}
@@ -34,7 +34,7 @@ _SEEN = {
 }
 _SEEN_ELSE = 0.6
 
-_MISTAKEN_FOR = {  # names that readers exchange
+_MISTAKEN_FOR = {  # classes that readers confuse
     "Consolidation": ("Infiltration", "Lung Opacity"),
     "Infiltration": ("Lung Opacity", "Consolidation"),
     "Lung Opacity": ("Infiltration", "Consolidation"),
@@ -49,12 +49,12 @@ _MISTAKE = 0.10
 
 @dataclass(frozen=True)
 class Reader:
-    """One reader's habits; the same on every image of every set."""
+    """One reader's habits, the same on every image of every set."""
 
     rad_id: str
     sharpness: float  # added to the log odds of seeing
-    margin: float  # how much wider than the finding the box is, as a share of its side
-    unsteadiness: float  # standard deviation of an edge, as a share of the side
+    margin: float  # how much wider than the finding the box is, as a fraction of its side
+    unsteadiness: float  # standard deviation of an edge, as a fraction of the side
 
 
 def reader(rad_id: str) -> Reader:
@@ -91,7 +91,7 @@ def read_image(
     """Return the rows that these readers write about an image.
 
     An image without findings gets one "No finding" row per reader (class_name None, no box). On an image with findings
-    every reader draws something, as on VinDr-CXR: who would miss all draws the most conspicuous.
+    every reader draws at least one box, as in VinDr-CXR: a reader who would miss all draws the most conspicuous.
 
     Returns:
         dicts of rad_id, class_name and box (4 floats, whole pixels, inside the image) or None.
@@ -112,7 +112,7 @@ def _read(rng: np.random.Generator, habits: Reader, drawn: list[Finding], width:
             name = other[int(rng.integers(len(other)))]
         box = _frame(rng, habits, finding.box_xyxy[0], width, height)
         rows.append({"rad_id": habits.rad_id, "class_name": name, "box": box})
-    if rng.random() < 0.06:  # a shadow taken for something
+    if rng.random() < 0.06:  # a normal shadow mistaken for a finding
         rows.append({"rad_id": habits.rad_id, "class_name": "Lung Opacity", "box": _false_box(rng, width, height)})
     return rows
 
@@ -131,7 +131,7 @@ def _false_box(rng: np.random.Generator, width: int, height: int) -> list[float]
 
 
 def _whole_pixels(box: np.ndarray, width: int, height: int) -> list[float]:
-    """Round to whole pixels inside the image, at least 2 pixels a side."""
+    """Round to whole pixels inside the image, at least 2 pixels per side."""
     x0, y0, x1, y1 = boxes.clip(np.rint(box)[None], width, height)[0]
     x0, y0 = min(x0, width - 2), min(y0, height - 2)
     return [float(x0), float(y0), float(max(x1, x0 + 2)), float(max(y1, y0 + 2))]

@@ -1,7 +1,7 @@
-"""A person on image: outlines become densities, kept in layers that findings can change before they are added up.
+"""A person in layers: outlines become densities, which findings can change before the layers are added up.
 
-The image is a sum along the beam, as in a real radiograph: soft tissue and bone add density, air in the lungs takes it
-away, vessels show only where there is air around them. So an effusion is drawn by removing air, a pneumothorax by
+The image is a sum along the beam, as in a real radiograph: soft tissue and bone add density, air in the lungs removes
+it, vessels are visible only where there is air around them. So an effusion is drawn by removing air, a pneumothorax by
 removing vessels, a consolidation by adding water.
 """
 
@@ -27,7 +27,7 @@ from d2_cxr.projects.phantom_cxr.canvas import (
     stroke,
 )
 
-_AIR = 0.66  # share of the density that a full depth of air takes away
+_AIR = 0.66  # fraction of the density that a full depth of air removes
 
 
 @dataclass
@@ -41,9 +41,9 @@ class Scene:
     markings: np.ndarray  # vessels, seen against air
     bone: np.ndarray
     water: np.ndarray  # what findings add
-    grain: np.random.Generator  # textures take more draws on larger images, so they have their own stream
+    grain: np.random.Generator  # a separate stream, because textures take more draws on larger images
     lungs: dict[str, np.ndarray] = field(default_factory=dict)  # side -> outline in pixels
-    visible: dict[str, np.ndarray] = field(default_factory=dict)  # side -> uint8 mask of lung beside heart and aorta
+    visible: dict[str, np.ndarray] = field(default_factory=dict)  # side -> uint8 mask of lung without heart and aorta
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -52,7 +52,7 @@ class Scene:
 
     @property
     def unit(self) -> float:
-        """Pixels of one body unit."""
+        """Pixels per body unit."""
         return self.frame.scale
 
     def outline(self, points) -> np.ndarray:
@@ -60,17 +60,17 @@ class Scene:
         return self.frame.to_pixels(points)
 
     def density(self) -> np.ndarray:
-        """Add the layers up."""
+        """Return the sum of the layers, float32 (H, W)."""
         wet = np.clip(self.water, 0, None)
         air = self.air * np.clip(1 - 0.85 * wet, 0, 1)
         gas = np.minimum(1, 1.6 * self.air)
-        bone = self.bone * (0.6 + 0.4 * gas)  # ribs fade before the heart and the liver
-        added = 0.12 * wet * (0.35 + 0.65 * gas)  # fluid replaces air, it does not pile up on the heart
+        bone = self.bone * (0.6 + 0.4 * gas)  # ribs are fainter in front of the heart and the liver
+        added = 0.12 * wet * (0.35 + 0.65 * gas)  # fluid replaces air; in front of the heart it adds little
         return self.soft * (1 - _AIR * air) + bone + added + self.markings * np.minimum(1, 1.6 * air)
 
 
 def draw_scene(rng: np.random.Generator, grain: np.random.Generator, body: Body, frame: Frame) -> Scene:
-    """Draw a healthy person's layers; the size of heart and aorta is the body's."""
+    """Draw the layers of a person without findings; heart and aorta have the size in `body`."""
     shape = (frame.height, frame.width)
     zeros = np.zeros(shape, np.float32)
     scene = Scene(body, frame, soft=zeros, air=zeros, markings=zeros, bone=zeros, water=zeros.copy(), grain=grain)
@@ -93,7 +93,7 @@ def _soft_tissue(rng: np.random.Generator, scene: Scene) -> np.ndarray:
         0.24 * soft_mask(shape, [scene.outline(anatomy.pedicle(body))], 0.035 * unit),
         0.36 * soft_mask(shape, [scene.outline(anatomy.heart(body))], 0.016 * unit),
     )
-    middle = np.maximum(middle, 0.38 * skin * _abdomen(scene))  # heart and liver melt together
+    middle = np.maximum(middle, 0.38 * skin * _abdomen(scene))  # no border between heart and liver
     arch = [scene.outline(part) for part in (anatomy.knob(body), band(anatomy.descending_aorta(body), 0.17))]
     soft += np.maximum(middle, 0.26 * soft_mask(shape, arch, 0.020 * unit))
     soft += 0.030 * skin * smooth_noise(scene.grain, shape, 0.45 * unit)
@@ -110,7 +110,7 @@ def _soft_tissue(rng: np.random.Generator, scene: Scene) -> np.ndarray:
 
 
 def _abdomen(scene: Scene) -> np.ndarray:
-    """The dense part under the domes; its upper border is the diaphragm, seen through the lungs' lower edge."""
+    """Return a mask of the dense part under the domes; its upper border is the diaphragm."""
     right, left = scene.body.dome
     top = [(-1.3, right + 0.42), (-0.95, right + 0.2), (-0.55, right), (-0.1, right + 0.1), (0.1, left + 0.1)]
     top += [(0.56, left), (0.95, left + 0.2), (1.3, left + 0.42)]
@@ -170,7 +170,7 @@ def _air(rng: np.random.Generator, scene: Scene) -> np.ndarray:
 
 
 def _markings(rng: np.random.Generator, scene: Scene) -> np.ndarray:
-    """Vessels that branch from the hila outwards, thinner and fainter, over the grain of small airways."""
+    """Return vessels that branch outwards from the hila, thinner and fainter, and the texture of small airways."""
     coarse, fine, hub = (np.zeros(scene.shape, np.uint8) for _ in range(3))
     unit, rich = scene.unit, rng.uniform(0.7, 1.3)
     for side, sign in SIDES.items():
@@ -189,7 +189,7 @@ def _markings(rng: np.random.Generator, scene: Scene) -> np.ndarray:
 
 
 def _branch(rng, scene: Scene, canvases, start, direction: float, width: float, sign: float, depth: int) -> None:
-    """Draw one vessel of three short steps, and two smaller ones that leave it; `width` is in body units."""
+    """Draw one vessel of three short steps, and two smaller branches; `width` is in body units."""
     steps = rng.uniform(0.6, 1.25, 3) * (0.085, 0.095, 0.085, 0.07)[min(depth, 3)]
     turns = direction + np.cumsum(rng.normal(0, 0.20, 3))
     line = start + np.vstack([[0, 0], np.cumsum(np.stack([np.cos(turns), np.sin(turns)], 1) * steps[:, None], axis=0)])
@@ -225,7 +225,7 @@ def _bones(rng: np.random.Generator, scene: Scene) -> np.ndarray:
 
 
 def _tubes(scene: Scene, lines, width: float, inside: float, edge: float) -> np.ndarray:
-    """Hollow bones: a band with brighter borders, because the beam runs along the cortex there."""
+    """Return hollow bones: bands with brighter borders, where the beam is parallel to the cortex."""
     filled, borders = (np.zeros(scene.shape, np.uint8) for _ in range(2))
     for line in lines:
         taper = width * np.interp(np.linspace(0, 1, len(line)), [0, 0.15, 0.75, 1], [0.8, 1.0, 1.0, 0.7])

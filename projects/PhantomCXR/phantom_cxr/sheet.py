@@ -1,4 +1,4 @@
-"""A contact sheet of phantoms with their true boxes, to be looked at beside real images."""
+"""A contact sheet of phantoms with their true boxes, to compare with real images."""
 
 from __future__ import annotations
 

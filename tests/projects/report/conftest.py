@@ -1,5 +1,6 @@
 """A small study folder made by hand, after docs/formats.md: two arms, two shares, two seeds, 24 test images."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -58,8 +59,14 @@ def planned(kind: str, stage_id: str, output: str) -> dict:
 
 
 @pytest.fixture
-def study_folder(tmp_path) -> Path:
-    study = tmp_path / "study"
+def study_folder(made_once, tmp_path) -> Path:
+    """A copy of the study of its own."""
+    return Path(shutil.copytree(made_once, tmp_path / "study"))
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory) -> Path:
+    study = tmp_path_factory.mktemp("made") / "study"
     plan, records = [planned("prior_box", "prior_box/seed0", "runs/prior_box/100/seed0")], {}
     constant = [
         {"image_id": image, "category_id": category, "bbox": box, "score": 0.5}

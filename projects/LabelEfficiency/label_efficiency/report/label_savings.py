@@ -97,8 +97,8 @@ def label_savings(curves: Curves, arm: str, reference: str, seed: int = 0) -> di
     """Return the label fraction with which `arm` reaches the score of `reference` at its largest label fraction.
 
     Returns:
-        reference_score; share (per cent, None when not reached or not known); interval [low, high], where None stands
-        for "not reached"; reached: share of the resamples in which it is reached; seeds.
+        reference_score; share (percent, None if not reached or not known); interval [low, high], where None means
+        "not reached"; reached: fraction of the resamples in which it is reached; seeds.
     """
     drawn = resample(curves, seed)
     own = np.isfinite(curves.mean(arm))  # an arm may have been run at some label fractions only

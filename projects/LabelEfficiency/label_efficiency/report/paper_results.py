@@ -1,4 +1,4 @@
-"""What the paper printed, to stand beside our own runs: another data set, another scale.
+"""What the paper printed, for comparison with our runs: another data set, another scale.
 
 Bencevic, Habijan, Galic, Pizurica, "Self-supervised Learning as a Means to Reduce the Need for Labeled Data in Medical
 Image Analysis", https://arxiv.org/abs/2206.00344. All scores are fractions of 1.
@@ -9,10 +9,10 @@ from __future__ import annotations
 PAPER = "Benčević et al., arXiv 2206.00344, VinDr-CXR, 879 test images"
 
 # Table I. AR and AR small are class-agnostic there (COCO evaluation with useCats = 0), which is why AR is three times
-# mAP; "mean IoU" and its population deviation are the "Model" row of Table II, printed for each share of labels.
+# mAP; "mean IoU" and its population deviation are the "Model" row of Table II, printed for each label fraction.
 TABLE_1_COLUMNS = ("mAP", "mAP50", "mAP small", "AR", "AR small", "mean IoU", "IoU σ", "training images")
 TABLE_1 = (
-    # per cent with labels, row name, then the columns above
+    # percent with labels, row name, then the columns above
     (100, "Baseline", (0.129, 0.278, 0.021, 0.412, 0.154, 0.565, 0.309, 3075)),
     (90, "SSL 10 %", (0.142, 0.284, 0.026, 0.413, 0.156, 0.566, 0.309, 2767)),
     (80, "SSL 20 %", (0.139, 0.292, 0.020, 0.412, 0.158, 0.565, 0.308, 2460)),

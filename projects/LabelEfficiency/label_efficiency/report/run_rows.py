@@ -10,7 +10,7 @@ from d2_cxr import artifacts
 def run_rows(results: StudyResults) -> list[dict]:
     """Return a row for each finished run, the prior-box baseline's included, in the order of the plan.
 
-    A row holds arm, label_fraction (per cent), seed, training and test images, every metric with the ends of its
+    A row has arm, label_fraction (percent), seed, training and test images, every metric with the ends of its
     interval (`_low`, `_high`; rounded to four places), commit, iterations and the sha256 of matches.npz.
     """
     return [_row(run) for run in (*results.runs, *results.prior_box) if run.evaluation]

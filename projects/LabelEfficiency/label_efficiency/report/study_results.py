@@ -15,6 +15,7 @@ from d2_cxr.artifacts import read_json
 from d2_cxr.evaluation.evaluate import read_evaluation
 from d2_cxr.evaluation.matching import Matches
 
+MISTAKES = "mistakes.html"  # page in a run's folder
 VAL_SELECTED = "val_selected"  # folder in a run's, with the evaluation of the weights that were best on validation
 
 
@@ -50,7 +51,7 @@ class Run:
 
     @functools.cached_property
     def matches(self) -> Matches:
-        """The run's matches with the truth, read when first asked for."""
+        """The run's matches with the truth, read on first use."""
         return Matches.load(self.folder / "inference" / self.test / "matches.npz")
 
 
