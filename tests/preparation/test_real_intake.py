@@ -71,7 +71,7 @@ def test_labels_in_five_formats_give_one_set(tmp_path):
         options |= {
             "preprocess": Preprocess(512),
             "progress": False,
-        }  # half of 1024: no corner is between two roundings
+        }  # half of 1024: no corner lies between roundings
         prepare(PrepareOptions(IMAGES / "images", tmp_path / name, **options))
         values = artifacts.read_json(tmp_path / name / "dataset.json")
         found[name] = [values[key] for key in ("images_fingerprint", "annotations_fingerprint", "class_names")]
