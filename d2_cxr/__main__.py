@@ -8,6 +8,7 @@ traceback; 130 interrupted; 141 the reader of the output is gone; 143 terminated
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 
 COMMANDS = {  # command: (module with main(argv), what it does)
@@ -22,6 +23,7 @@ COMMANDS = {  # command: (module with main(argv), what it does)
     "evaluate": ("d2_cxr.tools.evaluate", "COCO results -> metrics with intervals"),
     "visualize": ("d2_cxr.tools.visualize_data", "pictures of a set, its readers' boxes and results"),
     "predict": ("d2_cxr.tools.predict", "findings on DICOM, PNG or JPEG files"),
+    "weights": ("d2_cxr.tools.weights", "share a run: weights with card and sha256, or its result"),
     "serve-dicom": ("d2_cxr.tools.serve_dicom", "answer radiographs with reports: a DICOM node and a watched folder"),
     "read-sr": ("d2_cxr.tools.read_sr", "structured reports, corrected in a viewer -> a label table"),
     "study": ("d2_cxr.projects.LabelEfficiency.run_study", "how many labels does an initialization save?"),
@@ -45,6 +47,9 @@ def main(argv: list[str] | None = None) -> None:
     if arguments[0] in ("-V", "--version"):
         sys.stdout.write(_version())
         raise SystemExit(0)
+    if arguments[0] == "--log-json" and len(arguments) > 2:
+        os.environ["D2_CXR_LOG_JSON"] = arguments[1]
+        arguments = arguments[2:]
     command, rest = arguments[0], arguments[1:]
     if command not in COMMANDS:
         sys.stderr.write(
@@ -67,7 +72,7 @@ def _help() -> str:
     width = max(map(len, COMMANDS))
     lines = [f"  {name:<{width}}  {text}" for name, (_, text) in COMMANDS.items()]
     return (
-        "usage: d2cxr COMMAND [options]      d2cxr COMMAND --help shows the options\n\n"
+        "usage: d2cxr [--log-json FILE] COMMAND [options]      d2cxr COMMAND --help shows the options\n\n"
         "Detect findings on chest radiographs with few labels. Research only, not for diagnosis.\n\n"
         + "\n".join(lines)
         + f"\n\nexample:\n  {EXAMPLE}\n"

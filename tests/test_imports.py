@@ -22,6 +22,7 @@ FLOORS = {
     "artifacts": 0,
     "config": 0,
     "drawing": 0,
+    "chart_style": 0,
     "cli": 0,
     "precision": 0,
     "progress": 0,

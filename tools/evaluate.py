@@ -9,8 +9,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
+from pathlib import Path
 
 from d2_cxr.cli import ToolParser, run_tool
+
+logger = logging.getLogger(__name__)
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -50,9 +54,20 @@ def main(argv: list[str] | None = None) -> int:
     options = vars(args)
     strict, as_json = options.pop("strict"), options.pop("json")
     evaluation = evaluate(**options)
+    _show_mistakes(args)
     if as_json:
         print(json.dumps(evaluation.document["metrics"], indent=1))
     return 1 if strict and evaluation.document["problems"] else 0
+
+
+def _show_mistakes(args: argparse.Namespace) -> None:
+    from d2_cxr.evaluation.mistakes import write_mistakes
+
+    try:
+        page = write_mistakes(args.dataset, args.results, args.output or Path(args.results).parent, root=args.root)
+        logger.info("The mistakes as pictures are in %s", page)
+    except FileNotFoundError as error:  # labels and results are enough to evaluate; pictures need the images
+        logger.info("No page of mistakes: %s", error)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,12 @@ _SHOWN = 20  # images whose findings are printed
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = ToolParser(description=__doc__)
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="image files, and folders of them")
-    parser.add_argument("--weights", required=True, metavar="FILE", help="model_final.pth or model_best.pth of a run")
+    parser.add_argument(
+        "--weights",
+        required=True,
+        metavar="FILE",
+        help="a run's model_final.pth, or a published file: path or URL, perhaps with #sha256:DIGEST",
+    )
     parser.add_argument(
         "--output", required=True, metavar="DIR", help="folder for findings.json, findings.csv, overlays/"
     )

@@ -1,16 +1,18 @@
-"""Charts of the label statistics as SVG text for the page; colors of Okabe and Ito, legible without color vision."""
+"""Charts of the label statistics as SVG text for the page, in the style of chart_style.py."""
 
 from __future__ import annotations
 
-import io
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from d2_cxr import chart_style
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_BLUE, _ORANGE, _GREEN, _GRAY = "#0072B2", "#E69F00", "#009E73", "#999999"
+_BLUE, _ORANGE, _GREEN = map(chart_style.color, (0, 5, 2))
+_GRAY = chart_style.GRAY
 
 
 def class_balance(found: dict) -> str:
@@ -80,11 +82,8 @@ def box_f1(audit: dict) -> str:
 
 
 def _axes(height: float) -> Axes:
-    from matplotlib.figure import Figure  # no pyplot: no display and no global state
-
-    figure = Figure(figsize=(7.2, height), layout="constrained")
-    axes = figure.subplots()
-    axes.spines[["top", "right"]].set_visible(False)
+    axes = chart_style.subplots(height=height)[1]
+    axes.grid(False)
     return axes
 
 
@@ -103,11 +102,6 @@ def _legend(axes: Axes) -> None:
 
 
 def _svg(axes: Axes) -> str:
-    import matplotlib
-
-    text = io.StringIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "d2_cxr"}):
-        figure = axes.get_figure(root=True)
-        assert figure is not None
-        figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
-    return text.getvalue()[text.getvalue().index("<svg") :]
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    return chart_style.svg(figure)

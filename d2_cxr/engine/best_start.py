@@ -19,7 +19,7 @@ from d2_cxr.checkpoint.convert import convert_file
 from d2_cxr.checkpoint.loading import load_weights_file
 from d2_cxr.checkpoint.weights_card import WeightsCard, read_card, zoo_card
 from d2_cxr.engine.preset import LARGE_GPU_GB, Machine
-from d2_cxr.engine.start_weights import local_path
+from d2_cxr.engine.start_weights import checked, local_path
 
 logger = logging.getLogger(__name__)
 
@@ -87,6 +87,7 @@ def find_start(text: str | None, machine: Machine, folder: str | Path) -> Start:
 
 def _known(weights: str, folder: Path) -> Start:
     """Return weights with their card, converted first where they are no weights of ours nor of Detectron2's zoo."""
+    weights = checked(weights)
     card, is_coco = zoo_card(weights), "COCO-Detection/faster_rcnn_R_50_FPN" in weights
     path = local_path(weights)
     if card is None and isinstance(load_weights_file(path).get("card"), dict):

@@ -17,6 +17,7 @@ from d2_cxr.checkpoint import timm_backbone  # noqa: F401 - puts build_timm_fpn_
 from d2_cxr.datasets import augmentations, builtin
 from d2_cxr.datasets.named_sets import named_set
 from d2_cxr.engine import teacher_settings
+from d2_cxr.engine.start_weights import checked
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +67,7 @@ def setup(config_file: str | Path = "", opts: Sequence[str] = (), output_dir: st
     cfg = load_config(config_file, opts)
     if output_dir is not None:
         cfg.OUTPUT_DIR = str(output_dir)
+    cfg.MODEL.WEIGHTS = checked(cfg.MODEL.WEIGHTS)
     register_datasets(cfg)
     _check_names(cfg)
     set_num_classes(cfg)

@@ -34,6 +34,7 @@ from d2_cxr.dicom.preprocess import Preprocess, box_map, prepare_image
 from d2_cxr.dicom.stored_image import GrayscaleTransform, StoredImage
 from d2_cxr.engine.card import config_of
 from d2_cxr.engine.findings import Findings, check_thresholds, limits_of
+from d2_cxr.engine.start_weights import checked, local_path
 from d2_cxr.engine.weights_report import compare, require_complete
 from d2_cxr.image_name import image_name
 
@@ -58,7 +59,8 @@ class Predictor:
         """Load a detector.
 
         Args:
-            weights: `model_final.pth` or `model_best.pth` of a run.
+            weights: `model_final.pth` or `model_best.pth` of a run, or a published file; path or URL, perhaps with
+                `#sha256:DIGEST`, which is compared before the file is read.
             device: "cpu", "cuda", "cuda:1"; default: a GPU if there is one.
             thresholds: replace those of the card.
 
@@ -67,6 +69,7 @@ class Predictor:
             ValueError: the file has no card, is not a detector, does not fill the whole model, or the thresholds are
                 malformed.
         """
+        weights = local_path(checked(str(weights)))
         content = load_weights_file(weights)
         if not isinstance(content.get("card"), dict):
             raise ValueError(

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from detectron2.config import CfgNode
 
+from d2_cxr.artifacts import sha256_file
 from d2_cxr.checkpoint.fingerprint import never_updated, require_finite, require_same_tensors
 from d2_cxr.checkpoint.loading import load_weights_file
 from d2_cxr.checkpoint.weights_card import WeightsCard, contradictions, zoo_card
@@ -67,6 +68,37 @@ def read_start_weights(cfg: CfgNode, sets: RunSets) -> StartWeights:
     if found:
         raise ValueError(f"{cfg.MODEL.WEIGHTS} cannot start this run: {'; '.join(found)}")
     return StartWeights(path, content, card)
+
+
+def checked(weights: str) -> str:
+    """Return weights as given but without `#sha256:DIGEST`, after the file was compared with it.
+
+    Args:
+        weights: path or URL, e.g. "r50.pth#sha256:1a2b3c4d"; the digest whole, or its first 8 digits or more.
+
+    Raises:
+        FileNotFoundError: see `local_path`.
+        ValueError: the file has another sha256, or the digest is none.
+    """
+    place, mark, digest = weights.partition("#sha256:")
+    if mark:
+        require_sha256(place, digest)
+    return place
+
+
+def require_sha256(weights: str, digest: str) -> str:
+    """Return the sha256 of a weights file, given by path or URL, after it was compared with its first digits.
+
+    Raises:
+        FileNotFoundError: see `local_path`.
+        ValueError: the file has another sha256, or the digest is none.
+    """
+    if not re.fullmatch(r"[0-9a-fA-F]{8,64}", digest):
+        raise ValueError(f"{weights}: sha256 {digest!r} is none; give 8 to 64 hexadecimal digits")
+    found = sha256_file(local_path(weights))
+    if not found.startswith(digest.lower()):
+        raise ValueError(f"{weights} has sha256 {found}, not {digest}: it is another file")
+    return found
 
 
 def local_path(weights: str) -> str:

@@ -128,7 +128,12 @@ def image_sheet(
         panels.append(_panel(pixels, found, style, scale, lambda row: f" {row['score']:.2f}"))
         limit = "" if score is None else f" with score >= {score:.2f}"
         captions.append(f"predicted: {_count(found)}{limit}")
-    return contact_sheet(panels, captions, columns=min(3, len(panels)), tile=tile)
+    return contact_sheet(panels, captions, columns=_columns(len(panels)), tile=tile)
+
+
+def _columns(panels: int) -> int:
+    """Return how many of these panels a row of the sheet takes: at most four, with the least left black."""
+    return min(range(2, 5), key=lambda columns: (-panels % columns, abs(columns - 3.1))) if panels > 1 else 1
 
 
 def _panel(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -18,7 +19,7 @@ from d2_cxr.evaluation import errors, froc
 from d2_cxr.evaluation.coco_arrays import CocoArrays, read_results, to_arrays
 from d2_cxr.evaluation.files import negative_rows
 from d2_cxr.evaluation.gallery import read_image
-from d2_cxr.evaluation.ground_truth import load_ground_truth
+from d2_cxr.evaluation.ground_truth import GroundTruth, load_ground_truth
 from d2_cxr.evaluation.matching import HIT_RULES, Matches, match_arrays, ranked
 from d2_cxr.evaluation.stratified_sensitivity import best_pointing_score
 
@@ -55,15 +56,9 @@ def write_mistakes(
     Raises:
         FileNotFoundError, ValueError: unknown set, missing file, or results that do not fit.
     """
-    if root is not None:
-        register_below(dataset, root)
-    truth = load_ground_truth(dataset)
-    rows, negatives = read_results(Path(results)), negative_rows(Path(results))
-    negative = truth.negative if negatives is not None else None
-    arrays = ranked(to_arrays(truth.truth, rows, negative, negatives))
-    matches = match_arrays(arrays)
+    truth, arrays, matches = read_matched(dataset, results, root)
     score = errors.working_score(matches) if score is None else score
-    images = {image["id"]: image for image in [*truth.truth["images"], *(negative or {"images": []})["images"]]}
+    images = {image["id"]: image for image in truth.truth["images"] + (truth.negative or {"images": []})["images"]}
     worst = [row["image"] for row in errors.worst_images(matches, number, score)]
     context = {
         "name": dataset,
@@ -77,6 +72,26 @@ def write_mistakes(
     path = Path(output) / "mistakes.html"
     pages.write_page(path, "mistakes.html.j2", Path(__file__).parent / "templates", **context)
     return path
+
+
+def read_matched(
+    dataset: str, results: str | os.PathLike, root: str | os.PathLike | None = None
+) -> tuple[GroundTruth, CocoArrays, Matches]:
+    """Read a set and results on it, match them, and return truth, boxes (ranked by score) and matches.
+
+    The truth's `negative` is None where there are no results on negative images.
+
+    Raises:
+        FileNotFoundError, ValueError: unknown set, missing file, or results that do not fit.
+    """
+    if root is not None:
+        register_below(dataset, root)
+    truth = load_ground_truth(dataset)
+    rows, negatives = read_results(Path(results)), negative_rows(Path(results))
+    if negatives is None:
+        truth = replace(truth, negative=None)
+    arrays = ranked(to_arrays(truth.truth, rows, truth.negative, negatives))
+    return truth, arrays, match_arrays(arrays)
 
 
 def kinds(matches: Matches) -> np.ndarray:
@@ -149,6 +164,4 @@ def _data_url(path: Path) -> str:
     pixels = read_image(path)
     scale = min(1.0, PAGE_SIDE / max(pixels.shape))
     small = cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else pixels
-    ok, content = cv2.imencode(".png", small)
-    assert ok, "OpenCV could not encode a PNG"
-    return pages.data_url(content.tobytes())
+    return pages.jpeg_url(small)

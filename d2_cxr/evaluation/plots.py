@@ -10,19 +10,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter
 
-from d2_cxr import artifacts
-from d2_cxr.drawing import class_color
+from d2_cxr import artifacts, chart_style
 from d2_cxr.evaluation import froc
 from d2_cxr.evaluation.evaluate import Evaluation
 
-_MODEL, _ALONE, _PRIOR, _READER = (tuple(c / 255 for c in class_color(index)) for index in (4, 1, 0, 5))
+_MODEL, _ALONE, _PRIOR, _READER = map(chart_style.color, (0, 4, 5, 1))
 
 
 def froc_figure(evaluation: Evaluation) -> Figure:
     """Draw sensitivity against false positives per image, classes pooled; a second panel if there are readers."""
     readers = evaluation.document.get("readers")
-    figure = Figure(figsize=(11 if readers else 6, 4.6), layout="constrained")
-    panels = figure.subplots(1, 2 if readers else 1, squeeze=False)[0]
+    columns = 2 if readers else 1
+    figure, ((*panels,),) = chart_style.subplots(1, columns, width=6 * columns, height=4.6, squeeze=False)
     _pooled_panel(panels[0], evaluation)
     if readers:
         _readers_panel(panels[1], readers)
@@ -36,8 +35,7 @@ def class_figure(evaluation: Evaluation, metric: str = "AP50") -> Figure:
         (name for name in table if table[name][metric]["value"] is not None), key=lambda n: -table[n]["num_boxes"]
     )
     prior = evaluation.document["rows"].get("prior_box", {}).get("per_class", {})
-    figure = Figure(figsize=(7, 1.3 + 0.34 * max(1, len(names))), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = chart_style.subplots(height=1.3 + 0.34 * max(1, len(names)))
     for place, name in enumerate(names):
         entry = table[name][metric]
         if entry["interval"]:
@@ -54,7 +52,6 @@ def class_figure(evaluation: Evaluation, metric: str = "AP50") -> Figure:
     axes.set_title(f"{evaluation.document['dataset']}: {_images(evaluation)}", fontsize=10)
     if names:
         figure.legend(loc="outside lower center", ncols=2, frameon=False)
-    _tidy(axes)
     return figure
 
 
@@ -114,7 +111,7 @@ def _name_readers(axes: Axes, by_reader: Mapping) -> None:
         axes.text(froc.RATES[-1] * 1.02, lowest, label, fontsize=7, va="center")
 
 
-def _curve(axes: Axes, points: Mapping[str, np.ndarray], color: tuple[float, ...], label: str) -> None:
+def _curve(axes: Axes, points: Mapping[str, np.ndarray], color: str, label: str) -> None:
     """Draw a FROC curve as a step function, to the right edge of the figure."""
     false, sensitivity = points["false_positives_per_image"], points["sensitivity"]
     x = np.concatenate([[froc.RATES[0] / 4], np.maximum(false, froc.RATES[0] / 4), [froc.RATES[-1] * 2]])
@@ -133,15 +130,9 @@ def _froc_axes(axes: Axes) -> None:
     axes.set_xlabel("false positives per image")
     axes.set_ylabel("sensitivity (fraction of truth boxes found)")
     axes.legend(fontsize=8, frameon=False, loc="upper left")
-    _tidy(axes)
 
 
 def _images(evaluation: Evaluation) -> str:
     document = evaluation.document
     negative = document["num_negative_images"]
     return f"{document['num_findings_images']} images with findings" + (f" and {negative} without" if negative else "")
-
-
-def _tidy(axes: Axes) -> None:
-    axes.grid(color="#dddddd", linewidth=0.6)
-    axes.spines[["top", "right"]].set_visible(False)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+
+import cv2
 import numpy as np
 import pytest
 
@@ -57,7 +60,7 @@ def _result(image_id: int, category: int, bbox: list[float], score: float, num_t
     return {"image_id": image_id, "category_id": category, "bbox": bbox, "score": score}
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def simulate():
     """Return make(num_images, num_classes, seed, ...) -> (COCO truth, COCO results)."""
 
@@ -92,3 +95,28 @@ def images():
         return truth, results
 
     return make
+
+
+@pytest.fixture
+def mistakes_set(images, tmp_path):
+    """Three test images of 64 px, the third without a detection, and a negative one with a false box."""
+    truth, results = images([(n, 1, 10, 10, 30, 30) for n in (1, 2, 3)], [], num_images=3)
+    negative = {"images": [{"id": 9, "file_name": "n9.png"}], "annotations": [], "categories": truth["categories"]}
+    folder = tmp_path / "page_cxr"
+    (folder / "images").mkdir(parents=True)
+    for image in truth["images"] + negative["images"]:
+        image |= {"width": 64, "height": 64}
+        cv2.imwrite(str(folder / "images" / image["file_name"]), np.zeros((64, 64), np.uint8))
+    readers = {**truth, "annotations": [{**box, "reader": "<R1>"} for box in truth["annotations"]]}
+    (folder / "annotations/stratified").mkdir(parents=True)
+    (folder / "annotations/stratified/test.json").write_text(json.dumps(truth))
+    (folder / "annotations/stratified/negative_test.json").write_text(json.dumps(negative))
+    (folder / "annotations/readers.json").write_text(json.dumps(readers))
+    (folder / "dataset.json").write_text(json.dumps({"format_version": 2, "class_names": ["class 1"]}))
+    run = tmp_path / "run"
+    run.mkdir()
+    results = [{"image_id": n, "category_id": 1, "bbox": [10, 10, 30, 30], "score": 0.9} for n in (1, 2)]
+    (run / "r.json").write_text(json.dumps(results))
+    false = [{"image_id": 9, "category_id": 1, "bbox": [1, 1, 30, 30], "score": 0.95}]
+    (run / "negative_instances_results.json").write_text(json.dumps(false))
+    return tmp_path, run / "r.json"

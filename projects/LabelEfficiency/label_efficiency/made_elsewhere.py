@@ -20,12 +20,11 @@ def make_weights(settings: Mapping, target: Path, study_dir: Path) -> dict:
         ValueError: the file has another sha256, or cannot be converted completely.
     """
     from d2_cxr.checkpoint.convert import convert_file
-    from d2_cxr.engine.start_weights import local_path
+    from d2_cxr.engine.start_weights import local_path, require_sha256
 
     path = Path(local_path(settings["file"]))
-    found = artifacts.sha256_file(path)
-    if not found.startswith(settings.get("sha256", "").lower()):
-        raise ValueError(f"{settings['file']} has sha256 {found}, not {settings['sha256']}: it is another file")
+    stated = settings.get("sha256")
+    found = require_sha256(settings["file"], stated) if stated else artifacts.sha256_file(path)
     weights = settings["file"]
     if not _is_detectron2s(path):
         options = {key: settings[key] for key in ("timm", "pixel_mean", "pixel_std") if key in settings}

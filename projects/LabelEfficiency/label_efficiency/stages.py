@@ -156,6 +156,8 @@ def train(stage: dict, study_dir: Path) -> dict:
     trainer.train(cfg, resume=True)
     if settings["evaluation"].get("val_selected"):
         _test_val_selected(cfg, output)
+    if settings["seed"] == 0:
+        _show_mistakes(settings["test"], output)
     tidy(output)
     return {}
 
@@ -252,6 +254,16 @@ def _weights(weights: str, study_dir: Path) -> str:
         return weights
     inside = study_dir / weights
     return str(inside if inside.is_file() else REPOSITORY / weights)
+
+
+def _show_mistakes(test: str, run: Path) -> None:
+    """Write the page of a run's mistakes; of the first seed alone, because a page takes about a megabyte."""
+    from d2_cxr.evaluation.mistakes import write_mistakes
+
+    try:
+        write_mistakes(test, run / "inference" / test / "coco_instances_results.json", run)
+    except (ValueError, OSError) as error:  # the run is finished whatever becomes of its page
+        logger.warning("no page of mistakes: %s", error)
 
 
 def tidy(run: Path) -> None:

@@ -14,7 +14,7 @@ from d2_cxr.projects.label_efficiency.report import paper_results, report_contex
 from d2_cxr.projects.label_efficiency.report.answer import baseline as baseline_arm
 from d2_cxr.projects.label_efficiency.report.run_rows import run_rows
 from d2_cxr.projects.label_efficiency.report.scores import RESAMPLES, Scores
-from d2_cxr.projects.label_efficiency.report.study_results import read_results
+from d2_cxr.projects.label_efficiency.report.study_results import MISTAKES, read_results
 from markupsafe import Markup
 
 from d2_cxr import artifacts
@@ -108,7 +108,11 @@ def criterion_path(output: str | Path) -> Path:
 
 def _linked(row: dict, output: Path) -> dict:
     """Add links from the page to the row's run folders."""
-    links = [{"href": os.path.relpath(folder, output) + "/", "text": folder.name} for folder in row["folders"]]
+    links = []
+    for folder in row["folders"]:
+        links.append({"href": os.path.relpath(folder, output) + "/", "text": folder.name})
+        if (folder / MISTAKES).is_file():
+            links.append({"href": os.path.relpath(folder / MISTAKES, output), "text": "its mistakes"})
     return row | {"links": links, "quiet": row["arm"] == "prior-box baseline"}
 
 

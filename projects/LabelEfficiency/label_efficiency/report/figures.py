@@ -1,38 +1,19 @@
 """The report's charts as SVG text: plain values in, a picture out.
 
-Every chart states its units; colors are drawing.py's, which color-blind readers can distinguish. All scores are
-fractions of 1.
+Every chart states its units; the style is chart_style.py's. All scores are fractions of 1.
 """
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 
-import matplotlib
-
-matplotlib.use("svg")
-import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator, ScalarFormatter
 
-from d2_cxr.drawing import class_color
+from d2_cxr import chart_style
+from d2_cxr.chart_style import MARKERS, color, subplots, svg
 
-_STYLE = {
-    "svg.fonttype": "none",  # text stays text: small, sharp, searchable
-    "svg.hashsalt": "d2_cxr",  # the same figure gives the same bytes
-    "font.family": "sans-serif",
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#dddddd",
-    "legend.frameon": False,
-}
 _FROC_TICKS = {1 / 8: "1/8", 1 / 4: "1/4", 1 / 2: "1/2", 1: "1", 2: "2", 4: "4", 8: "8"}
-_MARKERS = "osD^vPX*<>hpd8"
-_WIDTH = 7.2  # inches
 
 
 def learning_curves(
@@ -48,23 +29,31 @@ def learning_curves(
         images: {label fraction in percent: number of labeled training images, None if unknown}.
         level: name and height of a horizontal line, e.g. the prior-box baseline.
     """
-    with plt.rc_context(_STYLE):
-        figure, axes = plt.subplots(figsize=(_WIDTH, 4.2), layout="constrained")
-        for index, (arm, points) in enumerate(arms.items()):
-            style = {"color": _hex(index), "marker": _MARKERS[index % len(_MARKERS)], "markersize": 5}
-            axes.plot([p["label_fraction"] for p in points], [p["mean"] for p in points], label=arm, **style)
-            banded = [point for point in points if point["low"] is not None]
-            edges = [[point[key] for point in banded] for key in ("label_fraction", "low", "high")]
-            axes.fill_between(*edges, color=_hex(index), alpha=0.15, linewidth=0)
-            if len(banded) == 1:
-                axes.vlines(*edges, color=_hex(index), alpha=0.5)
-        if level:
-            axes.axhline(level[1], color="black", linestyle=":", label=level[0])
-        _label_axis(axes, sorted({p["label_fraction"] for points in arms.values() for p in points}))
-        _image_axis(axes, images)
-        axes.set_ylabel(f"{metric} (band: 95 % interval)")
-        axes.legend()
-        return _svg(figure)
+    figure, axes = subplots(height=4.2)
+    shown: list[chart_style.Point] = []
+    for index, (arm, points) in enumerate(arms.items()):
+        shown += [(axes, p["label_fraction"], p["mean"], _value(arm, metric, p, images)) for p in points]
+        style = {"color": color(index), "marker": MARKERS[index % len(MARKERS)], "markersize": 5}
+        axes.plot([p["label_fraction"] for p in points], [p["mean"] for p in points], label=arm, **style)
+        banded = [point for point in points if point["low"] is not None]
+        edges = [[point[key] for point in banded] for key in ("label_fraction", "low", "high")]
+        axes.fill_between(*edges, color=color(index), alpha=0.15, linewidth=0)
+        if len(banded) == 1:
+            axes.vlines(*edges, color=color(index), alpha=0.5)
+    if level:
+        axes.axhline(level[1], color="black", linestyle=":", label=level[0])
+    _label_axis(axes, sorted({p["label_fraction"] for points in arms.values() for p in points}))
+    _image_axis(axes, images)
+    axes.set_ylabel(f"{metric} (band: 95 % interval)")
+    axes.legend()
+    return svg(figure, shown)
+
+
+def _value(arm: str, metric: str, point: Mapping, images: Mapping[int, int | None]) -> str:
+    fraction, known = point["label_fraction"], images.get(point["label_fraction"])
+    labels = f"{fraction} % of the labels" + (f" ({known:,} images)" if known else "")
+    interval = "" if point["low"] is None else f", 95 % interval {point['low']:.3f} to {point['high']:.3f}"
+    return f"{arm}, {labels}: {metric} {point['mean']:.3f}{interval}"
 
 
 def partition(rows: Sequence[Mapping]) -> str:
@@ -73,22 +62,21 @@ def partition(rows: Sequence[Mapping]) -> str:
     Args:
         rows: {label_fraction (percent), labeled, unlabeled, run (bool: this study trained on it)}.
     """
-    with plt.rc_context(_STYLE):
-        figure, axes = plt.subplots(figsize=(_WIDTH, 0.5 + 0.33 * len(rows)), layout="constrained")
-        names = [f"{row['label_fraction']} % labeled{' ●' if row['run'] else ''}" for row in rows]
-        labeled, unlabeled = [row["labeled"] for row in rows], [row["unlabeled"] for row in rows]
-        axes.barh(names, labeled, color=_hex(0), label="labeled: fine-tuning")
-        axes.barh(names, unlabeled, left=labeled, color=_hex(4), alpha=0.55, label="unlabeled")
-        for place, row in enumerate(rows):
-            axes.text(row["labeled"] / 2, place, row["labeled"], ha="center", va="center", color="white", fontsize=8)
-            if row["unlabeled"]:
-                middle = row["labeled"] + row["unlabeled"] / 2
-                axes.text(middle, place, row["unlabeled"], ha="center", va="center", fontsize=8)
-        axes.invert_yaxis()
-        axes.set_xlabel("training images with findings (● = run in this study)")
-        axes.grid(False)
-        figure.legend(loc="outside upper center", ncols=2)
-        return _svg(figure)
+    figure, axes = subplots(height=0.5 + 0.33 * len(rows))
+    names = [f"{row['label_fraction']} % labeled{' ●' if row['run'] else ''}" for row in rows]
+    labeled, unlabeled = [row["labeled"] for row in rows], [row["unlabeled"] for row in rows]
+    axes.barh(names, labeled, color=color(0), label="labeled: fine-tuning")
+    axes.barh(names, unlabeled, left=labeled, color=color(4), alpha=0.55, label="unlabeled")
+    for place, row in enumerate(rows):
+        axes.text(row["labeled"] / 2, place, row["labeled"], ha="center", va="center", color="white", fontsize=8)
+        if row["unlabeled"]:
+            middle = row["labeled"] + row["unlabeled"] / 2
+            axes.text(middle, place, row["unlabeled"], ha="center", va="center", fontsize=8)
+    axes.invert_yaxis()
+    axes.set_xlabel("training images with findings (● = run in this study)")
+    axes.grid(False)
+    figure.legend(loc="outside upper center", ncols=2)
+    return svg(figure)
 
 
 def class_balance(rows: Sequence[Mapping]) -> str:
@@ -98,22 +86,21 @@ def class_balance(rows: Sequence[Mapping]) -> str:
         rows: {class, original, expected (stochastic rounding), ceiling (what the paper drew)}.
     """
     rows = [row for row in rows if row["original"]]
-    with plt.rc_context(_STYLE):
-        figure, axes = plt.subplots(figsize=(_WIDTH, 3.6), layout="constrained")
-        for shift, (key, label, color) in enumerate(_BARS):
-            places = [place + 0.27 * (shift - 1) for place in range(len(rows))]
-            axes.bar(places, [row[key] for row in rows], 0.27, color=color, label=label)
-        axes.set_xticks(range(len(rows)), [row["class"] for row in rows], rotation=40, ha="right")
-        axes.set_ylabel("training images per epoch")
-        axes.grid(axis="x")
-        axes.legend()
-        return _svg(figure)
+    figure, axes = subplots(height=3.6)
+    for shift, (key, label, shade) in enumerate(_BARS):
+        places = [place + 0.27 * (shift - 1) for place in range(len(rows))]
+        axes.bar(places, [row[key] for row in rows], 0.27, color=shade, label=label)
+    axes.set_xticks(range(len(rows)), [row["class"] for row in rows], rotation=40, ha="right")
+    axes.set_ylabel("training images per epoch")
+    axes.grid(axis="x")
+    axes.legend()
+    return svg(figure)
 
 
 _BARS = (
-    ("original", "original", "#999999"),
-    ("expected", "resampled, expected", "#0072b2"),
-    ("ceiling", "resampled, every factor rounded up", "#e69f00"),
+    ("original", "original", chart_style.GRAY),
+    ("expected", "resampled, expected", color(0)),
+    ("ceiling", "resampled, every factor rounded up", color(5)),
 )
 
 
@@ -124,30 +111,28 @@ def class_curves(arms: Mapping[str, Mapping[str, Sequence[tuple[int, float]]]], 
         arms: {arm: {class or `mean`: [(label fraction, score), ...]}}; all scores are of the same metric.
         mean: name of the mean over classes among them, e.g. "mAP".
     """
-    with plt.rc_context(_STYLE):
-        columns = min(2, len(arms)) or 1
-        rows = -(-len(arms) // columns) or 1
-        size = (_WIDTH, 3.1 * rows + 0.8)
-        figure, grid = plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False, sharey=True)
-        for axes, (arm, curves) in zip(grid.flat, arms.items(), strict=False):
-            axes.set_title(arm, fontsize=10)
-            for index, (name, points) in enumerate(curves.items()):
-                axes.plot(*zip(*points, strict=True), label=name, **_line(name == mean, index))
-            _label_axis(axes, sorted({fraction for points in curves.values() for fraction, _ in points}))
-        for axes in grid.flat[len(arms) :]:
-            axes.axis("off")
-        for axes in grid[:, 0]:
-            axes.set_ylabel("AP (IoU .50:.95)")
-        handles, labels = grid[0, 0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8)
-        return _svg(figure)
+    columns = min(2, len(arms)) or 1
+    rows = -(-len(arms) // columns) or 1
+    figure, grid = subplots(rows, columns, height=3.1 * rows + 0.8, squeeze=False, sharey=True)
+    for axes, (arm, curves) in zip(grid.flat, arms.items(), strict=False):
+        axes.set_title(arm, fontsize=10)
+        for index, (name, points) in enumerate(curves.items()):
+            axes.plot(*zip(*points, strict=True), label=name, **_line(name == mean, index))
+        _label_axis(axes, sorted({fraction for points in curves.values() for fraction, _ in points}))
+    for axes in grid.flat[len(arms) :]:
+        axes.axis("off")
+    for axes in grid[:, 0]:
+        axes.set_ylabel("AP (IoU .50:.95)")
+    handles, labels = grid[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8)
+    return svg(figure)
 
 
 def _line(is_mean: bool, index: int) -> dict:
     if is_mean:
         return {"color": "black", "linestyle": "--", "linewidth": 2}
-    marker = _MARKERS[index % len(_MARKERS)]
-    return {"color": _hex(index), "marker": marker, "markersize": 4, "linewidth": 1.2}
+    marker = MARKERS[index % len(MARKERS)]
+    return {"color": color(index), "marker": marker, "markersize": 4, "linewidth": 1.2}
 
 
 def froc(curves: Mapping[str, Mapping[str, Sequence[float]]], readers: Sequence[Mapping] = ()) -> str:
@@ -157,28 +142,27 @@ def froc(curves: Mapping[str, Mapping[str, Sequence[float]]], readers: Sequence[
         curves: {run: {fp_per_image, sensitivity, and perhaps low and high: equally long sequences}}.
         readers: {reader, fp_per_image, sensitivity, low, high}; the interval is that of the sensitivity.
     """
-    with plt.rc_context(_STYLE):
-        figure, axes = plt.subplots(figsize=(_WIDTH, 3.8), layout="constrained")
-        for index, (name, curve) in enumerate(curves.items()):
-            axes.plot(curve["fp_per_image"], curve["sensitivity"], label=name, color=_hex(index))
-            if "low" in curve:
-                edges = (curve["fp_per_image"], curve["low"], curve["high"])
-                axes.fill_between(*edges, color=_hex(index), alpha=0.13, linewidth=0)
-        for reader in readers:
-            axes.plot(reader["fp_per_image"], reader["sensitivity"], "kD", markersize=5)
-            if reader["low"] is not None:
-                axes.vlines(reader["fp_per_image"], reader["low"], reader["high"], color="black", linewidth=1)
-            place = (reader["fp_per_image"], reader["sensitivity"])
-            axes.annotate(reader["reader"], place, (5, 4), textcoords="offset points", fontsize=8)
-        axes.set_xscale("log", base=2)
-        axes.set_xticks(list(_FROC_TICKS), list(_FROC_TICKS.values()))
-        axes.xaxis.set_minor_locator(NullLocator())
-        axes.set_xlabel("false positives per image (all classes)")
-        axes.set_ylabel("sensitivity")
-        axes.set_ylim(0, 1)
-        axes.set_xlim(1 / 8, 8)
-        axes.legend(fontsize=8, loc="upper left")
-        return _svg(figure)
+    figure, axes = subplots(height=3.8)
+    for index, (name, curve) in enumerate(curves.items()):
+        axes.plot(curve["fp_per_image"], curve["sensitivity"], label=name, color=color(index))
+        if "low" in curve:
+            edges = (curve["fp_per_image"], curve["low"], curve["high"])
+            axes.fill_between(*edges, color=color(index), alpha=0.13, linewidth=0)
+    for reader in readers:
+        axes.plot(reader["fp_per_image"], reader["sensitivity"], "kD", markersize=5)
+        if reader["low"] is not None:
+            axes.vlines(reader["fp_per_image"], reader["low"], reader["high"], color="black", linewidth=1)
+        place = (reader["fp_per_image"], reader["sensitivity"])
+        axes.annotate(reader["reader"], place, (5, 4), textcoords="offset points", fontsize=8)
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(list(_FROC_TICKS), list(_FROC_TICKS.values()))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlabel("false positives per image (all classes)")
+    axes.set_ylabel("sensitivity")
+    axes.set_ylim(0, 1)
+    axes.set_xlim(1 / 8, 8)
+    axes.legend(fontsize=8, loc="upper left")
+    return svg(figure)
 
 
 def _label_axis(axes: Axes, label_fractions: Sequence[int]) -> None:
@@ -200,18 +184,3 @@ def _image_axis(axes: Axes, images: Mapping[int, int | None]) -> None:
     upper.set_xticks(list(known), [f"{count:,}" for count in known.values()])
     upper.xaxis.set_minor_locator(NullLocator())
     upper.set_xlabel("labeled training images")
-
-
-def _hex(index: int) -> str:
-    """Color of a line: drawing.py's in an order that puts yellow, weak on white, last."""
-    return "#{:02x}{:02x}{:02x}".format(*class_color(_ORDER[index % 7] + 7 * (index // 7 % 2)))
-
-
-_ORDER = (4, 5, 2, 6, 1, 0, 3)
-
-
-def _svg(figure: Figure) -> str:
-    text = io.StringIO()
-    figure.savefig(text, format="svg", metadata={"Date": None})
-    plt.close(figure)
-    return text.getvalue()

@@ -20,7 +20,7 @@ from d2_cxr.projects.label_efficiency.report.answer import (
 from d2_cxr.projects.label_efficiency.report.label_savings import next_labels, resample
 from d2_cxr.projects.label_efficiency.report.report_figures import primary_metric, primary_name
 from d2_cxr.projects.label_efficiency.report.scores import Scores, curves
-from d2_cxr.projects.label_efficiency.report.study_results import Run, StudyResults
+from d2_cxr.projects.label_efficiency.report.study_results import MISTAKES, Run, StudyResults
 from d2_cxr.projects.label_efficiency.report.subgroups import COLUMNS as SUBGROUP_COLUMNS
 from d2_cxr.projects.label_efficiency.report.subgroups import subgroup_rows
 
@@ -215,6 +215,7 @@ def _run(run: Run, output: Path) -> dict:
     return {
         "name": run.name if run.arm != "prior_box" else f"prior-box baseline, {run.test}",
         "link": os.path.relpath(run.folder, output) + "/",
+        "mistakes": os.path.relpath(run.folder / MISTAKES, output) if (run.folder / MISTAKES).is_file() else None,
         "card": [(words, _text(card[key])) for key, words in _CARD.items() if card.get(key) not in (None, "", [])],
         "weights": groups,
         "weights_columns": columns,

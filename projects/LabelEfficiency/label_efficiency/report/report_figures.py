@@ -1,4 +1,4 @@
-"""The report's figures from a study's results, as data URIs that need no second file."""
+"""The report's figures from a study's results, as SVG and data URIs that need no second file."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from d2_cxr.projects.label_efficiency.report.label_savings import Curves, interv
 from d2_cxr.projects.label_efficiency.report.scores import Scores, curves
 from d2_cxr.projects.label_efficiency.report.study_results import Run, StudyResults
 from d2_cxr.projects.label_efficiency.report.tables import training_images
+from markupsafe import Markup
 
 from d2_cxr.evaluation import estimates, froc
 
@@ -19,16 +20,18 @@ _BAND_RESAMPLES = 200  # of a FROC curve's band
 
 
 def figures(results: StudyResults, scores: Scores) -> dict:
-    """Return every picture as a data URI, None where there is nothing to draw yet."""
+    """Return every chart as SVG and the example images as data URIs, None where there is nothing to draw yet."""
     done = [run for run in results.runs if run.done]
     statistics = results.statistics or {}
     return {
         "images": _images(results),
-        "partition": _uri(draw.partition(statistics["partition"])) if statistics.get("partition") else None,
-        "balance": _uri(draw.class_balance(statistics["class_balance"])) if statistics.get("class_balance") else None,
-        "learning": _uri(_learning(results, scores)) if done else None,
-        "classes": _uri(_class_curves(results, scores)) if done else None,
-        "froc": _uri(_froc(results)) if done else None,
+        "partition": _markup(draw.partition(statistics["partition"])) if statistics.get("partition") else None,
+        "balance": _markup(draw.class_balance(statistics["class_balance"]))
+        if statistics.get("class_balance")
+        else None,
+        "learning": _markup(_learning(results, scores)) if done else None,
+        "classes": _markup(_class_curves(results, scores)) if done else None,
+        "froc": _markup(_froc(results)) if done else None,
         "readers": _readers(results),
     }
 
@@ -117,7 +120,7 @@ def _readers(results: StudyResults) -> str | None:
             shown[name] = {"fp_per_image": curve["false_positives_per_image"], "sensitivity": curve["sensitivity"]}
             points = [_reader_point(reader, row["reader"]) for reader, row in found["by_reader"].items()]
     known = [point for point in points if point["fp_per_image"] and point["sensitivity"] is not None]
-    return _uri(draw.froc(shown, known)) if shown else None
+    return _markup(draw.froc(shown, known)) if shown else None
 
 
 def _reader_point(reader: str, row: dict) -> dict:
@@ -136,8 +139,9 @@ def _images(results: StudyResults) -> list[dict]:
     return images
 
 
-def _uri(svg: str) -> str:
-    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
+def _markup(svg: str) -> Markup:
+    """Mark a chart of ours as markup: inside the page, its values show under the pointer."""
+    return Markup(svg)
 
 
 def _image_uri(path: Path) -> str:

@@ -15,6 +15,7 @@ from d2_cxr.artifacts import read_json
 from d2_cxr.evaluation.evaluate import read_evaluation
 from d2_cxr.evaluation.matching import Matches
 
+MISTAKES = "mistakes.html"  # page in a run's folder
 VAL_SELECTED = "val_selected"  # folder in a run's, with the evaluation of the weights that were best on validation
 
 

@@ -15,7 +15,7 @@ document.querySelectorAll("table.sortable").forEach((table) => {
 });
 
 // Enlarge a picture to the whole window by a click; a second click, or Escape, shrinks it.
-document.querySelectorAll("figure img").forEach((image) => {
+document.querySelectorAll("figure img, figure.chart > svg").forEach((image) => {
   image.addEventListener("click", () => image.classList.toggle("enlarged"));
 });
 document.addEventListener("keydown", (event) => {
