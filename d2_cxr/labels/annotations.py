@@ -93,7 +93,7 @@ def read_annotations(
         negative_names: further class names that mean "No finding", for example ("Normal", "Healthy").
         name_of: an image's text in the labels -> its name; the last part of a path by default.
         annotation_format: csv, coco, yolo, voc, cvat, label_studio or labelme; None: detected.
-        size_of: image's text in the labels -> (width, height) in pixels; for formats that count in shares of the side.
+        size_of: image's text in the labels -> (width, height) in pixels; for formats with fractions of the side.
         columns: of CSV tables, their column -> ours (csv_headers.py).
 
     Raises:

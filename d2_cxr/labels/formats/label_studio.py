@@ -107,7 +107,7 @@ def _corners(entry: Mapping, size: Size | None) -> dict:
     if "choices" in value:
         return {}
     if size is None:
-        return {"given": "per cent of an image whose size is not known"}
+        return {"given": "percent of an image whose size is not known"}
     if isinstance(value.get("points"), list):
         try:
             points = [(float(x) * size[0] / 100, float(y) * size[1] / 100) for x, y in value["points"]]
