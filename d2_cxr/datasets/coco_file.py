@@ -70,7 +70,7 @@ def _ids(path: Path, content: dict, key: str, problem: Callable[[dict], str]) ->
     for index, entry in enumerate(_entries(path, content, key, problem)):
         wrong = ""
         if isinstance(entry.get("id"), bool) or not isinstance(entry.get("id"), int):
-            wrong = f"has id {str(entry.get('id'))[:60]!r}, expected a whole number"
+            wrong = f"has id {repr(entry.get('id'))[:60]}, expected a whole number"
         if not wrong and entry["id"] in found:
             wrong = f"has the id {entry['id']} of an earlier one"
         if wrong:
@@ -81,14 +81,14 @@ def _ids(path: Path, content: dict, key: str, problem: Callable[[dict], str]) ->
 
 def _image_problem(image: dict) -> str:
     if not isinstance(image.get("file_name"), str) or not image["file_name"]:
-        return f"has file_name {str(image.get('file_name'))[:60]!r}, expected text"
+        return f"has file_name {repr(image.get('file_name'))[:60]}, expected text"
     sides = [image[key] for key in ("width", "height") if key in image]
     return "" if all(_is_number(side) and side > 0 for side in sides) else f"has the size {sides}"
 
 
 def _read_image_problem(image: dict) -> str:
     if not isinstance(image.get("id"), int):
-        return f"has id {str(image.get('id'))[:60]!r}, expected a whole number"
+        return f"has id {repr(image.get('id'))[:60]}, expected a whole number"
     readers = image.get("readers", [])
     if not isinstance(readers, list) or not all(isinstance(reader, str) for reader in readers):
         return f"has readers {str(readers)[:60]!r}, expected a list of names"
@@ -97,14 +97,12 @@ def _read_image_problem(image: dict) -> str:
 
 def _readers_box_problem(annotation: dict) -> str:
     if not isinstance(annotation.get("reader"), str):
-        return f"has reader {str(annotation.get('reader'))[:60]!r}, expected a name"
+        return f"has reader {repr(annotation.get('reader'))[:60]}, expected a name"
     return _annotation_problem(annotation)
 
 
 def _category_problem(category: dict) -> str:
-    return (
-        "" if isinstance(category.get("name"), str) else f"has name {str(category.get('name'))[:60]!r}, expected text"
-    )
+    return "" if isinstance(category.get("name"), str) else f"has name {repr(category.get('name'))[:60]}, expected text"
 
 
 def _annotation_problem(annotation: dict) -> str:
