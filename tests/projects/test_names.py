@@ -1,7 +1,8 @@
 """Files of the repository, where there is one, and of an installed wheel, where there is none."""
 
-from d2_cxr import configs
 from d2_cxr.projects.label_efficiency import names
+
+from d2_cxr import configs
 
 LEAF = "configs/quick_schedules/opacity_R_18.yaml"
 INHERITED = (LEAF, "configs/quick_schedules/demo_R_18.yaml", "configs/Base-Faster-RCNN-FPN.yaml")
