@@ -42,7 +42,7 @@ def _counts(found: dict) -> list[dict]:
         {
             "title": "Class balance before and after resampling",
             "lines": [
-                "A class on a share f of the training images has the repeat factor max(1, √(0.4 / f)), an image the "
+                "A class on a fraction f of the training images has the repeat factor max(1, √(0.4 / f)), an image the "
                 "largest of its classes'. Exposures: how many images of an epoch show the class; the ceiling is what "
                 "rounding every image's factor up gives."
             ],

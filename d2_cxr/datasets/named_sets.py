@@ -143,11 +143,13 @@ class NamedSet:
         if not path.is_file():
             return {}
         values = artifacts.read_json(path)
+        if not isinstance(values, dict):
+            raise ValueError(f"{path} holds a {type(values).__name__}, not an object; prepare the set again")
         version = values.get("format_version")
         if version != FORMAT_VERSION:
             raise ValueError(
-                f"{path} has format {version}, this version of d2_cxr reads {FORMAT_VERSION}; prepare the set again: "
-                f"python tools/prepare_vindr_cxr.py --name {self.set_name} --output {self.folder} ..."
+                f"{path} has format {str(version)[:40]}, this version of d2_cxr reads {FORMAT_VERSION}; prepare the "
+                f"set again: python tools/prepare_vindr_cxr.py --name {self.set_name} --output {self.folder} ..."
             )
         return values
 

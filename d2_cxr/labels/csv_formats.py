@@ -138,8 +138,9 @@ def find_format(table: pd.DataFrame, csv_path: str | Path, written: Sequence[str
     if found is not None:
         return found
     missing = [header for header in _VINDR.values() if header not in table.columns]
+    there = " ".join(", ".join(written).split())[:300]
     raise ValueError(
-        f"{csv_path} has the columns {', '.join(written)[:300]}; missing {', '.join(missing)} (with rad_id where "
+        f"{csv_path} has the columns {there}; missing {', '.join(missing)} (with rad_id where "
         "readers are named), or RSNA's patientId, x, y, width, height, Target, or NIH's Image Index, Finding Label, "
         "Bbox [x,y,w,h]; --columns THEIRS=OURS,... says what other columns mean"
     )

@@ -74,10 +74,8 @@ def test_a_copy_of_a_training_image_in_the_other_set_is_refused_and_the_rest_is_
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("D2_CXR_ALLOW_LEAKS", str(allowed))
         train(load_tool, hospitals, tmp_path / "run")
-    found = {
-        name: artifacts.read_json(tmp_path / f"run/inference/{name}/evaluation.json")
-        for name in ("there_test", "here_test")
-    }
+    tested, run = ("there_test", "here_test"), tmp_path / "run"
+    found = {name: artifacts.read_json(run / "inference" / name / "evaluation.json") for name in tested}
     assert set(found["there_test"]["per_class"]) == set(KEPT) < set(found["here_test"]["per_class"])
     assert found["there_test"]["num_images"] == 41 and found["there_test"]["num_negative_images"] > 0
-    assert set(artifacts.read_json(tmp_path / "run/run.json")["datasets"]) == {"here_train", "there_test", "here_test"}
+    assert set(artifacts.read_json(run / "run.json")["datasets"]) == {"here_train", "there_test", "here_test"}

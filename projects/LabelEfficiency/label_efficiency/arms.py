@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from d2_cxr.projects.label_efficiency.names import POOLS, in_repository, pool_names
 from d2_cxr.projects.label_efficiency.study_schema import OPTION, Keys, Named, Shape, choice, text
 
-from d2_cxr.selection.strategies import STRATEGIES
+from d2_cxr.selection import STRATEGIES
 
 # What an arm may set for itself: the input convention that its weights need, and the rate that was tuned for it.
 ARM_OPTIONS = ("MODEL.PIXEL_MEAN", "MODEL.PIXEL_STD", "INPUT.FORMAT", "MODEL.RESNETS.STRIDE_IN_1X1", "SOLVER.BASE_LR")

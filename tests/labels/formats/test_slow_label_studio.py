@@ -93,9 +93,8 @@ def wait_for(server, ask, log):
 
 def project_of(ask, folder) -> int:
     """Make a project of our label config and import our tasks."""
-    project = ask("/api/projects", {"title": folder.name, "label_config": (folder / "label_config.xml").read_text()})[
-        "id"
-    ]
+    config = (folder / "label_config.xml").read_text()
+    project = ask("/api/projects", {"title": folder.name, "label_config": config})["id"]
     tasks = json.loads((folder / "tasks.json").read_text())
     assert ask(f"/api/projects/{project}/import", tasks)["task_count"] == len(tasks)
     return project
