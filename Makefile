@@ -28,6 +28,7 @@ $(VENV)/.ready: requirements.lock requirements-dev.lock tools/install_detectron2
 
 demo: setup
 	@$(BIN)/python projects/LabelEfficiency/run_study.py --config-file projects/LabelEfficiency/demo.yaml
+	@echo "To use the commands of README.md in this shell: . $(VENV)/bin/activate"
 
 test: setup
 	@$(BIN)/python -m pytest -q -n 2

@@ -3,9 +3,9 @@
     from d2_cxr import prepare, load_set, Predictor, evaluate, convert    # docs/python
 
 `import d2_cxr` makes the data sets of docs/formats.md available to any Detectron2 code by name, below
-`$DETECTRON2_DATASETS`. It opens no file, and does not import Detectron2 by itself: the names are registered as soon
-as Detectron2's catalog exists, whichever of the two is imported first (docs/decisions/001-registration.md). The
-functions above are imported when they are first asked for.
+`$DETECTRON2_DATASETS`. It opens no file and does not import Detectron2: the names are registered as soon as
+Detectron2's catalog is imported, before or after this package (docs/decisions/001-registration.md). The
+functions above are imported on first use.
 """
 
 import importlib
@@ -41,7 +41,7 @@ def setup_environment() -> None:
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is first asked for (PEP 562)."""
+    """Import a public name on first use (PEP 562)."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     found = getattr(importlib.import_module(_HOMES[name]), name)

@@ -8,6 +8,7 @@ traceback; 130 interrupted; 141 the reader of the output is gone; 143 terminated
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 
 COMMANDS = {  # command: (module with main(argv), what it does)
@@ -46,6 +47,9 @@ def main(argv: list[str] | None = None) -> None:
     if arguments[0] in ("-V", "--version"):
         sys.stdout.write(_version())
         raise SystemExit(0)
+    if arguments[0] == "--log-json" and len(arguments) > 2:
+        os.environ["D2_CXR_LOG_JSON"] = arguments[1]
+        arguments = arguments[2:]
     command, rest = arguments[0], arguments[1:]
     if command not in COMMANDS:
         sys.stderr.write(
@@ -60,7 +64,7 @@ def main(argv: list[str] | None = None) -> None:
     module = importlib.import_module(COMMANDS[command][0])
     sys.argv = [f"d2cxr {command}", *rest]  # what argparse and error lines call the program
     if command == "demo":
-        rest = ["--config-file", "demo.yaml", *rest]
+        rest = ["--plan", "demo", *rest]
     cli.run_tool(lambda: module.main(rest))
 
 
@@ -68,7 +72,7 @@ def _help() -> str:
     width = max(map(len, COMMANDS))
     lines = [f"  {name:<{width}}  {text}" for name, (_, text) in COMMANDS.items()]
     return (
-        "usage: d2cxr COMMAND [options]      d2cxr COMMAND --help shows the options\n\n"
+        "usage: d2cxr [--log-json FILE] COMMAND [options]      d2cxr COMMAND --help shows the options\n\n"
         "Detect findings on chest radiographs with few labels. Research only, not for diagnosis.\n\n"
         + "\n".join(lines)
         + f"\n\nexample:\n  {EXAMPLE}\n"

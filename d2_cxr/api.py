@@ -194,7 +194,7 @@ def convert(
 
     Args:
         source: a checkpoint of a self-supervised learner or a state dict: .pth, .pt, .ckpt or .safetensors.
-        output: the .pth to write; the config that the weights need is written beside it as .yaml.
+        output: the .pth to write; the config that the weights need is written next to it as .yaml.
         verify: compare features with Detectron2's backbone, stage by stage.
         detector: a Detectron2 detector whose FPN, RPN and heads are kept.
         pixel_mean, pixel_std: RGB, 0-255, for files that do not state them.

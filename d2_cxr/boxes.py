@@ -1,6 +1,6 @@
 """Box arithmetic: the one home of areas, IoU and frame-to-frame maps.
 
-A box is continuous (x_min, y_min, x_max, y_max) in [0, W] x [0, H] of the image it sits beside; there is no "+ 1".
+A box is continuous (x_min, y_min, x_max, y_max) in [0, W] x [0, H] of its image; there is no "+ 1".
 XYWH exists only inside COCO JSON.
 """
 

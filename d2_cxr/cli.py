@@ -13,7 +13,9 @@ Exit codes, the same for all tools:
 from __future__ import annotations
 
 import argparse
+import datetime
 import difflib
+import json
 import logging
 import os
 import re
@@ -33,6 +35,7 @@ UNEXPECTED = 3
 _INTERRUPTED, _CLOSED_PIPE, _TERMINATED = 130, 141, 143  # 128 + SIGINT, SIGPIPE, SIGTERM, as shells report them
 
 
+LOG_JSON = "D2_CXR_LOG_JSON"  # environment variable, as `d2cxr --log-json FILE`: names the log
 SHOWN_AS: dict[str, str] = {}  # a script in the help's examples -> the command that a person typed in its place
 
 
@@ -56,6 +59,19 @@ class ToolParser(argparse.ArgumentParser):
         super().error(f"{message}; did you mean {near[0]}?" if near else message)
 
 
+class JsonLog(logging.FileHandler):
+    """A log with a JSON object on each line: time (UTC), level, logger, message."""
+
+    def __init__(self, path: str):
+        super().__init__(path, encoding="utf-8")
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return one line."""
+        time = datetime.datetime.fromtimestamp(record.created, datetime.UTC).isoformat(timespec="milliseconds")
+        values = {"time": time, "level": record.levelname, "logger": record.name, "message": record.getMessage()}
+        return json.dumps(values, ensure_ascii=False)
+
+
 def run_tool(main: Callable[[], int | None]) -> NoReturn:
     """Run a tool's `main` and leave the process with one of the exit codes above; no traceback reaches the console."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -64,6 +80,8 @@ def run_tool(main: Callable[[], int | None]) -> NoReturn:
     logging.getLogger("torch.fx").setLevel(logging.ERROR)  # warns of what Detectron2 asks it at every start
     before = leave_on_sigterm()
     try:
+        if os.environ.get(LOG_JSON):
+            logging.getLogger().addHandler(JsonLog(os.environ[LOG_JSON]))
         code = main()
         sys.stdout.flush()  # here, where a closed pipe can still be distinguished from a failure
     except BrokenPipeError as error:
@@ -72,7 +90,7 @@ def run_tool(main: Callable[[], int | None]) -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains at its own last flush
         raise SystemExit(_CLOSED_PIPE) from None
     except KeyboardInterrupt:
-        sys.stderr.write("stopped; run the same command to continue\n")
+        _say_last("stopped; run the same command to continue")
         raise SystemExit(_INTERRUPTED) from None
     except Exception as error:
         end_with(error)
@@ -95,14 +113,14 @@ def end_with(error: Exception) -> NoReturn:
 
 def fail(error: object) -> NoReturn:
     """Write the one line and leave with the exit code of a wrong input."""
-    sys.stderr.write(f"{_tool()}: error: {' '.join(str(error).split())}\n")
+    _say_last(f"{_tool()}: error: {' '.join(str(error).split())}")
     raise SystemExit(MISTAKE) from None
 
 
 def fail_unexpectedly(error: BaseException) -> NoReturn:
     """Write the traceback to a log file, one line with its path to stderr, and leave with exit code 3."""
     line = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-    sys.stderr.write(f"{_tool()}: unexpected error: {line}; {_traceback_file(error)}\n")
+    _say_last(f"{_tool()}: unexpected error: {line}; {_traceback_file(error)}")
     raise SystemExit(UNEXPECTED) from None
 
 
@@ -133,6 +151,14 @@ def _traceback_file(error: BaseException) -> str:
         last = traceback.extract_tb(error.__traceback__)[-1:]
         return f"at {', '.join(f'{frame.filename}:{frame.lineno}' for frame in last)}"
     return f"traceback in {path}"
+
+
+def _say_last(line: str) -> None:
+    """Write the line that ends a tool to stderr, and into the JSON log where there is one."""
+    sys.stderr.write(f"{line}\n")
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, JsonLog):
+            handler.handle(logging.LogRecord("d2_cxr.cli", logging.ERROR, "", 0, line, None, None))
 
 
 def _tool() -> str:

@@ -60,7 +60,7 @@ def add_cxr_config(cfg) -> None:
     # own boxes in place of the pool (as many steps and images, nothing unlabeled).
     cfg.CXR.TEACHER.CONTROL = ""
 
-    # Evaluate on NAME_negative_test beside NAME_test: false positives on negative images, image-level AUROC.
+    # Evaluate on NAME_negative_test in addition to NAME_test: false positives on negative images, image-level AUROC.
     cfg.CXR.TEST_NEGATIVES = True
 
     # Images of each set whose pixels are compared with the manifest before training; -1 compares all.

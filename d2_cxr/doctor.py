@@ -103,7 +103,7 @@ def _package(name: str, purpose: str, remedy: str, required: bool) -> Finding:
             raise ImportError(f"No module named {name!r}")
     except ImportError as error:
         return Finding(name, False, f"{purpose}: {error}", remedy, required)
-    except Exception as error:  # an import may fail in any way (torchvision beside a foreign torch: RuntimeError)
+    except Exception as error:  # an import may fail in any way (torchvision with another torch: RuntimeError)
         return Finding(name, False, f"{purpose}: {type(error).__name__}: {error}", remedy, required)
     return Finding(name, True, f"{_version(name)}, {purpose}")
 

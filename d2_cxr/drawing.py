@@ -39,10 +39,10 @@ def draw_boxes(
     Args:
         image: uint8, (H, W) gray or (H, W, 3) RGB.
         boxes_xyxy: (N, 4) in pixels of `image`.
-        labels: N short texts, each on a filled strip beside its box, moved so that strips do not cover each other.
+        labels: N short texts, each on a filled strip next to its box, moved so that strips do not cover each other.
         colors: N RGB colors; the first of the palette when left out.
         thickness: line width in pixels; grows with the image when left out.
-        dashed: draw the frames dashed (readers' boxes beside a model's).
+        dashed: draw the frames dashed (readers' boxes, to distinguish them from a model's).
 
     Returns:
         uint8 (H, W, 3) RGB.

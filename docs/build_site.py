@@ -17,6 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 INDEX = "docs/README.md"  # its sections and links are the navigation
 HOME = "index.md"  # what README.md is called on the site
+_FOLDER_INDEXES = ("docs/decisions/README.md", "docs/python/README.md")  # their folders' other pages are below them
 API = Path("api/d2_cxr/index.rst")
 _LINK = re.compile(r"(\]\()([^)#\s:]+)((?:#[^)\s]*)?\))")  # no colon: an address of the web stays as it is
 _OWN_CODE = ("d2_cxr/", "projects/LabelEfficiency/label_efficiency", "projects/PhantomCXR/phantom_cxr")
@@ -110,8 +111,9 @@ def _toctrees(page: str) -> str:
         found["Explanation"] += [Path("CONTRIBUTING.md")]
         found["Start"] = [Path(INDEX), *(path for path in found["Start"] if path != Path(HOME))]
         return "".join(_toctree(paths, name) for name, paths in found.items())
-    if page == "docs/decisions/README.md":
-        return _toctree([Path(path) for path in pages() if re.match(r"docs/decisions/\d", path)])
+    if page in _FOLDER_INDEXES:
+        folder = page.removesuffix("README.md")
+        return _toctree([Path(path) for path in pages() if path.startswith(folder) and path != page])
     return ""
 
 

@@ -2,6 +2,7 @@
 
 import builtins
 import importlib
+import json
 import sys
 
 from d2_cxr import doctor
@@ -61,3 +62,10 @@ def test_a_pytorch_below_2_10_fails(monkeypatch):
         found = next(finding for finding in doctor.examine() if finding.subject == "torch safety")
         assert found.ok is ok and found.required
         assert ok or "torch>=2.10" in found.remedy
+
+
+def test_the_report_is_json_where_asked(capsys):
+    code = doctor.main(["--json"])
+    findings = json.loads(capsys.readouterr().out)
+    assert {"subject", "ok", "seen", "remedy", "required"} == set(findings[0])
+    assert code == int(any(finding["required"] and not finding["ok"] for finding in findings))

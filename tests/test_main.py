@@ -1,6 +1,7 @@
 """`d2cxr COMMAND`: every tool under one name."""
 
 import importlib.util
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -55,6 +56,15 @@ def test_the_help_of_a_command_has_an_example_that_can_be_pasted(command):
 def test_an_unknown_option_offers_the_nearest(arguments, line):
     done = d2cxr(*arguments)
     assert done.returncode == 2 and line in done.stderr
+
+
+def test_the_log_is_json_lines_where_asked_and_holds_how_it_ended(tmp_path):
+    log = tmp_path / "log.jsonl"
+    done = d2cxr("--log-json", str(log), "prepare", "--images", "nowhere", "--output", str(tmp_path / "out"))
+    entries = [json.loads(line) for line in log.read_text().splitlines()]
+    assert done.returncode == 2
+    assert entries[-1]["level"] == "ERROR" and entries[-1]["message"] == done.stderr.splitlines()[-1]
+    assert set(entries[-1]) == {"time", "level", "logger", "message"}
 
 
 def test_an_unknown_command_offers_the_nearest():

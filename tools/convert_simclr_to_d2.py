@@ -15,7 +15,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "source", metavar="INPUT", help="last.ckpt of pretraining, a solo-learn checkpoint, or a state dict"
     )
-    parser.add_argument("output", metavar="OUTPUT", help="the .pth to write; its config is written beside it as .yaml")
+    parser.add_argument("output", metavar="OUTPUT", help="the .pth to write; its config is written next to it as .yaml")
     parser.add_argument(
         "--no-verify", dest="verify", action="store_false", help="do not compare features with Detectron2's backbone"
     )

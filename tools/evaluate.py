@@ -24,7 +24,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--negative-results",
         metavar="FILE",
-        help="results on NAME's negative images; default: the file beside --results, if it exists",
+        help="results on NAME's negative images; default: the file next to --results, if it exists",
     )
     parser.add_argument("--root", metavar="DIR", help="folder of prepared sets; default: $DETECTRON2_DATASETS")
     parser.add_argument("--compare", metavar="OTHER", help="another run's results or matches.npz: differences, p")

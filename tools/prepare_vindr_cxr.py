@@ -49,7 +49,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add(
         "--patients",
         metavar="CSV",
-        help="of image_id and patient_id: splits keep a patient's images together; or names: what stands before the "
+        help="of image_id and patient_id: splits keep a patient's images together; or names: the part before the "
         "last _ or - of an image's name",
     )
     add("--fusion", default="mean", help="of several readers' boxes: mean, majority:K or none (%(default)s)")

@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = ToolParser(description=__doc__)
     parser.add_argument("--config", required=True, help="a YAML of configs/pretraining/")
+    parser.add_argument("--set", metavar="NAME=FOLDER", help="a prepared set whose names `datasets` may use")
     parser.add_argument("--output", default="output/pretraining", help="folder of the run (%(default)s)")
     parser.add_argument("--dry-run", action="store_true", help="write 16 pairs of views as OUTPUT/views.png and stop")
     parser.add_argument("--allow", metavar="FILE", help="names of images, one per line, to use though they leak")
@@ -34,7 +35,8 @@ def main(argv: list[str] | None = None) -> int:
 
     if args.allow:
         leakage.allow(args.allow)
-    settings = read_settings(args.config, args.overrides)
+    own = [f"sets=[[{args.set.replace('=', ',', 1)}]]"] if args.set else []
+    settings = read_settings(args.config, [*own, *args.overrides])
     if args.dry_run:
         from d2_cxr.pretraining.data import write_view_sheet
 

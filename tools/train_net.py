@@ -25,7 +25,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         choices=("auto", "quick"),
         help="resolution, batch, rate and length by set and machine (default: auto, without a config)",
     )
-    parser.add_argument("--weights", metavar="FILE", help="file, URL or random (default: the best that can be had)")
+    parser.add_argument("--weights", metavar="FILE", help="file, URL or random (default: the best available)")
     parser.add_argument("--output", metavar="DIR", help="folder of the run, as OUTPUT_DIR")
     parser.add_argument("--config-file", default="", metavar="FILE", help="a YAML of configs/, or your own")
     parser.add_argument("--resume", action="store_true", help="continue from the last checkpoint in OUTPUT_DIR")

@@ -84,7 +84,7 @@ def density_by_position(boxes: pd.DataFrame, fused: pd.DataFrame, parts: splits.
 
 
 def reader_shift(readings: pd.DataFrame, parts: splits.Split) -> dict:
-    """Count who read the images of each part, and what share the commonest set of readers read.
+    """Count who read the images of each part, and the fraction that the most frequent set of readers read.
 
     Returns:
         images: part -> number of images; readers: reader -> part -> images read; sets: the ten commonest sets of

@@ -37,13 +37,13 @@ def density(audit: dict) -> str:
 
 
 def partition(found: dict) -> str:
-    """Draw how many training images keep their labels at each unlabeled share (Fig. 2)."""
+    """Draw how many training images keep their labels at each unlabeled fraction (Fig. 2)."""
     axes, places = _horizontal([f"{share} %" for share in found["fractions"]])
     labeled = [entry["labeled"] for entry in found["fractions"].values()]
     unlabeled = [entry["unlabeled"] for entry in found["fractions"].values()]
     axes.barh(places, unlabeled, color=_GRAY, label="without labels")
     axes.barh(places, labeled, left=unlabeled, color=_BLUE, label="with labels")
-    axes.set(xlabel="training images", ylabel="unlabeled share")
+    axes.set(xlabel="training images", ylabel="unlabeled fraction")
     _legend(axes)
     return _svg(axes)
 

@@ -42,7 +42,7 @@ def _counts(found: dict) -> list[dict]:
         {
             "title": "Class balance before and after resampling",
             "lines": [
-                "A class on a share f of the training images has the repeat factor max(1, √(0.4 / f)), an image the "
+                "A class on a fraction f of the training images has the repeat factor max(1, √(0.4 / f)), an image the "
                 "largest of its classes'. Exposures: how many images of an epoch show the class; the ceiling is what "
                 "rounding every image's factor up gives."
             ],
@@ -141,7 +141,7 @@ def _predict(audit: dict) -> dict:
     return {
         "title": "How far the readers' names alone predict findings",
         "lines": [
-            f"The score is the share of positive images among those that the same readers read in the other "
+            f"The score is the fraction of positive images among those that the same readers read in the other "
             f"{audit['folds'] - 1} of {audit['folds']} folds. {', '.join(top['readers'])} read {top['images']:,} "
             f"images, {top['with_finding']:,} of them with a finding; {top['with_finding_elsewhere']:,} other images "
             "have a finding. The readers of an image must never be an input."

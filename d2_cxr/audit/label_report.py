@@ -30,13 +30,13 @@ def report_labels(
     html_path: str | os.PathLike | None = None,
     command: str = "",
 ) -> str:
-    """Return the statistics and audits of a table as text, and write what was asked for.
+    """Return the statistics and audits of a table as text, and write the requested files.
 
     Args:
         csv_path: see `read_annotations`, as are class_names, patients_csv and negative_names.
         split: see `label_statistics`, as are seed, fusion and iou_threshold.
         annotation_format: see `read_annotations`.
-        images: folder of the images, for formats that count in shares of the side.
+        images: folder of the images, for formats that count in fractions of the side.
         json_path: everything, with the audits under "audits".
         html_path: a page with charts.
         command: the command that made the page.

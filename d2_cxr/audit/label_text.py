@@ -65,7 +65,7 @@ def classes(found: dict) -> Table:
 def fractions(found: dict) -> Table:
     """Return the images with and without labels at each label fraction."""
     rows = [[f"{p} %", _count(n["unlabeled"]), _count(n["labeled"])] for p, n in found["fractions"].items()]
-    return ("unlabeled share", "images without labels", "images with labels"), rows
+    return ("unlabeled fraction", "images without labels", "images with labels"), rows
 
 
 def density(found: dict) -> Table:

@@ -38,7 +38,7 @@ MOST_CROPPED = 40_000  # images; of larger sets only whole images are compared, 
 _SMALL, _FINE = 64, 96  # pixels of the copies whose frequencies, and whose structure, are compared
 _FINE_SIGMA = 2.0  # pixels of 96: structure is what this blur takes away
 _KEPT = 8  # lowest frequencies of each axis
-_CUTS = (0.0, 0.05, 0.10)  # shares of a side; between two steps the frequencies still agree
+_CUTS = (0.0, 0.05, 0.10)  # fractions of a side; between two steps the frequencies still agree
 _BLOCK = 2048  # images compared at once with all others
 _STOP = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 50, 1e-4)
 
@@ -127,7 +127,7 @@ def compare(
 
     Args:
         image, other: uint8 (96, 96).
-        cut: what `other` lacks of `image` at the left, right, top, bottom, in shares of a side, from which to start.
+        cut: what `other` lacks of `image` at the left, right, top, bottom, in fractions of a side, from which to start.
         mirrored: whether `other` is mirrored first.
 
     Returns:

@@ -1,6 +1,6 @@
 """Where self-supervised learners put a ResNet in their files: nesting, prefixes, momentum encoders and heads.
 
-A prefix listed here is known by name and needs no confirmation. From the checkpoint code of solo-learn, torchvision,
+A prefix listed here needs no confirmation. From the checkpoint code of solo-learn, torchvision,
 MoCo v1 to v3, SimSiam, SwAV, DINO, VISSL, BYOL (lucidrains, sthalles) and lightly.
 """
 
@@ -89,7 +89,7 @@ def is_head(name: str) -> bool:
 
 
 def _state_dicts(content: Mapping, depth: int = 0) -> Iterator[dict]:
-    """Yield every mapping of names to tensors, nested ones first: a converted file has a tensor beside `model`."""
+    """Yield every mapping of names to tensors, nested ones first: a converted file has a tensor next to `model`."""
     import torch
 
     for key in _NESTED if depth < _DEPTH else ():

@@ -104,7 +104,7 @@ def _modules_up_to(network: nn.Module, stride: int) -> list[nn.Module]:
 
 
 def _with_norms(network: nn.Module, norm: str, frozen: set[int]) -> nn.Module:
-    """Replace BatchNorm by its fixed form where asked for, or in parts that are frozen; SyncBN in the rest."""
+    """Replace BatchNorm by its fixed form if requested, or in parts that are frozen; SyncBN in the rest."""
     for parent in list(network.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, nn.BatchNorm2d) and (norm == "FrozenBN" or id(child) in frozen):

@@ -1,9 +1,9 @@
 """The names of prepared sets in Detectron2's catalog.
 
 `register_all(root)` is called once Detectron2's catalog is imported, with `$DETECTRON2_DATASETS`: the built-in sets,
-and every folder below the root that holds a dataset.json. `register_prepared(name, root)` adds a set that lies
+and every folder below the root with a dataset.json. `register_prepared(name, root)` adds a set that lies
 elsewhere, before or after that. Seeded fractions (NAME_train_labeled_30_seed1) are not listed: the catalog registers
-one when it is asked for it. What a name means is decided when it is loaded; a set that is not there raises then.
+them on demand. A name is resolved when it is loaded; a missing set raises then.
 """
 
 from __future__ import annotations

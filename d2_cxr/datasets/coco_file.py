@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -46,7 +45,7 @@ def _ids(path: Path, content: dict, key: str, problem: Callable[[dict], str]) ->
     for index, entry in enumerate(entries):
         wrong = "is not an object" if not isinstance(entry, dict) else problem(entry)
         if not wrong and (isinstance(entry.get("id"), bool) or not isinstance(entry.get("id"), int)):
-            wrong = f"has id {entry.get('id')!r}, expected a whole number"
+            wrong = f"has id {str(entry.get('id'))[:60]!r}, expected a whole number"
         if not wrong and entry["id"] in found:
             wrong = f"has the id {entry['id']} of an earlier one"
         if wrong:
@@ -57,19 +56,21 @@ def _ids(path: Path, content: dict, key: str, problem: Callable[[dict], str]) ->
 
 def _image_problem(image: dict) -> str:
     if not isinstance(image.get("file_name"), str) or not image["file_name"]:
-        return f"has file_name {image.get('file_name')!r}, expected text"
+        return f"has file_name {str(image.get('file_name'))[:60]!r}, expected text"
     sides = [image[key] for key in ("width", "height") if key in image]
     return "" if all(_is_number(side) and side > 0 for side in sides) else f"has the size {sides}"
 
 
 def _category_problem(category: dict) -> str:
-    return "" if isinstance(category.get("name"), str) else f"has name {category.get('name')!r}, expected text"
+    return (
+        "" if isinstance(category.get("name"), str) else f"has name {str(category.get('name'))[:60]!r}, expected text"
+    )
 
 
 def _annotation_problem(annotation: dict) -> str:
     box = annotation.get("bbox")
     if not isinstance(box, list) or len(box) != 4 or not all(_is_number(value) for value in box):
-        return f"has bbox {box!r}, expected four finite numbers (x, y, width, height)"
+        return f"has bbox {str(box)[:100]}, expected four finite numbers (x, y, width, height)"
     if box[2] < 0 or box[3] < 0:
         return f"has bbox {box!r}, whose width or height is negative"
     missing = [key for key in ("image_id", "category_id") if not isinstance(annotation.get(key), int)]
@@ -77,4 +78,6 @@ def _annotation_problem(annotation: dict) -> str:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return abs(value) < 1e300  # not NaN; math.isfinite fails on a whole number of 400 digits

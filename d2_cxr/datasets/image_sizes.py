@@ -1,4 +1,4 @@
-"""The sizes of image files from their headers, for labels that count in shares of the side."""
+"""The sizes of image files from their headers, for labels that count in fractions of the side."""
 
 from __future__ import annotations
 

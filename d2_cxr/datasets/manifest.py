@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from d2_cxr import artifacts
-from d2_cxr.image_name import image_name
+from d2_cxr.image_name import SUFFIXES, image_name
 
 COLUMNS = (
     "image_name",
@@ -75,6 +75,8 @@ class Source:
 def list_sources(folder: str | Path, part: str = "images", without: Path | None = None) -> list[Source]:
     """Return every file below a folder but hidden ones and those below `without`, sorted by path.
 
+    Linked folders are entered (`files_below`). An image's link that leads nowhere is listed with that refusal.
+
     Raises:
         FileNotFoundError, NotADirectoryError: there is no such folder.
         ValueError: it holds no file.
@@ -86,10 +88,10 @@ def list_sources(folder: str | Path, part: str = "images", without: Path | None 
         raise NotADirectoryError(f"{folder} is not a folder; give the folder of the images")
     without = without.resolve() if without else None
     sources = []
-    for path in sorted(folder.rglob("*")):
+    for path in files_below(folder):
         file = path.relative_to(folder)
         hidden = any(name.startswith(".") for name in file.parts)
-        if hidden or not path.is_file() or (without and path.resolve().is_relative_to(without)):
+        if hidden or (without and path.resolve().is_relative_to(without)):
             continue
         sources.append(_source(part, file.as_posix(), path))
     if not sources:
@@ -97,11 +99,40 @@ def list_sources(folder: str | Path, part: str = "images", without: Path | None 
     return sources
 
 
+def files_below(folder: Path) -> list[Path]:
+    """Return every file below a folder, sorted by path, and every link of an image that leads nowhere.
+
+    Linked folders are entered after all others, each real folder once: a folder keeps its own path where it has one
+    here, and a link to a folder above ends.
+    """
+    found: list[Path] = []
+    seen: set[str] = set()
+    starts = [str(folder)]
+    while starts:
+        links = []
+        for root, folders, names in (step for start in starts for step in os.walk(start)):
+            if os.path.realpath(root) in seen:
+                folders.clear()
+                continue
+            seen.add(os.path.realpath(root))
+            links += [path for name in folders if os.path.islink(path := os.path.join(root, name))]
+            found += (Path(root, name) for name in names)
+        starts = sorted(links)
+    return sorted(path for path in found if path.is_file() or leads_nowhere(path))
+
+
+def leads_nowhere(path: Path) -> bool:
+    """Whether a path is the link of an image, by its suffix, whose file is gone."""
+    return path.is_symlink() and not path.exists() and path.name.casefold().endswith(SUFFIXES)
+
+
 def _source(part: str, file: str, path: Path) -> Source:
     """Return a listed file; a name that is no UTF-8 cannot be written into CSV and JSON, so it is shown escaped."""
     raw = os.fsencode(file)
     shown = raw.decode("utf-8", "backslashreplace")
     refusal = "" if shown == file else "the file name is not UTF-8; rename the file"
+    if leads_nowhere(path):
+        return Source(image_name(shown), part, shown, path, 0, "the link leads nowhere; restore its file")
     return Source(image_name(shown), part, shown, path, path.stat().st_size, refusal)
 
 

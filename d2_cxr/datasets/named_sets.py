@@ -51,7 +51,7 @@ class UnknownDatasetError(KeyError, ValueError):
 
 @dataclass(frozen=True)
 class NamedSet:
-    """A parsed data-set name; its files are read when asked for.
+    """A parsed data-set name; its files are read on demand.
 
     Attributes:
         name: "vindr_cxr_stratified_train_labeled_30_seed1".
@@ -123,7 +123,7 @@ class NamedSet:
     def held_out(self) -> list[NamedSet]:
         """Return the prepared val and test names that nothing of this name's split may be trained on.
 
-        An image outside the splits is held against every split of its set, and against its official test set.
+        An image outside the splits is compared with every split of its set, and with its official test set.
         """
         middles = [""]
         if self.set_name == PUBLISHED_SET:
@@ -143,11 +143,13 @@ class NamedSet:
         if not path.is_file():
             return {}
         values = artifacts.read_json(path)
+        if not isinstance(values, dict):
+            raise ValueError(f"{path} holds a {type(values).__name__}, not an object; prepare the set again")
         version = values.get("format_version")
         if version != FORMAT_VERSION:
             raise ValueError(
-                f"{path} has format {version}, this version of d2_cxr reads {FORMAT_VERSION}; prepare the set again: "
-                f"python tools/prepare_vindr_cxr.py --name {self.set_name} --output {self.folder} ..."
+                f"{path} has format {str(version)[:40]}, this version of d2_cxr reads {FORMAT_VERSION}; prepare the "
+                f"set again: python tools/prepare_vindr_cxr.py --name {self.set_name} --output {self.folder} ..."
             )
         return values
 

@@ -2,7 +2,7 @@
 
     FOLDER/inbox/      an image that is not answered yet
     FOLDER/outbox/     its report, until the other node has taken it
-    FOLDER/refused/    an image that cannot be answered, and beside it the reason
+    FOLDER/refused/    an image that cannot be answered, and the reason
 
 An image leaves the inbox only when the other node has confirmed its report. So a node that is killed at any moment
 loses nothing: what is in the inbox is answered after the next start, and a report that was sent and not yet cleared

@@ -1,7 +1,7 @@
 """What is delivered, and for which image: boxes with scores, the algorithm, and the identity of the source file.
 
-An object that is to lie beside an image in an archive needs the image's patient, study, series and instance. They come
-from the source file as they are written there; nothing else of its header is read, so nothing else can travel.
+An object that is filed with an image in an archive needs the image's patient, study, series and instance. They are
+copied unchanged from the source file; nothing else of its header is read, so nothing else can be passed on.
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ def image_names(folder: str | Path) -> dict[str, str]:
         try:
             uid = read_source(path, assume_uids=True).dataset.SOPInstanceUID
         except DeliveryError:
-            continue  # reports and pictures may lie beside the images
+            continue  # the folder may also contain reports and pictures
         if names.setdefault(uid, image_name(path)) != image_name(path):
             raise DeliveryError(f"{path} has the SOP Instance UID of another image, {names[uid]}")
     if not names:

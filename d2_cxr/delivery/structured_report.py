@@ -60,7 +60,7 @@ def structured_report(
 
 
 def new_object(source: Source, algorithm: Algorithm, series_number: int, description: str) -> dict:
-    """Return what every object that is made here says of its series, its instance and its maker."""
+    """Return the attributes of series, instance and equipment that every object made here has."""
     return {
         "series_instance_uid": hd.UID(),
         "series_number": series_number,

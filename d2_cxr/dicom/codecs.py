@@ -1,6 +1,6 @@
 """One encapsulated DICOM frame -> its samples: imagecodecs reads JPEG, JPEG-LS and RLE, Pillow reads JPEG 2000.
 
-What a stream claims is checked against the header before a decoder sees it: a decoder allocates what it is asked for.
+A stream's claims are compared with the header before it is decoded, because a decoder allocates what a stream claims.
 """
 
 from __future__ import annotations

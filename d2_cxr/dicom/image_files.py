@@ -48,7 +48,7 @@ def decode_image(content: bytes, min_size: int | None = None) -> StoredImage:
 def kind_of(content: bytes) -> str | None:
     """Return "DICOM", "PNG", "JPEG", "TIFF" or "BMP" by a file's first 133 bytes, or None.
 
-    DICOM is asked for first: its preamble may hold the first bytes of a TIFF file (PS3.10 7.1).
+    DICOM is tried first: its preamble may contain the first bytes of a TIFF file (PS3.10 7.1).
     """
     if content[128:132] == b"DICM":
         return "DICOM"

@@ -10,7 +10,7 @@ import zlib
 
 from d2_cxr.dicom.stored_image import ImageError
 
-MAX_PIXELS = 150_000_000  # no detector and no film scanner gives more
+MAX_PIXELS = 150_000_000  # no detector and no scanner of films gives more
 SMALL_FILE_PIXELS = 25_000_000  # a file of any length may claim these: 4320 x 5760, larger than any detector
 PIXELS_PER_BYTE = 30  # beyond these, a file must have a byte for so many pixels; radiographs compress less
 MAX_JPEG_SCANS = 64  # progressive JPEGs have about ten; each scan passes over the whole image

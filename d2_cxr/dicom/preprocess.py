@@ -161,9 +161,9 @@ def _to_bytes(gray: np.ndarray, equalize: str, inside: np.ndarray | None) -> np.
 def equalization_curve(levels: np.ndarray) -> np.ndarray:
     """Return the map (65536,) of 16-bit gray to [0, 255] that makes the histogram flat, by 256 bins.
 
-    The cumulative share is taken at the bins' edges and joined by straight lines, so that a value in the middle of a
+    The cumulative fraction is taken at the bins' edges and joined by straight lines, so that a value in the middle of a
     bin gets the middle of its ranks: a curve that begins at the first bin's count would shift all grays with the
-    share of black.
+    fraction of black.
     """
     counts = np.bincount(((levels.ravel().astype(np.int32) + 128) // 257), minlength=256)  # bin k is around k / 255
     ranks = np.concatenate([[0], np.cumsum(counts)]) / max(1, levels.size)

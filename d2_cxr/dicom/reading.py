@@ -42,7 +42,7 @@ def read(path: str | Path, min_size: int | None = None, check_modality: bool = T
     Args:
         path: DICOM file with one gray frame.
         min_size: JPEG 2000 may be decoded at a reduced resolution that keeps both sides a fifth longer than this.
-        check_modality: refuse what says of itself that it is not a radiograph.
+        check_modality: raise if Modality is present and is not a radiograph's (CR, DX, ...).
 
     Raises:
         ImageError: the file is none that can be shown as a radiologist would see it; says which tag and value.

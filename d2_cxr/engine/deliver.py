@@ -1,4 +1,4 @@
-"""From findings to DICOM objects: what `tools/predict.py --sr` and `tools/serve_dicom.py` hand over."""
+"""Findings -> DICOM objects, for `tools/predict.py --sr` and `tools/serve_dicom.py`."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def reported(image: Findings) -> list[ScoredBox]:
 
 
 def algorithm_of(predictor: Predictor) -> Algorithm:
-    """Return what a delivered object says of the detector that made it."""
+    """Return the description of a detector for a delivered object."""
     return Algorithm("d2_cxr", __version__, predictor.weights_sha256)
 
 
@@ -83,7 +83,7 @@ def limits_of(predictor: Predictor) -> dict[str, float | None]:
 
 
 def answer_with_report(predictor: Predictor) -> Callable[[Path], bytes]:
-    """Return a function: path of a DICOM image -> bytes of its structured report; it raises ValueError by name."""
+    """Return a function: path of a DICOM image -> bytes of its structured report; it raises ValueError."""
     from d2_cxr.delivery.structured_report import structured_report  # needs highdicom
 
     algorithm, limits = algorithm_of(predictor), limits_of(predictor)

@@ -117,7 +117,7 @@ class Findings:
             lowest_threshold: see the class.
 
         Raises:
-            KeyError, TypeError, ValueError: the entry is none.
+            KeyError, TypeError, ValueError: the entry is not one of findings.json.
         """
         rows = entry["findings"]
         names = tuple(str(row["class"]) for row in rows)

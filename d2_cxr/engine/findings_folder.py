@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 class FindingsFolder:
-    """The results of one call, and those of an earlier call that would come out the same.
+    """The results of one call, and those of an earlier call that would be the same.
 
     An earlier result is kept if detector.json is the same (weights, card, thresholds, version of this package) and
     the file has the same path and content. Others are removed. Refused files are tried again.
@@ -41,7 +41,7 @@ class FindingsFolder:
             output: folder.
             predictor: the detector.
             names: file -> name of the image, of every file of this call.
-            overlays: whether a picture per image is asked for.
+            overlays: whether to write a picture per image.
         """
         self.output, self.predictor, self.names, self.overlays = output, predictor, names, overlays
         self.done: dict[Path, Findings] = {}
@@ -145,7 +145,7 @@ def _line(entry: Mapping) -> str:
 
 
 def _read_lines(path: Path) -> list[dict]:
-    """Return the whole entries of a findings.jsonl; a line that was cut short by a kill is none."""
+    """Return the whole entries of a findings.jsonl; a line that was cut short by a kill is left out."""
     if not path.is_file():
         return []
     entries: list[Any] = []

@@ -1,4 +1,4 @@
-"""The image files that a prediction is asked for, and their names."""
+"""The image files of a prediction, and their names."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from d2_cxr.datasets.manifest import Source
+from d2_cxr.datasets.manifest import Source, files_below, leads_nowhere
 from d2_cxr.dicom.image_files import kind_of
 from d2_cxr.image_name import image_name, path_name
 from d2_cxr.preparation.image_names import ImageNames
@@ -16,7 +16,7 @@ _HEADER_BYTES = 133  # enough to distinguish DICOM, PNG and JPEG
 
 
 def image_files(inputs: Sequence[str | Path]) -> tuple[list[Path], dict[str, str]]:
-    """Return the image files among files and folders (searched recursively), each once, in a fixed order.
+    """Return the image files among files and folders (with linked ones below), each once, in a fixed order.
 
     A named file is always listed, whatever it holds; a file inside a folder is listed if its first bytes are those of
     an image, or if it cannot be opened.
@@ -31,11 +31,11 @@ def image_files(inputs: Sequence[str | Path]) -> tuple[list[Path], dict[str, str
     found: dict[Path, None] = {}
     for entry in map(Path, inputs):
         if entry.is_dir():
-            inside = [path for path in sorted(entry.rglob("*")) if path.is_file() and _may_be_image(path)]
+            inside = [path for path in files_below(entry) if _may_be_image(path)]
             if not inside:
                 raise ValueError(f"folder {entry} contains no DICOM, PNG or JPEG file")
             found |= dict.fromkeys(inside)
-        elif entry.is_file():
+        elif entry.is_file() or leads_nowhere(entry):
             found[entry] = None
         else:
             raise FileNotFoundError(f"image {entry} does not exist")
@@ -76,7 +76,7 @@ def _may_be_image(path: Path) -> bool:
         with open(path, "rb") as file:
             return kind_of(file.read(_HEADER_BYTES)) is not None
     except OSError:
-        return True  # refused by name when it is read
+        return True  # refused with a message when it is read
 
 
 def _is_utf8(path: Path) -> bool:

@@ -130,7 +130,7 @@ class Trainer(TrainerBase):
         self._stepper.run_step()
 
     def state_dict(self) -> dict:
-        """Return what a checkpoint holds beside the model: iteration, hooks, optimizer, seed."""
+        """Return what a checkpoint contains in addition to the model: iteration, hooks, optimizer, seed."""
         return {**super().state_dict(), "_trainer": self._stepper.state_dict(), "seed": self.seed}
 
     def load_state_dict(self, state: dict) -> None:

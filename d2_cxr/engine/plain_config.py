@@ -20,7 +20,7 @@ _TIMM = """\
 
 
 def write_plain_config(cfg: CfgNode) -> Path:
-    """Write a run's config beside its model_final.pth, with MODEL.WEIGHTS set to that file.
+    """Write a run's config next to its model_final.pth, with MODEL.WEIGHTS set to that file.
 
     Args:
         cfg: of the run; not changed.

@@ -35,7 +35,7 @@ def publish(run: str | Path, output: str | Path, name: str | None = None, licens
 
     Raises:
         FileNotFoundError, WeightsError: there are no weights, or their tensors are not those of their card.
-        ValueError: the weights have no card, no license is known, or the name is no file name.
+        ValueError: the weights have no card, no license is known, or the name is not a file name.
     """
     weights = Path(run) / "model_final.pth" if Path(run).is_dir() else Path(run)
     content = load_weights_file(weights)
@@ -48,7 +48,7 @@ def publish(run: str | Path, output: str | Path, name: str | None = None, licens
         raise ValueError("no license is known for these weights; name one with --license, e.g. CC-BY-NC-4.0")
     name = name or weights.parent.resolve().name
     if not re.fullmatch(r"[A-Za-z0-9][\w.+-]*", name):
-        raise ValueError(f"{name!r} is no name for a file; give --name letters, digits, - and _")
+        raise ValueError(f"{name!r} is not a name for a file; give --name letters, digits, - and _")
     kept = {"model": content["model"], "card": card.to_dict()}
     kept |= {"images": content["images"]} if "images" in content else {}
     buffer = io.BytesIO()  # a file's name would be written into the archive, and change its sha256

@@ -138,7 +138,7 @@ def problems(values: object) -> list[str]:
 def _differences(value: object, rule: object, where: str) -> list[str]:
     if isinstance(rule, dict):
         if not isinstance(value, Mapping):
-            return [f"{where} is no object"]
+            return [f"{where} is not an object"]
         keys = dict.fromkeys(value, rule["*"]) if "*" in rule else rule
         found = [f"{where}.{key} is missing" for key in keys.keys() - value.keys()]
         found += [f"{where}.{key} may not be there" for key in value.keys() - keys.keys()]

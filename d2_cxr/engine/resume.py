@@ -34,7 +34,7 @@ def finished_results(cfg: CfgNode, resume: bool) -> dict | None:
     """Return the results of the run that finished in OUTPUT_DIR, None where none did.
 
     Args:
-        cfg: of the run that is asked for.
+        cfg: of the requested run.
         resume: whether the results of the same, finished run are wanted.
 
     Raises:
@@ -71,7 +71,7 @@ def last_checkpoint(output_dir: str | Path) -> Path | None:
 
 
 def require_same_config(cfg: CfgNode, whose: str = "the run that was interrupted here") -> None:
-    """Raise if the config in OUTPUT_DIR differs from the one that is asked for in a key outside MAY_CHANGE.
+    """Raise if the config in OUTPUT_DIR differs from the requested one in a key outside MAY_CHANGE.
 
     Raises:
         ValueError: lists the keys with both values.
@@ -89,7 +89,7 @@ def require_same_config(cfg: CfgNode, whose: str = "the run that was interrupted
 
 
 def changed_keys(stored: Mapping, cfg: CfgNode) -> dict[str, tuple[object, object]]:
-    """Return key -> (stored, asked for) where a stored config differs; a key that only one of them has is not compared.
+    """Return key -> (stored, requested) where a stored config differs; a key that only one of them has is not compared.
 
     Args:
         stored: plain values of a run's config.yaml, with the schedule resolved.

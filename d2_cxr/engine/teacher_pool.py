@@ -112,7 +112,7 @@ class _TwoViews:
 
 
 def preview(cfg: CfgNode, pool: Pool) -> dict:
-    """Return what the preview says of a teacher, plain values; `text` in one line, with the cost of a step."""
+    """Return the preview of a teacher, plain values; `text` in one line, with the cost of a step."""
     start, keys = burn_in(cfg), cfg.CXR.TEACHER
     steps, labeled = cfg.SOLVER.MAX_ITER - start, cfg.SOLVER.IMS_PER_BATCH
     # Forward is one part, backward two; the teacher's forward pass one more. The control "labeled" needs no teacher.

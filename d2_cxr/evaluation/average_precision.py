@@ -40,7 +40,7 @@ def average_precision(
     thresholds: Sequence[int] = ALL_THRESHOLDS,
     negatives: bool = False,
 ) -> np.ndarray:
-    """COCO's average precision over 101 recall values, at 100 detections an image and class.
+    """COCO's average precision over 101 recall values, at 100 detections per image and class.
 
     Args:
         classes: positions in `matches.class_names`; default all.

@@ -38,7 +38,7 @@ _DETECTRON2_NAMES = {  # as COCOEvaluator calls them, in percent
 
 
 class CXREvaluator(DatasetEvaluator):
-    """Evaluate boxes on a registered set, with intervals; writes what docs/formats.md says of `inference/<dataset>/`.
+    """Evaluate boxes on a registered set, with intervals; writes the files of `inference/<dataset>/` (docs/formats.md).
 
     The loader may run over `dataset_name` and `negative_dataset` together: their image ids differ.
     """
@@ -143,7 +143,7 @@ def _require_all(seen: set[int], truth: Mapping, name: str) -> None:
 
 
 def _with_dataset_categories(results: list[dict], truth: Mapping, class_names: Sequence[str] | None) -> list[dict]:
-    """Number classes as the JSON does, by name; the model numbers them from 0. Classes that the JSON lacks go."""
+    """Number classes as the JSON does, by name (the model counts from 0); drop classes that the JSON lacks."""
     id_of = {category["name"]: category["id"] for category in truth["categories"]}
     names = class_names or sorted(id_of, key=id_of.__getitem__)
     ids = [id_of.get(name) for name in names]

@@ -145,7 +145,7 @@ def checked_matches(
     negative_results: Sequence[Mapping] | None = None,
     patients: Mapping | None = None,
 ) -> tuple[Matches, list[str]]:
-    """Match as `matching.match` does, and hold the results against images and truth; arguments as `evaluate`.
+    """Match as `matching.match` does, and compare the results with images and truth; arguments as `evaluate`.
 
     Returns:
         Matches, and what is odd about the results in one line each, which is logged as well.

@@ -38,8 +38,8 @@ def evaluate_files(
     """Evaluate a results file on a named set and write evaluation.json, matches.npz, thresholds.json and figures.
 
     Args:
-        negative_results: on the negative images of the split; default NEGATIVE_RESULTS beside `results`, if it exists.
-            Negative images are counted only if there are results on them.
+        negative_results: on the negative images of the split; default: NEGATIVE_RESULTS next to `results`, if
+            it exists. Negative images are counted only if there are results on them.
         root: folder of prepared sets; default: the registered ones.
         other: results or matches.npz of another run; writes comparison.json.
         thresholds: thresholds.json from other images.
@@ -82,7 +82,7 @@ def evaluate_files(
 
 
 def negative_rows(results: Path, negative_results: Path | None = None) -> list[dict] | None:
-    """Read the results on negative images: that file, or NEGATIVE_RESULTS beside `results`; None without either."""
+    """Read the results on negative images: that file, or NEGATIVE_RESULTS next to `results`; None without either."""
     beside = results.parent / NEGATIVE_RESULTS
     if negative_results is None and not beside.is_file():
         return None

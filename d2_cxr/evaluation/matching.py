@@ -1,12 +1,12 @@
-"""Detections against truth, once: everything that metrics, paired tests and pooled bootstraps need afterwards.
+"""Match detections and truth once; metrics, paired tests and pooled bootstraps use the result.
 
-`match` compares boxes under every rule that a metric uses; `Matches` holds the outcome per detection and per truth
-box, without a box or an image, and is what `matches.npz` stores.
+`match` compares boxes under every rule that a metric uses; `Matches` contains the outcome per detection and per truth
+box, without boxes or images; `matches.npz` stores it.
 
 COCO walks the detections of one image and class by falling score; each takes the free truth box of highest IoU, if that
-reaches the threshold, and rather one that counts than one that is ignored (a crowd, or of another size). The walks of
-different images and classes do not touch each other, so step k of all of them is done together. Rules as in
-https://cocodataset.org/#detection-eval; one is set right: a truth box with id 0 is a box like any other.
+reaches the threshold, and prefers one that counts to one that is ignored (a crowd, or of another size). The walks of
+different images and classes are independent, so step k of all of them is done together. Rules as in
+https://cocodataset.org/#detection-eval; with one correction: a truth box with id 0 is a box like any other.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ AREA_RANGES = np.array([[0, 1e10], [0, 32**2], [32**2, 96**2], [96**2, 1e10]])  
 MISS, HIT, IGNORED = 0, 1, 2  # what a detection is, for one area range and one threshold
 
 FORMAT_VERSION = 1
-MAX_DETECTIONS = 100  # an image and class, as COCO
+MAX_DETECTIONS = 100  # per image and class, as COCO
 HIT_RULES = {
     "iou": "IoU with the truth box > 0.4",
     "center": "the detection's center lies in the truth box",

@@ -78,11 +78,11 @@ def _agnostic(max_detections: int, area: int) -> Values:
     return values
 
 
-_COCO_AP = "COCO AP: mean of interpolated precision at 101 recall values, at most 100 detections an image and class, "
+_COCO_AP = "COCO AP: mean of interpolated precision at 101 recall values, at most 100 detections per image and class, "
 _IOUS = "averaged over IoU 0.50:0.05:0.95"
 _SIZES = {"small": "area <= 32^2", "medium": "32^2 <= area <= 96^2", "large": "area >= 96^2"}
 _FROC = (
-    f"share of truth boxes found at most {{}} false positives per image; hit: {HIT_RULES['iou']}, of the box's class"
+    f"fraction of truth boxes found with at most {{}} false positives per image; hit: {HIT_RULES['iou']}, same class"
 )
 _WITH = "; images without findings of the same split are counted where given"
 
@@ -97,7 +97,7 @@ CLASS_METRICS: dict[str, ClassMetric] = {
         for area, name in enumerate(_SIZES, start=1)
     },
     **{
-        f"AR_{count}": ClassMetric(_ar(count), f"COCO AR: recall {_IOUS}, {count} detections an image and class")
+        f"AR_{count}": ClassMetric(_ar(count), f"COCO AR: recall {_IOUS}, {count} detections per image and class")
         for count in (1, 10, 100)
     },
     "AP40_vinbigdata": ClassMetric(

@@ -48,7 +48,7 @@ def write_mistakes(
 
     Args:
         dataset: a data-set name.
-        results: COCO results on it; those on negative images are read from the file beside it, if it exists.
+        results: COCO results on it; those on negative images are read from the file next to it, if it exists.
         number: of images.
         score: where the score slider begins; default: the score with 1 false positive per image.
         root: folder of prepared sets; default: the registered ones.

@@ -19,7 +19,7 @@ from d2_cxr.evaluation.coco_arrays import CocoArrays
 LARGE_SHARE = 0.1  # of detections: refused where it is clear what happened
 MOST = 0.5  # of detections: refused even where it is not
 FEW_IMAGES = 0.1  # fraction of images without a detection that is usual
-MAX_IMAGES = 200  # held against the truth, evenly spaced
+MAX_IMAGES = 200  # compared with the truth, evenly spaced
 _TOLERANCE = 0.01  # of the side, and one pixel: how far a box may reach beyond the image
 _FRACTIONS, _CORNERS = "fractions of the side", "corners (x_min, y_min, x_max, y_max)"
 _ODD = np.random.default_rng(0).integers(2**63, size=7, dtype=np.uint64) * np.uint64(2) + np.uint64(1)

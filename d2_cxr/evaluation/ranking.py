@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from scipy import sparse
 
-BLOCK_BYTES = 2**19  # of float32 weights; with the counts beside them they fit a core's own cache
+BLOCK_BYTES = 2**19  # of float32 weights; with the counts they fit into a core's cache
 MIN_BLOCK, MAX_BLOCK = 32, 128  # resamples
 _RECALL_POINTS = np.linspace(0, 1, 101)  # COCO's, rounding included: 57 * 0.01 is a little more than 0.57
 _EPSILON = np.spacing(1)
@@ -67,7 +67,7 @@ def weighted_sums(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 class Ranking:
-    """One ranking of detections and the truth boxes it is held against, sorted once for any image weights.
+    """One ranking of detections and the truth boxes it is compared with, sorted once for any image weights.
 
     Rules (R) say which detections are hits and which count: IoU thresholds, of which most detections count under all.
     """

@@ -9,7 +9,7 @@ from d2_cxr.evaluation.errors import working_score
 from d2_cxr.evaluation.matching import AREA_NAMES, AREA_RANGES, HIT_RULES, Matches
 
 DEFINITION = (
-    f"sensitivity: share of these truth boxes that a detection of their class with at least that score points at "
+    f"sensitivity: fraction of these truth boxes at which a detection of their class with at least that score points "
     f"({HIT_RULES['iou']}); mean_best_iou: over all scores"
 )
 

@@ -49,6 +49,7 @@ def report(matches: Matches, document: Mapping, dataset: str, weights: np.ndarra
     Raises:
         ValueError: the thresholds were chosen on these very images, or miss a class.
     """
+    _check(document)
     if dataset and document["chosen_on"] == dataset:
         raise ValueError(f"the thresholds were chosen on {dataset}; report them on another set than that")
     missing = [name for name in matches.class_names if name not in document["thresholds"]]
@@ -63,7 +64,7 @@ def report(matches: Matches, document: Mapping, dataset: str, weights: np.ndarra
     names = enumerate(matches.class_names)
     return {
         "chosen_on": document["chosen_on"],
-        "chosen_false_positives_per_image": document["false_positives_per_image"],
+        "chosen_false_positives_per_image": document.get("false_positives_per_image"),
         "pooled": _operating_point(pooled, images),
         "per_class": {
             name: {
@@ -73,6 +74,18 @@ def report(matches: Matches, document: Mapping, dataset: str, weights: np.ndarra
             for index, name in names
         },
     }
+
+
+def _check(document: object) -> None:
+    """Raise unless a document says on which set thresholds were chosen, and gives scores."""
+    if not isinstance(document, Mapping) or not isinstance(document.get("thresholds"), Mapping):
+        raise ValueError('the thresholds are no thresholds.json: they have no entry "thresholds"')
+    if not isinstance(document.get("chosen_on"), str):
+        raise ValueError("the thresholds do not say on which set they were chosen (chosen_on): they may be this one's")
+    for name, value in document["thresholds"].items():
+        is_score = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
+        if value is not None and not is_score:
+            raise ValueError(f"the threshold of {name} is {str(value)[:40]}; give a score from 0 to 1, or null")
 
 
 def _operating_point(counts: Mapping[str, np.ndarray], images: Mapping[str, np.ndarray]) -> dict:

@@ -18,7 +18,7 @@ from d2_cxr.labels.class_matching import classes_with_boxes, match_classes, own_
 from d2_cxr.labels.class_names import NO_FINDING
 from d2_cxr.labels.formats.documents import SizeOf
 from d2_cxr.labels.formats.read import hash_of, read_labels
-from d2_cxr.labels.label_table import CORNERS
+from d2_cxr.labels.label_table import CORNERS, number
 from d2_cxr.labels.patients import patients_of, read_patients
 from d2_cxr.labels.problems import LEFT_OUT, PROBLEMS, Problems
 from d2_cxr.labels.spelling import one_spelling
@@ -90,10 +90,10 @@ def read_annotations(
         class_names: None or "card": the names of the layout's card (VinDr-CXR's 14, RSNA's 1, NIH's 8); "extended":
             those and the card's extra ones; "from-csv": the names found; or a sequence of names.
         patients_csv: a second table with image_id (or image, Image Index) and patient_id (or Patient ID).
-        negative_names: class names that mean "No finding" beside that one, for example ("Normal", "Healthy").
+        negative_names: further class names that mean "No finding", for example ("Normal", "Healthy").
         name_of: an image's text in the labels -> its name; the last part of a path by default.
         annotation_format: csv, coco, yolo, voc, cvat, label_studio or labelme; None: detected.
-        size_of: image's text in the labels -> (width, height) in pixels; for formats that count in shares of the side.
+        size_of: image's text in the labels -> (width, height) in pixels; for formats with fractions of the side.
         columns: of CSV tables, their column -> ours (csv_headers.py).
 
     Raises:
@@ -133,6 +133,8 @@ def _with_names(rows: pd.DataFrame, name_of: Callable[[str], str], path: str | P
     """Give images their names; two images of different folders must not have one name."""
     written = rows["image_name"]
     names = written.map({text: name_of(text) for text in written.unique()})
+    if (names == "").any():
+        raise ValueError(f"{path}, {rows['place'][names == ''].iloc[0]}: the image has no name")
     folders = pd.DataFrame({"name": names, "folder": written.str.rpartition("/")[0]})
     pairs = folders[folders["folder"] != ""].drop_duplicates()
     twice = pairs["name"].duplicated()
@@ -156,7 +158,7 @@ def _sizes(rows: pd.DataFrame) -> dict[str, tuple[float, float]] | None:
     if not all(name in rows for name in pair):
         return None
     images = rows.drop_duplicates("image_name")
-    numbers = images[list(pair)].apply(pd.to_numeric, errors="coerce")
+    numbers = images[list(pair)].map(number)
     known = (numbers > 0).all(axis=1)
     pairs = numbers[known].to_numpy(float).tolist()
     return {name: (width, height) for name, (width, height) in zip(images["image_name"][known], pairs, strict=True)}

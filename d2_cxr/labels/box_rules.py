@@ -27,7 +27,7 @@ _REASONS = {
     "not_a_number": "these are no numbers",
     "reversed": "these look like x, y, width, height in columns of corners, or maxima in the columns of minima",
     "no_area": "these boxes have no width or no height",
-    "share_of_side": "these look like shares of the side; multiply x by the image's width and y by its height",
+    "share_of_side": "these look like fractions of the side; multiply x by the image's width and y by its height",
     "outside": "these look like boxes of images in another size",
 }
 
@@ -108,7 +108,7 @@ def check_extent(boxes: pd.DataFrame, sizes: Sizes | None, path: str | Path) -> 
     if len(boxes) >= _CORNER_MIN and (reach <= _CORNER_SHARE).all():
         raise ValueError(
             f"{path}: all {len(boxes)} boxes lie in the upper left {reach[0]:.0%} by {reach[1]:.0%} of their images: "
-            "these look like per cent of the side, or boxes of images in a smaller size"
+            "these look like percent of the side, or boxes of images in a smaller size"
         )
 
 

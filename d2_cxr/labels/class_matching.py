@@ -25,7 +25,7 @@ def match_classes(
     problems: Problems,
     path: str | Path,
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """Return the rows with class_name matched (NO_FINDING, None for an extra class not asked for), and the classes.
+    """Return the rows with class_name matched (NO_FINDING, None for an unrequested extra class), and the classes.
 
     Args:
         table: as read.
@@ -99,8 +99,8 @@ def _refuse_classes_without_box(rows: pd.DataFrame, found: Sequence[str], path: 
         if name_key(name) not in boxed and not is_no_finding(name):
             named = rows[rows["class_name"] == name]
             raise ValueError(
-                f"{path}: none of {len(named)} rows {name!r} has a box (first in {named['place'].iloc[0]}); "
-                f"--negative-names {name!r} if it means {NO_FINDING!r}, or name the classes with --classes"
+                f"{path}: none of {len(named)} rows {name[:80]!r} has a box (first in {named['place'].iloc[0]}); "
+                f"--negative-names {name[:80]!r} if it means {NO_FINDING!r}, or name the classes with --classes"
             )
 
 

@@ -62,7 +62,7 @@ def match_to_card(
     extra: Sequence[str] = (),
     negative_names: Sequence[str] = (),
 ) -> dict[str, str | None]:
-    """Map each name found to a class of the card, to NO_FINDING, or to None for an extra class not asked for.
+    """Map each name found to a class of the card, to NO_FINDING, or to None for an extra class that is not requested.
 
     Raises:
         ValueError: a name is not one of these (lists the known ones), or two classes have one name.

@@ -103,7 +103,7 @@ def _skeleton(image_rows: Sequence[Mapping], class_names: Sequence[str]) -> dict
 
 
 def _sorted_boxes(boxes: pd.DataFrame, image_rows: Sequence[Mapping], class_names: Sequence[str]) -> pd.DataFrame:
-    """Return the boxes of these images in the images' order, with `image` (int id) and `category` (int) beside them."""
+    """Return the boxes of these images in the images' order, with columns `image` (int id) and `category` (int)."""
     ids = {image_name(row["file_name"]): row["id"] for row in image_rows}
     categories = {name: index + 1 for index, name in enumerate(class_names)}
     boxes = boxes[boxes["image_name"].isin(ids.keys())]

@@ -1,8 +1,8 @@
 """Annotation tables as CSV, recognized by their headers -> the label table.
 
-Columns go by name: Kaggle's VinBigData table (image_id, class_name, class_id, rad_id, corners), PhysioNet's VinDr-CXR
-(the same without class_id; its test table has no rad_id: a consensus), RSNA's and NIH's (x, y, width, height). Any of
-the first three may carry `width, height` or `dim0, dim1` (dim0 is the *height*) and `patient_id`.
+Columns are recognized by name: Kaggle's VinBigData table (image_id, class_name, class_id, rad_id, corners), PhysioNet's
+VinDr-CXR (the same without class_id; its test table has no rad_id: a consensus), RSNA's and NIH's (x, y, width,
+height). Any of the first three may have `width, height` or `dim0, dim1` (dim0 is the *height*) and `patient_id`.
 """
 
 from __future__ import annotations
@@ -138,8 +138,9 @@ def find_format(table: pd.DataFrame, csv_path: str | Path, written: Sequence[str
     if found is not None:
         return found
     missing = [header for header in _VINDR.values() if header not in table.columns]
+    there = " ".join(", ".join(written).split())[:300]
     raise ValueError(
-        f"{csv_path} has the columns {', '.join(written)[:300]}; missing {', '.join(missing)} (with rad_id where "
+        f"{csv_path} has the columns {there}; missing {', '.join(missing)} (with rad_id where "
         "readers are named), or RSNA's patientId, x, y, width, height, Target, or NIH's Image Index, Finding Label, "
         "Bbox [x,y,w,h]; --columns THEIRS=OURS,... says what other columns mean"
     )

@@ -62,7 +62,7 @@ def table_of(
 
 def numbers(values: Sequence) -> tuple[list[float], str]:
     """Return four finite floats and "", or NaN for each that is none and the four as written."""
-    parsed = [_number(value) for value in values]
+    parsed = [number(value) for value in values]
     if len(parsed) == 4 and not any(np.isnan(parsed)):
         return parsed, ""
     return [np.nan] * 4, " ".join(str(value) for value in values)[:80]
@@ -74,11 +74,12 @@ def _row(row: Mapping) -> dict:
     return {"reader_id": None, **rest, **dict(zip(CORNERS, corners, strict=True)), "given": row.get("given") or given}
 
 
-def _number(value: object) -> float:
+def number(value: object) -> float:
+    """Return a finite number, NaN for anything else that a cell may hold."""
     if isinstance(value, bool):
         return np.nan
     try:
-        number = float(value)  # type: ignore[arg-type]  # anything that a file may hold
+        read = float(value)  # type: ignore[arg-type]  # anything that a file may hold
     except (TypeError, ValueError, OverflowError):  # a whole number of 400 digits is not a float
         return np.nan
-    return number if np.isfinite(number) else np.nan
+    return read if np.isfinite(read) else np.nan

@@ -18,7 +18,7 @@ PROBLEMS = {  # kind -> rule; a row counts once, under the first kind that fits
     "not_a_number": "a corner is missing or not a number: box left out",
     "reversed": "a maximum lies before its minimum: box left out",
     "no_area": "no width or no height: box left out",
-    "share_of_side": "all four corners lie between 0 and 1, a share of the side and no pixels: box left out",
+    "share_of_side": "all four corners lie between 0 and 1, fractions of the side instead of pixels: box left out",
     "outside": "wholly outside the image: box left out",
     "partly_outside": "reaches beyond the image: box kept, cut to the image",
     "duplicate": "the same image, class, reader and corners again: the first is kept",

@@ -28,7 +28,7 @@ def published_split(finding_image_ids: Sequence[str]) -> Split:
 def stratified_split(
     image_names: Sequence[str], labels: np.ndarray, seed: int, patients: Mapping[str, str] | None = None
 ) -> Split:
-    """Split 70/10/20 so that each class has about that share in each part (Sechidis et al. 2011).
+    """Split 70/10/20 so that each class has about that fraction in each part (Sechidis et al. 2011).
 
     Args:
         image_names: N images.
@@ -85,7 +85,7 @@ def random_split(
         seed: of the order.
         patients: image -> patient.
         follow: a split of other images of the same patients, whose part their images must share: a patient with a test
-            image has no image in train. The shares then hold for the images of the other patients.
+            image has no image in train. The fractions then apply to the images of the other patients.
     """
     known = patients or {}
     home = {known[image]: part for part, images in (follow or {}).items() for image in images if image in known}
@@ -132,9 +132,10 @@ def published_fraction(
 def nested_fraction(
     train_ids: Sequence[str], percent_labeled: int, seed: int, patients: Mapping[str, str] | None = None
 ) -> tuple[list[str], list[str]]:
-    """Return (labeled, unlabeled), both in the order of `train_ids`; a smaller share is part of every larger one.
+    """Return (labeled, unlabeled), both in the order of `train_ids`; a smaller fraction is part of every larger one.
 
-    The seed orders the patients; their images are taken until the share is reached as nearly as whole patients allow.
+    The seed orders the patients; their images are taken until the fraction is reached as closely as whole patients
+    allow.
     """
     groups = _groups(train_ids, patients, seed)
     starts = np.cumsum([0, *map(len, groups)])

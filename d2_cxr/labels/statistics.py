@@ -20,7 +20,7 @@ from d2_cxr.labels.annotations import CORNERS, Annotations
 from d2_cxr.labels.coco import reader_order
 from d2_cxr.labels.fusion import PAPER_IOU_THRESHOLD, fuse_annotations, fusion_report
 
-REPEAT_THRESHOLD = 0.4  # a class on fewer training images than this share is repeated
+REPEAT_THRESHOLD = 0.4  # a class on a smaller fraction of the training images is repeated
 
 
 def label_statistics(

@@ -37,7 +37,7 @@ class Plan:
         patients: image -> patient, None where unknown.
         parts: image -> train, val or test where the split is given; None: the stratified split.
         rules: how images become network input.
-        settings: what decides the set's content beside its files, as dataset.json says it.
+        settings: what decides the set's content in addition to its files, as in dataset.json.
     """
 
     name: str
@@ -162,7 +162,7 @@ def _settings(
     patients: dict | None,
     split_rule: str,
 ) -> dict:
-    """Return what decides the set's content beside its files."""
+    """Return what decides the set's content in addition to its files."""
     order, known = options.order_csv, options.patients_csv
     return {
         "format_version": named_sets.FORMAT_VERSION,
@@ -193,7 +193,7 @@ def _settings(
 
 
 def _renamed(plan: Plan, options: PrepareOptions, key_file: str | Path) -> Plan:
-    """Return the plan under pseudonyms, and write their map where it is asked for."""
+    """Return the plan under pseudonyms, and write their map if requested."""
     pseudonyms = Pseudonyms(key_file, options.output)
     renamed = replace(
         plan,

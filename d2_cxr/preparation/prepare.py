@@ -161,11 +161,11 @@ def _lists(plan: Plan, rows: Sequence[Mapping], copies: Sequence[Mapping]) -> pr
     if plan.annotations and plan.patients is None:
         lists.notes += _patients_in_names(plan.annotations.image_names)
     if plan.test_annotations:
-        test, told = prepared_set.assemble_official_test(plan.test_annotations, images, plan.rules)
+        test, assembly = prepared_set.assemble_official_test(plan.test_annotations, images, plan.rules)
         lists.files["official_test.json"] = test
         lists.counts |= {"official_test": len(test["images"]), "official_test_boxes": len(test["annotations"])}
-        lists.notes += told.notes
-        for kind, count in told.counts.items():  # boxes outside their images
+        lists.notes += assembly.notes
+        for kind, count in assembly.counts.items():  # boxes outside their images
             lists.counts[kind] = lists.counts.get(kind, 0) + count
     return lists
 
@@ -205,7 +205,7 @@ def _homes(files: Mapping[str, dict]) -> dict[str, str]:
 
 
 def _header_audit(plan: Plan, rows: Sequence[Mapping]) -> dict | None:
-    """Tell how well header fields alone predict that an image has a finding, or None where nothing can be told."""
+    """Return how well header fields alone predict that an image has a finding, or None without labels."""
     if plan.annotations is None:
         return None
     found, negative = set(plan.annotations.finding_ids), set(plan.annotations.negative_ids)

@@ -131,14 +131,14 @@ def assemble(
 
 def assemble_official_test(annotations: Annotations, images: Images, rules: Preprocess) -> tuple[dict, Assembly]:
     """Return the COCO dict of the official test images, whose boxes are a consensus already."""
-    told = Assembly()
-    boxes = map_boxes(annotations, images, rules, told)
+    assembly = Assembly()
+    boxes = map_boxes(annotations, images, rules, assembly)
     rule = "none" if annotations.consensus else "mean"
     test = coco.to_coco(images.of(annotations.image_names), _fuse(boxes, rule), annotations.class_names)
-    return test, told
+    return test, assembly
 
 
-def map_boxes(annotations: Annotations, images: Images, rules: Preprocess, told: Assembly) -> pd.DataFrame:
+def map_boxes(annotations: Annotations, images: Images, rules: Preprocess, assembly: Assembly) -> pd.DataFrame:
     """Return the readers' boxes of the prepared images in prepared pixels.
 
     Boxes count in the pixels of the sizes that the table gives; where an image's file has another size, as in sets of
@@ -149,12 +149,14 @@ def map_boxes(annotations: Annotations, images: Images, rules: Preprocess, told:
     given = {image: tuple(size) for image, size in (annotations.sizes or {}).items() if image in sizes}
     resized = {image for image, size in given.items() if size != sizes[image]}
     if resized:
-        told.notes.append(f"{len(resized)} images have another size than the table says: their boxes were scaled to it")
+        assembly.notes.append(
+            f"{len(resized)} images do not have the size in the table: their boxes were scaled to the image"
+        )
     maps = {image: BoxMap(sizes[image][0] / given[image][0], sizes[image][1] / given[image][1]) for image in resized}
     boxes = _mapped(boxes, maps)
     check_extent(boxes, sizes, f"the labels ({annotations.format_name})")
     boxes, counts = cut_to_images(boxes, sizes)
-    told.counts |= {f"boxes_{kind}": count for kind, count in counts.items()}
+    assembly.counts |= {f"boxes_{kind}": count for kind, count in counts.items()}
     return _mapped(boxes, {image: box_map(*sizes[image], rules) for image in boxes["image_name"].unique()})
 
 
@@ -186,7 +188,7 @@ def _all_splits(
     order: Sequence[str] | None,
     patients: Mapping[str, str] | None,
     parts: Mapping[str, str] | None,
-    told: Assembly,
+    assembly: Assembly,
 ) -> list[tuple[str, splits.Split, splits.Split]]:
     """Return (folder, split of the images with findings, split of those without)."""
     if parts is not None:
@@ -198,32 +200,32 @@ def _all_splits(
     stratified = splits.stratified_split(annotations.finding_ids, labels, seed, patients)
     negative = splits.random_split(annotations.negative_ids, seed, patients, follow=stratified)
     found = [("stratified", stratified, negative)]
-    published = _published(name, annotations, images, order, told)
+    published = _published(name, annotations, images, order, assembly)
     if published:
         found.append(("published", published, splits.random_split(annotations.negative_ids, seed, patients)))
     return found
 
 
-def _note_empty_parts(told: Assembly) -> None:
-    empty = [part for part in ("train", "val", "test") if not told.counts[f"stratified_{part}"]]
+def _note_empty_parts(assembly: Assembly) -> None:
+    empty = [part for part in ("train", "val", "test") if not assembly.counts[f"stratified_{part}"]]
     if empty:
-        told.notes.append(f"no image with findings is in {', '.join(empty)}: it cannot be trained or tested with")
+        assembly.notes.append(f"no image with findings is in {', '.join(empty)}: it cannot be trained or tested with")
 
 
-def _published(name: str, annotations: Annotations, images: Images, order, told: Assembly) -> splits.Split | None:
+def _published(name: str, annotations: Annotations, images: Images, order, assembly: Assembly) -> splits.Split | None:
     """Return VinDr-CXR's published split where the table's images are those, in that order, and all are prepared."""
     if name != named_sets.PUBLISHED_SET:
         return None
     split = splits.published_split(annotations.finding_ids if order is None else order)
     if not vindr_cxr.is_published(split):
-        told.notes.append(
+        assembly.notes.append(
             "the published split was not written: the table's images, or their order, are not VinDr-CXR's; only the "
             "stratified names can be used (--order-csv takes the order from Kaggle's train.csv)"
         )
         return None
     missing = [image for images_of_part in split.values() for image in images_of_part if image not in images.rows]
     if missing:
-        told.notes.append(
+        assembly.notes.append(
             f"the published split was not written: {len(missing)} of its {sum(map(len, split.values()))} images are "
             "not prepared, and its names mean all of them"
         )
@@ -232,37 +234,37 @@ def _published(name: str, annotations: Annotations, images: Images, order, told:
 
 
 def _write_split(
-    folder: str, split, negative, images: Images, fused: pd.DataFrame, class_names, told: Assembly
+    folder: str, split, negative, images: Images, fused: pd.DataFrame, class_names, assembly: Assembly
 ) -> None:
     for prefix, parts in (("", split), ("negative_", negative)):
         for part, image_names in parts.items():
             boxes = no_boxes() if prefix else fused
             written = coco.to_coco(images.of(image_names), boxes, class_names)
-            told.files[f"{folder}/{prefix}{part}.json"] = written
-            told.counts[f"{folder}_{prefix}{part}"] = len(written["images"])
+            assembly.files[f"{folder}/{prefix}{part}.json"] = written
+            assembly.counts[f"{folder}_{prefix}{part}"] = len(written["images"])
             if not prefix:
-                told.counts[f"{folder}_{part}_boxes"] = len(written["annotations"])
+                assembly.counts[f"{folder}_{part}_boxes"] = len(written["annotations"])
 
 
-def _write_unlabeled(annotations: Annotations, images: Images, patients, in_folder, copies, told: Assembly) -> None:
+def _write_unlabeled(annotations: Annotations, images: Images, patients, in_folder, copies, assembly: Assembly) -> None:
     """Write the images of which nothing is known; those that would leak a val or test image stay out."""
     labeled = {*annotations.finding_ids, *annotations.negative_ids}
     unknown = [image for image in sorted(in_folder) if image not in labeled and image in images.rows]
-    held_out = _held_out(told.files)
+    held_out = _held_out(assembly.files)
     patient_of = patients or {}
     held_patients = {patient_of[image] for image in held_out if image in patient_of}
     held_copies = _copies_of(set(held_out), copies)
     held_pixels = {images.hashes[image]: image for image in held_out}
     for image in unknown:
         if images.hashes[image] in held_pixels:
-            told.left_out[image] = f"the same pixels as {held_pixels[images.hashes[image]]} of val or test"
+            assembly.left_out[image] = f"the same pixels as {held_pixels[images.hashes[image]]} of val or test"
         elif patient_of.get(image) in held_patients:
-            told.left_out[image] = "its patient has images in val or test"
+            assembly.left_out[image] = "its patient has images in val or test"
         elif image in held_copies:
-            told.left_out[image] = held_copies[image]
-    kept = [image for image in unknown if image not in told.left_out]
-    told.files["unlabeled.json"] = coco.to_coco(images.of(kept), no_boxes(), annotations.class_names)
-    told.counts |= {"unlabeled": len(kept), "unlabeled_left_out": len(told.left_out)}
+            assembly.left_out[image] = held_copies[image]
+    kept = [image for image in unknown if image not in assembly.left_out]
+    assembly.files["unlabeled.json"] = coco.to_coco(images.of(kept), no_boxes(), annotations.class_names)
+    assembly.counts |= {"unlabeled": len(kept), "unlabeled_left_out": len(assembly.left_out)}
 
 
 def _copies_of(held_out: set[str], copies: Sequence[Mapping[str, str]]) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """Stable pseudonyms for image names: HMAC-SHA256 with a key that is kept apart from the set (RFC 2104).
 
 With the key, the pseudonym of a known name can be computed; without it, names cannot be tried out. The map
-from names to pseudonyms is written only where it is asked for.
+from names to pseudonyms is written only on request.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from d2_cxr import artifacts
+from d2_cxr import artifacts, configs
 from d2_cxr.checkpoint.resnet_names import ARCHITECTURES
 from d2_cxr.checkpoint.timm_names import PREFIX, input_convention, timm_name
 from d2_cxr.pretraining.views import ViewRules
@@ -71,7 +71,9 @@ def read_settings(path: str | os.PathLike, overrides: Sequence[str] = ()) -> dic
     wrong = [text for text in overrides if "=" not in text]
     if wrong:
         raise ValueError(f"{wrong[0]!r} is not KEY=VALUE")
-    given = OmegaConf.create(load_yaml(Path(path)) or {})
+    packaged = configs.FOLDER / str(path).removeprefix("configs/")  # what an installed wheel holds
+    found = packaged if packaged.is_file() and not Path(path).is_file() else Path(path)
+    given = OmegaConf.create(load_yaml(found) or {})
     try:
         merged = OmegaConf.merge(given, OmegaConf.from_dotlist(list(overrides)))
         plain = OmegaConf.to_container(merged, resolve=True)

@@ -134,12 +134,12 @@ def noise_sigma(mean: float, rules: ViewRules, uniform: float) -> float:
 
 def add_noise(view: np.ndarray, sigma: float, uniform: float) -> np.ndarray:
     """Add Gaussian noise of `sigma` gray levels, rounded and clipped to 0-255; `uniform` chooses which noise."""
-    bank = _negatives()
+    bank = _standard_normals()
     start = int(uniform * (len(bank) - view.size))
     return cv2.addWeighted(view, 1.0, bank[start : start + view.size].reshape(view.shape), sigma, 0.0, dtype=cv2.CV_8U)
 
 
 @functools.cache
-def _negatives() -> np.ndarray:
+def _standard_normals() -> np.ndarray:
     """Return the bank of standard normals, float32, the same on every machine (numpy keeps PCG64's stream stable)."""
     return np.random.Generator(np.random.PCG64(20200213)).standard_normal(_BANK, dtype=np.float32)

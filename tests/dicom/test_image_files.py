@@ -1,4 +1,4 @@
-"""Image files are told apart by their bytes; PNG and JPEG come out like DICOM."""
+"""Image files are recognized by their bytes; PNG and JPEG come out like DICOM."""
 
 import io
 

@@ -9,7 +9,7 @@ from d2_cxr.engine.hooks import Checkpoints, Validation, step_seed, validation_l
 
 
 class Saver:
-    """Stands for the checkpointer: notes what it is asked to save."""
+    """Replaces the checkpointer: notes what it should save."""
 
     def __init__(self):
         self.saved = []
@@ -26,7 +26,7 @@ class Storage:
 
 
 class Loop:
-    """Stands for the trainer: runs hooks until `max_iter`, which they may lower."""
+    """Replaces the trainer: runs hooks until `max_iter`, which they may lower."""
 
     def __init__(self, hooks, max_iter):
         self.iter, self.max_iter, self.storage = 0, max_iter, Storage()

@@ -124,7 +124,7 @@ def test_a_score_beyond_one_or_a_reversed_interval_is_named(result, entry):
 def test_a_missing_key_is_named(result):
     changed = {key: value for key, value in result.items() if key != "project"}
     assert problems(changed) == ["result.project is missing"]
-    assert problems([]) == ["result is no object"]
+    assert problems([]) == ["result is not an object"]
 
 
 def test_an_unfinished_run_has_no_result(tmp_path):

@@ -60,7 +60,7 @@ def _result(image_id: int, category: int, bbox: list[float], score: float, num_t
     return {"image_id": image_id, "category_id": category, "bbox": bbox, "score": score}
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def simulate():
     """Return make(num_images, num_classes, seed, ...) -> (COCO truth, COCO results)."""
 

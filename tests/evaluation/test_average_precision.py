@@ -24,7 +24,7 @@ def reference(truth, results, use_classes=True, max_detections=(1, 10, 100)):
         api = pycocotools_coco.COCO()
         api.dataset = copy.deepcopy(truth)
         api.createIndex()
-        # pycocotools' loadRes fails on an empty list: an empty COCO stands for it
+        # pycocotools' loadRes fails on an empty list: an empty COCO replaces it
         found = api.loadRes(copy.deepcopy(results)) if results else _empty(truth)
         run = cocoeval.COCOeval(api, found, "bbox")
         run.params.useCats = int(use_classes)

@@ -51,7 +51,7 @@ def test_gain_is_what_ap50_would_rise_by(one_of_each):
     """
     table = errors.breakdown(one_of_each)
     assert table["Miss"]["ap50_gain"] == pytest.approx(1 - 51 / 202)
-    assert table["false_positives"]["Bkg"]["ap50_gain"] == pytest.approx(0)  # it stands behind the hit
+    assert table["false_positives"]["Bkg"]["ap50_gain"] == pytest.approx(0)  # it comes after the hit
 
 
 def test_worst_images_come_first(one_of_each):

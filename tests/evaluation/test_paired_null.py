@@ -25,7 +25,7 @@ def null_p_values(simulate, names, repeats, num_images, resamples):
 
 
 def rejected(p_values):
-    """Share of p at or below each of LEVELS, and how far chance may take it (four standard errors)."""
+    """Fraction of p at or below each of LEVELS, and its limits by chance (four standard errors)."""
     allowed = 4 * np.sqrt(LEVELS * (1 - LEVELS) / len(p_values))
     return (p_values[:, None] <= LEVELS).mean(axis=0), allowed
 

@@ -1,4 +1,4 @@
-"""Results in another convention than COCO's are refused with the likely reason; a few odd ones are told in a line."""
+"""Results in another convention than COCO's are refused with the likely reason; a few odd ones are reported."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""A preparation that is killed again and again ends with the same bytes. FUZZ_KILLS sets the number of kills."""
+"""What is killed again and again ends with the same bytes, or weights. FUZZ_KILLS sets the number of kills."""
 
+import json
 import os
 import random
 import signal
@@ -53,3 +54,14 @@ def test_a_preparation_that_is_killed_many_times_gives_the_same_bytes(make_dicom
     assert start(output).wait() == 0
     assert contents(output) == contents(tmp_path / "whole")
     assert killed >= 1
+
+
+@pytest.mark.parametrize("kind", ["train", "pretrain"])
+def test_a_run_that_is_killed_many_times_ends_with_the_same_weights(kind, tmp_path):
+    script = Path(__file__).resolve().parents[1] / "kill_often.py"
+    command = [sys.executable, script, kind, "--kills", KILLS, "--output", tmp_path]
+    environment = {**os.environ, "PYTHONPATH": str(script.parents[1]), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(list(map(str, command)), env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr[-2000:]
+    counts = json.loads(done.stdout.splitlines()[-1])
+    assert counts["kills"] == KILLS and counts["compared"] >= 1 and counts["differing"] == counts["failed"] == 0

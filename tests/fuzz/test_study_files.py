@@ -12,7 +12,7 @@ STUDIES = sorted(PROJECT.glob("*.yaml"))
 KEYS = ("x", 3, "percent", "metrc", "seed")
 
 
-@pytest.mark.parametrize("part", range(3))
+@pytest.mark.parametrize("part", [0, *(pytest.param(part, marks=pytest.mark.slow) for part in (1, 2))])
 def test_a_mutated_study_file_is_laid_out_or_refused_in_one_line(tmp_path, fuzz, part):
     chance = random.Random(3 * fuzz.seed + part)
     path = tmp_path / "study.yaml"

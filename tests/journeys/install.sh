@@ -8,5 +8,5 @@ d2cxr phantoms --output phantoms --num-images 24 --size 128 --contact-sheet phan
 d2cxr statistics phantoms/train.csv --html statistics.html > statistics.txt
 d2cxr prepare --images phantoms/dicom --annotations phantoms/train.csv --patients phantoms/patients.csv --size 64 \
     --output datasets/phantom_cxr
-d2cxr study --plan demo --dry-run --output study
+d2cxr demo --dry-run --output study
 test -s statistics.html -a -s datasets/phantom_cxr/data_quality.html -a -s phantoms.png

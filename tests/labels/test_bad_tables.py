@@ -26,7 +26,7 @@ def counts(path, **options):
 @pytest.mark.parametrize(
     "corners, reason",
     [
-        ("0.2,0.3,0.5,0.8", "shares of the side"),
+        ("0.2,0.3,0.5,0.8", "fractions of the side"),
         ('"20,5","30,5","70,5","90,5"', r"decimal commas; write 20.5 for 20,5 \(first in line 2: '20,5 30,5"),
         ("a,b,c,d", "these are no numbers.*line 2: 'a b c d'"),
         ("200,300,60,80", "look like x, y, width, height"),
@@ -64,7 +64,7 @@ def test_boxes_of_another_size_are_refused_where_the_table_gives_sizes(table):
     with pytest.raises(ValueError, match=r"20 of 20 boxes reach beyond their image: .*another size"):
         read_annotations(table(*(f"{row},250,320" for row in GOOD), header=header), "from-csv")
     percent = [f"p{i},mass,R1,20,{30 + i},60,{60 + i},1000,900" for i in range(20)]
-    with pytest.raises(ValueError, match="upper left 6% by 9% of their images: these look like per cent"):
+    with pytest.raises(ValueError, match="upper left 6% by 9% of their images: these look like percent"):
         read_annotations(table(*percent, header=header), "from-csv")
 
 

@@ -8,10 +8,15 @@ import numpy as np
 import pytest
 from d2_cxr.projects.phantom_cxr.dicom_writer import wrap
 
+from d2_cxr import artifacts
 from d2_cxr.dicom import reading
 from d2_cxr.dicom.image_files import read_image
 from d2_cxr.dicom.preprocess import Preprocess, prepare_image
 from d2_cxr.dicom.stored_image import to_display
+from d2_cxr.labels.formats.write import write
+from d2_cxr.preparation.export_boxes import export_of_labels
+from d2_cxr.preparation.options import PrepareOptions
+from d2_cxr.preparation.prepare import prepare
 
 if not os.environ.get("D2_CXR_FILMS"):
     pytest.skip("real open images are missing: set D2_CXR_FILMS to their folder", allow_module_level=True)
@@ -49,3 +54,25 @@ def test_an_image_wrapped_as_dicom_comes_out_like_its_png(tmp_path, syntax, phot
     plain, _ = prepare_image(read_image(source), Preprocess(512))
     wrapped, _ = prepare_image(read_image(tmp_path / "image.dicom"), Preprocess(512))
     assert np.abs(plain.astype(int) - wrapped).mean() < 0.3
+
+
+@pytest.mark.slow
+def test_labels_in_five_formats_give_one_set(tmp_path):
+    """The readers' boxes of all images with boxes, through COCO, YOLO, VOC, CVAT and Label Studio and back."""
+    table = IMAGES / "annotations_opacity.csv"
+    export = export_of_labels(table, IMAGES / "images", class_names="from-csv")
+    sources: dict[str, Path] = {"csv": table}
+    for name in ("coco", "yolo", "voc", "cvat", "label_studio"):
+        write(export, name, tmp_path / f"to_{name}")
+        sources[name] = tmp_path / f"to_{name}"
+    found = {}
+    for name, source in sources.items():
+        options = {"annotations": source, "name": name, "classes": "from-csv", "patients": IMAGES / "images.csv"}
+        options |= {
+            "preprocess": Preprocess(512),
+            "progress": False,
+        }  # half of 1024: no corner lies between roundings
+        prepare(PrepareOptions(IMAGES / "images", tmp_path / name, **options))
+        values = artifacts.read_json(tmp_path / name / "dataset.json")
+        found[name] = [values[key] for key in ("images_fingerprint", "annotations_fingerprint", "class_names")]
+    assert found == dict.fromkeys(sources, found["csv"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import json
 from pathlib import Path
@@ -191,3 +192,24 @@ def test_another_run_that_cannot_be_compared_is_refused_as_well(prepared, result
     twice = _write(tmp_path / "twice" / "coco_instances_results.json", json.loads(results.read_text()) * 2)
     with pytest.raises(ValueError, match="detections repeat another one"):
         run(prepared, results, "--compare", str(twice))
+
+
+@pytest.mark.slow
+def test_on_a_full_disk_the_line_names_file_and_folder_and_with_room_the_same_call_ends(
+    prepared, results, tmp_path, small_disk
+):
+    assert run(prepared, results, "--output", str(tmp_path / "whole")) == 0
+    whole = {path.name: path.stat().st_size for path in (tmp_path / "whole").iterdir()}
+    named = set()
+    for kilobytes in (4, 12, *range(20, sum(whole.values()) // 1000, 16)):
+        folder = small_disk(kilobytes)
+        with pytest.raises(OSError, match="disk") as error:
+            run(prepared, results, "--output", str(folder))
+        assert error.value.errno == errno.ENOSPC and str(folder) in str(error.value)
+        named |= {name for name in whole if name in str(error.value)}
+        assert not list(folder.glob(".unfinished-*"))
+    assert len(named) >= 2, named  # it was full at different files
+    folder = small_disk(4000)
+    assert run(prepared, results, "--output", str(folder)) == 0
+    assert {path.name for path in folder.iterdir()} - {".lock"} == whole.keys() - {".lock"}
+    assert (folder / "evaluation.json").read_bytes() == (tmp_path / "whole" / "evaluation.json").read_bytes()

@@ -1,6 +1,7 @@
 """tools/prepare_vindr_cxr.py: what it writes, what it ends with."""
 
 import io
+import json
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +67,12 @@ def test_names_that_begin_with_patients_are_offered_as_patients(main, images, ca
     assert main([*arguments(images, "--patients", "names"), "--output", other]) == 0
     assert "PATIENT_IMAGE" not in caplog.text
     assert artifacts.read_json(f"{other}/dataset.json")["split"]["by_patient"]
+
+
+def test_the_counts_are_json_where_asked(main, images, capsys):
+    assert main(arguments(images, "--json")) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["output"] == str(images.parent / "set") and result["counts"]["prepared"] == 10
 
 
 def test_without_classes_an_own_set_has_the_classes_of_its_table(main, images):

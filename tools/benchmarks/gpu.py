@@ -29,7 +29,7 @@ from d2_cxr import artifacts
 from d2_cxr.cli import run_tool
 
 ROOT = Path(__file__).resolve().parents[2]
-_RESERVE = 25  # seconds that a whole run needs beside its two trainings: imports, conversion, evaluation
+_RESERVE = 25  # seconds that a whole run needs in addition to its two trainings: imports, conversion, evaluation
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,7 @@ def measure(part: str, folder: Path, scale: Scale, deadline: float) -> dict:
 
 
 def about_machine(*_: object) -> dict:
-    """Return the doctor's lines and what the driver says of the GPU."""
+    """Return the doctor's lines and the driver's description of the GPU."""
     from d2_cxr import doctor
 
     lines = [f"{'ok' if found.ok else 'missing'} {found.subject}: {found.seen}" for found in doctor.examine()]
@@ -250,7 +250,7 @@ def measure_simclr(folder: Path, scale: Scale, _deadline: float) -> dict:
 
 
 def whole_run(folder: Path, scale: Scale, deadline: float) -> dict:
-    """Pretrain, convert, fine-tune and evaluate in the seconds that are left; return AP50 beside the prior box's."""
+    """Pretrain, convert, fine-tune and evaluate in the remaining seconds; return AP50 and the prior-box baseline's."""
     from d2_cxr.checkpoint.convert import convert_file
     from d2_cxr.engine import trainer
     from d2_cxr.pretraining.settings import read_settings

@@ -39,7 +39,9 @@ def read(path: Path, size_of: SizeOf | None = None) -> tuple[list[dict], list[st
         place = f"{path.name}, annotation {annotation.get('id', number)}"
         image, category = annotation["image_id"], annotation["category_id"]
         if image not in images or category not in categories:
-            raise ValueError(f"{path}, {place}: image {image!r} or category {category!r} is not in the file's lists")
+            raise ValueError(
+                f"{path}, {place}: image {str(image)[:40]} or category {str(category)[:40]} is not in the file's lists"
+            )
         reader = _text(annotation.get("reader"))
         drawn |= {(image, reader), (image, None)}
         row = _image(images[image]) | {"class_name": categories[category], "reader_id": reader, "place": place}

@@ -55,7 +55,7 @@ def read_member(archive: Path, name: str) -> bytes:
                 raise ValueError(f"{archive}: {name} unpacks to more than 512 MB; unpack it and give the file")
             return opened.read(name)
     except (KeyError, zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError) as error:
-        raise ValueError(f"{archive}: {name} cannot be unpacked: {error}") from None
+        raise ValueError(f"{archive}: {name} cannot be unpacked ({type(error).__name__})") from None
 
 
 def entries(document: Mapping, key: str) -> list:

@@ -1,9 +1,11 @@
 """Label Studio's JSON export (https://labelstud.io/guide/export): a list of tasks.
 
 `annotations[].result[].value` has x, y, width, height (and rotation about the upper left corner) in percent of
-original_width and original_height, or the points of a polygon; `completed_by` is the reader. An annotation without a
-result is a reading without findings; a task without an annotation, or only a cancelled one, is unknown. A choice is a
-class without a place. `predictions` are a model's and are ignored.
+original_width and original_height, or the points of a polygon; `completed_by` is the reader. Label Studio refuses
+annotators that are not among its users, so in our tasks the readers stand in `data.readers`: annotation 1 is the first
+one's, and Label Studio keeps that number as `import_id`. An annotation without a result is a reading without findings;
+a task without an annotation, or only a cancelled one, is unknown. A choice is a class without a place. `predictions`
+are a model's and are ignored.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ def is_format(document: object) -> bool:
 
 
 def read(path: Path, size_of: SizeOf | None = None) -> tuple[list[dict], list[str]]:
-    """Return the rows of a file; the export has no list of classes, so that of classes.txt beside it is taken.
+    """Return the rows of a file; the export has no list of classes, so that of a classes.txt next to it is used.
 
     Raises:
         ValueError: a task has no image, or a result no label.
@@ -45,7 +47,7 @@ def read(path: Path, size_of: SizeOf | None = None) -> tuple[list[dict], list[st
             raise ValueError(f"{path}: {place} names no image in data")
         for annotation in entries(task, "annotations"):
             if isinstance(annotation, dict) and not annotation.get("was_cancelled"):
-                rows += _annotation_rows(annotation, image, place, size_of)
+                rows += _annotation_rows(annotation, _reader(annotation, task["data"]), image, place, size_of)
     return rows, []
 
 
@@ -61,10 +63,20 @@ def image_of(data: Mapping) -> str | None:
     return _UPLOADED.sub("", name) if "/upload/" in f"{folder}/" else path
 
 
-def _annotation_rows(annotation: Mapping, image: str, place: str, size_of: SizeOf | None) -> Iterator[dict]:
+def _reader(annotation: Mapping, data: Mapping) -> str | None:
+    number = annotation.get("import_id", annotation.get("id"))
+    listed = data.get("readers")
+    if isinstance(listed, list) and isinstance(number, int) and 1 <= number <= len(listed):
+        return listed[number - 1] and str(listed[number - 1])
     reader = annotation.get("completed_by")
     reader = reader.get("email") or reader.get("id") if isinstance(reader, dict) else reader
-    known = {"image_name": image, "reader_id": None if reader is None else str(reader)}
+    return None if reader is None else str(reader)
+
+
+def _annotation_rows(
+    annotation: Mapping, reader: str | None, image: str, place: str, size_of: SizeOf | None
+) -> Iterator[dict]:
+    known = {"image_name": image, "reader_id": reader}
     results = [entry for entry in entries(annotation, "result") if isinstance(entry, dict)]
     labeled = [(entry, name) for entry in results for name in _names(entry)]
     for entry, name in labeled:
@@ -95,7 +107,7 @@ def _corners(entry: Mapping, size: Size | None) -> dict:
     if "choices" in value:
         return {}
     if size is None:
-        return {"given": "per cent of an image whose size is not known"}
+        return {"given": "percent of an image whose size is not known"}
     if isinstance(value.get("points"), list):
         try:
             points = [(float(x) * size[0] / 100, float(y) * size[1] / 100) for x, y in value["points"]]

@@ -120,7 +120,7 @@ def _joined(
         rows += [row | {"source": source} for row in found]
         names |= dict.fromkeys(listed)
     if not names:
-        names = dict.fromkeys(yolo.class_list(folder) or ())  # classes.txt, which several tools keep beside their files
+        names = dict.fromkeys(yolo.class_list(folder) or ())  # classes.txt, which several tools keep with their files
     parser = files[0][1]
     if not rows:
         raise ValueError(f"{folder if len(files) > 1 else files[0][0]} holds no annotation of an image")

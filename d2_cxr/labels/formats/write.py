@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
@@ -162,19 +163,20 @@ def _write_cvat(export: Export, folder: Path) -> None:
 def _write_label_studio(export: Export, folder: Path) -> None:
     tasks = []
     for number, (image, boxes, negative) in enumerate(export.by_image(), start=1):
-        task = {"id": number, "data": {"image": f"{export.image_url}{image['file_name']}"}}
+        task: dict[str, Any] = {"id": number, "data": {"image": f"{export.image_url}{image['file_name']}"}}
         predicted = [box for box in boxes if box["score"] is not None]
         if predicted or image["image_name"] in export.queue:
             best = max((float(box["score"]) for box in predicted), default=0.0)
             results = [_result(image, box, index) for index, box in enumerate(predicted)]
             score = export.queue.get(image["image_name"], best)
             task["predictions"] = [{"model_version": export.model_version, "score": score, "result": results}]
-        readers = dict.fromkeys([box["reader_id"] for box in boxes if box["score"] is None] + negative)
-        found = [(reader, [b for b in boxes if b["score"] is None and b["reader_id"] == reader]) for reader in readers]
+        readers = list(dict.fromkeys([box["reader_id"] for box in boxes if box["score"] is None] + negative))
+        if any(readers):  # Label Studio refuses annotators that are not its users; label_studio.py reads this back
+            task["data"]["readers"] = readers
+        found = [[b for b in boxes if b["score"] is None and b["reader_id"] == reader] for reader in readers]
         task["annotations"] = [
-            {"result": [_result(image, box, index) for index, box in enumerate(drawn)]}
-            | ({"completed_by": int(reader) if reader.isdecimal() else {"email": reader}} if reader else {})
-            for reader, drawn in found
+            {"id": place, "result": [_result(image, box, index) for index, box in enumerate(drawn)]}
+            for place, drawn in enumerate(found, start=1)
         ]
         tasks.append(task)
     artifacts.write_json(folder / "tasks.json", tasks)
@@ -183,7 +185,9 @@ def _write_label_studio(export: Export, folder: Path) -> None:
     labels = SubElement(view, "RectangleLabels", {"name": "label", "toName": "image"})
     for index, name in enumerate(export.class_names):
         SubElement(labels, "Label", {"value": name, "background": _COLORS[index % len(_COLORS)]})
-    _write_xml(folder / "label_config.xml", view)
+    ElementTree.indent(view)
+    config = ElementTree.tostring(view, encoding="unicode")  # Label Studio refuses an XML declaration
+    artifacts.write_text(folder / "label_config.xml", config)
 
 
 def _result(image: dict, box: dict, number: int) -> dict:

@@ -1,6 +1,6 @@
 """YOLO text files (https://docs.ultralytics.com/datasets/detect/): a file an image, a line a box.
 
-A line is `class x_center y_center width height`, shares of the image's sides; class is an index into `names` of
+A line is `class x_center y_center width height`, fractions of the image's sides; class is an index into `names` of
 data.yaml (or the lines of classes.txt). A line with a polygon, `class x y x y x y …`, gives the box around it; a sixth
 number, the score of a prediction, is ignored. An empty file is an image without findings; an image without a file
 is unknown.
@@ -19,7 +19,7 @@ from d2_cxr.labels.formats.documents import Size, SizeOf, box_of_points
 NAME = "yolo"
 _NAME_FILES = ("classes.txt", "obj.names", "_darknet.labels", "labels.txt")
 _NO_LABELS = {*_NAME_FILES, "train.txt", "val.txt", "valid.txt", "test.txt", "requirements.txt"}
-_TOLERANCE = 1e-3  # of a share: writers round
+_TOLERANCE = 1e-3  # of a fraction: writers round
 
 
 def label_files(folder: Path) -> list[Path]:
@@ -95,7 +95,7 @@ def read_folder(folder: Path, size_of: SizeOf | None = None) -> tuple[list[dict]
             "the class numbers have no names; add one of them"
         )
     if size_of is None:
-        raise ValueError(f"{folder}: boxes are shares of the side: the images are needed for their sizes (--images)")
+        raise ValueError(f"{folder}: boxes are fractions of the side: the images are needed for their sizes (--images)")
     rows = []
     for path in label_files(folder):
         parts = [part for part in path.parent.relative_to(folder).parts if part != "labels"]
@@ -132,7 +132,7 @@ def _corners(words: list[str], size: Size | None, line: str) -> dict:
     if size is None:
         return {"given": f"{line[:60]} (no image of this name, so no size)"}
     if not all(-_TOLERANCE <= share <= 1 + _TOLERANCE for share in shares):
-        return {"given": f"{line[:60]} (no shares of the side)"}
+        return {"given": f"{line[:60]} (not fractions of the side)"}
     if len(shares) in (4, 5):
         x, y, width, height = shares[:4]
         corners = [x - width / 2, y - height / 2, x + width / 2, y + height / 2]

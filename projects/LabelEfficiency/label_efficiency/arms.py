@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from d2_cxr.projects.label_efficiency.names import POOLS, REPOSITORY, pool_names
 from d2_cxr.projects.label_efficiency.study_schema import OPTION, Keys, Named, Shape, choice, text
 
-from d2_cxr.selection.strategies import STRATEGIES
+from d2_cxr.selection import STRATEGIES
 
 # What an arm may set for itself: the input convention that its weights need, and the rate that was tuned for it.
 ARM_OPTIONS = ("MODEL.PIXEL_MEAN", "MODEL.PIXEL_STD", "INPUT.FORMAT", "MODEL.RESNETS.STRIDE_IN_1X1", "SOLVER.BASE_LR")
@@ -37,7 +37,7 @@ class ArmKind:
 
 
 def _plan_compute_matched(settings: dict, arm: dict, label_fraction: int, seed: int) -> dict:
-    """Name the work that another arm does beside its iterations: a pretraining, or a teacher."""
+    """Name the work that another arm does in addition to its iterations: a pretraining, or a teacher."""
     name = arm["compute_matched"]
     plan = {"iterations": arm.get("iterations")}
     if name in (settings.get("pretraining") or {}):

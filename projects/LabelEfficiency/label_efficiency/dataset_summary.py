@@ -23,7 +23,7 @@ _EXAMPLE_SIDE = 480  # pixels
 
 
 def summarize(root: Path, settings: dict, output: Path) -> dict:
-    """Return what `data/statistics.json` holds, and write the example images beside it.
+    """Return the content of `data/statistics.json`, and write the example images next to it.
 
     Args:
         root: folder of a prepared set.
@@ -127,7 +127,7 @@ def _drawn(path: Path, boxes: list[dict], names: list[str]) -> np.ndarray:
     scale = max(1.0, _EXAMPLE_SIDE / image.shape[0])
     image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR)
     classes = [box["category_id"] - 1 for box in boxes]
-    # Readers' boxes overlap; the fused ones beside them carry the labels, in the same colors.
+    # Readers' boxes overlap; the fused ones next to them have the labels, in the same colors.
     labels = None if "reader" in boxes[0] else [names[c] for c in classes]
     return draw_boxes(
         image, xywh_to_xyxy([box["bbox"] for box in boxes]) * scale, labels, [class_color(c) for c in classes]

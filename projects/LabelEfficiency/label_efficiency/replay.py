@@ -1,7 +1,7 @@
 """Replay of label buying: labels of a prepared set are held back and bought in rounds, by a strategy or at random.
 
 An arm with `acquire: STRATEGY` is one buyer. Its label fractions are its rounds: the first labels are bought at random,
-the same for every buyer of a seed, and later ones as the detector of the round before suggests
+the same for every buyer of a seed, and later ones as the detector of the previous round suggests
 (d2_cxr/selection/strategies.py). The pool is the training images with and without findings: a buyer does not know which
 are which, so a label fraction here is a percentage of both. The bought labels are a separate prepared set, with the
 name of the whole one, whose training lists are cut to the bought images.

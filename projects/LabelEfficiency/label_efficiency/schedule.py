@@ -33,8 +33,8 @@ def run(study: Study, state: StudyState, workers: cost.Workers, costs: dict[str,
     """Run every stage that is not finished, `jobs` side by side, each as soon as the stages that it needs are finished.
 
     Raises:
-        ValueError, FileNotFoundError, RuntimeError: of the first stage that failed, after the stages beside it have
-        ended.
+        ValueError, FileNotFoundError, RuntimeError: of the first stage that failed, after the other running stages
+        have ended.
     """
     pending = [stage for stage in study.stages if stage.id in state.to_do()]
     running: Running = {}
@@ -198,7 +198,7 @@ def _visible_gpus() -> list[str]:
 
 
 def _end_with(parent: int) -> None:
-    """End with the parent: workers of a killed command would wait forever, or write beside those of the next one."""
+    """End with the parent: workers of a killed command would wait forever, or write together with the next one's."""
     while os.getppid() == parent:
         time.sleep(0.5)
     os._exit(1)

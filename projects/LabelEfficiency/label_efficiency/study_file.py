@@ -228,7 +228,7 @@ def _check_tuning(settings: dict) -> None:
 
 
 def _check_scores(settings: dict) -> None:
-    """Check that scores are asked for arms and classes that exist, and validations where they are needed."""
+    """Check that scores are requested of arms and classes that exist, and validations where they are needed."""
     endpoint, arms = settings.get("primary_endpoint", {}), settings["arms"]
     for arm in [*endpoint.get("controls", []), *([endpoint["reference"]] if "reference" in endpoint else [])]:
         if arm not in arms:

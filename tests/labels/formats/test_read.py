@@ -138,7 +138,7 @@ def test_yolo_needs_names_and_sizes(write, tmp_path):
 def test_yolo_in_pixels_or_of_missing_images_is_not_read_as_shares(write, tmp_path):
     write("set/classes.txt", "Mass\n")
     write("set/a.txt", "0 150 50 250 150\n0 20 30 50 60\n0 30 30 9 9\n")
-    with pytest.raises(ValueError, match=r"3 of 3 boxes cannot be used: .*no shares of the side"):
+    with pytest.raises(ValueError, match=r"3 of 3 boxes cannot be used: .*not fractions of the side"):
         read_annotations(tmp_path / "set", size_of=lambda image: (400, 200))
     with pytest.raises(ValueError, match="no image of this name"):
         read_annotations(tmp_path / "set", size_of=lambda image: None)

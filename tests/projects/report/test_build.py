@@ -1,6 +1,7 @@
 """The report from a study folder made by hand."""
 
 import csv
+import errno
 import importlib.util
 import re
 import shutil
@@ -226,3 +227,19 @@ def test_a_study_of_an_earlier_format_is_refused_by_name(study_folder):
     write_json(study_folder / "study.json", read_json(study_folder / "study.json") | {"format_version": 1})
     with pytest.raises(ValueError, match="format_version 1, not 2; read it with the commit that it names"):
         build_report(study_folder)
+
+
+@pytest.mark.slow
+def test_on_a_full_disk_the_line_names_file_and_folder_and_with_room_the_same_call_ends(
+    study_folder, tmp_path, small_disk
+):
+    whole = build_report(study_folder, tmp_path / "whole", resamples=20)
+    size = sum(path.stat().st_size for path in whole.parent.rglob("*") if path.is_file()) // 1000
+    for kilobytes in (4, *range(16, size, max(16, size // 8))):
+        folder = small_disk(kilobytes)
+        with pytest.raises(OSError, match="disk") as error:
+            build_report(study_folder, folder, resamples=20)
+        assert error.value.errno == errno.ENOSPC and str(folder) in str(error.value)
+        assert not list(folder.rglob(".unfinished-*"))
+    folder = small_disk(10 * size)
+    assert build_report(study_folder, folder, resamples=20).is_file()

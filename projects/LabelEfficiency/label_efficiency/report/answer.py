@@ -45,7 +45,7 @@ def comparisons(results: StudyResults, scores: Scores, arms: list[str]) -> list[
 
 
 def labels_needed(saving: dict | None) -> str | None:
-    """Return a label saving for a table cell, e.g. "46 % (30 to 90 %)"; None where none was asked for."""
+    """Return a label saving for a table cell, e.g. "46 % (30 to 90 %)"; None if none was requested."""
     if saving is None:
         return None
     if not saving["known"]:

@@ -1,4 +1,4 @@
-"""A study's folder to its report: `report.html`, self-contained, and the tables as CSV beside it.
+"""A study's folder to its report: `report.html`, self-contained, and the tables as CSV.
 
 Everything is computed from the run folders (docs/formats.md, section 3); a missing run is a gap.
 """

@@ -1,4 +1,4 @@
-"""Scores of a study's runs with their resamples, from `matches.npz` alone, kept in a cache beside the report.
+"""Scores of a study's runs with their resamples, from `matches.npz` alone, kept in a cache with the report.
 
 A run's score is a vector: the score, then the score under each resample of the test images (average precision corrected
 for small-sample bias, evaluation/estimates.py). Runs on the same test images share the resamples, so that any two of

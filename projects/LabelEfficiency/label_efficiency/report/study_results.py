@@ -51,7 +51,7 @@ class Run:
 
     @functools.cached_property
     def matches(self) -> Matches:
-        """The run's matches with the truth, read when first asked for."""
+        """The run's matches with the truth, read on first use."""
         return Matches.load(self.folder / "inference" / self.test / "matches.npz")
 
 

@@ -23,7 +23,7 @@ TABLE_1_METRICS = {
 }
 # What the paper does not print: AR averaged over classes, as COCO means it, and image level.
 MORE_METRICS = {"AP75": "AP75", "AR, per class": "AR_100", "AP at IoU > .4 (VOC)": "AP40_vinbigdata"}
-# The same of the weights that were best on validation images, beside the last ones.
+# The same for the weights that were best on validation images.
 VAL_SELECTED_METRICS = {"mAP, val-selected": "mAP", "mAP50, val-selected": "AP50"}
 
 
