@@ -13,7 +13,7 @@ import argparse
 import logging
 
 from d2_cxr.cli import ToolParser, run_tool
-from d2_cxr.selection.strategies import DEFAULT, STRATEGIES
+from d2_cxr.selection import DEFAULT, STRATEGIES
 
 _STRATEGIES = (
     "random; uncertainty: entropy over boxes, classes weighted by their difficulty; diverse: far apart in the "

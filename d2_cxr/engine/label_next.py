@@ -21,7 +21,7 @@ from d2_cxr.engine.work_list import Candidate, WorkList, candidates, duplicate_p
 from d2_cxr.image_name import image_name
 from d2_cxr.labels.formats.write import write
 from d2_cxr.preparation.export_boxes import export_of_findings, with_names, with_queue
-from d2_cxr.selection import strategies
+from d2_cxr.selection import DEFAULT, strategies
 from d2_cxr.selection.picks import pick
 
 logger = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ def label_next(
     datasets: Sequence[str],
     output: str | Path,
     number: int = 50,
-    strategy: str = strategies.DEFAULT,
+    strategy: str = DEFAULT,
     seed: int = 0,
     formats: Sequence[str] = ("label_studio",),
     image_url: str = "/data/local-files/?d=",
@@ -48,7 +48,7 @@ def label_next(
         datasets: data-set names of images without labels, e.g. ("clinic_unlabeled",).
         output: folder.
         number: of images to pick.
-        strategy: one of `strategies.STRATEGIES`.
+        strategy: one of `selection.STRATEGIES`.
         seed: of what is left to chance.
         formats: of `labels.formats.write`, with the reported boxes as pre-annotations.
         image_url: what Label Studio puts before a file's name.

@@ -12,9 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from d2_cxr.boxes import pairwise_iou
-
-STRATEGIES = ("random", "uncertainty", "diverse", "uncertainty+diverse")
-DEFAULT = "random"
+from d2_cxr.selection import STRATEGIES
 
 _XI = 0.6  # PPAL, section 3.1: how much the score counts in a box's difficulty, the rest is its IoU
 _ALPHA, _BETA = 0.3, 0.2  # PPAL, section 3.1: how fast a class's weight grows with its difficulty, and how far

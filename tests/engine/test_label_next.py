@@ -14,7 +14,7 @@ from d2_cxr.engine.predictor import Predictor
 from d2_cxr.engine.prepared_predictions import predict_prepared
 from d2_cxr.engine.work_list import candidates
 from d2_cxr.labels.annotations import read_annotations
-from d2_cxr.selection.strategies import STRATEGIES
+from d2_cxr.selection import STRATEGIES
 
 
 @pytest.fixture(scope="module")
