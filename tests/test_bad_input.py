@@ -82,7 +82,7 @@ def test_images_that_are_cut_short(refused, archive):
 
 
 def test_a_table_with_unknown_columns(refused, archive):
-    archive[1].write_text(archive[1].read_text().replace("image_id", "image").replace("x_min", "left"))
+    archive[1].write_text(archive[1].read_text().replace("image_id", "bild").replace("x_min", "links"))
     line = refused(*preparation(archive))
     assert "train.csv" in line and "missing image_id" in line
     assert not archive[2].exists()

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from d2_cxr.projects.label_efficiency.names import POOLS, REPOSITORY, pool_names
+from d2_cxr.projects.label_efficiency.names import POOLS, in_repository, pool_names
 from d2_cxr.projects.label_efficiency.study_schema import OPTION, Keys, Named, Shape, choice, text
 
 from d2_cxr.selection import STRATEGIES
@@ -58,7 +58,7 @@ def compute_matched_iterations(plan: Mapping, stage: Mapping) -> int:
     from d2_cxr.engine.config import load_config
 
     options = [part for pair in stage["options"].items() for part in pair]
-    cfg = load_config(REPOSITORY / stage["config"], [*options, "MODEL.WEIGHTS", ""])
+    cfg = load_config(in_repository(stage["config"]), [*options, "MODEL.WEIGHTS", ""])
     base = cfg.SOLVER.MAX_ITER
     if "teacher" in plan:
         ratio = float(plan["teacher"].get("CXR.TEACHER.RATIO", cfg.CXR.TEACHER.RATIO))

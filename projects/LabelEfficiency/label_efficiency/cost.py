@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from d2_cxr.projects.label_efficiency.names import REPOSITORY
+from d2_cxr.projects.label_efficiency.names import in_repository
 from d2_cxr.projects.label_efficiency.stage_log import output_to
 
 from d2_cxr import artifacts
@@ -183,7 +183,7 @@ def pretraining_settings(settings: dict) -> dict:
     from d2_cxr.pretraining.settings import read_settings
 
     options = [f"{key}={value}" for key, value in settings["options"].items()]
-    return read_settings(REPOSITORY / settings["config"], options)
+    return read_settings(in_repository(settings["config"]), options)
 
 
 def time_steps(train_settings: dict | None, pretrain_settings: dict | None, log: str) -> dict:
@@ -203,7 +203,7 @@ def _time_detector(settings: dict) -> dict:
     from d2_cxr.engine.train_step import build_optimizer
 
     options = [part for pair in settings["options"].items() for part in pair]
-    cfg = load_config(REPOSITORY / settings["config"], [*options, "MODEL.WEIGHTS", ""])
+    cfg = load_config(in_repository(settings["config"]), [*options, "MODEL.WEIGHTS", ""])
     cfg.MODEL.DEVICE = cfg.MODEL.DEVICE if torch.cuda.is_available() else "cpu"
     model = build_model(cfg).train()
     optimizer = build_optimizer(cfg, model)  # with many weights and a small batch, a good part of the step

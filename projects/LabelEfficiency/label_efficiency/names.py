@@ -7,6 +7,7 @@ from pathlib import Path
 
 import yaml
 
+from d2_cxr import configs
 from d2_cxr.artifacts import sha256_file
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -54,6 +55,12 @@ def run_folder(arm: str, label_fraction: int, seed: int) -> str:
     return f"runs/{arm}/{label_fraction}/seed{seed}"
 
 
+def in_repository(path: str) -> Path:
+    """Return a file of the repository; a config that an installed wheel holds elsewhere is found there."""
+    packaged = configs.FOLDER / path.removeprefix("configs/")
+    return packaged if packaged.is_file() and not (REPOSITORY / path).is_file() else REPOSITORY / path
+
+
 @functools.cache
 def config_files(path: str) -> tuple[str, ...]:
     """A YAML config and the files that it inherits from by `_BASE_`, from the repository's root.
@@ -63,18 +70,25 @@ def config_files(path: str) -> tuple[str, ...]:
     """
     found = []
     while path:
-        full = REPOSITORY / path
+        full = in_repository(path)
         if not full.is_file():
             raise FileNotFoundError(f"there is no config {path} in {REPOSITORY}")
         found.append(path)
         base = (yaml.safe_load(full.read_text(encoding="utf-8")) or {}).get("_BASE_")
-        path = str((full.parent / base).resolve().relative_to(REPOSITORY)) if base else ""
+        path = _from_root((full.parent / base).resolve()) if base else ""
     return tuple(found)
+
+
+def _from_root(full: Path) -> str:
+    """Inverse of `in_repository`."""
+    if full.is_relative_to(configs.FOLDER):
+        return f"configs/{full.relative_to(configs.FOLDER)}"
+    return str(full.relative_to(REPOSITORY))
 
 
 def file_fingerprint(path: str) -> str:
     """sha256 of a file of the repository or the user; "absent" where it is missing."""
-    full = REPOSITORY / path
+    full = in_repository(path)
     if not full.is_file():
         return "absent"
     status = full.stat()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from d2_cxr.projects.label_efficiency.cost import pretraining_settings
-from d2_cxr.projects.label_efficiency.names import REPOSITORY
+from d2_cxr.projects.label_efficiency.names import in_repository
 from d2_cxr.projects.label_efficiency.stage_log import output_to
 
 
@@ -36,7 +36,7 @@ def check_options(stages: Sequence[dict], log: str) -> None:
 def _check_training(settings: dict) -> None:
     from d2_cxr.engine.config import load_config
 
-    load_config(REPOSITORY / settings["config"], [part for pair in settings["options"].items() for part in pair])
+    load_config(in_repository(settings["config"]), [part for pair in settings["options"].items() for part in pair])
 
 
 _CHECKS = {"train": _check_training, "pretrain": pretraining_settings}

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from d2_cxr.projects.label_efficiency import dataset_summary
 from d2_cxr.projects.label_efficiency.arms import ARM_KINDS
-from d2_cxr.projects.label_efficiency.names import REPOSITORY
+from d2_cxr.projects.label_efficiency.names import REPOSITORY, in_repository
 
 from d2_cxr import artifacts
 
@@ -76,7 +76,7 @@ def pretrain(stage: dict, study_dir: Path) -> dict:
     settings = stage["settings"]
     root = _register(settings["dataset"], study_dir)
     config = read_settings(
-        REPOSITORY / settings["config"], [f"{key}={value}" for key, value in settings["options"].items()]
+        in_repository(settings["config"]), [f"{key}={value}" for key, value in settings["options"].items()]
     )
     config |= {"datasets": settings["pool"], "seed": settings["seed"]}
     if settings.get("init_from"):
@@ -152,7 +152,7 @@ def train(stage: dict, study_dir: Path) -> dict:
 
     settings = stage["settings"]
     output = study_dir / stage["output"]
-    cfg = trainer.setup(str(REPOSITORY / settings["config"]), detector_options(settings, study_dir), str(output))
+    cfg = trainer.setup(str(in_repository(settings["config"])), detector_options(settings, study_dir), str(output))
     trainer.train(cfg, resume=True)
     if settings["evaluation"].get("val_selected"):
         _test_val_selected(cfg, output)

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 from d2_cxr.projects.label_efficiency.folds import fold_set
-from d2_cxr.projects.label_efficiency.names import REPOSITORY, config_files, file_fingerprint
+from d2_cxr.projects.label_efficiency.names import config_files, file_fingerprint, in_repository
 from d2_cxr.projects.label_efficiency.study_schema import suggestion
 
 from d2_cxr import artifacts
@@ -139,7 +139,7 @@ def _train(settings: Mapping, change: Mapping, sets: Mapping[str, Path], output:
     tested_only = change and all(key.startswith("TEST.") or key.endswith("_TEST") for key in change)
     if tested_only:  # the base's weights, tested in another way
         options["MODEL.WEIGHTS"] = str(_folder(output, BASE, fold) / "model_final.pth")
-    cfg = trainer.setup(REPOSITORY / settings["config"], [part for pair in options.items() for part in pair], folder)
+    cfg = trainer.setup(in_repository(settings["config"]), [part for pair in options.items() for part in pair], folder)
     if tested_only:
         trainer.evaluate_only(cfg)
     else:
