@@ -19,6 +19,22 @@ def check_coco_file(path: Path) -> None:
     _check(path, path.stat().st_mtime_ns)
 
 
+def check_readers_file(path: Path) -> None:
+    """Check the form of a readers.json: COCO whose images list their readers, and whose annotations name one.
+
+    Raises:
+        ValueError: names the file and the entry.
+    """
+    content = artifacts.read_json(path)
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds a {type(content).__name__}, not an object")
+    categories = _ids(path, content, "categories", _category_problem)
+    images = {entry["id"] for entry in _entries(path, content, "images", _read_image_problem)}
+    for index, entry in enumerate(_entries(path, content, "annotations", _readers_box_problem)):
+        if entry["image_id"] not in images or entry["category_id"] not in categories:
+            raise ValueError(f"{path}: entry {index + 1} of 'annotations' is of an unknown image or category")
+
+
 @functools.lru_cache(maxsize=256)
 def _check(path: Path, written: int) -> None:
     content = artifacts.read_json(path)
@@ -36,16 +52,25 @@ def _check(path: Path, written: int) -> None:
             )
 
 
-def _ids(path: Path, content: dict, key: str, problem: Callable[[dict], str]) -> dict[int, dict]:
-    """Return id -> entry of a list."""
+def _entries(path: Path, content: dict, key: str, problem: Callable[[dict], str]) -> list[dict]:
+    """Return a list of entries without a problem."""
     entries = content.get(key, [] if key == "annotations" else None)
     if not isinstance(entries, list):
         raise ValueError(f"{path} is not a COCO file: it has no list {key!r}")
-    found: dict[int, dict] = {}
     for index, entry in enumerate(entries):
         wrong = "is not an object" if not isinstance(entry, dict) else problem(entry)
-        if not wrong and (isinstance(entry.get("id"), bool) or not isinstance(entry.get("id"), int)):
-            wrong = f"has id {str(entry.get('id'))[:60]!r}, expected a whole number"
+        if wrong:
+            raise ValueError(f"{path}: entry {index + 1} of {key!r} {wrong}")
+    return entries
+
+
+def _ids(path: Path, content: dict, key: str, problem: Callable[[dict], str]) -> dict[int, dict]:
+    """Return id -> entry of a list."""
+    found: dict[int, dict] = {}
+    for index, entry in enumerate(_entries(path, content, key, problem)):
+        wrong = ""
+        if isinstance(entry.get("id"), bool) or not isinstance(entry.get("id"), int):
+            wrong = f"has id {repr(entry.get('id'))[:60]}, expected a whole number"
         if not wrong and entry["id"] in found:
             wrong = f"has the id {entry['id']} of an earlier one"
         if wrong:
@@ -56,15 +81,28 @@ def _ids(path: Path, content: dict, key: str, problem: Callable[[dict], str]) ->
 
 def _image_problem(image: dict) -> str:
     if not isinstance(image.get("file_name"), str) or not image["file_name"]:
-        return f"has file_name {str(image.get('file_name'))[:60]!r}, expected text"
+        return f"has file_name {repr(image.get('file_name'))[:60]}, expected text"
     sides = [image[key] for key in ("width", "height") if key in image]
     return "" if all(_is_number(side) and side > 0 for side in sides) else f"has the size {sides}"
 
 
+def _read_image_problem(image: dict) -> str:
+    if not isinstance(image.get("id"), int):
+        return f"has id {repr(image.get('id'))[:60]}, expected a whole number"
+    readers = image.get("readers", [])
+    if not isinstance(readers, list) or not all(isinstance(reader, str) for reader in readers):
+        return f"has readers {str(readers)[:60]!r}, expected a list of names"
+    return _image_problem(image)
+
+
+def _readers_box_problem(annotation: dict) -> str:
+    if not isinstance(annotation.get("reader"), str):
+        return f"has reader {repr(annotation.get('reader'))[:60]}, expected a name"
+    return _annotation_problem(annotation)
+
+
 def _category_problem(category: dict) -> str:
-    return (
-        "" if isinstance(category.get("name"), str) else f"has name {str(category.get('name'))[:60]!r}, expected text"
-    )
+    return "" if isinstance(category.get("name"), str) else f"has name {repr(category.get('name'))[:60]}, expected text"
 
 
 def _annotation_problem(annotation: dict) -> str:

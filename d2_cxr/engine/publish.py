@@ -74,7 +74,8 @@ def metric_table(metrics: Mapping[str, Mapping], names: tuple[str, ...] = SHOWN)
 
 
 def _evaluations(run: Path) -> list[dict]:
-    return [artifacts.read_json(path) for path in sorted((run / "inference").glob("*/evaluation.json"))]
+    found = [artifacts.read_json(path) for path in sorted((run / "inference").glob("*/evaluation.json"))]
+    return [evaluation for evaluation in found if evaluation["resamples"]]  # validation has no intervals
 
 
 def _page(name: str, file: str, digest: str, card: WeightsCard, evaluations: list[dict]) -> str:

@@ -110,7 +110,7 @@ def page(values: Mapping) -> str:
     """Return a result as Markdown."""
     data, protocol, test = values["data"], values["protocol"], values["test"]
     lines = [f"# {values['title']}", "", "| | |", "| --- | --- |"]
-    lines += [f"| {key.replace('_', ' ')} | {value} |" for key, value in protocol.items()]
+    lines += [f"| {key.replace('_', ' ')} | {protocol[key]} |" for key in SCHEMA["protocol"]]
     lines += [f"| trained on | {data['train']} |", f"| tested on | {data['test']} |"]
     lines += [f"| images' fingerprint | {data['images_fingerprint']} |"]
     lines += [f"| d2_cxr | {values['project']['version']}, commit {values['project']['commit']} |", ""]
@@ -118,9 +118,9 @@ def page(values: Mapping) -> str:
     lines[-1] += (
         f"{test['num_boxes']:,} boxes. Scores are fractions of 1; intervals from {test['resamples']:,} resamples."
     )
-    lines += ["", *metric_table(values["metrics"], tuple(values["metrics"]))]
+    lines += ["", *metric_table(values["metrics"], tuple(sorted(values["metrics"])))]
     by_class = {name: entry["AP50"] for name, entry in values["per_class"].items()}
-    return "\n".join([*lines, "", "AP50 by class:", "", *metric_table(by_class, tuple(by_class))]) + "\n"
+    return "\n".join([*lines, "", "AP50 by class:", "", *metric_table(by_class, tuple(sorted(by_class)))]) + "\n"
 
 
 def problems(values: object) -> list[str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from d2_cxr import artifacts
+from d2_cxr.datasets.coco_file import check_readers_file
 from d2_cxr.datasets.named_sets import UnknownDatasetError, named_set
 
 
@@ -87,6 +88,7 @@ def readers_of(folder: str | os.PathLike) -> dict:
     path = Path(folder) / "annotations" / "readers.json"
     if not path.is_file():
         return {}
+    check_readers_file(path)
     return {"readers": artifacts.read_json(path), **_fusion(Path(folder))}
 
 
@@ -95,6 +97,13 @@ def _fusion(folder: Path) -> dict:
     path = folder / "dataset.json"
     fusion = artifacts.read_json(path).get("fusion") if path.is_file() else None
     if isinstance(fusion, Mapping):
-        renamed = {"fusion": fusion.get("rule"), "iou_threshold": fusion.get("iou_threshold")}
+        rule, iou = fusion.get("rule"), fusion.get("iou_threshold")
+        if rule is not None and not isinstance(rule, str):
+            raise ValueError(f"{path}: the rule of fusion is {str(rule)[:40]}; prepare the set again")
+        if iou is not None and (isinstance(iou, bool) or not isinstance(iou, int | float) or not 0 <= iou <= 1):
+            raise ValueError(f"{path}: the iou_threshold of fusion is {str(iou)[:40]}; prepare the set again")
+        renamed = {"fusion": rule, "iou_threshold": iou}
         return {key: value for key, value in renamed.items() if value is not None}
+    if fusion is not None and not isinstance(fusion, str):
+        raise ValueError(f"{path}: fusion is {str(fusion)[:40]}; prepare the set again")
     return {"fusion": fusion} if fusion else {}

@@ -85,7 +85,9 @@ def _check(document: object) -> None:
     for name, value in document["thresholds"].items():
         is_score = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
         if value is not None and not is_score:
-            raise ValueError(f"the threshold of {name} is {str(value)[:40]}; give a score from 0 to 1, or null")
+            raise ValueError(
+                f"the threshold of {name[:60]!r} is {str(value)[:40]!r}; give a score from 0 to 1, or null"
+            )
 
 
 def _operating_point(counts: Mapping[str, np.ndarray], images: Mapping[str, np.ndarray]) -> dict:

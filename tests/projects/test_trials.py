@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from d2_cxr.projects.label_efficiency import trials
 from d2_cxr.projects.label_efficiency.folds import deal, fold_set
 from d2_cxr.projects.label_efficiency.trials import difference, read_trials
 
@@ -99,6 +100,27 @@ def test_differences_are_averaged_over_folds():
     half = match(truth, results(truth, [True, False] * 10))
     again = difference([(half, half)], "AP50")
     assert again["difference"] == 0 and again["low"] == again["high"] == 0 and np.isclose(again["p"], 1)
+
+
+def test_trials_with_other_options_do_not_mix(prepared, tmp_path, monkeypatch):
+    values = artifacts.read_json(prepared / "dataset.json")
+    artifacts.write_json(
+        prepared / "dataset.json", values | {"images_fingerprint": "a", "annotations_fingerprint": "b"}
+    )
+    settings = {"config": "configs/quick_schedules/opacity_R_18.yaml", "folds": 2, "seed": 0, "metrics": ["AP50"]}
+    settings |= {"options": {"SOLVER.MAX_ITER": 300}, "changes": {"a": {"SEED": 1}, "b": {}}}
+    trained = []
+    monkeypatch.setattr(trials, "_train", lambda *about: trained.append(about[-2:]))
+
+    def run(changed, only):
+        return trials.run_trials({**settings, **changed}, {"base": prepared}, tmp_path / "out", only)
+
+    assert run({}, ["a"]) == [] and trained == [("base", 0), ("a", 0), ("base", 1), ("a", 1)]
+    assert run({}, ["b"]) == []  # another change beside it
+    with pytest.raises(ValueError, match="out holds trials with another options; choose another --output"):
+        run({"options": {"SOLVER.MAX_ITER": 600}}, ["a"])
+    with pytest.raises(ValueError, match="out holds trials with another change a; choose"):
+        run({"changes": {"a": {"SEED": 2}}}, ["a"])
 
 
 def test_a_wrong_trials_file_is_refused_in_one_line(tmp_path):

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 from d2_cxr.projects.label_efficiency.folds import fold_set
-from d2_cxr.projects.label_efficiency.names import in_repository
+from d2_cxr.projects.label_efficiency.names import config_files, file_fingerprint, in_repository
 from d2_cxr.projects.label_efficiency.study_schema import suggestion
 
 from d2_cxr import artifacts
@@ -69,9 +69,10 @@ def run_trials(settings: Mapping, sets: Mapping[str, Path], output: Path, only: 
         the rows of `trials.csv`.
 
     Raises:
-        ValueError: a change has no such name, or an option does not exist.
+        ValueError: an option does not exist, or the folder holds trials of another base, of other folds or changes.
     """
     changes = {BASE: {}} | {name: settings["changes"][name] for name in only or settings["changes"]}
+    _require_same(settings, changes, sets, output)
     for fold in range(settings["folds"]):
         for name, change in changes.items():
             _train(settings, change, sets, output, name, fold)
@@ -103,6 +104,22 @@ def difference(pairs: Sequence[tuple[Matches, Matches]], metric: str) -> dict:
     each = " ".join(f"{value:+.3f}" for value in by_fold[:, 0, 0] - by_fold[:, 1, 0])
     named = {"base": found["value_b"], "changed": found["value_a"], "difference": found["difference"]}
     return {**named, "low": low, "high": high, "p": found["p"], "by_fold": each}
+
+
+def _require_same(settings: Mapping, changes: Mapping, sets: Mapping[str, Path], output: Path) -> None:
+    """Compare with what the folder's trials were begun with, and write it down: finished ones are not trained again."""
+    about = {key: settings[key] for key in ("config", "folds", "seed", "options")}
+    about["config_sha256"] = {path: file_fingerprint(path) for path in config_files(settings["config"])}
+    for name, folder in sets.items():
+        card = artifacts.read_json(folder / "dataset.json")
+        about[f"set {name}"] = [card[key] for key in ("images_fingerprint", "annotations_fingerprint")]
+    about |= {f"change {name}": change for name, change in changes.items()}
+    path = output / "trials.json"
+    known = artifacts.read_json(path) if path.is_file() else {}
+    other = [key for key, value in about.items() if key in known and known[key] != value]
+    if other:
+        raise ValueError(f"{output} holds trials with another {other[0]}; choose another --output")
+    artifacts.write_json(path, known | about)
 
 
 def _train(settings: Mapping, change: Mapping, sets: Mapping[str, Path], output: Path, name: str, fold: int) -> None:
