@@ -55,7 +55,7 @@ def test_rounds_that_do_not_rise_or_leave_nothing_to_choose_are_refused(tmp_path
     content = yaml.safe_load((PROJECT / "replay.yaml").read_text(encoding="utf-8"))
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(content | {"labels": {"label_fractions": fractions}}))
     with pytest.raises(
-        ValueError, match=r"random: acquire buys in rounds: label fractions must rise and stay below 100"
+        ValueError, match=r"acquire buys in rounds: label fractions must rise and stay below 100"
     ):
         read_study(tmp_path / "study.yaml")
 
