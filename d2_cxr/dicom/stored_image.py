@@ -139,8 +139,9 @@ def gray_of_color(color: np.ndarray, levels: int) -> tuple[np.ndarray, bool]:
     for row, values in enumerate(color):
         red, green, blue = values.T
         differences += int(cv2.absdiff(red, green).sum(dtype=np.int64) + cv2.absdiff(green, blue).sum(dtype=np.int64))
-        weighted = red * np.uint32(19595) + green * np.uint32(38470) + blue * np.uint32(7471)  # ITU-R BT.601, as Pillow
-        gray[row] = (weighted + np.uint32(32768)) >> np.uint32(16)
+        wide = values.T.astype(np.uint32)  # NumPy 1 would multiply bytes by these numbers as 16 bits
+        weighted = wide[0] * 19595 + wide[1] * 38470 + wide[2] * 7471  # ITU-R BT.601, as Pillow
+        gray[row] = (weighted + 32768) >> 16
     if differences / (2 * gray.size) > GRAY_TOLERANCE * levels / 256:
         raise ImageError("the image is colored: not a radiograph")
     return gray, differences == 0

@@ -11,6 +11,7 @@ import pandas as pd
 
 CORNERS = ["x_min", "y_min", "x_max", "y_max"]
 CONSENSUS = "consensus"  # the reader of labels that name no reader
+_DECIMALS = 6  # of a pixel: the same box in two formats is the same number
 COLUMNS = ["image_name", "class_name", "reader_id", *CORNERS, "given", "place"]
 
 
@@ -51,7 +52,7 @@ def table_of(
     frame = pd.DataFrame([_row(row) for row in rows])
     if frame.empty:
         frame = pd.DataFrame(columns=COLUMNS)
-    frame[CORNERS] = frame[CORNERS].astype(np.float64)
+    frame[CORNERS] = frame[CORNERS].astype(np.float64).round(_DECIMALS)  # what is left of shares and percentages
     frame["row"] = np.arange(len(frame))
     if consensus is None:
         consensus = not frame["reader_id"].notna().any()

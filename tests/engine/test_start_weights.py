@@ -70,11 +70,11 @@ def test_frozen_statistics_that_were_never_updated_are_refused_and_learned_ones_
     torch.save({"model": model, "card": WeightsCard(**CARD).to_dict()}, path)
     frozen = ("MODEL.WEIGHTS", str(path), "MODEL.RESNETS.NORM", "FrozenBN")
     with pytest.raises(ValueError, match=r"never updated .* set MODEL\.RESNETS\.NORM BN, MODEL\.BACKBONE\.FREEZE_AT 0"):
-        read_start_weights(tiny_cfg(*frozen))
-    read_start_weights(tiny_cfg("MODEL.WEIGHTS", str(path), "MODEL.RESNETS.NORM", "BN"))
+        read(tiny_cfg(*frozen))
+    read(tiny_cfg("MODEL.WEIGHTS", str(path), "MODEL.RESNETS.NORM", "BN"))
     assert caplog.text.count("training must update them") == 1
     torch.save({"model": model}, path)  # statistics may be folded into the affine terms
-    read_start_weights(tiny_cfg(*frozen, "CXR.WEIGHTS_UNCHECKED", "True"))
+    read(tiny_cfg(*frozen, "CXR.WEIGHTS_UNCHECKED", "True"))
     assert caplog.text.count("training must update them") == 2
 
 

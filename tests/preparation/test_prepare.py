@@ -349,7 +349,7 @@ def test_boxes_of_resized_copies_are_scaled_to_the_file(archive, tmp_path):
     run((images, table), tmp_path / "set")
     readers = artifacts.read_json(tmp_path / "set/annotations/readers.json")
     assert readers["annotations"][0]["bbox"] == [3.2, 3.2, 12.8, 12.8]  # 32 px of 1000 x 2000
-    assert "another size" in artifacts.read_json(tmp_path / "set/dataset.json")["notes"][0]
+    assert "do not have the size in the table" in artifacts.read_json(tmp_path / "set/dataset.json")["notes"][0]
 
 
 def test_other_settings_need_another_folder(archive, tmp_path):

@@ -149,7 +149,7 @@ def test_a_run_starts_from_given_weights_and_says_so(finished, tiny_config, tmp_
     assert read_card(ends[0]).initialized_from == "simclr (last.ckpt)"
     for end in ends:
         assert torch.equal(encoder(end)["encoder.conv1.weight"], encoder(finished)["encoder.conv1.weight"])
-    with pytest.raises(ConversionError, match="holds a resnet18, but the backbone is to be a resnet50"):
+    with pytest.raises(ConversionError, match="holds a resnet18, but the backbone should be resnet50"):
         pretrain({**still, "backbone": "resnet50", "init_from": str(finished)}, tmp_path / "c")
 
 

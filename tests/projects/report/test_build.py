@@ -38,6 +38,14 @@ def test_the_page_holds_the_papers_tables_and_figures_and_stands_alone(study_fol
     assert page.count("<pre>python run_study.py --config-file s.yaml &#39;seeds=[0, 1]&#39;</pre>") == 1
 
 
+def test_a_runs_page_of_mistakes_is_linked_and_points_of_curves_show_their_values(study_folder):
+    (study_folder / "runs/simclr/10/seed0/mistakes.html").write_text("")
+    page = build_report(study_folder, resamples=50).read_text(encoding="utf-8")
+    assert page.count('href="runs/simclr/10/seed0/mistakes.html"') == 2  # below Table I, and at the run
+    assert "mistakes.html" not in page.replace("runs/simclr/10/seed0/mistakes.html", "")
+    assert re.search(r"<title>simclr, 10 % of the labels \(\d+ images\): AP50 0\.\d{3}, 95 % interval", page)
+
+
 def test_table_1_has_a_row_for_each_arm_and_label_fraction_and_the_prior_box_baseline(study_folder):
     build_report(study_folder, resamples=50)
     rows = table(study_folder / "report" / "table_1.csv")
