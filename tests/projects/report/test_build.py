@@ -112,7 +112,7 @@ def test_what_pretraining_said_of_itself_and_what_was_tuned_stand_on_the_page(st
     chosen = {"option": "SOLVER.BASE_LR", "value": 0.002, "metric": "AP50", "test": "set_val", "trials": trials}
     write_json(study_folder / "tuning/random.json", chosen)
     page = build_report(study_folder, resamples=20).read_text(encoding="utf-8")
-    assert "in 40%, 8% of the cases, by seed (chance 0.8%), after 12,800 views." in page
+    assert "in 40, 8 % of the cases, by seed (chance 0.8 %), after 12,800 views." in page
     assert "Pretraining simclr/seed1: hardly learned: 8 %." in page
     assert "SOLVER.BASE_LR was tuned for each arm on set_val by AP50" in page
     assert "random 0.002 (0.001: 0.200, 0.002: 0.310)" in page

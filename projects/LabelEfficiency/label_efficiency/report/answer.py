@@ -208,8 +208,8 @@ def _pretrained(results: StudyResults) -> list[str]:
             reached.setdefault(name.split("/")[0], []).append(record)
     return [
         f"Pretraining {name} picks the other view of an image out of its batch in "
-        f"{', '.join(format(record['final']['contrastive_top1'], '.0%') for record in records)} of the cases"
-        f"{', by seed' if len(records) > 1 else ''} (chance {records[0]['chance_top1']:.1%}), after "
+        f"{', '.join(format(100 * record['final']['contrastive_top1'], '.0f') for record in records)} % of the cases"
+        f"{', by seed' if len(records) > 1 else ''} (chance {100 * records[0]['chance_top1']:.1f} %), after "
         f"{records[0]['num_views']:,} views."
         for name, records in reached.items()
     ]
