@@ -98,7 +98,9 @@ def _min_readers(rule: str) -> int:
         return 1
     match = re.fullmatch(r"majority:([1-9]\d*)", rule)
     if not match:
-        raise ValueError(f"fusion rule {str(rule)[:40]!r} is not one of 'mean', 'majority:K' (at least K readers), 'none'")
+        raise ValueError(
+            f"fusion rule {str(rule)[:40]!r} is not one of 'mean', 'majority:K' (at least K readers), 'none'"
+        )
     return int(match[1])
 
 
