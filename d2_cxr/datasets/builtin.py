@@ -33,7 +33,7 @@ def register_prepared(name: str, root: str | os.PathLike) -> None:
     registered then.
 
     Raises:
-        ValueError: the name is empty, or could be a built-in split's.
+        ValueError: the name is empty, or could be a built-in split's; the set's dataset.json has no class names.
     """
     named_sets.check_set_name(name)
     named_sets.FOLDERS[name] = Path(root)

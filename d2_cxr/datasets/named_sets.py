@@ -247,11 +247,19 @@ def set_folder(set_name: str) -> Path:
 
 
 def classes_of_set(set_name: str) -> tuple[str, ...] | None:
-    """Return the classes of a set: those of its dataset.json, else of its card; None where neither is there."""
+    """Return the classes of a set: those of its dataset.json, else of its card; None where neither is there.
+
+    Raises:
+        ValueError: dataset.json has no list of names.
+    """
     path = set_folder(set_name) / "dataset.json"
-    if path.is_file():
-        return tuple(artifacts.read_json(path)["class_names"])
-    return BUILTIN.get(set_name)
+    if not path.is_file():
+        return BUILTIN.get(set_name)
+    values = artifacts.read_json(path)
+    names = values.get("class_names") if isinstance(values, dict) else None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{path}: class_names is not a list of names; prepare the set again")
+    return tuple(names)
 
 
 def names_of_set(set_name: str) -> list[str]:

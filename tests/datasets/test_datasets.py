@@ -114,6 +114,14 @@ def test_a_name_that_means_nothing_is_refused(name):
             named_sets.named_set(name)
 
 
+@pytest.mark.parametrize("content", [{"format_version": 2}, {"class_names": "Mass"}, {"class_names": [1]}, ["Mass"]])
+def test_a_set_whose_classes_cannot_be_read_is_refused_by_the_file(tmp_path, registry, content):
+    artifacts.write_json(tmp_path / "dataset.json", content)
+    with pytest.raises(ValueError, match=r"dataset\.json: class_names is not a list of names; prepare the set again"):
+        builtin.register_prepared("torn_cxr", tmp_path)
+        _ = named_sets.named_set("torn_cxr_train").class_names
+
+
 def test_a_name_of_an_earlier_version_is_refused_with_the_present_one():
     with pytest.raises(
         ValueError, match="no data set 'vindr_cxr_normal_test'; it is called vindr_cxr_negative_test now"
