@@ -68,13 +68,12 @@ def test_a_warm_up_as_long_as_the_run_is_said_before_it(cfg):
     assert schedule_warnings(cfg) == []
 
 
-def test_a_run_whose_learning_rate_never_leaves_the_warm_up_is_refused_with_the_way_out(cfg):
+def test_a_run_whose_learning_rate_never_leaves_the_warm_up_is_warned_of_with_the_way_out(cfg):
     """Detectron2 lets the warm-up end with the run at the latest; there a cosine, and a rate that dropped, is low."""
     cfg.SOLVER.BASE_LR, cfg.SOLVER.MAX_ITER, cfg.SOLVER.STEPS = 0.001, 20, (10, 15)
     for name, warm_up in (("WarmupCosineLR", 20), ("WarmupMultiStepLR", 1000)):
         cfg.SOLVER.LR_SCHEDULER_NAME, cfg.SOLVER.WARMUP_ITERS = name, warm_up
-        with pytest.raises(ValueError, match=rf"not SOLVER\.BASE_LR 0\.001, .* {warm_up}\) takes all") as error:
-            resolve(cfg, 100.0)
-        assert "set SOLVER.WARMUP_ITERS 2, or lengthen the run" in str(error.value)
+        assert resolve(cfg, 100.0)["max_iter"] == 20
+        assert "set SOLVER.WARMUP_ITERS 2, or lengthen the run" in schedule_warnings(cfg)[-1]
     cfg.SOLVER.WARMUP_ITERS = 2
-    assert resolve(cfg, 100.0)["max_iter"] == 20 and schedule_warnings(cfg) == []
+    assert schedule_warnings(cfg) == []
