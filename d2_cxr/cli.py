@@ -100,6 +100,17 @@ def run_tool(main: Callable[[], int | None]) -> NoReturn:
     raise SystemExit(code or 0)
 
 
+def positive(text: str) -> int:
+    """Return the whole number above 0 that an option was given; a `type` for argparse.
+
+    Raises:
+        ArgumentTypeError: it is not one.
+    """
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
 def end_with(error: Exception) -> NoReturn:
     """Write one line about an exception and leave: code 2 for what a user, a file or the machine causes, else 3."""
     if isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] != "d2_cxr":

@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import logging
 
-from d2_cxr.cli import ToolParser, run_tool
+from d2_cxr.cli import ToolParser, positive, run_tool
 from d2_cxr.selection import DEFAULT, STRATEGIES
 
 _STRATEGIES = (
@@ -27,7 +27,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--weights", required=True, metavar="FILE", help="model_final.pth or model_best.pth of a run")
     add("--dataset", required=True, nargs="+", metavar="NAME", help="images without labels, e.g. clinic_unlabeled")
     add("--output", required=True, metavar="DIR", help="folder to write")
-    add("--number", type=_positive, default=50, metavar="N", help="of images to pick (%(default)s)")
+    add("--number", type=positive, default=50, metavar="N", help="of images to pick (%(default)s)")
     add("--strategy", choices=STRATEGIES, default=DEFAULT, help=_STRATEGIES)
     add("--seed", type=int, default=0, metavar="N", help="of what is left to chance (%(default)s)")
     formats = ("coco", "yolo", "voc", "cvat", "label_studio")
@@ -36,12 +36,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--root", metavar="DIR", help="folder of prepared sets; default: $DETECTRON2_DATASETS")
     add("--device", help="cpu, cuda, cuda:1; default: a GPU if there is one")
     return parser.parse_args(argv)
-
-
-def _positive(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
-    return int(text)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from d2_cxr.cli import ToolParser, run_tool
+from d2_cxr.cli import ToolParser, positive, run_tool
 
 if TYPE_CHECKING:
     from d2_cxr.projects.label_efficiency.plan import Study
@@ -39,17 +39,11 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--preset", choices=("auto", "quick"), help="options of every arm by set and machine (--set)")
     parser.add_argument("--output", help="folder of the study (default: the file's `output`)")
     parser.add_argument("--cluster", default="local", choices=("local", "slurm", "submitit-local"), help=_CLUSTER)
-    parser.add_argument("--jobs", type=_positive, help="stages side by side (default: the file's, else one per core)")
-    parser.add_argument("--threads", type=_positive, help="threads per stage (default: the cores divided by --jobs)")
+    parser.add_argument("--jobs", type=positive, help="stages side by side (default: the file's, else one per core)")
+    parser.add_argument("--threads", type=positive, help="threads per stage (default: the cores divided by --jobs)")
     parser.add_argument("--dry-run", action="store_true", help="print the plan and its cost, and do nothing")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="set a key of the study, e.g. seeds=[0,1]")
     return parser.parse_intermixed_args(argv)
-
-
-def _positive(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
-    return int(text)
 
 
 def main(argv: list[str] | None = None) -> int:
