@@ -10,7 +10,7 @@ import argparse
 import json
 from pathlib import Path
 
-from d2_cxr.cli import ToolParser, run_tool
+from d2_cxr.cli import ToolParser, positive, run_tool
 from d2_cxr.labels.formats import FORMATS
 
 EXAMPLE = """examples:
@@ -77,7 +77,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     )
     add("--seed", type=int, default=0, help="of the stratified split (%(default)s)")
     add("--array", action="store_true", help="also write images.npy, which loads faster than PNGs")
-    add("--jobs", type=int, help="worker processes (default: the processors at hand)")
+    add("--jobs", type=positive, help="worker processes (default: one per processor)")
     add("--strict", action="store_true", help="exit with code 1 if an image or box was refused, left out or is missing")
     add("--json", action="store_true", help="print counts, classes and names as JSON")
     add("--shard", help="i/n: prepare only every n-th image; a last run without it writes the lists")

@@ -5,7 +5,7 @@ argument changes the preparation: a detector is silently worse on images that we
 
     from d2_cxr.engine.predictor import Predictor
     findings = Predictor("model_final.pth")("image.dicom")
-    print(findings)  # what is reported, or "nothing above 0.29"
+    str(findings)  # the reported boxes as text, or "nothing above 0.29"
     findings.reported.class_names, findings.reported.scores, findings.reported.boxes_xyxy
 """
 
@@ -143,10 +143,15 @@ class Predictor:
         attributes: Mapping,
         named: str | None = None,
     ) -> Findings:
-        """Return the findings that boxes of the detector mean in the source image; arguments as `detect`.
+        """Return the detector's boxes as findings in pixels of the source image.
 
         Args:
-            found: boxes (N, 4) in prepared pixels, scores (N,) and classes (N,), highest score first.
+            found: boxes (N, 4) float XYXY in prepared pixels, scores (N,) in [0, 1] and classes (N,) int from 0,
+                highest score first.
+            name: the source file.
+            source_size: width and height of the source image, pixels.
+            attributes: `pixel_spacing` ((row, column) in mm or None) and `spacing_tag` of the source.
+            named: name of the image; default: from the file's own.
         """
         boxes, scores, classes = found
         names = tuple(self.class_names[index] for index in classes)

@@ -132,7 +132,7 @@ def choose(
     if name not in PRESETS:
         raise ValueError(f"--preset {name}: there are {', '.join(PRESETS)}")
     if facts.num_images < 1 or facts.num_boxes < 1:
-        raise ValueError("the training part has no image with findings: nothing can be learned from it")
+        raise ValueError("the training set has no image with findings; label some images, or choose another set")
     base, why = _base(machine, required, whole_detector)
     size = _size(facts, base)
     batch = _batch(machine, base, size)

@@ -97,7 +97,7 @@ def _page(name: str, file: str, digest: str, card: WeightsCard, evaluations: lis
         ]
         lines += ["", *metric_table(found["metrics"])]
     if not evaluations:
-        lines += ["", "No evaluation lay beside these weights."]
+        lines += ["", "No evaluation was found in the run's folder."]
     return "\n".join(lines) + "\n"
 
 

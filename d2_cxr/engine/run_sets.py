@@ -62,9 +62,9 @@ class RunSets:
 
     @property
     def held_out(self) -> list[str]:
-        """Names whose images must not be learned from: validation and test of each training set, and those chosen.
+        """Names of the validation and test sets: those of each training set, and the ones in the config.
 
-        A training set named among the chosen ones measures the fit, which is not a test.
+        A training set that the config evaluates is left out: that evaluation measures the fit.
         """
         chosen = [named for named in (self.validation, *self.test) if named.part != "train" and named.exists]
         negatives = [other for named in chosen if (other := named.negatives())]

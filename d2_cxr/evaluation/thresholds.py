@@ -79,7 +79,7 @@ def report(matches: Matches, document: Mapping, dataset: str, weights: np.ndarra
 def _check(document: object) -> None:
     """Raise unless a document says on which set thresholds were chosen, and gives scores."""
     if not isinstance(document, Mapping) or not isinstance(document.get("thresholds"), Mapping):
-        raise ValueError('the thresholds are no thresholds.json: they have no entry "thresholds"')
+        raise ValueError('the thresholds have no entry "thresholds"; give a thresholds.json that an evaluation wrote')
     if not isinstance(document.get("chosen_on"), str):
         raise ValueError("the thresholds do not say on which set they were chosen (chosen_on): they may be this one's")
     for name, value in document["thresholds"].items():
