@@ -16,7 +16,7 @@ from d2_cxr.config import add_cxr_config
 
 if TYPE_CHECKING:
     from d2_cxr.api import convert, evaluate, load_set, prepare
-    from d2_cxr.engine.predictor import Predictor
+    from d2_cxr.prediction.predictor import Predictor
 
 __version__ = "0.2.0"
 __all__ = [
@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Predictor": "d2_cxr.engine.predictor",
+    "Predictor": "d2_cxr.prediction.predictor",
     **dict.fromkeys(("convert", "evaluate", "load_set", "prepare"), "d2_cxr.api"),
 }
 

@@ -20,6 +20,7 @@ from d2_cxr import artifacts
 from d2_cxr.datasets import named_sets
 
 ROOT = Path(__file__).resolve().parents[1]
+pytest_plugins = ["tiny_detector"]  # a set and a detector that several rooms share
 
 
 @pytest.fixture(scope="session")

@@ -40,10 +40,10 @@ def training(output: Path) -> Run:
     from d2_cxr.datasets import builtin
     from d2_cxr.engine import trainer
 
-    engine = load("tests/engine/conftest.py")
-    engine.write_tiny_set(output / "tiny_cxr")
+    tiny = load("tests/tiny_detector.py")
+    tiny.write_tiny_set(output / "tiny_cxr")
     builtin.register_prepared("tiny_cxr", output / "tiny_cxr")
-    opts = [*engine.TINY, "CXR.DATASETS", f"[['tiny_cxr', '{output / 'tiny_cxr'}']]", "SOLVER.MAX_ITER", "6"]
+    opts = [*tiny.TINY, "CXR.DATASETS", f"[['tiny_cxr', '{output / 'tiny_cxr'}']]", "SOLVER.MAX_ITER", "6"]
     opts += ["SOLVER.CHECKPOINT_PERIOD", "1", "TEST.EVAL_PERIOD", "3", "DATASETS.TEST", "()"]
     config = str(ROOT / "configs/quick_schedules/demo_R_18.yaml")
     return lambda folder: trainer.train(trainer.setup(config, opts, folder), resume=True)

@@ -38,6 +38,7 @@ FLOORS = {
     "evaluation": 4,
     "pretraining": 5,
     "engine": 5,
+    "prediction": 6,
 }
 OUTSIDE = {"__init__", "__main__", "api", "configs", "doctor", "_registration", "projects", "tools"}
 

@@ -41,8 +41,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     from d2_cxr.datasets.builtin import register_below
-    from d2_cxr.engine.label_next import label_next
-    from d2_cxr.engine.predictor import Predictor
+    from d2_cxr.prediction.label_next import label_next
+    from d2_cxr.prediction.predictor import Predictor
 
     for name in args.dataset if args.root else ():
         register_below(name, args.root)

@@ -48,9 +48,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     from d2_cxr import artifacts
-    from d2_cxr.engine.deliver import deliver
-    from d2_cxr.engine.predict import image_files, predict
-    from d2_cxr.engine.predictor import Predictor
+    from d2_cxr.prediction.deliver import deliver
+    from d2_cxr.prediction.predict import image_files, predict
+    from d2_cxr.prediction.predictor import Predictor
 
     if args.kinds:
         import highdicom  # noqa: F401  (a missing package is named before the weights are loaded)

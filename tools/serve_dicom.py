@@ -39,8 +39,8 @@ def main(argv: list[str] | None = None) -> int:
         raise ValueError(f"--send-to {args.send_to} is not TITLE@HOST:PORT")
     from d2_cxr import artifacts
     from d2_cxr.delivery.node import Node, Peer
-    from d2_cxr.engine.deliver import answer_with_report
-    from d2_cxr.engine.predictor import Predictor
+    from d2_cxr.prediction.deliver import answer_with_report
+    from d2_cxr.prediction.predictor import Predictor
 
     thresholds = artifacts.read_json(args.thresholds) if args.thresholds else None
     answer = answer_with_report(Predictor(args.weights, args.device, thresholds))

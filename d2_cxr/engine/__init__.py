@@ -1,1 +1,1 @@
-"""Training, evaluation and prediction with Detectron2: `trainer.setup`, `trainer.train`, `predictor.Predictor`."""
+"""Training and evaluation with Detectron2: `trainer.setup`, `trainer.train`, `evaluate.evaluate_only`."""

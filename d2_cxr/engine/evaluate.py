@@ -21,12 +21,12 @@ from d2_cxr.engine import anchors, resume, run_record, train_step
 from d2_cxr.engine.build_loaders import build_test_loader
 from d2_cxr.engine.checkpointer import CXRCheckpointer
 from d2_cxr.engine.config import register_datasets, unknown_classes
-from d2_cxr.engine.findings import check_thresholds
 from d2_cxr.engine.run_log import log_to
 from d2_cxr.engine.run_sets import RunSets, seen_images
 from d2_cxr.engine.start_weights import local_path, preprocessing_contradictions
 from d2_cxr.engine.weights_report import require_complete
 from d2_cxr.evaluation.cxr_evaluation import CXREvaluator
+from d2_cxr.evaluation.thresholds import check_thresholds
 
 logger = logging.getLogger(__name__)
 

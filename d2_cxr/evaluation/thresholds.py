@@ -6,7 +6,8 @@ A threshold that was chosen on the reported images overstates a detector. So thr
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -49,12 +50,11 @@ def report(matches: Matches, document: Mapping, dataset: str, weights: np.ndarra
     Raises:
         ValueError: the thresholds were chosen on these very images, or miss a class.
     """
-    _check(document)
+    check_thresholds(document, matches.class_names, "thresholds")
+    if not isinstance(document.get("chosen_on"), str):
+        raise ValueError("the thresholds do not say on which set they were chosen (chosen_on): they may be this one's")
     if dataset and document["chosen_on"] == dataset:
         raise ValueError(f"the thresholds were chosen on {dataset}; report them on another set than that")
-    missing = [name for name in matches.class_names if name not in document["thresholds"]]
-    if missing:
-        raise ValueError(f"the thresholds lack {', '.join(missing)}; choose them with the classes of this set")
     counts = froc.at_thresholds(matches, document["thresholds"], weights)
     images = {
         "findings": weights[~matches.image_negative].sum(axis=0),
@@ -76,18 +76,32 @@ def report(matches: Matches, document: Mapping, dataset: str, weights: np.ndarra
     }
 
 
-def _check(document: object) -> None:
-    """Raise unless a document says on which set thresholds were chosen, and gives scores."""
-    if not isinstance(document, Mapping) or not isinstance(document.get("thresholds"), Mapping):
-        raise ValueError('the thresholds have no entry "thresholds"; give a thresholds.json that an evaluation wrote')
-    if not isinstance(document.get("chosen_on"), str):
-        raise ValueError("the thresholds do not say on which set they were chosen (chosen_on): they may be this one's")
-    for name, value in document["thresholds"].items():
+def check_thresholds(document: Any, class_names: Sequence[str], source: str) -> dict:
+    """Return the content of a thresholds.json after checking it.
+
+    Args:
+        document: as read.
+        class_names: of the detector.
+        source: the file, for errors.
+
+    Raises:
+        ValueError: it is not {"thresholds": {class: score or null}}, lacks a class, or a score is outside 0 to 1.
+    """
+    chosen = document.get("thresholds") if isinstance(document, Mapping) else None
+    if not isinstance(chosen, Mapping):
+        raise ValueError(f'{source} is not a thresholds.json: it has no entry "thresholds" with a score for each class')
+    missing = [name for name in class_names if name not in chosen]
+    if missing:
+        raise ValueError(
+            f"{source}: no threshold for {', '.join(missing)}; choose thresholds with this detector's classes"
+        )
+    for name, value in chosen.items():
         is_score = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
-        if value is not None and not is_score:
+        if value is not None and not is_score:  # NaN is not in 0 to 1 either
             raise ValueError(
-                f"the threshold of {name[:60]!r} is {str(value)[:40]!r}; give a score from 0 to 1, or null"
+                f"{source}: the threshold of {str(name)[:60]} is {repr(value)[:40]}; give a score from 0 to 1, or null"
             )
+    return dict(document)
 
 
 def _operating_point(counts: Mapping[str, np.ndarray], images: Mapping[str, np.ndarray]) -> dict:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from d2_cxr.datasets.manifest import list_sources
-from d2_cxr.engine.image_inputs import image_files
+from d2_cxr.prediction.image_inputs import image_files
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from d2_cxr import artifacts
 from d2_cxr.checkpoint.loading import load_yaml
 from d2_cxr.engine import trainer
 from d2_cxr.engine.anchors import fit, mean_best_iou, resolve_anchors, take_from_card
-from d2_cxr.engine.predictor import Predictor
+from d2_cxr.prediction.predictor import Predictor
 
 AUTO = ("CXR.ANCHORS", "auto", "MODEL.RPN.IN_FEATURES", "['p2', 'p3']")
 

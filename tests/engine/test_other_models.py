@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from d2_cxr.engine import trainer
-from d2_cxr.engine.predictor import Predictor
+from d2_cxr.prediction.predictor import Predictor
 
 pytestmark = pytest.mark.slow
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "detectron2.md").read_text(encoding="utf-8")

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from d2_cxr import artifacts
-from d2_cxr.engine.predictor import Predictor
 from d2_cxr.engine.publish import publish
 from d2_cxr.engine.result_card import page, problems, result_card, write_result
 from d2_cxr.engine.start_weights import checked
+from d2_cxr.prediction.predictor import Predictor
 
 
 @pytest.fixture(scope="module")

@@ -129,8 +129,8 @@ def test_detectron2s_own_script_trains_and_evaluates_on_our_names(tiny_set, tmp_
 
 
 def test_the_predictor_reads_real_dicom(finished, open_films, tmp_path):
-    from d2_cxr.engine.predict import predict
-    from d2_cxr.engine.predictor import Predictor
+    from d2_cxr.prediction.predict import predict
+    from d2_cxr.prediction.predictor import Predictor
 
     images, _ = predict(Predictor(finished[2] / "model_final.pth", "cpu"), [open_films / "dicom"], tmp_path)
     assert images and all((image.boxes_xyxy[:, 2:] <= [image.width, image.height]).all() for image in images)

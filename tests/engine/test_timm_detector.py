@@ -9,7 +9,7 @@ from d2_cxr import artifacts
 from d2_cxr.checkpoint.convert import convert_file
 from d2_cxr.checkpoint.weights_card import read_card
 from d2_cxr.engine import trainer
-from d2_cxr.engine.predictor import Predictor
+from d2_cxr.prediction.predictor import Predictor
 
 timm = pytest.importorskip("timm")
 NAME = "mobilenetv3_small_050"

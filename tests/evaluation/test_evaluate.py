@@ -129,7 +129,7 @@ def test_thresholds_are_reported_on_other_images_only(simulate):
     assert pooled["false_positives_per_negative_image"]["value"] is None  # there are none
     with pytest.raises(ValueError, match="chosen on set_val"):
         evaluate(*val, dataset="set_val", resamples=0, chosen_thresholds=chosen)
-    with pytest.raises(ValueError, match="lack class 1"):
+    with pytest.raises(ValueError, match="no threshold for class 1"):
         evaluate(*test, resamples=0, chosen_thresholds={**chosen, "thresholds": {"class 0": 0.5}})
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import numpy as np
     from d2_cxr.projects.label_efficiency.plan import Stage
 
-    from d2_cxr.engine.work_list import Candidate
+    from d2_cxr.prediction.work_list import Candidate
 
 _CUT = ("train.json", "negative_train.json")  # lists that are cut to what was bought
 _SHARED = ("images", "images.npy", "images.csv")  # files of the whole set that every purchase links to
@@ -94,7 +94,7 @@ def buy_labels(settings: dict, whole: Path, study_dir: Path, output: Path) -> li
         names of the images whose labels were bought in this round, the first picked at the front.
     """
     from d2_cxr.datasets.named_sets import named_set
-    from d2_cxr.engine.work_list import candidates, duplicate_pairs
+    from d2_cxr.prediction.work_list import candidates, duplicate_pairs
 
     train = named_set(settings["train"])
     pool = [image for part in (train, train.sibling("negative_train")) for image in candidates(part)]
@@ -150,9 +150,9 @@ def _order(settings: dict, rest: Sequence[Candidate], number: int, study_dir: Pa
     strategy, seed = settings["strategy"], settings["seed"]
     if strategy == "random":
         return order_images(strategy, np.zeros(len(rest)), np.empty((len(rest), 0)), number, seed)
-    from d2_cxr.engine.label_next import score_images
-    from d2_cxr.engine.predictor import Predictor
-    from d2_cxr.engine.prepared_predictions import predict_prepared
+    from d2_cxr.prediction.label_next import score_images
+    from d2_cxr.prediction.predictor import Predictor
+    from d2_cxr.prediction.prepared_predictions import predict_prepared
 
     predictor = Predictor(study_dir / settings["before"]["run"] / _WEIGHTS)
     path = output / "predictions.npz"

@@ -9,8 +9,8 @@ from pathlib import Path
 from d2_cxr import artifacts
 from d2_cxr.datasets import leakage, loading
 from d2_cxr.datasets.named_sets import NamedSet
-from d2_cxr.engine.findings import Findings
 from d2_cxr.image_name import image_name
+from d2_cxr.prediction.findings import Findings
 
 
 @dataclass(frozen=True)

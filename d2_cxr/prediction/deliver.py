@@ -8,9 +8,9 @@ from pathlib import Path
 
 from d2_cxr import __version__, artifacts
 from d2_cxr.delivery.source import Algorithm, DeliveryError, ScoredBox, read_source, to_bytes
-from d2_cxr.engine.findings import DEFAULT_THRESHOLD, Findings
-from d2_cxr.engine.predictor import Predictor
 from d2_cxr.image_name import png_name
+from d2_cxr.prediction.findings import DEFAULT_THRESHOLD, Findings
+from d2_cxr.prediction.predictor import Predictor
 
 logger = logging.getLogger(__name__)
 

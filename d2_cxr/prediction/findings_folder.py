@@ -15,10 +15,10 @@ import cv2
 import numpy as np
 
 from d2_cxr import __version__, artifacts
-from d2_cxr.engine import findings
-from d2_cxr.engine.findings import Findings
-from d2_cxr.engine.predictor import Predictor
 from d2_cxr.image_name import png_name
+from d2_cxr.prediction import findings
+from d2_cxr.prediction.findings import Findings
+from d2_cxr.prediction.predictor import Predictor
 
 logger = logging.getLogger(__name__)
 

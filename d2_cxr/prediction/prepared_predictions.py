@@ -12,7 +12,7 @@ import numpy as np
 
 from d2_cxr import artifacts
 from d2_cxr.datasets import image_array
-from d2_cxr.engine.predictor import Predictor
+from d2_cxr.prediction.predictor import Predictor
 from d2_cxr.progress import Bar
 
 logger = logging.getLogger(__name__)

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from d2_cxr import artifacts
-from d2_cxr.engine import findings
-from d2_cxr.engine.findings import Findings, check_thresholds, limits_of
+from d2_cxr.evaluation.thresholds import check_thresholds
+from d2_cxr.prediction import findings
+from d2_cxr.prediction.findings import Findings, limits_of
 
 
 @pytest.fixture

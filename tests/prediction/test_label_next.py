@@ -8,12 +8,12 @@ import pytest
 from d2_cxr import artifacts
 from d2_cxr.datasets import builtin
 from d2_cxr.datasets.named_sets import named_set
-from d2_cxr.engine import prepared_predictions
-from d2_cxr.engine.label_next import label_next
-from d2_cxr.engine.predictor import Predictor
-from d2_cxr.engine.prepared_predictions import predict_prepared
-from d2_cxr.engine.work_list import candidates
 from d2_cxr.labels.annotations import read_annotations
+from d2_cxr.prediction import prepared_predictions
+from d2_cxr.prediction.label_next import label_next
+from d2_cxr.prediction.predictor import Predictor
+from d2_cxr.prediction.prepared_predictions import predict_prepared
+from d2_cxr.prediction.work_list import candidates
 from d2_cxr.selection import STRATEGIES
 
 

@@ -9,7 +9,7 @@ import torch
 from d2_cxr import artifacts
 from d2_cxr.datasets import loading
 from d2_cxr.dicom.image_files import ImageError
-from d2_cxr.engine.predictor import Predictor
+from d2_cxr.prediction.predictor import Predictor
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +123,7 @@ def test_what_is_no_image_is_refused_by_its_kind(predictor):
 
 
 def test_any_failure_of_a_decoder_is_an_image_error(predictor, image, monkeypatch):
-    from d2_cxr.engine import predictor as module
+    from d2_cxr.prediction import predictor as module
 
     monkeypatch.setattr(module, "prepare_image", lambda *_: np.uint8(300))
     with pytest.raises(ImageError, match=r"image\.png: cannot be decoded \(OverflowError\)"):

@@ -3,7 +3,7 @@
 The card inside the file decides how images are prepared, which classes there are and which thresholds apply. No
 argument changes the preparation: a detector is silently worse on images that were not prepared as in training.
 
-    from d2_cxr.engine.predictor import Predictor
+    from d2_cxr.prediction.predictor import Predictor
     findings = Predictor("model_final.pth")("image.dicom")
     str(findings)  # the reported boxes as text, or "nothing above 0.29"
     findings.reported.class_names, findings.reported.scores, findings.reported.boxes_xyxy
@@ -33,10 +33,11 @@ from d2_cxr.dicom.image_files import ImageError, decode_image
 from d2_cxr.dicom.preprocess import Preprocess, box_map, prepare_image
 from d2_cxr.dicom.stored_image import GrayscaleTransform, StoredImage
 from d2_cxr.engine.card import config_of
-from d2_cxr.engine.findings import Findings, check_thresholds, limits_of
 from d2_cxr.engine.start_weights import checked, local_path
 from d2_cxr.engine.weights_report import compare, require_complete
+from d2_cxr.evaluation.thresholds import check_thresholds
 from d2_cxr.image_name import image_name
+from d2_cxr.prediction.findings import Findings, limits_of
 
 if TYPE_CHECKING:
     from pydicom import Dataset

@@ -7,8 +7,8 @@ pytest.importorskip("highdicom", reason="highdicom is missing: pip install -e '.
 from d2_cxr import artifacts
 from d2_cxr.delivery.read_back import read_reports
 from d2_cxr.delivery.source import read_source
-from d2_cxr.engine.deliver import answer_with_report
-from d2_cxr.engine.predictor import Predictor
+from d2_cxr.prediction.deliver import answer_with_report
+from d2_cxr.prediction.predictor import Predictor
 
 UIDS = {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.1", "SOPInstanceUID": "2.25.11"}
 UIDS |= {"SeriesInstanceUID": "2.25.12", "StudyInstanceUID": "2.25.13"}

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from d2_cxr import artifacts
-from d2_cxr.engine.findings_folder import FindingsFolder
-from d2_cxr.engine.image_inputs import image_files, image_names
-from d2_cxr.engine.predict import predict
-from d2_cxr.engine.predictor import Predictor
+from d2_cxr.prediction.findings_folder import FindingsFolder
+from d2_cxr.prediction.image_inputs import image_files, image_names
+from d2_cxr.prediction.predict import predict
+from d2_cxr.prediction.predictor import Predictor
 from d2_cxr.preparation import workers
 
 

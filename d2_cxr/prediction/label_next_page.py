@@ -12,10 +12,10 @@ from d2_cxr.audit import pages
 from d2_cxr.boxes import xyxy_to_xywh
 from d2_cxr.datasets import image_array
 from d2_cxr.drawing import class_color, encode_png
-from d2_cxr.engine.findings import limits_of
-from d2_cxr.engine.predictor import Predictor
-from d2_cxr.engine.prepared_predictions import Predictions
-from d2_cxr.engine.work_list import Candidate, WorkList
+from d2_cxr.prediction.findings import limits_of
+from d2_cxr.prediction.predictor import Predictor
+from d2_cxr.prediction.prepared_predictions import Predictions
+from d2_cxr.prediction.work_list import Candidate, WorkList
 
 _SIDE = 384  # pixels of an image on the page
 

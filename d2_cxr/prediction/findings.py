@@ -10,7 +10,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -136,32 +135,6 @@ class Findings:
             is_reported=np.array([row["reported"] for row in rows], dtype=bool),
             lowest_threshold=lowest_threshold,
         )
-
-
-def check_thresholds(document: Any, class_names: Sequence[str], source: str) -> dict:
-    """Return the content of a thresholds.json after checking it.
-
-    Args:
-        document: as read.
-        class_names: of the detector.
-        source: the file, for errors.
-
-    Raises:
-        ValueError: it is not {"thresholds": {class: score or null}}, lacks a class, or a score is outside 0 to 1.
-    """
-    chosen = document.get("thresholds") if isinstance(document, Mapping) else None
-    if not isinstance(chosen, Mapping):
-        raise ValueError(f'{source} is not a thresholds.json: it has no entry "thresholds" with a score for each class')
-    missing = [name for name in class_names if name not in chosen]
-    if missing:
-        raise ValueError(
-            f"{source} has no threshold for {', '.join(missing)}; it must be chosen with this detector's classes"
-        )
-    for name, value in chosen.items():
-        is_score = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
-        if value is not None and not is_score:  # NaN is not in 0 to 1 either
-            raise ValueError(f"{source}: the threshold of {name} is {value!r}; give a score from 0 to 1, or null")
-    return dict(document)
 
 
 def limits_of(class_names: Sequence[str], thresholds: Mapping | None) -> np.ndarray:

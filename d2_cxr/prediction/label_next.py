@@ -13,13 +13,13 @@ from d2_cxr import artifacts
 from d2_cxr.boxes import xywh_to_xyxy
 from d2_cxr.datasets import leakage, loading
 from d2_cxr.datasets.named_sets import NamedSet, UnknownDatasetError, named_set
-from d2_cxr.engine import findings, label_next_page
-from d2_cxr.engine.predictor import Predictor
-from d2_cxr.engine.prepared_predictions import Predictions, predict_prepared
 from d2_cxr.engine.start_weights import preprocessing_contradictions
-from d2_cxr.engine.work_list import Candidate, WorkList, candidates, duplicate_pairs
 from d2_cxr.image_name import image_name
 from d2_cxr.labels.formats.write import write
+from d2_cxr.prediction import findings, label_next_page
+from d2_cxr.prediction.predictor import Predictor
+from d2_cxr.prediction.prepared_predictions import Predictions, predict_prepared
+from d2_cxr.prediction.work_list import Candidate, WorkList, candidates, duplicate_pairs
 from d2_cxr.preparation.export_boxes import export_of_findings, with_names, with_queue
 from d2_cxr.selection import DEFAULT, strategies
 from d2_cxr.selection.picks import pick

@@ -9,11 +9,11 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from d2_cxr.engine import findings
-from d2_cxr.engine.findings import Findings
-from d2_cxr.engine.findings_folder import FindingsFolder
-from d2_cxr.engine.image_inputs import image_files, image_names
-from d2_cxr.engine.predictor import Predictor
+from d2_cxr.prediction import findings
+from d2_cxr.prediction.findings import Findings
+from d2_cxr.prediction.findings_folder import FindingsFolder
+from d2_cxr.prediction.image_inputs import image_files, image_names
+from d2_cxr.prediction.predictor import Predictor
 from d2_cxr.preparation import workers
 from d2_cxr.progress import Bar
 
