@@ -39,6 +39,7 @@ FLOORS = {
     "pretraining": 5,
     "engine": 5,
     "prediction": 6,
+    "presets": 6,
 }
 OUTSIDE = {"__init__", "__main__", "api", "configs", "doctor", "_registration", "projects", "tools"}
 

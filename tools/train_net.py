@@ -51,7 +51,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     from d2_cxr.datasets import leakage
-    from d2_cxr.engine import launch, next_steps, train_options, trainer
+    from d2_cxr.engine import launch, next_steps, trainer
+    from d2_cxr.presets import train_options
 
     if args.allow:
         leakage.allow(args.allow)

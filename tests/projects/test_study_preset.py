@@ -8,8 +8,8 @@ from d2_cxr.projects.label_efficiency.study_file import read_settings
 from d2_cxr.projects.label_efficiency.study_preset import preset_overrides
 
 from d2_cxr import configs
-from d2_cxr.engine import preset_facts
-from d2_cxr.engine.preset import Machine, SetFacts
+from d2_cxr.presets import facts as preset_facts
+from d2_cxr.presets.preset import Machine, SetFacts
 
 
 @pytest.fixture

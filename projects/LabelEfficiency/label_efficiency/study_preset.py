@@ -20,14 +20,14 @@ def preset_overrides(set_name: str, folder: str, preset: str) -> list[str]:
     Args:
         set_name: of the prepared set.
         folder: of the prepared set.
-        preset: a name of `d2_cxr.engine.preset.PRESETS`.
+        preset: a name of `d2_cxr.presets.preset.PRESETS`.
 
     Raises:
         FileNotFoundError, ValueError: as when the set is loaded, or nothing can be learned from it.
     """
     from d2_cxr.datasets.builtin import register_prepared
-    from d2_cxr.engine.preset import choose
-    from d2_cxr.engine.preset_facts import facts_of, this_machine
+    from d2_cxr.presets.facts import facts_of, this_machine
+    from d2_cxr.presets.preset import choose
 
     register_prepared(set_name, folder)
     chosen = choose(facts_of([f"{set_name}_train"]), this_machine(), {"MODEL.RESNETS.DEPTH": 18}, preset)

@@ -1,7 +1,7 @@
 """`--preset`: resolution, batch, rate and length of a training from the set, the machine and the starting weights.
 
 A pure function, printed before it runs. It decides how a detector is trained, never what is measured: test sets,
-validation, seeds, classes, thresholds and metrics are out of its reach (ALLOWED, and tests/engine/test_preset.py).
+validation, seeds, classes, thresholds and metrics are out of its reach (ALLOWED, and tests/presets/test_preset.py).
 """
 
 from __future__ import annotations

@@ -2,10 +2,10 @@
 
 import pytest
 
-from d2_cxr.engine import best_start, train_options
-from d2_cxr.engine.best_start import Start
 from d2_cxr.engine.config import load_config
-from d2_cxr.engine.train_options import resolve
+from d2_cxr.presets import best_start, train_options
+from d2_cxr.presets.best_start import Start
+from d2_cxr.presets.train_options import resolve
 
 
 def test_a_set_and_a_preset_make_a_config(tiny_set, tmp_path, caplog):

@@ -18,8 +18,8 @@ from d2_cxr.artifacts import sha256_file
 from d2_cxr.checkpoint.convert import convert_file
 from d2_cxr.checkpoint.loading import load_weights_file
 from d2_cxr.checkpoint.weights_card import WeightsCard, read_card, zoo_card
-from d2_cxr.engine.preset import LARGE_GPU_GB, Machine
 from d2_cxr.engine.start_weights import checked, local_path
+from d2_cxr.presets.preset import LARGE_GPU_GB, Machine
 
 logger = logging.getLogger(__name__)
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from d2_cxr import configs
 from d2_cxr.datasets.builtin import register_prepared
-from d2_cxr.engine import preset
-from d2_cxr.engine.best_start import RANDOM_COSTS, find_start
 from d2_cxr.engine.config import load_config
-from d2_cxr.engine.preset_facts import facts_of, this_machine
+from d2_cxr.presets import preset
+from d2_cxr.presets.best_start import RANDOM_COSTS, find_start
+from d2_cxr.presets.facts import facts_of, this_machine
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from d2_cxr.datasets.named_sets import named_set
-from d2_cxr.engine.preset import Machine, SetFacts
+from d2_cxr.presets.preset import Machine, SetFacts
 
 
 def facts_of(names: Sequence[str]) -> SetFacts:

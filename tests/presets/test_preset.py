@@ -7,8 +7,8 @@ import pytest
 
 from d2_cxr import artifacts, configs
 from d2_cxr.datasets import builtin
-from d2_cxr.engine import preset
-from d2_cxr.engine.preset import Machine, SetFacts, choose
+from d2_cxr.presets import preset
+from d2_cxr.presets.preset import Machine, SetFacts, choose
 
 FILMS = SetFacts(num_images=93, num_negative=105, num_boxes=139, num_classes=1, small_side=0.1, size=256)
 VINDR = SetFacts(num_images=3075, num_negative=7000, num_boxes=20000, num_classes=14, small_side=0.03, size=512)
@@ -104,7 +104,7 @@ def test_the_values_that_presets_build_on_are_those_of_the_configs(base):
 
 
 def test_the_facts_know_the_training_part_alone(tiny_set, tmp_path):
-    from d2_cxr.engine.preset_facts import facts_of
+    from d2_cxr.presets.facts import facts_of
 
     before = facts_of(["tiny_cxr_train"])
     assert (before.num_images, before.num_negative, before.num_classes, before.size) == (12, 6, 2, 64)
