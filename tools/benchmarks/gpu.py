@@ -50,7 +50,7 @@ class Scale:
 
 
 FULL = Scale(
-    images=1200,
+    images=600,
     rendered=640,
     prepared=512,
     detector="configs/VinDr-CXR/faster_rcnn_R_50_FPN_random.yaml",
