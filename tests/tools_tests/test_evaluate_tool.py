@@ -130,6 +130,13 @@ def test_the_page_shows_values_on_its_curves_and_stands_alone(prepared, results,
     assert "Minus the other run" not in (results.parent / "evaluation.html").read_text()
 
 
+def test_a_detector_that_finds_nothing_has_a_page_too(prepared, results):
+    results.write_text("[]")
+    assert run(prepared, results) == 0
+    page = (results.parent / "evaluation.html").read_text()
+    assert "the detector finds 0% of" in page and "Of 0 detections," in page
+
+
 def test_two_runs_are_compared(prepared, results, tmp_path):
     half = json.loads(results.read_text())[::2]
     other = _write(tmp_path / "other" / "coco_instances_results.json", half)
