@@ -53,7 +53,7 @@ class Progress:
             row = self._rows.get(source.key)
             if row is None or source.path.stat().st_mtime <= self._read_before.get(source.key, 0):
                 continue
-            if row["source_sha256"] and artifacts.sha256_file(source.path) != row["source_sha256"]:
+            if row["source_sha256"] and artifacts.sha256_bytes(source.read()) != row["source_sha256"]:
                 del self._rows[source.key]
 
     def is_finished(self, sources: Iterable[Source]) -> bool:
