@@ -54,20 +54,23 @@ def main(argv: list[str] | None = None) -> int:
     options = vars(args)
     strict, as_json = options.pop("strict"), options.pop("json")
     evaluation = evaluate(**options)
-    _show_mistakes(args)
+    _write_pages(args.dataset, args.results, args.output or Path(args.results).parent, args.root)
     if as_json:
         print(json.dumps(evaluation.document["metrics"], indent=1))
     return 1 if strict and evaluation.document["problems"] else 0
 
 
-def _show_mistakes(args: argparse.Namespace) -> None:
+def _write_pages(dataset: str, results: str, output: str | Path, root: str | None) -> None:
+    from d2_cxr.evaluation.evaluation_page import write_evaluation_page
     from d2_cxr.evaluation.mistakes import write_mistakes
 
+    mistakes = None
     try:
-        page = write_mistakes(args.dataset, args.results, args.output or Path(args.results).parent, root=args.root)
-        logger.info("The mistakes as pictures are in %s", page)
+        mistakes = write_mistakes(dataset, results, output, root=root)
+        logger.info("The mistakes as pictures are in %s", mistakes)
     except FileNotFoundError as error:  # labels and results are enough to evaluate; pictures need the images
         logger.info("No page of mistakes: %s", error)
+    logger.info("Curves and tables on a page: %s", write_evaluation_page(output, mistakes))
 
 
 if __name__ == "__main__":

@@ -65,6 +65,11 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add("--rename", metavar="KEYFILE", help="give images pseudonyms; the key file is made where it does not exist")
     add("--rename-map", metavar="CSV", help="also write image names and their pseudonyms to this file")
     add(
+        "--patient-key",
+        metavar="KEYFILE",
+        help="also store pseudonyms of patients: a test on another set of the same key refuses common patients",
+    )
+    add(
         "--split",
         choices=("stratified", "given", "all-train", "all-test"),
         help="stratified 70/10/20; given by a column split (train, val, test) of --annotations or --patients, or by "

@@ -13,7 +13,7 @@ import cv2
 
 from d2_cxr.audit import pages, set_overview, verdicts
 from d2_cxr.counted import counted
-from d2_cxr.datasets import manifest
+from d2_cxr.datasets import image_array, manifest
 from d2_cxr.drawing import class_color
 from d2_cxr.image_name import png_name
 from d2_cxr.labels.annotations import PROBLEMS
@@ -105,8 +105,9 @@ def write(
 
 def thumbnail(path: Path, side: int = _THUMB) -> str:
     """Return the data URL of a small copy of an image, a JPEG of `side` pixels at most; "" where there is no file."""
-    image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) if path.is_file() else None
-    if image is None:
+    try:
+        image = image_array.read(path)
+    except FileNotFoundError:
         return ""
     scale = min(1.0, side / max(image.shape))
     small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else image

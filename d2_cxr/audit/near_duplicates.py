@@ -85,7 +85,11 @@ def write(folder: Path, copies: Sequence[Mapping[str, str]]) -> None:
 
 
 def read_small(paths: Sequence[Path]) -> np.ndarray:
-    """Return small copies of images, uint8 (N, 96, 96), for `near_copies`; a file that is no picture is black."""
+    """Return small copies of a set's prepared images, uint8 (N, 96, 96).
+
+    Raises:
+        FileNotFoundError: an image has no PNG.
+    """
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # OpenCV lets other threads run
         small = list(pool.map(_read_small, paths))
     return np.stack(small) if small else np.empty((0, _FINE, _FINE), np.uint8)
@@ -211,5 +215,7 @@ def _how(cropped: bool, mirrored: bool) -> str:
 
 
 def _read_small(path: Path) -> np.ndarray:
-    image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-    return np.zeros((_FINE, _FINE), np.uint8) if image is None else small_copy(image)
+    image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)  # not the array: it may be of the images before
+    if image is None:
+        raise FileNotFoundError(f"{path} is missing or not an image; prepare the set again")
+    return small_copy(image)

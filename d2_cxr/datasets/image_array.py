@@ -45,8 +45,8 @@ def read(file_name: str | Path) -> np.ndarray:
     Raises:
         FileNotFoundError: it is in neither.
     """
-    root, image = os.path.dirname(os.path.dirname(file_name)), image_name(file_name)
-    array, rows = open_array(root)
+    folder, image = os.path.dirname(file_name), image_name(file_name)
+    array, rows = open_array(os.path.dirname(folder)) if os.path.basename(folder) == "images" else (None, {})
     if array is not None and image in rows:
         return np.asarray(array[rows[image]])  # no copy: that takes longer than the cut that a view makes of it
     pixels = cv2.imread(str(file_name), cv2.IMREAD_GRAYSCALE)

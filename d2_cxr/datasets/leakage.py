@@ -1,7 +1,8 @@
 """Leakage: training images that are copies of held-out images, or show the same patient.
 
 Exact copies have the same file or the same prepared pixels, byte by byte. Near duplicates within a set (re-encoded,
-cropped, mirrored) are those that `prepare` found. A result is no test if a test image was in the training pool, so
+cropped, mirrored) are those that `prepare` found. Patients of two sets are compared by the pseudonyms that
+`prepare --patient-key` stores. A result is no test if a test image was in the training pool, so
 loading such a pool raises and names the images. `allow` (`--allow FILE` of the training tools) or the environment
 variable D2_CXR_ALLOW_LEAKS, which worker processes inherit, lists exceptions.
 """
@@ -10,11 +11,12 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from d2_cxr import artifacts
+from d2_cxr.counted import counted
 from d2_cxr.datasets import loading
 from d2_cxr.datasets.named_sets import named_set
 from d2_cxr.image_name import image_name
@@ -23,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 ALLOW_VARIABLE = "D2_CXR_ALLOW_LEAKS"
 WAY_OUT = f"remove them, or list their names in a file and pass it with --allow FILE ({ALLOW_VARIABLE}=FILE)"
+_PATIENT = "of the same patient"
 _NAMED = 3  # images that an error names; `find_leaks` returns all of them
 
 
@@ -38,7 +41,8 @@ class Leak:
     held_out_image: str
     pool: str
     held_out: str
-    why: str  # "the same file", "the same pixels", "the same patient", "the same image (cropped)"
+    why: str  # "the same file", "the same pixels", "of the same patient", "the same image (cropped)"
+    patient: tuple = ()  # who is on both sides, where that is why
 
 
 @dataclass(frozen=True)
@@ -64,14 +68,18 @@ def refuse_leaks(pool: Sequence[str], held_out: Sequence[str] | None = None) -> 
     found = find_leaks(pool, held_out)
     leaks = [leak for leak in found if not allowed & {leak.image, leak.held_out_image}]
     if len(found) > len(leaks):
-        logger.warning("%d training images leak held-out images and are allowed (--allow)", len(found) - len(leaks))
+        number = counted(len(found) - len(leaks), "training image that leaks", "training images that leak")
+        logger.warning("allowed (--allow): %s held-out images", number)
     if leaks:
-        images = sorted({leak.image for leak in leaks})
+        images = {leak.image for leak in leaks}
+        patients = {leak.patient for leak in leaks if leak.patient}
+        both = f", {counted(len(patients), 'patient is', 'patients are')} on both sides"
         shown = "; ".join(
             f"{leak.image} is {leak.why} as {leak.held_out_image} of {leak.held_out}" for leak in leaks[:_NAMED]
         )
+        pools = ", ".join(dict.fromkeys(leak.pool for leak in leaks))
         raise LeakageError(
-            f"{', '.join(dict.fromkeys(leak.pool for leak in leaks))}: {len(images)} images leak held-out images "
+            f"{pools}: {counted(len(images), 'image leaks', 'images leak')} held-out images{both if patients else ''} "
             f"({shown}{' ...' if len(leaks) > _NAMED else ''}); {WAY_OUT}"
         )
 
@@ -88,9 +96,23 @@ def find_leaks(pool: Sequence[str], held_out: Sequence[str] | None = None) -> li
     for image in _images(pool):
         found = next(((key, by_key[key]) for key in image.keys if key in by_key), None)
         if found:
-            (why, *_), other = found
-            leaks.append(Leak(image.image_name, other.image_name, image.name, other.name, why))
+            (why, *rest), other = found
+            patient = tuple(rest) if why == _PATIENT else ()
+            leaks.append(Leak(image.image_name, other.image_name, image.name, other.name, why, patient))
     return leaks
+
+
+def patients_not_compared(pool: Sequence[str], held_out: Sequence[str]) -> list[str]:
+    """Return a sentence for every two sets of these names whose common patients cannot be found."""
+    keys = {named.set_name: named.dataset_json().get("patient_key") for named in map(named_set, [*pool, *held_out])}
+    ours, theirs = ({named_set(name).set_name: None for name in names} for names in (pool, held_out))
+    found = []
+    for one, other in ((one, other) for one in ours for other in theirs if one != other):
+        without = [name for name in (one, other) if keys[name] is None]
+        if without or keys[one] != keys[other]:
+            why = f"{' and '.join(without)} prepared without --patient-key" if without else "their keys differ"
+            found.append(f"patients of {one} and {other} are not compared ({why})")
+    return found
 
 
 def allow(path: str | Path) -> None:
@@ -129,15 +151,20 @@ def _images(names: Iterable[str]) -> list[_Image]:
         folder = named.folder.resolve()
         listed = artifacts.read_json(named.json)["images"] if named.exists else []
         copies = _near_copies(folder)
-        patients = {image_name(image["file_name"]): image.get("patient") for image in listed}
+        by_name = {image_name(image["file_name"]): image for image in listed}
         for image in loading.prepared_images([name]) if listed else []:
             own = image["image_name"]
             keys: list[tuple] = [("the same file", image["source_sha256"]), ("the same pixels", image["image_sha256"])]
-            if patients.get(own) is not None:
-                keys.append(("the same patient", str(folder), patients[own]))
+            keys += _patient_keys(by_name[own], folder)
             keys += copies.get(own, [])
             found.append(_Image(own, name, tuple(keys)))
     return found
+
+
+def _patient_keys(image: Mapping, folder: Path) -> list[tuple]:
+    """Return a key for a COCO image's patient within its set, and one across the sets of one key file."""
+    keys = [] if image.get("patient") is None else [(_PATIENT, str(folder), image["patient"])]
+    return keys + ([(_PATIENT, image["patient_code"])] if image.get("patient_code") else [])
 
 
 def _near_copies(folder: Path) -> dict[str, list[tuple]]:

@@ -74,6 +74,8 @@ def check_other_sets(sets: RunSets) -> None:
             raise ValueError(f"{named.name} does not fit {first.name}: {'; '.join(found)}")
     held_out = [name for name in sets.held_out if named_set(name).set_name not in own]
     if held_out:
+        for sentence in leakage.patients_not_compared(sets.learned_from, held_out):
+            logger.warning(sentence)
         _refuse_near_duplicates(sets.learned_from, held_out)
 
 

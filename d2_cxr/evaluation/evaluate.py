@@ -57,6 +57,18 @@ class Evaluation:
         artifacts.write_json(folder / "evaluation.json", self.document)
         return folder / "evaluation.json"
 
+    @classmethod
+    def read(cls, folder: str | os.PathLike) -> Evaluation:
+        """Read what `write` wrote.
+
+        Raises:
+            FileNotFoundError, ValueError: a file is missing or of another version.
+        """
+        folder = Path(folder)
+        document = read_evaluation(folder / "evaluation.json")
+        prior = Matches.load(folder / "prior_box_matches.npz") if "prior_box" in document["rows"] else None
+        return cls(document, Matches.load(folder / "matches.npz"), prior)
+
 
 def evaluate(
     truth: Mapping,

@@ -110,6 +110,8 @@ def _write(evaluation: Evaluation, comparison: dict | None, output: Path, false_
     artifacts.write_json(output / "thresholds.json", operating.choose(matches, dataset, false_positives))
     if comparison is not None:
         artifacts.write_json(output / "comparison.json", comparison)
+    else:
+        (output / "comparison.json").unlink(missing_ok=True)  # of earlier results
     path = evaluation.write(output)
     _log(evaluation.document, comparison)
     logger.info("The evaluation is in %s", path)

@@ -13,6 +13,7 @@ import numpy as np
 from d2_cxr import artifacts
 from d2_cxr import boxes as box_math
 from d2_cxr.counted import counted
+from d2_cxr.datasets import image_array
 from d2_cxr.datasets.builtin import register_below
 from d2_cxr.datasets.named_sets import named_set
 from d2_cxr.drawing import class_color, contact_sheet, draw_boxes
@@ -67,7 +68,7 @@ def write_gallery(
     folder = named_set(dataset).image_root
     written = []
     for place, image in enumerate(Bar(images, desc="images", unit="image")):
-        sheet = image_sheet(read_image(folder / image["file_name"]), image, named, rows, score, tile)
+        sheet = image_sheet(image_array.read(folder / image["file_name"]), image, named, rows, score, tile)
         name = png_name(image_name(image["file_name"]))
         name = f"{place:03d}_{name}" if worst else name
         written.append(Path(output) / name)
@@ -88,14 +89,6 @@ def choose_images(truth: Mapping, image_names: Sequence[str], number: int, seed:
     images = truth["images"]
     drawn = np.random.default_rng(seed).permutation(len(images))[:number]
     return [images[index] for index in sorted(drawn)]
-
-
-def read_image(path: Path) -> np.ndarray:
-    """Read a prepared image, uint8 (H, W)."""
-    image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) if path.is_file() else None
-    if image is None:
-        raise FileNotFoundError(f"{path} is missing or not an image; prepare the set again")
-    return image
 
 
 def image_sheet(

@@ -13,12 +13,12 @@ import numpy as np
 
 from d2_cxr import boxes as box_math
 from d2_cxr.audit import pages
+from d2_cxr.datasets import image_array
 from d2_cxr.datasets.builtin import register_below
 from d2_cxr.datasets.named_sets import named_set
 from d2_cxr.evaluation import errors, froc
 from d2_cxr.evaluation.coco_arrays import CocoArrays, read_results, to_arrays
 from d2_cxr.evaluation.files import negative_rows
-from d2_cxr.evaluation.gallery import read_image
 from d2_cxr.evaluation.ground_truth import GroundTruth, load_ground_truth
 from d2_cxr.evaluation.matching import HIT_RULES, Matches, match_arrays, ranked
 from d2_cxr.evaluation.stratified_sensitivity import best_pointing_score
@@ -161,7 +161,7 @@ def _reader_boxes(readers: Mapping | None, image: int) -> list[dict]:
 
 
 def _data_url(path: Path) -> str:
-    pixels = read_image(path)
+    pixels = image_array.read(path)
     scale = min(1.0, PAGE_SIDE / max(pixels.shape))
     small = cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else pixels
     return pages.jpeg_url(small)

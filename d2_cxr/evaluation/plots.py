@@ -1,9 +1,9 @@
-"""Figures of one evaluation: FROC and AP by class, with intervals and n."""
+"""Figures of one evaluation: FROC and AP by class, with intervals and n; as SVG they show values under the pointer."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,6 +15,7 @@ from d2_cxr.counted import counted
 from d2_cxr.evaluation import froc
 from d2_cxr.evaluation.evaluate import Evaluation
 
+_LEFT = froc.RATES[0] / 1.9  # 0 is not on a logarithmic axis: it is drawn at the left edge
 _MODEL, _ALONE, _PRIOR, _READER = map(chart_style.color, (0, 4, 5, 1))
 
 
@@ -32,9 +33,7 @@ def froc_figure(evaluation: Evaluation) -> Figure:
 def class_figure(evaluation: Evaluation, metric: str = "AP50") -> Figure:
     """Draw a metric by class with 95 % intervals, most frequent class first, and the prior-box baseline if known."""
     table = evaluation.document["per_class"]
-    names = sorted(
-        (name for name in table if table[name][metric]["value"] is not None), key=lambda n: -table[n]["num_boxes"]
-    )
+    names = _by_frequency(table, metric)
     prior = evaluation.document["rows"].get("prior_box", {}).get("per_class", {})
     figure, axes = chart_style.subplots(height=1.3 + 0.34 * max(1, len(names)))
     for place, name in enumerate(names):
@@ -59,6 +58,26 @@ def class_figure(evaluation: Evaluation, metric: str = "AP50") -> Figure:
     return figure
 
 
+def froc_svg(evaluation: Evaluation) -> str:
+    """Return `froc_figure` as SVG: values at each rate, and of each reader."""
+    figure = froc_figure(evaluation)
+    pooled, *others = figure.axes
+    points = list(_rate_points(pooled, evaluation))
+    if others:
+        points += _reader_points(others[0], evaluation.document["readers"])
+    return chart_style.svg(figure, points)
+
+
+def class_svg(evaluation: Evaluation, metric: str = "AP50") -> str:
+    """Return `class_figure` as SVG with each value and its interval."""
+    figure = class_figure(evaluation, metric)
+    (axes,) = figure.axes
+    table = evaluation.document["per_class"]
+    entries = [(name, table[name][metric]) for name in _by_frequency(table, metric)]
+    points = [(axes, e["value"], place, f"{name}: {metric} {_value(e)}") for place, (name, e) in enumerate(entries)]
+    return chart_style.svg(figure, points)
+
+
 def save(figure: Figure, path: str | os.PathLike) -> None:
     """Write a figure as PNG."""
     artifacts.write_with(path, lambda temporary: figure.savefig(temporary, dpi=130, metadata={"Software": None}))
@@ -78,6 +97,43 @@ def _pooled_panel(axes: Axes, evaluation: Evaluation) -> None:
             axes.plot([rate, rate], interval, color=_MODEL, linewidth=1.5, marker="_", markersize=8)
     axes.set_title(f"{_images(evaluation)}, {evaluation.document['num_boxes']} truth boxes; bars: 95 %", fontsize=10)
     _froc_axes(axes)
+
+
+def _by_frequency(table: Mapping, metric: str) -> list[str]:
+    known = (name for name in table if table[name][metric]["value"] is not None)
+    return sorted(known, key=lambda name: -table[name]["num_boxes"])
+
+
+def _rate_points(axes: Axes, evaluation: Evaluation) -> Iterator[chart_style.Point]:
+    document = evaluation.document
+    curves = [("model", document["metrics"], "froc_sens_at_")]
+    if evaluation.matches.has_negatives:
+        curves.append(("model, images with findings only", document["metrics"], "froc_findings_only_sens_at_"))
+    if evaluation.prior_box is not None:
+        curves.append(("prior-box baseline", document["rows"]["prior_box"]["metrics"], "froc_sens_at_"))
+    for label, entries, name in curves:
+        for rate, text in zip(froc.RATES, froc.RATE_NAMES, strict=True):
+            entry = entries.get(name + text, {"value": None})
+            if entry["value"] is not None:
+                shown = f"{label}: sensitivity {_value(entry)} at {text} false positives per image"
+                yield axes, rate, entry["value"], shown
+
+
+def _reader_points(axes: Axes, readers: Mapping) -> list[chart_style.Point]:
+    pairs = [(name, entry["reader"]) for name, entry in readers["by_reader"].items()]
+    pairs += [("readers pooled", readers["pooled"]["reader"]), ("model", readers["pooled"]["model"])]
+    points: list[chart_style.Point] = []
+    for name, point in pairs:
+        found, false = point["sensitivity"], point["false_positives_per_image"]["value"]
+        if found["value"] is not None:
+            text = f"{name}: sensitivity {_value(found)} at {false:.2f} false positives per image"
+            points.append((axes, max(false, _LEFT), found["value"], text))
+    return points
+
+
+def _value(entry: Mapping) -> str:
+    interval = entry.get("interval")
+    return f"{entry['value']:.3f}" + (f" (95 %: {interval[0]:.3f} to {interval[1]:.3f})" if interval else "")
 
 
 def _readers_panel(axes: Axes, readers: Mapping) -> None:
@@ -109,7 +165,7 @@ def _name_readers(axes: Axes, by_reader: Mapping) -> None:
     lowest = -1.0
     for y, x, label in sorted(point for point in points if point[0] is not None):
         lowest = max(y, lowest + 0.035)
-        x = max(x, froc.RATES[0] / 1.9)  # 0 is not on a logarithmic axis: draw it at the left edge
+        x = max(x, _LEFT)
         axes.plot(x, y, "s", color=_READER, markersize=5)
         axes.plot([x, froc.RATES[-1]], [y, lowest], color=_READER, linewidth=0.4)
         axes.text(froc.RATES[-1] * 1.02, lowest, label, fontsize=7, va="center")

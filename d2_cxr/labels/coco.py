@@ -15,7 +15,7 @@ from d2_cxr.boxes import xywh_to_xyxy, xyxy_to_xywh
 from d2_cxr.image_name import image_name
 from d2_cxr.labels.annotations import CORNERS
 
-IMAGE_KEYS = ("id", "file_name", "width", "height", "source_width", "source_height", "patient")
+IMAGE_KEYS = ("id", "file_name", "width", "height", "source_width", "source_height", "patient", "patient_code")
 _DECIMALS = 3
 
 
@@ -24,7 +24,8 @@ def to_coco(image_rows: Sequence[Mapping], fused: pd.DataFrame, class_names: Seq
 
     Args:
         image_rows: id (int from 1), image_name (str; else the stem of file_name), file_name, width, height,
-            source_width, source_height and, where known, patient (int); their order is the JSON's.
+            source_width, source_height and, where known, patient (int) and patient_code (str); their order is the
+            JSON's.
         fused: rows of `fuse_annotations` with corners in prepared pixels; rows of other images are passed over.
         class_names: index = class id.
 

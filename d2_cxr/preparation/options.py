@@ -39,6 +39,8 @@ class PrepareOptions:
         seed: of the stratified split and of the images without findings.
         rename: key file; image names become pseudonyms (HMAC-SHA256). A file that does not exist is made.
         rename_map: CSV of names and pseudonyms to write; None: the map is written nowhere.
+        patient_key: key file; patients get pseudonyms, so that sets made with one key can be searched for common
+            patients. A file that does not exist is made.
         array: also write images.npy.
         jobs: worker processes; None: as many as processors.
         strict: log problems as errors; the caller decides by counts["problems"].
@@ -67,6 +69,7 @@ class PrepareOptions:
     seed: int = 0
     rename: str | Path | None = None
     rename_map: str | Path | None = None
+    patient_key: str | Path | None = None
     array: bool = False
     jobs: int | None = None
     strict: bool = False

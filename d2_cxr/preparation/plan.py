@@ -36,6 +36,7 @@ class Plan:
         annotations, test_annotations: None where there is no table.
         order: the finding images in the published order, from another table.
         patients: image -> patient, None where unknown.
+        patient_codes: patient -> pseudonym, None without `--patient-key`.
         parts: image -> train, val or test where the split is given; None: the stratified split.
         rules: how images become network input.
         settings: what decides the set's content in addition to its files, as in dataset.json.
@@ -48,6 +49,7 @@ class Plan:
     test_annotations: Annotations | None
     order: list[str] | None
     patients: dict[str, str] | None
+    patient_codes: dict[str, str] | None
     parts: dict[str, str] | None
     rules: Preprocess
     settings: dict
@@ -78,6 +80,7 @@ def make_plan(options: PrepareOptions) -> Plan:
     order = _read(options, options.order_csv, _class_names(options.classes), names)
     known = table.patients if table else _patients_alone(options, names)
     parts, rule = _parts(options, table, known, names) or (None, "stratified")
+    patient_codes, patient_key = _patient_codes(options, known)
     plan = Plan(
         name=options.name,
         output=output,
@@ -86,9 +89,10 @@ def make_plan(options: PrepareOptions) -> Plan:
         test_annotations=test_table,
         order=order.finding_ids if order else None,
         patients=known,
+        patient_codes=patient_codes,
         parts=parts,
         rules=options.preprocess,
-        settings=_settings(options, table, test_table, known, rule),
+        settings=_settings(options, table, test_table, known, rule) | {"patient_key": patient_key},
     )
     return _renamed(plan, options, options.rename) if options.rename else _with_warning(plan)
 
@@ -97,6 +101,18 @@ def _patients_alone(options: PrepareOptions, names: ImageNames) -> dict[str, str
     """Return the patients of images without labels."""
     path = options.patients_csv
     return read_patients(path, names.of_text, options.columns) if path else None
+
+
+def _patient_codes(
+    options: PrepareOptions, patients: dict[str, str] | None
+) -> tuple[dict[str, str] | None, str | None]:
+    """Return patient -> pseudonym and the fingerprint of the key; None without a key."""
+    if not options.patient_key:
+        return None, None
+    if not patients:
+        raise ValueError("--patient-key needs patients; give --patients, or labels with a column patient_id")
+    pseudonyms = Pseudonyms(options.patient_key, options.output)
+    return {patient: pseudonyms.of_patient(patient) for patient in set(patients.values())}, pseudonyms.fingerprint
 
 
 def _named_files(folder: str | Path, part: str, output: Path) -> tuple[list[Source], ImageNames]:

@@ -143,7 +143,7 @@ def _finish(plan: Plan, state: Progress) -> dict[str, int]:
 
 
 def _lists(plan: Plan, rows: Sequence[Mapping], copies: Sequence[Mapping]) -> prepared_set.Assembly:
-    images = prepared_set.number_images(rows, plan.rules.size, plan.patients)
+    images = prepared_set.number_images(rows, plan.rules.size, plan.patients, plan.patient_codes)
     in_folder = [row["image_name"] for row in rows if row["outcome"] == "prepared" and row["part"] == "images"]
     fusion, seed = plan.settings["fusion"]["rule"], plan.settings["split"]["seed"]
     lists = prepared_set.assemble(

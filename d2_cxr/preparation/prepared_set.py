@@ -55,10 +55,16 @@ class Images:
         return [self.rows[image] for image in image_names if image in self.rows]
 
 
-def number_images(rows: Sequence[Row], size: int, patients: Mapping[str, str] | None) -> Images:
+def number_images(
+    rows: Sequence[Row],
+    size: int,
+    patients: Mapping[str, str] | None,
+    patient_codes: Mapping[str, str] | None = None,
+) -> Images:
     """Give every prepared image its number, from 1 by image id, and its patient's.
 
-    Patients get numbers too: their names in the table may be names.
+    Patients get numbers too: their names in the table may be names. Numbers of two sets have nothing in common;
+    `patient_codes` (patient -> pseudonym) do, where both were made with one key.
     """
     prepared = sorted((row for row in rows if row["outcome"] == "prepared"), key=lambda row: row["image_name"])
     patients = patients or {}
@@ -74,6 +80,7 @@ def number_images(rows: Sequence[Row], size: int, patients: Mapping[str, str] | 
             "source_width": int(row["columns"]),
             "source_height": int(row["rows"]),
             "patient": groups[known[row["image_name"]]] if row["image_name"] in known else None,
+            "patient_code": (patient_codes or {}).get(known.get(row["image_name"], "")),
         }
         for index, row in enumerate(prepared)
     }

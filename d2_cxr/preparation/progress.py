@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from d2_cxr import artifacts
-from d2_cxr.datasets import manifest
+from d2_cxr.datasets import image_array, manifest
 from d2_cxr.datasets.manifest import Source
 from d2_cxr.image_name import image_name, png_name
 
@@ -90,9 +90,12 @@ class Progress:
         artifacts.write_csv(self._output / "timings.csv", rows, manifest.TIMING_COLUMNS)
 
     def unfinish(self) -> None:
-        """Take away the file that says the set is finished, before its lists are written anew."""
+        """Take away the file that says the set is finished, and the array of earlier images, before its lists and its
+        page are written anew.
+        """
         self._flush()
-        (self._output / "dataset.json").unlink(missing_ok=True)
+        for name in ("dataset.json", image_array.ARRAY, image_array.INDEX):
+            (self._output / name).unlink(missing_ok=True)
 
     def finish(self, description: dict, rows: Iterable[Mapping[str, str]]) -> None:
         """Write dataset.json, and remove what belongs to no image of this set."""
@@ -107,8 +110,6 @@ class Progress:
                     png.unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # not there, or not empty
             (self._output / "refused").rmdir()
-        for name in ("images.npy", "images.csv"):
-            (self._output / name).unlink(missing_ok=True)  # of the images before
         for leftover in self._output.rglob(".unfinished-*"):
             leftover.unlink(missing_ok=True)
         artifacts.write_json(self._output / "dataset.json", description)

@@ -1,6 +1,6 @@
-"""Stable pseudonyms for image names: HMAC-SHA256 with a key that is kept apart from the set (RFC 2104).
+"""Stable pseudonyms for image names and patients: HMAC-SHA256 with a key that is kept apart from the set (RFC 2104).
 
-With the key, the pseudonym of a known name can be computed; without it, names cannot be tried out. The map
+With the key, the pseudonym of a known name can be computed; without it, names and ids cannot be tried out. The map
 from names to pseudonyms is written only on request.
 """
 
@@ -17,6 +17,7 @@ from pathlib import Path
 from d2_cxr import artifacts
 from d2_cxr.datasets.manifest import Source
 from d2_cxr.labels.annotations import Annotations
+from d2_cxr.labels.spelling import id_key
 
 _KEY_BYTES = 32
 _LENGTH = 16  # hexadecimal digits: 64 bits, so that a million names meet with a chance of 3 in 10^8
@@ -57,6 +58,10 @@ class Pseudonyms:
     def of(self, name: str) -> str:
         """Return the pseudonym of an image name, 16 hexadecimal digits."""
         return self._names.setdefault(name, self._code(name))
+
+    def of_patient(self, patient: str) -> str:
+        """Return the pseudonym of a patient, the same for all spellings of the id."""
+        return self._code("patient " + id_key(patient))
 
     def rename_source(self, source: Source) -> Source:
         """Return a source under its pseudonym; `file`, which the manifest shows, is one too."""

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from d2_cxr import artifacts
+from d2_cxr.audit import data_quality_page, near_duplicates
 from d2_cxr.datasets import image_array
 
 
@@ -54,3 +55,20 @@ def test_images_without_pixels_are_counted_and_the_first_named(folder):
         image_array.require_images(names)
     with pytest.raises(FileNotFoundError, match=r"e\.png is missing or not an image"):
         image_array.read(names[4])
+
+
+def test_the_array_says_nothing_about_a_picture_in_another_folder(folder):
+    """refused/b.png is the picture of a refused file that has the name of a prepared image."""
+    (folder / "refused").mkdir()
+    (folder / "images" / "b.png").rename(folder / "refused" / "b.png")
+    assert image_array.read(folder / "refused" / "b.png")[0, 0] == 2
+
+
+def test_pages_and_sheets_show_images_of_a_set_that_has_the_array_alone(folder):
+    (folder / "images" / "b.png").unlink()
+    assert data_quality_page.thumbnail(folder / "images" / "b.png").startswith("data:image/")
+
+
+def test_an_image_that_is_nowhere_is_not_compared_as_a_black_one(folder):
+    with pytest.raises(FileNotFoundError, match=r"d\.png is missing or not an image; prepare the set again"):
+        near_duplicates.read_small([folder / "images" / "d.png"])

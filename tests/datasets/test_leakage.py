@@ -65,7 +65,7 @@ def test_copies_and_patients_of_val_and_test_are_found_and_those_of_train_are_no
     leaks = leakage.find_leaks(["own_unlabeled"])
     assert [(leak.image, leak.held_out_image, leak.held_out, leak.why) for leak in leaks] == [
         ("u2", "b", "own_val", "the same pixels"),
-        ("u3", "c", "own_test", "the same patient"),
+        ("u3", "c", "own_test", "of the same patient"),
     ]
 
 
@@ -83,7 +83,7 @@ def test_images_that_are_allowed_may_stay(make_set, tmp_path):
     allowed = tmp_path / "allowed.txt"
     allowed.write_text("u2\n")
     leakage.allow(allowed)
-    with pytest.raises(leakage.LeakageError, match="own_unlabeled: 1 images"):
+    with pytest.raises(leakage.LeakageError, match="own_unlabeled: 1 image leaks"):
         leakage.refuse_leaks(["own_unlabeled"])
     allowed.write_text("u2\nu3\n")
     leakage.refuse_leaks(["own_unlabeled"])
@@ -99,7 +99,7 @@ def test_near_copies_that_preparation_found_are_leaks(make_set):
     pairs = [("c", "a", "cropped", "0.951"), ("b", "u", "mirrored", "1.000"), ("u", "a", "mirrored", "0.999")]
     near_duplicates.write(folder, [dict(zip(near_duplicates.COLUMNS, pair, strict=True)) for pair in pairs])
     with pytest.raises(
-        leakage.LeakageError, match=r"own_train: 1 images .*a is the same image \(cropped\) as c of own_test"
+        leakage.LeakageError, match=r"own_train: 1 image leaks .*a is the same image \(cropped\) as c of own_test"
     ):
         leakage.refuse_leaks(["own_train"])
     assert [(leak.image, leak.held_out_image) for leak in leakage.find_leaks(["own_unlabeled"])] == [("u", "b")]
@@ -116,6 +116,35 @@ def test_patient_numbers_of_two_sets_are_not_compared_but_their_files_are(make_s
     make_set("other", {"unlabeled": ["x", "y"]}, {"x": ("t", "t", 3), "y": ("s3", "q", 1)})
     leaks = leakage.find_leaks(["other_unlabeled"], held_out=["own_val", "own_test"])
     assert [(leak.image, leak.why) for leak in leaks] == [("y", "the same file")]
+
+
+def test_patients_of_two_sets_are_compared_where_both_have_pseudonyms_of_one_key(make_set):
+    def make(name, key, codes):
+        images = {image: (f"s{image}", f"p{image}", number) for number, image in enumerate(codes, start=1)}
+        folder = make_set(name, {"stratified/train": list(codes), "stratified/test": list(codes)}, images)
+        for part in ("train", "test"):
+            coco = artifacts.read_json(folder / f"annotations/stratified/{part}.json")
+            for image, code in zip(coco["images"], codes.values(), strict=True):
+                image |= {"patient_code": code} if code else {}
+            artifacts.write_json(folder / f"annotations/stratified/{part}.json", coco)
+        values = artifacts.read_json(folder / "dataset.json")
+        artifacts.write_json(folder / "dataset.json", values | ({"patient_key": key} if key else {}))
+
+    make("here", "k1", {"a1": "aa", "a2": "aa", "b": "bb", "c": "cc"})
+    make("there", "k1", {"x": "dd", "y": "aa", "z": "cc"})
+    make("elsewhere", "k2", {"x2": "ee"})
+    make("before", None, {"w": None})
+    assert leakage.patients_not_compared(["here_train"], ["there_test", "here_val"]) == []
+    with pytest.raises(leakage.LeakageError) as error:
+        leakage.refuse_leaks(["here_train"], ["there_test"])
+    message = str(error.value)
+    assert "here_train: 3 images leak held-out images, 2 patients are on both sides (" in message
+    assert "a1 is of the same patient as y of there_test; a2 is of the same patient as y of there_test" in message
+    leakage.refuse_leaks(["here_train"], ["elsewhere_test", "before_test"])
+    assert leakage.patients_not_compared(["here_train"], ["elsewhere_test", "before_test"]) == [
+        "patients of here and elsewhere are not compared (their keys differ)",
+        "patients of here and before are not compared (before prepared without --patient-key)",
+    ]
 
 
 def test_negative_images_of_val_and_test_are_held_out_too(make_set):

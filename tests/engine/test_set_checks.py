@@ -114,3 +114,10 @@ def test_negative_images_of_another_set_are_held_out_too(other, tiny_cfg, tiny_s
     artifacts.write_json(path, artifacts.read_json(path) | {"images": train})
     with pytest.raises(leakage.LeakageError, match=r"is the same file as .* of mixed_negative_test"):
         refuse_shared_images(sets)
+
+
+def test_a_test_set_whose_patients_cannot_be_compared_is_named(other, tiny_cfg, caplog):
+    other("away", ("Disc", "Square"))
+    check_other_sets(RunSets.of(tiny_cfg("DATASETS.TEST", "('away_test',)")))
+    message = "patients of tiny_cxr and away are not compared (tiny_cxr and away prepared without --patient-key)"
+    assert message in caplog.messages

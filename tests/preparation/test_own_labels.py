@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
+from d2_cxr.datasets import builtin, leakage
 from d2_cxr.dicom.preprocess import Preprocess
 from d2_cxr.labels.formats.write import write
 from d2_cxr.preparation.export_boxes import export_of_labels, export_of_set
@@ -97,6 +98,40 @@ def test_a_file_of_labels_per_part_is_the_split_of_the_set(clinic):
     for file in ("train.json", "val.json", "negative_test.json"):
         assert names_of(clinic, "parts", f"stratified/{file}") == names_of(clinic, "csv", f"stratified/{file}") != []
     assert prepared(clinic, "mixed", clinic / "to_coco", split="stratified")[1]["split"]["rule"] == "stratified"
+
+
+def with_patients(clinic, name, patients):
+    lines = ["image_id,patient_id", *(f"f{number},{patient}" for number, patient in enumerate(patients))]
+    (clinic / f"{name}.csv").write_text("\n".join(lines) + "\n")
+    return {"patients": clinic / f"{name}.csv", "patient_key": clinic / "key.txt"}
+
+
+def test_a_test_set_of_another_folder_with_common_patients_is_refused(clinic):
+    ours, theirs = [f"MRN-{number:04}" for number in range(12)], [f"other-{number}" for number in range(10)]
+    (clinic / "test").mkdir()
+    for number in range(12):  # other images: nothing but the patient is the same
+        pixels = np.random.default_rng(number + 1).integers(0, 255, (60, 90), dtype=np.uint8)
+        cv2.imwrite(str(clinic / f"test/f{number}.png"), pixels)
+    prepared(clinic, "ours", clinic / "boxes.csv", split="all-train", **with_patients(clinic, "ours", ours))
+    (clinic / "images").rename(clinic / "kept")
+    (clinic / "test").rename(clinic / "images")
+    spelled = ["mrn-3 ", " MRN-0007", *theirs]
+    prepared(clinic, "theirs", clinic / "boxes.csv", split="all-test", **with_patients(clinic, "theirs", spelled))
+    for name in ("ours", "theirs"):
+        builtin.register_prepared(name, clinic / name)
+        assert not any(b"MRN-" in path.read_bytes().upper() for path in (clinic / name).rglob("*.[jch]*"))
+    message = "2 images leak held-out images, 2 patients are on both sides .*f3 is of the same patient as f0 of theirs"
+    with pytest.raises(leakage.LeakageError, match=message):
+        leakage.refuse_leaks(["ours_train"], ["theirs_test"])
+
+
+def test_pseudonyms_of_patients_need_patients_and_a_key_outside_the_set(clinic):
+    with pytest.raises(ValueError, match="--patient-key needs patients; give --patients"):
+        prepared(clinic, "own", clinic / "boxes.csv", patient_key=clinic / "key.txt")
+    given = with_patients(clinic, "list", "abcdefghijkl") | {"patient_key": clinic / "own/key.txt"}
+    with pytest.raises(ValueError, match="keep it apart"):
+        prepared(clinic, "own", clinic / "boxes.csv", **given)
+    assert not (clinic / "own").exists()
 
 
 def test_all_images_in_train_leave_a_note(clinic):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import importlib.util
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -94,7 +95,7 @@ def test_everything_is_written(prepared, results):
     names = {path.name for path in results.parent.iterdir()}
     assert names == {
         *("coco_instances_results.json", "evaluation.json", "matches.npz", "prior_box_matches.npz"),
-        *("thresholds.json", "worst_images.csv", "froc.png", "ap50_by_class.png"),
+        *("thresholds.json", "worst_images.csv", "froc.png", "ap50_by_class.png", "evaluation.html"),
     }
     document = json.loads((results.parent / "evaluation.json").read_text())
     assert document["num_images"] == 24 and document["resampled_by"] == "patient"
@@ -111,6 +112,29 @@ def test_negative_images_count_when_there_are_results_on_them(prepared, results,
     document = json.loads((output / "evaluation.json").read_text())
     assert document["num_negative_images"] == 10
     assert document["metrics"]["image_auroc"]["value"] > 0.5
+
+
+def test_the_page_shows_values_on_its_curves_and_stands_alone(prepared, results, tmp_path):
+    other = _write(tmp_path / "other" / "coco_instances_results.json", json.loads(results.read_text())[::2])
+    assert run(prepared, results, "--compare", str(other)) == 0
+    page = (results.parent / "evaluation.html").read_text()
+    document = json.loads((results.parent / "evaluation.json").read_text())
+    found, mass = document["metrics"]["froc_sens_at_2"]["value"], document["per_class"]["Mass"]["AP50"]["value"]
+    titles = re.findall("<title>(.*?)</title>", page)
+    for start in (f"model: sensitivity {found:.3f} (95 %: ", f"Mass: AP50 {mass:.3f} (95 %", "R2: sensitivity "):
+        assert any(title.startswith(start) for title in titles), start
+    assert sum(title.startswith("prior-box baseline: sensitivity ") for title in titles) == 7
+    assert "Minus the other run" in page and "mistakes.html" not in page
+    assert not re.search(r" src=|<link|@import", page)
+    assert run(prepared, results) == 0
+    assert "Minus the other run" not in (results.parent / "evaluation.html").read_text()
+
+
+def test_a_detector_that_finds_nothing_has_a_page_too(prepared, results):
+    results.write_text("[]")
+    assert run(prepared, results) == 0
+    page = (results.parent / "evaluation.html").read_text()
+    assert "the detector finds 0% of" in page and "Of 0 detections," in page
 
 
 def test_two_runs_are_compared(prepared, results, tmp_path):

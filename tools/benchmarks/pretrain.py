@@ -155,7 +155,8 @@ def measure_rate(images: list[dict], args) -> dict:
     workers = args.num_workers
     if workers is None:
         workers = min(16, max(1, (os.cpu_count() or 2) - 1)) if device == "cuda" else 0
-    images = [dict(image) for _ in range(-(-args.batch_size * 4 // len(images))) for image in images]
+    needed = args.batch_size * (args.steps + 3)  # one epoch: at the end of each the loader's queue runs empty
+    images = [dict(image) for _ in range(-(-needed // len(images))) for image in images]
     dataset = TwoViews(images, rules.view_rules(settings), 0)
     loader = make_loader(dataset, EpochSampler(len(images), args.batch_size, 0), workers, device == "cuda")
     method = build_method(settings, 1).to(device)

@@ -14,7 +14,7 @@ import pandas as pd
 from d2_cxr import artifacts
 from d2_cxr.boxes import xywh_to_xyxy
 from d2_cxr.counted import counted
-from d2_cxr.datasets import named_sets
+from d2_cxr.datasets import image_array, named_sets
 from d2_cxr.drawing import class_color, draw_boxes
 from d2_cxr.labels import splits, statistics
 from d2_cxr.labels.coco import from_coco
@@ -126,7 +126,7 @@ def _by_file(coco: dict) -> dict[str, list[dict]]:
 
 
 def _drawn(path: Path, boxes: list[dict], names: list[str]) -> np.ndarray:
-    image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+    image = image_array.read(path)
     scale = max(1.0, _EXAMPLE_SIDE / image.shape[0])
     image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR)
     classes = [box["category_id"] - 1 for box in boxes]
