@@ -129,7 +129,7 @@ def test_a_worker_is_told_its_gpus_before_it_works(monkeypatch):
 
 
 def test_two_processes_do_not_run_one_study(tmp_path):
-    refused = pytest.raises(ValueError, match="another process is running the study")
+    refused = pytest.raises(ValueError, match="another process runs the study")
     with schedule.only_process(tmp_path), refused, schedule.only_process(tmp_path):
         pass
     with schedule.only_process(tmp_path):

@@ -152,7 +152,7 @@ def only_process(study_dir: Path):
         with _alone(study_dir / "locks" / "study.lock", patience=0):
             yield
     except BlockingIOError as error:
-        raise ValueError(f"another process is running the study in {study_dir}; wait for it or stop it") from error
+        raise ValueError(f"another process runs the study in {study_dir}; wait for it or stop it") from error
 
 
 @contextlib.contextmanager
