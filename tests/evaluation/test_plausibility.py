@@ -127,9 +127,7 @@ def test_a_baseline_that_happens_to_fit_another_reading_is_not_refused(images):
 
 def test_every_detection_twice_is_refused_and_one_is_told(detector):
     truth, results = detector()
-    with pytest.raises(
-        ValueError, match=r"90 of 180 detections repeated .*, first detection 90, equal to det"
-    ):
+    with pytest.raises(ValueError, match=r"90 of 180 detections repeated .*, first detection 90, equal to det"):
         problems(truth, results + results)
     assert problems(truth, [*results, results[4]]) == [
         "results: 1 of 91 detections repeated (same image, class, box and score), first detection 90, "
