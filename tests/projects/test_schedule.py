@@ -143,7 +143,7 @@ def test_workers_that_are_not_waited_for_end_in_the_middle_of_a_stage():
 
 def test_a_stage_that_another_process_runs_is_waited_for_and_then_named(tmp_path):
     path = tmp_path / "locks" / "train_a.lock"
-    refused = pytest.raises(ValueError, match="^another process is running stage train/a; wait for it or stop it$")
+    refused = pytest.raises(ValueError, match=r"^another process is running stage train/a; wait for it or stop it$")
     with schedule._alone(path, 0, "stage train/a"), refused, schedule._alone(path, 0.3, "stage train/a"):
         pass
 

@@ -130,18 +130,16 @@ def run_in_worker(stage: dict, study_dir: str) -> dict:
     lock = Path(study_dir) / "locks" / f"{stage['id'].replace('/', '_')}.lock"
     if stage.get("command"):
         sys.argv = list(stage["command"])  # run.json records it as the command
-    with (
-        _alone(lock, patience, f"stage {stage['id']}"),
-        stage_log.output_to(stage_log.log_path(Path(study_dir), stage["id"])),
-    ):
+    log = stage_log.log_path(Path(study_dir), stage["id"])
+    with _alone(lock, patience, f"stage {stage['id']}"), stage_log.output_to(log):
         return run_stage(stage, study_dir)
 
 
 class LocalWorkers(ProcessPoolExecutor):
     """Worker processes of this machine, its GPUs shared among them; they end with this process.
 
-    `shutdown(wait=False)` ends them at once. An executor would let them finish their stages, which can take hours, after the
-    study's folder is free for the next command.
+    `shutdown(wait=False)` ends them at once. An executor would let them finish their stages, which can take hours,
+    while the study is already free for the next command.
     """
 
     def __init__(self, jobs: int, threads: int):
