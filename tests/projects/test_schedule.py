@@ -59,6 +59,14 @@ def test_a_second_run_does_nothing(study):
     assert workers.ran == []
 
 
+def test_stages_that_took_no_time_before_are_shown_too(study, monkeypatch):
+    """A run that another arm has trained is linked in 0.0 s, and the others of its kind are expected to be."""
+    monkeypatch.setattr(schedule.cost, "measured_seconds", lambda *_: 0.0)
+    state = StudyState(study)
+    schedule.run(study, state, Workers(), {stage.id: 0.0 for stage in study.stages})
+    assert state.to_do() == set()
+
+
 def test_a_failing_stage_is_named_and_what_runs_beside_it_is_kept(study):
     broken = Stage("pretrain", "pretrain", {"fails": True}, "pretrain", ("pretrain",), ("prepare",))
     study = Study(study.path, study.output, study.settings, (study.stages[0], broken, *study.stages[2:]))

@@ -38,7 +38,7 @@ def run(study: Study, state: StudyState, workers: cost.Workers, costs: dict[str,
     """
     pending = [stage for stage in study.stages if stage.id in state.to_do()]
     running: Running = {}
-    costs = {stage.id: costs.get(stage.id, 1.0) for stage in pending}
+    costs = {stage.id: max(costs.get(stage.id, 0.0), 1.0) for stage in pending}  # a stage may have taken no time before
     failure: BaseException | None = None
     with Bar(total=round(sum(costs.values())), bar_format=_BAR, mininterval=1, miniters=0) as bar:
         while (pending and not failure) or running:
