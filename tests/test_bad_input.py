@@ -105,7 +105,7 @@ def test_prepared_images_that_are_gone(refused, tmp_path):
     (root / "images/image1.png").unlink()
     arguments = ["--config", ROOT / "configs/pretraining/simclr_R_18_test.yaml", "--output", tmp_path / "run"]
     line = refused("pretrain_simclr", *arguments, f"sets=[[own,{root}]]", "datasets=[own_train_unlabeled]")
-    assert "1 prepared images are missing" in line and "image1.png; prepare the set again" in line
+    assert "1 prepared image is missing" in line and "image1.png; prepare the set again" in line
     assert not (tmp_path / "run").exists()
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from pydicom.dataset import Dataset
 
+from d2_cxr.counted import counted
 from d2_cxr.dicom.header import PixelFormat, code, number, numbers, pixel_spacing
 from d2_cxr.dicom.stored_image import GrayscaleTransform, ImageError
 
@@ -181,5 +182,7 @@ def _lut(dataset: Dataset, keyword: str, signed_input: bool) -> _Lut | None:
         entries = np.frombuffer(entries, "<u2" if len(entries) >= 2 * count else "u1")
     entries = np.asarray(entries, np.float64)[:count] % 65536
     if len(entries) < count or not 8 <= bits <= 16:
-        raise ImageError(f"{keyword} promises {count} entries of {bits} bits and holds {len(entries)}")
+        raise ImageError(
+            f"{keyword} promises {counted(count, 'entry', 'entries')} of {bits} bits and holds {len(entries)}"
+        )
     return _Lut(first, bits, entries)

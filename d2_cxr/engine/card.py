@@ -12,6 +12,7 @@ from detectron2.config import CfgNode, get_cfg
 import d2_cxr
 from d2_cxr.checkpoint.weights_card import WeightsCard, project_commit
 from d2_cxr.config import RENAMED_KEYS
+from d2_cxr.counted import counted
 from d2_cxr.datasets import loading
 from d2_cxr.datasets.provenance import images_fingerprint
 from d2_cxr.engine.run_sets import RunSets
@@ -43,7 +44,7 @@ def detector_card(cfg: CfgNode, sets: RunSets, origin: WeightsCard | None, num_i
         data_names=[named.name for named in sets.train],
         num_images=num_images,
         data_fingerprints={named.name: images_fingerprint(named.folder) for named in sets.train},
-        preprocess=first.dataset_json().get("preprocess"),
+        preprocess=first.preprocess or None,
         license=origin.license if origin else None,
         citation=origin.citation if origin else None,
         project_version=d2_cxr.__version__,
@@ -89,8 +90,8 @@ def config_of(card: WeightsCard, source: str) -> CfgNode:
     stated = cfg.MODEL.RETINANET if cfg.MODEL.META_ARCHITECTURE == "RetinaNet" else cfg.MODEL.ROI_HEADS
     if len(card.class_names) != stated.NUM_CLASSES:
         raise ValueError(
-            f"{source}: its card names {len(card.class_names)} classes, but its config has {stated.NUM_CLASSES}; "
-            "the card was changed"
+            f"{source}: its card names {counted(len(card.class_names), 'class')}, but its config has "
+            f"{stated.NUM_CLASSES}; the card was changed"
         )
     return cfg
 

@@ -14,6 +14,7 @@ from detectron2.config import CfgNode, get_cfg
 import d2_cxr
 from d2_cxr import configs
 from d2_cxr.checkpoint import timm_backbone  # noqa: F401 - puts build_timm_fpn_backbone into Detectron2's registry
+from d2_cxr.counted import counted
 from d2_cxr.datasets import augmentations, builtin
 from d2_cxr.datasets.named_sets import named_set
 from d2_cxr.engine import teacher_settings
@@ -142,8 +143,8 @@ def set_num_classes(cfg: CfgNode) -> None:
     stated, found = cfg.MODEL.ROI_HEADS.NUM_CLASSES, len(classes[first])
     if stated not in (_DETECTRON2_NUM_CLASSES, found):
         raise ValueError(
-            f"MODEL.ROI_HEADS.NUM_CLASSES is {stated}, but {first} has {found} classes; leave the key out, it is set "
-            "from the data set"
+            f"MODEL.ROI_HEADS.NUM_CLASSES is {stated}, but {first} has {counted(found, 'class')}; leave the key out, "
+            "it is set from the data set"
         )
     cfg.MODEL.ROI_HEADS.NUM_CLASSES = found
     cfg.MODEL.RETINANET.NUM_CLASSES = found

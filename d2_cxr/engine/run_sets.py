@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from detectron2.config import CfgNode
 
+from d2_cxr.counted import counted
 from d2_cxr.datasets import leakage, loading
 from d2_cxr.datasets.named_sets import NamedSet, named_set
 
@@ -81,16 +82,6 @@ class RunSets:
         return self.validation.exists and bool(self.validation.images())
 
 
-def refuse_shared_images(sets: RunSets) -> None:
-    """Raise if images that a run learns from are held out as well, or are copies or of patients of those that are.
-
-    Raises:
-        LeakageError: names the first images.
-    """
-    leakage.refuse_leaks(sets.learned_from, sets.held_out)
-    leakage.refuse_leaks(_names(sets.pool))  # against the held-out images of its own sets, too
-
-
 def seen_images(seen: torch.Tensor | None, names: Sequence[str]) -> list[str]:
     """Return a sentence if images of data-set names are among those that weights were trained on, else [].
 
@@ -112,7 +103,7 @@ def seen_images(seen: torch.Tensor | None, names: Sequence[str]) -> list[str]:
     ]
     if not met:
         return []
-    return [f"it was trained on {len(met)} images of {', '.join(names)}, first: {met[0]}; {leakage.WAY_OUT}"]
+    return [f"it was trained on {counted(len(met), 'image')} of {', '.join(names)}, first: {met[0]}; {leakage.WAY_OUT}"]
 
 
 def _names(sets: Iterable[NamedSet]) -> list[str]:

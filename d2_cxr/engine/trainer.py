@@ -18,15 +18,15 @@ from d2_cxr import artifacts
 from d2_cxr.engine import class_exposure, run_record, schedule, teacher_pool, train_step, weights_report
 from d2_cxr.engine import resume as resuming
 from d2_cxr.engine.anchors import resolve_anchors
-from d2_cxr.engine.build_loaders import TrainingImages, check_pixels, training_images
+from d2_cxr.engine.build_loaders import TrainingImages, training_images
 from d2_cxr.engine.card import detector_card, image_hashes
 from d2_cxr.engine.config import register_datasets, setup
 from d2_cxr.engine.evaluate import evaluate_model, evaluate_only, test_on_all, validation_thresholds
 from d2_cxr.engine.loop import Trainer
-from d2_cxr.engine.other_sets import check_other_sets
 from d2_cxr.engine.plain_config import write_plain_config
 from d2_cxr.engine.run_log import log_to
-from d2_cxr.engine.run_sets import RunSets, refuse_shared_images
+from d2_cxr.engine.run_sets import RunSets
+from d2_cxr.engine.set_checks import check_sets
 from d2_cxr.engine.start_weights import StartWeights, read_start_weights
 
 __all__ = ["Trainer", "evaluate_model", "evaluate_only", "setup", "train"]
@@ -59,7 +59,8 @@ def train(cfg: CfgNode, resume: bool = False) -> dict:
         return finished
     if continued:
         resuming.require_same_config(cfg)
-    with _alone(cfg.OUTPUT_DIR), log_to(cfg.OUTPUT_DIR, comm.get_rank()):
+    alone = artifacts.only_one(cfg.OUTPUT_DIR) if comm.is_main_process() else contextlib.nullcontext()
+    with alone, log_to(cfg.OUTPUT_DIR, comm.get_rank()):
         return _train(cfg, continued)
 
 
@@ -70,9 +71,7 @@ def _train(cfg: CfgNode, continued: bool) -> dict:
     seed_all_rng(seed + comm.get_rank())
     sets = RunSets.of(cfg)
     images = training_images(cfg, sets)
-    refuse_shared_images(sets)
-    check_other_sets(sets)
-    check_pixels(sets, cfg.CXR.CHECK_IMAGES)
+    check_sets(sets, cfg.CXR.CHECK_IMAGES)
     resolve_anchors(cfg, images.findings, Path(cfg.OUTPUT_DIR) / "config.yaml" if continued else None)
     plan = schedule.resolve(cfg, images.epoch_length)
     pool = teacher_pool.load_pool(cfg, images)
@@ -106,13 +105,6 @@ def _shown_first(
         )
     class_exposure.log_preview(shown)
     return shown
-
-
-@contextlib.contextmanager
-def _alone(output_dir: str) -> Iterator[None]:
-    """Hold OUTPUT_DIR on the first process, so that no other run writes there, and name it on a full disk."""
-    with artifacts.only_one(output_dir) if comm.is_main_process() else contextlib.nullcontext():
-        yield
 
 
 @contextlib.contextmanager

@@ -152,9 +152,7 @@ def _positions(
     images = [image_of.get(row["image_id"], -1) for row in rows]
     if -1 in images:
         number = images.index(-1)
-        raise ValueError(
-            f"{what} {number}: image_id {rows[number]['image_id']} is not one of the {len(image_of)} evaluated images"
-        )
+        raise ValueError(f"{what} {number}: image_id {rows[number]['image_id']} is not the id of an evaluated image")
     classes = [class_of.get(row["category_id"], -1) for row in rows]
     if -1 in classes:
         raise ValueError(_unknown_category(rows, classes.index(-1), class_of, what))

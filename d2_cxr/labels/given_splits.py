@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from d2_cxr.counted import counted
 from d2_cxr.image_name import image_name
 from d2_cxr.labels.annotations import Annotations
 from d2_cxr.labels.csv_formats import read_table
@@ -170,7 +171,10 @@ def parts_by_fold(
     last = max(folds.index(fold) for fold in test)
     rest = [fold for fold in folds[last + 1 :] + folds[:last] if fold not in test]
     if len(rest) < 2:
-        raise ValueError(f"{len(folds)} folds leave none for val and train beside {FOLD} {', '.join(sorted(test))}")
+        raise ValueError(
+            f"{counted(len(folds), 'fold leaves', 'folds leave')} none for val and train beside {FOLD} "
+            f"{', '.join(sorted(test))}"
+        )
     part = dict.fromkeys(rest, "train") | {rest[0]: "val"} | dict.fromkeys(test, "test")
     parts = {image: part[values[image].casefold()] for image in images}
     refuse_divided_patients(parts, patients)
@@ -229,7 +233,7 @@ def has_parts(values: Mapping[str, str] | None) -> bool:
 def _require_values(images: Sequence[str], values: Mapping[str, str], column: str) -> None:
     missing = [image for image in images if image not in values]
     if missing:
-        raise ValueError(f"{len(missing)} of {len(images)} images have no value of {column}, first {missing[0]}")
+        raise ValueError(f"no {column} for {counted(len(missing), 'image', of=len(images))}, first {missing[0]}")
 
 
 def _require_known(wanted: set[str], found: Iterable[str], column: str) -> None:

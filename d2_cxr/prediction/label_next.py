@@ -94,7 +94,7 @@ def _unlabeled(name: str, predictor: Predictor) -> NamedSet:
         raise ValueError(
             f"the images of {name} are labeled already; name unlabeled ones, e.g. {named.set_name}_unlabeled"
         )
-    found = preprocessing_contradictions(predictor.card.preprocess or {}, named.dataset_json().get("preprocess", {}))
+    found = preprocessing_contradictions(predictor.card.preprocess or {}, named.preprocess)
     if found:
         raise ValueError(f"{predictor.weights} does not fit {name}: {'; '.join(found)}")
     return named

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from d2_cxr import artifacts
+from d2_cxr.counted import counted
 from d2_cxr.datasets import builtin, manifest, named_sets
 from d2_cxr.datasets.image_sizes import sizes_of
 from d2_cxr.datasets.manifest import Source
@@ -284,8 +285,8 @@ def _hint_at_spellings(table: Annotations, sources: Sequence[Source]) -> None:
     pairs = similar_names([name for name in table.image_names if name not in files], files - named)
     if pairs:
         logger.warning(
-            "%d images have no file, but one whose name differs in case, spaces or leading zeros: %s may be %s",
-            len(pairs),
+            "%s no file, but one whose name differs in case, spaces or leading zeros: %s may be %s",
+            counted(len(pairs), "image has", "images have"),
             *pairs[0],
         )
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from d2_cxr import artifacts, precision
+from d2_cxr.counted import counted
 from d2_cxr.pretraining import settings as setting_rules
 from d2_cxr.pretraining.data import EpochSampler, TwoViews, load_images, make_loader
 
@@ -79,15 +80,17 @@ def _train(settings: dict, images: Sequence[dict], identity: str, output: Path, 
     method.image_names = [image["image_name"] for image in images]
     method.card = make_card(settings, images, epochs, devices, initialized_from, identity)
     logger.info(
-        "%s of %s on %d images: %d epochs of %d steps, %d views; %s (%s)",
-        settings["method"], settings["backbone"], len(images), epochs, len(sampler),
+        "%s of %s on %s: %s of %s, %d views; %s (%s)",
+        settings["method"], settings["backbone"],
+        counted(len(images), "image"), counted(epochs, "epoch"), counted(len(sampler), "step"),
         2 * epochs * len(sampler) * settings["batch_size"] * devices, number_format, reason,
     )  # fmt: skip
     dataset = TwoViews(images, setting_rules.view_rules(settings), settings["seed"])
     loader = make_loader(dataset, sampler, _num_workers(settings, accelerator), pin_memory=accelerator == "gpu")
     history = History(settings["batch_size"] * devices)
     checkpoint = output / "last.ckpt"
-    callbacks = [history, Progress(epochs * len(sampler)), LastCheckpoint(checkpoint, settings["checkpoint_every"])]
+    progress = Progress(epochs * len(sampler), settings["backbone"])
+    callbacks = [history, progress, LastCheckpoint(checkpoint, settings["checkpoint_every"])]
     trainer = _trainer(output, epochs, accelerator, devices, callbacks)
     resumed = str(checkpoint) if checkpoint.is_file() else None
     if resumed:

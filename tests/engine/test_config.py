@@ -118,7 +118,7 @@ def test_images_that_are_missing_stop_a_run_before_its_first_step(tiny_set, tiny
     cfg = tiny_cfg(*names)
     assert len(training_images(cfg, RunSets.of(cfg)).findings) == 12
     (tmp_path / "gap/images/image017.png").unlink()  # 12 for training, 4 for validation, then the test images
-    with pytest.raises(FileNotFoundError, match=r"1 prepared images are missing, first: .*image017\.png; prepare"):
+    with pytest.raises(FileNotFoundError, match=r"1 prepared image is missing, first: .*image017\.png; prepare"):
         training_images(cfg, RunSets.of(cfg))
     (tmp_path / "gap/annotations/stratified/test.json").unlink()
     with pytest.raises(ValueError, match=r"gap/annotations: the files are not those that the set was prepared with"):

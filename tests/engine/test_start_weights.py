@@ -8,7 +8,8 @@ from d2_cxr.checkpoint.weights_card import WeightsCard
 from d2_cxr.datasets import loading
 from d2_cxr.engine.card import image_hashes
 from d2_cxr.engine.evaluate import check_detector
-from d2_cxr.engine.run_sets import RunSets, refuse_shared_images
+from d2_cxr.engine.run_sets import RunSets
+from d2_cxr.engine.set_checks import refuse_shared_images
 from d2_cxr.engine.start_weights import preprocessing_contradictions, read_start_weights
 
 CARD = {

@@ -106,7 +106,7 @@ def test_images_without_a_value_are_in_no_group_and_counted(two_views):
 @pytest.mark.parametrize(
     "value_of, message",
     [
-        ({"f1": "AP"}, "6 of 7 evaluated images are not in the table, first f2"),
+        ({"f1": "AP"}, "the table lacks 6 of 7 evaluated images, first f2"),
         (dict.fromkeys(VIEWS, ""), "column view is empty for all 7 evaluated images"),
     ],
 )

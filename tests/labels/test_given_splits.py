@@ -66,7 +66,7 @@ def test_a_column_of_other_words_is_not_used_unless_asked_for(labels, caplog):
 
 def test_an_image_without_a_part_is_refused(labels):
     path = labels(lambda name: "" if name == "f4" else "train")
-    with pytest.raises(ValueError, match="1 of 16 images have no value of split, first f4"):
+    with pytest.raises(ValueError, match="no split for 1 of 16 images, first f4"):
         choose(path, "given")
 
 

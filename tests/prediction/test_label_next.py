@@ -54,7 +54,7 @@ def test_a_work_list_has_ranks_pre_annotations_and_a_page(predictor, pool, tmp_p
     if strategy == "uncertainty":
         scores = {row["patient"]: float(row["uncertainty"]) for row in reversed(rows)}
         assert list(scores.values()) == sorted(scores.values())
-    assert f"{work.negative} of 4 are predicted negative" in (tmp_path / "label_next.html").read_text()
+    assert f"{work.negative} of 4 predicted negative" in (tmp_path / "label_next.html").read_text()
     tasks = json.loads((tmp_path / "label_studio/tasks.json").read_text())
     assert [task["predictions"][0]["score"] for task in tasks] == [0.25, 0.5, 0.75, 1]
     assert [task["data"]["image"].rsplit("/", 1)[1].split(".")[0] for task in tasks] == [

@@ -168,7 +168,7 @@ def test_labels_of_images_in_another_size_are_refused(clinic):
     cells = [line.split(",") for line in lines[1:19]]
     doubled = [",".join([*c[:3], *(str(4 * float(number)) for number in c[3:7]), c[7]]) for c in cells]
     (clinic / "doubled.csv").write_text("\n".join([HEADER, *doubled]) + "\n")
-    with pytest.raises(ValueError, match=r"of 18 boxes reach beyond their image: .*another size"):
+    with pytest.raises(ValueError, match=r"of 18 boxes beyond the image: .*another size"):
         prepared(clinic, "doubled", clinic / "doubled.csv")
 
 

@@ -1,20 +1,52 @@
-"""Test sets of another prepared set than the run learns from: do their classes, preparation and images fit?"""
+"""Whether the sets of a run fit each other: no leaked image, classes and preparation alike, every file as listed."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from d2_cxr.audit import near_duplicates
+from d2_cxr.counted import counted
 from d2_cxr.datasets import image_array, leakage, loading
-from d2_cxr.datasets.named_sets import named_set
+from d2_cxr.datasets.named_sets import NamedSet, named_set
+from d2_cxr.datasets.provenance import require_same_pixels
 from d2_cxr.engine.run_sets import RunSets
 from d2_cxr.engine.start_weights import preprocessing_contradictions
 
 logger = logging.getLogger(__name__)
 _NAMED = 3  # pairs that an error names
+
+
+def check_sets(sets: RunSets, count: int) -> None:
+    """Compare the sets that a run reads with each other and with their files, before anything is learned from them.
+
+    Args:
+        sets: of the run.
+        count: images of each set whose pixels are compared with its manifest, -1 for all (CXR.CHECK_IMAGES).
+
+    Raises:
+        FileNotFoundError: a set or a test image is missing.
+        ValueError: a set to be evaluated has no image, an image is not the one that its manifest lists, or see
+            `check_other_sets`.
+        LeakageError: see `refuse_shared_images` and `check_other_sets`.
+    """
+    _require_images(sets.evaluated, sets.test)
+    refuse_shared_images(sets)
+    check_other_sets(sets)
+    for name in dict.fromkeys([*sets.learned_from, *(named.name for named in sets.test)]):
+        require_same_pixels(loading.prepared_images([name]), count)
+
+
+def refuse_shared_images(sets: RunSets) -> None:
+    """Raise if images that a run learns from are held out as well, or are copies or of patients of those that are.
+
+    Raises:
+        LeakageError: names the first images.
+    """
+    leakage.refuse_leaks(sets.learned_from, sets.held_out)
+    leakage.refuse_leaks([named.name for named in sets.pool])  # against the held-out images of its own sets, too
 
 
 def check_other_sets(sets: RunSets) -> None:
@@ -31,9 +63,8 @@ def check_other_sets(sets: RunSets) -> None:
     first = sets.train[0]
     own = {named_set(name).set_name for name in sets.learned_from}
     others = [named for named in (*sets.test, sets.validation) if named.set_name not in own and named.exists]
-    rules = first.dataset_json().get("preprocess") or {}
     for named in others:
-        found = preprocessing_contradictions(rules, named.dataset_json().get("preprocess") or {})
+        found = preprocessing_contradictions(first.preprocess, named.preprocess)
         if named == sets.validation and named.class_names != first.class_names:
             found.append(f"its classes must be those of {first.name} in the same order to choose thresholds on it")
         absent = [name for name in first.class_names if name not in named.class_names]
@@ -48,9 +79,21 @@ def check_other_sets(sets: RunSets) -> None:
         _refuse_near_duplicates(sets.learned_from, held_out)
 
 
+def _require_images(evaluated: Iterable[NamedSet], test: Iterable[NamedSet]) -> None:
+    """Raise if a set to be evaluated has no image, or an image is missing: not after hours of training, but now."""
+    for named in evaluated:
+        if not named.images():
+            raise ValueError(
+                f"{named.name} has no image, so nothing can be evaluated; the set is too small for its split. Take it "
+                'out (DATASETS.TEST "()", TEST.EVAL_PERIOD 0), or prepare more images'
+            )
+    tested = loading.prepared_images([named.name for named in test])
+    image_array.require_images(image["file_name"] for image in tested)
+
+
 def _refuse_near_duplicates(pool: Sequence[str], held_out: Sequence[str]) -> None:
     learned, tested = loading.prepared_images(pool), loading.prepared_images(held_out)
-    logger.info("comparing %d images with %d of %s", len(learned), len(tested), ", ".join(held_out))
+    logger.info("comparing %s with %d of %s", counted(len(learned), "image"), len(tested), ", ".join(held_out))
     small = np.stack([near_duplicates.small_copy(image_array.read(one["file_name"])) for one in [*learned, *tested]])
     allowed = leakage.allowed_images()
     found = [
@@ -59,8 +102,9 @@ def _refuse_near_duplicates(pool: Sequence[str], held_out: Sequence[str]) -> Non
     ]
     found = [pair for pair in found if not allowed & {pair[0], pair[2]}]
     if found:
+        images = {pair[0] for pair in found}
         shown = "; ".join(f"{image} is the same image ({how}) as {other}" for image, how, other in found[:_NAMED])
         raise leakage.LeakageError(
-            f"{', '.join(pool)}: {len({pair[0] for pair in found})} images are near duplicates of images of "
+            f"{', '.join(pool)}: {counted(len(images), 'image has', 'images have')} near duplicates in "
             f"{', '.join(held_out)} ({shown}{' ...' if len(found) > _NAMED else ''}); {leakage.WAY_OUT}"
         )
