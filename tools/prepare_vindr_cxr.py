@@ -81,6 +81,11 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         metavar="COLUMN=VALUE,…",
         help="of these tables, for example site=B: such images are the test set; fold=2: the next fold is val",
     )
+    add(
+        "--split-like",
+        metavar="SET",
+        help="an earlier set: its val and test images stay val and test, with their patients; others are train",
+    )
     add("--seed", type=int, default=0, help="of the stratified split (%(default)s)")
     add("--array", action="store_true", help="also write images.npy, which loads faster than PNGs")
     add("--jobs", type=positive, help="worker processes (default: one per processor)")

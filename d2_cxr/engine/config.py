@@ -177,7 +177,7 @@ def _settle_length(cfg: CfgNode, opts: Sequence[str]) -> None:
 
 def _check_device(cfg: CfgNode) -> None:
     if cfg.MODEL.DEVICE == "cuda" and not torch.cuda.is_available():
-        logger.warning("no GPU found: MODEL.DEVICE is set to cpu")
+        logger.info("no GPU found: MODEL.DEVICE is set to cpu")
         cfg.MODEL.DEVICE = "cpu"
     if cfg.MODEL.DEVICE == "cpu" and cfg.SOLVER.AMP.ENABLED:
         raise ValueError("SOLVER.AMP.ENABLED is Detectron2's float16 and needs a GPU; on the CPU use CXR.AMP bf16")

@@ -1,4 +1,5 @@
-"""A given split: by a column, by the labels' own files, by a held-out site, year or fold, or all in one part.
+"""A given split: by a column, by the labels' own files, by a held-out site, year or fold, as in an earlier set, or all
+in one part.
 
 The rules of every split hold: a patient is in one part, and a part is an order from which label fractions are cut.
 """
@@ -176,6 +177,26 @@ def parts_by_fold(
         )
     part = dict.fromkeys(rest, "train") | {rest[0]: "val"} | dict.fromkeys(test, "test")
     parts = {image: part[values[image].casefold()] for image in images}
+    refuse_divided_patients(parts, patients)
+    return parts
+
+
+def parts_like(
+    images: Iterable[str], held_out: Mapping[str, str], patients: Mapping[str, str] | None
+) -> dict[str, str]:
+    """Return image -> part: held-out images stay so, with all other images of their patients; the others are train.
+
+    Args:
+        images: the labeled images.
+        held_out: image -> val or test, of an earlier set.
+        patients: image -> patient.
+
+    Raises:
+        ValueError: a patient has images in val and in test of the earlier set.
+    """
+    known = patients or {}
+    by_patient = {known[image]: part for image, part in held_out.items() if image in known}
+    parts = {image: held_out.get(image) or by_patient.get(known.get(image, ""), "train") for image in images}
     refuse_divided_patients(parts, patients)
     return parts
 

@@ -89,7 +89,8 @@ def _train(settings: dict, images: Sequence[dict], identity: str, output: Path, 
     loader = make_loader(dataset, sampler, _num_workers(settings, accelerator), pin_memory=accelerator == "gpu")
     history = History(settings["batch_size"] * devices)
     checkpoint = output / "last.ckpt"
-    callbacks = [history, Progress(epochs * len(sampler)), LastCheckpoint(checkpoint, settings["checkpoint_every"])]
+    progress = Progress(epochs * len(sampler), settings["backbone"])
+    callbacks = [history, progress, LastCheckpoint(checkpoint, settings["checkpoint_every"])]
     trainer = _trainer(output, epochs, accelerator, devices, callbacks)
     resumed = str(checkpoint) if checkpoint.is_file() else None
     if resumed:

@@ -127,7 +127,7 @@ def _workers(cluster: str, study: Study, jobs: int, threads: int, resources: dic
     from d2_cxr.projects.label_efficiency import schedule, slurm
 
     if cluster == "local":
-        return schedule.local_workers(jobs, threads)
+        return schedule.LocalWorkers(jobs, threads)
     folder = Path(study.output) / "logs" / "submitit"
     executor, options = cluster.removeprefix("submitit-"), resources.get("slurm", {})
     return slurm.SubmititWorkers(executor, folder, jobs, threads, options)
