@@ -27,6 +27,7 @@ FLOORS = {
     "precision": 0,
     "progress": 0,
     "image_name": 0,
+    "counted": 0,
     "dicom": 1,
     "labels": 1,
     "selection": 1,

@@ -9,6 +9,7 @@ import argparse
 from pathlib import Path
 
 from d2_cxr.cli import ToolParser, run_tool
+from d2_cxr.counted import counted
 from d2_cxr.labels.formats import FORMATS
 
 EXAMPLE = """examples:
@@ -54,7 +55,9 @@ def main(argv: list[str] | None = None) -> int:
             annotation_format=args.annotation_format,
         )
     write(with_names(export, args.model_version, args.image_url), args.format, args.output)
-    print(f"{len(export.boxes)} boxes of {len(export.images)} images are in {args.output} as {args.format}")
+    print(
+        f"{args.output}: {counted(len(export.boxes), 'box')} of {counted(len(export.images), 'image')} as {args.format}"
+    )
     return 0
 
 

@@ -9,6 +9,7 @@ import argparse
 import logging
 
 from d2_cxr.cli import ToolParser, run_tool
+from d2_cxr.counted import counted
 
 logger = logging.getLogger("make_phantom")
 
@@ -41,11 +42,8 @@ def main(argv: list[str] | None = None) -> int:
     counts = make_phantoms(args.output, args.num_images, jobs=args.jobs, readers=args.readers, **settings)
     if args.contact_sheet:
         write_contact_sheet(args.contact_sheet, args.num_images, **settings)
-    logger.info(
-        "%d images (%d new, %d with findings) are in %s",
-        *(counts[k] for k in ("images", "rendered", "with_findings")),
-        args.output,
-    )
+    images = counted(counts["images"], "image")
+    logger.info("%s: %s (%d new, %d with findings)", args.output, images, counts["rendered"], counts["with_findings"])
     return 0
 
 

@@ -14,6 +14,7 @@ import logging
 from pathlib import Path
 
 from d2_cxr.cli import ToolParser, run_tool
+from d2_cxr.counted import counted
 
 _SHOWN = 20  # images whose findings are printed
 
@@ -62,9 +63,10 @@ def main(argv: list[str] | None = None) -> int:
     for image in images[:_SHOWN]:
         logger.info("%s: %s", image.image_name, image)
     if len(images) > _SHOWN:
-        logger.info("... and %d more images", len(images) - _SHOWN)
+        logger.info("... and %s", counted(len(images) - _SHOWN, "more image"))
     count = sum(len(image.reported) for image in images)
-    logger.info("%d findings on %d images, %d refused: %s/findings.json", count, len(images), len(refused), args.output)
+    found = f"{counted(count, 'finding')} on {counted(len(images), 'image')}, {len(refused)} refused"
+    logger.info("%s: %s/findings.json", found, args.output)
     if args.json:
         print(json.dumps(artifacts.read_json(Path(args.output) / "findings.json"), indent=1))
     failed = deliver(images, predictor, args.output, args.kinds, args.assume_uids) if args.kinds else {}

@@ -11,6 +11,7 @@ import json
 from pathlib import Path
 
 from d2_cxr.cli import ToolParser, positive, run_tool
+from d2_cxr.counted import counted
 from d2_cxr.labels.formats import FORMATS
 
 EXAMPLE = """examples:
@@ -80,6 +81,11 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         metavar="COLUMN=VALUE,…",
         help="of these tables, for example site=B: such images are the test set; fold=2: the next fold is val",
     )
+    add(
+        "--split-like",
+        metavar="SET",
+        help="an earlier set: its val and test images stay val and test, with their patients; others are train",
+    )
     add("--seed", type=int, default=0, help="of the stratified split (%(default)s)")
     add("--array", action="store_true", help="also write images.npy, which loads faster than PNGs")
     add("--jobs", type=positive, help="worker processes (default: one per processor)")
@@ -98,9 +104,12 @@ def main(argv: list[str] | None = None) -> int:
     if args.json:
         print(json.dumps({"output": args.output, "counts": counts}, indent=1))
     elif args.shard:
-        print(f"Shard {args.shard} of {args.output} is done ({counts['images']} images); run without --shard to finish")
+        print(
+            f"Shard {args.shard} of {args.output}: {counted(counts['images'], 'image')}; run without --shard to finish"
+        )
     else:
-        print(f"{counts['prepared']} images are prepared in {args.output}; see {args.output}/data_quality.html")
+        done = counted(counts["prepared"], "image is", "images are")
+        print(f"{done} prepared in {args.output}; see {args.output}/data_quality.html")
         print("\n".join(_summary(args.output)))
     return 1 if args.strict and counts["problems"] else 0
 
@@ -122,8 +131,8 @@ def _summary(output: str) -> list[str]:
     negative = sum(counts.get(f"stratified_negative_{part}", 0) for part in ("train", "val", "test"))
     if values["source"]["release"] == "coco" and negative:
         lines.append(
-            f"{negative} images are listed without an annotation: negative, as COCO means it. Take those out that "
-            "nobody has read yet"
+            f"{counted(negative, 'image is', 'images are')} listed without an annotation (in COCO: negative). Take out "
+            "those that nobody has read yet"
         )
     if not values["split"]["by_patient"]:
         lines.append("No patient ids: images of one patient can be in train and test; give --patients CSV if you can")

@@ -12,6 +12,7 @@ import argparse
 import logging
 
 from d2_cxr.cli import ToolParser, run_tool
+from d2_cxr.counted import counted
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -33,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
     artifacts.write_csv(args.output, rows, COLUMNS)
     boxes = sum(row["x_min"] is not None for row in rows)
     images = len({row["image_id"] for row in rows})
-    logging.getLogger(__name__).info("%d boxes on %d images: %s", boxes, images, args.output)
+    logging.getLogger(__name__).info("%s on %s: %s", counted(boxes, "box"), counted(images, "image"), args.output)
     return 0
 
 

@@ -12,6 +12,7 @@ import argparse
 import logging
 
 from d2_cxr.cli import ToolParser, run_tool
+from d2_cxr.counted import counted
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
         root=args.root,
         seed=args.seed,
     )
-    logger.info("Wrote %d images to %s", len(written), args.output)
+    logger.info("Wrote %s to %s", counted(len(written), "image"), args.output)
     return 0
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import cv2
 
 from d2_cxr.audit import pages, set_overview, verdicts
+from d2_cxr.counted import counted
 from d2_cxr.datasets import image_array, manifest
 from d2_cxr.drawing import class_color
 from d2_cxr.image_name import png_name
@@ -132,7 +133,7 @@ def _sheet(output: Path, files: Mapping[str, Mapping]) -> list[dict]:
 
 
 def _rectangle(color: str, name: str, box: Mapping) -> dict:
-    readers = f", {box['num_readers']} reader{'s' * (box['num_readers'] != 1)}" if "num_readers" in box else ""
+    readers = f", {counted(box['num_readers'], 'reader')}" if "num_readers" in box else ""
     x, y, width, height = (round(float(value), 1) for value in box["bbox"])
     return {"color": color, "text": f"{name}{readers}", "x": x, "y": y, "width": width, "height": height}
 
@@ -156,7 +157,8 @@ def _rules(description: Mapping) -> str:
     rules = description["preprocess"]
     return (
         f"{rules['size']} × {rules['size']} pixels, {rules['resize']}, equalize {rules['equalize']}, window "
-        f"{rules['window']}; fusion {description['fusion']['rule']}; {len(description['class_names'])} classes."
+        f"{rules['window']}; fusion {description['fusion']['rule']}; "
+        f"{counted(len(description['class_names']), 'class')}."
     )
 
 

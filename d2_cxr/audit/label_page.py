@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from d2_cxr.audit import label_charts, label_text, pages
+from d2_cxr.counted import counted
 from d2_cxr.labels.annotations import PROBLEMS
 
 
@@ -98,7 +99,9 @@ def _agreement(found: dict) -> dict:
         ],
         "audit": "agreement",
         "tables": [_most_in_common(shown)],
-        "folded": [(f"{len(table[1])} pairs, {subset} images with findings", table) for subset, table in shown],
+        "folded": [
+            (f"{counted(len(table[1]), 'pair')}, {subset} images with findings", table) for subset, table in shown
+        ],
     }
 
 
@@ -142,9 +145,9 @@ def _predict(audit: dict) -> dict:
         "title": "How far the readers' names alone predict findings",
         "lines": [
             f"The score is the fraction of positive images among those that the same readers read in the other "
-            f"{audit['folds'] - 1} of {audit['folds']} folds. {', '.join(top['readers'])} read {top['images']:,} "
-            f"images, {top['with_finding']:,} of them with a finding; {top['with_finding_elsewhere']:,} other images "
-            "have a finding. The readers of an image must never be an input."
+            f"{audit['folds'] - 1} of {audit['folds']} folds. {', '.join(top['readers'])} read "
+            f"{counted(top['images'], 'image')}, {top['with_finding']:,} of them with a finding; the others include "
+            f"{top['with_finding_elsewhere']:,} with a finding. The readers of an image must never be an input."
         ],
         "audit": "audits.readers_predict_findings",
         "chart": label_charts.readers_predict(audit),

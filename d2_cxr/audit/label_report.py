@@ -9,6 +9,7 @@ from pathlib import Path
 from d2_cxr import artifacts
 from d2_cxr.audit import label_text
 from d2_cxr.audit.label_audits import label_audits
+from d2_cxr.counted import counted
 from d2_cxr.datasets.image_sizes import sizes_in
 from d2_cxr.labels.annotations import PROBLEMS, read_annotations
 from d2_cxr.labels.fusion import PAPER_IOU_THRESHOLD, fuse_annotations
@@ -76,7 +77,9 @@ def _as_text(found: dict, audits: dict) -> str:
         tables.append(("Is the split random?", label_text.position(audits["density_by_position"])))
     if found["agreement"]:
         headers, rows = label_text.agreement(found, "test")
-        tables.append((f"Agreement on the test images, first of {len(rows)} pairs of readers", (headers, rows[:10])))
+        tables.append(
+            (f"Agreement on the test images, first of {counted(len(rows), 'pair')} of readers", (headers, rows[:10]))
+        )
     if "box_f1" in audits:
         tables.append(("Agreement by box F1", label_text.box_f1(audits["box_f1"])))
         tables.append(("Who read which part", label_text.readers(audits["reader_shift"])))

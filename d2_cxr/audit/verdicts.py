@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from d2_cxr.counted import counted
+
 GREEN, YELLOW, RED = "green", "yellow", "red"
 _MANY = 0.05  # of all files or boxes: more is not an accident
 SHORTCUT = 0.6, 0.75  # AUROC of the header alone: from here on yellow, red (the interval's lower end)
@@ -27,11 +29,11 @@ def _files(counts: Mapping[str, int]) -> tuple[str, str, str]:
     bad = {kind: counts[kind] for kind in ("refused", "quarantined", "missing") if counts.get(kind)}
     total = counts["prepared"] + sum(bad.values())
     listed = ", ".join(f"{count} {kind}" for kind, count in bad.items())
-    odd = f"; {counts['odd']} have a remark" if counts.get("odd") else ""
+    odd = f"; {counted(counts['odd'], 'has', 'have')} a remark" if counts.get("odd") else ""
     if not bad:
-        return (YELLOW if odd else GREEN), "Files", f"All {total:,} images were prepared{odd}."
+        return (YELLOW if odd else GREEN), "Files", f"All images ({total:,}) were prepared{odd}."
     light = RED if sum(bad.values()) > _MANY * total else YELLOW
-    return light, "Files", f"{counts['prepared']:,} of {total:,} images were prepared ({listed}){odd}."
+    return light, "Files", f"Prepared {counted(counts['prepared'], 'image', of=total)} ({listed}){odd}."
 
 
 def _labels(counts: Mapping[str, int]) -> tuple[str, str, str]:
@@ -52,9 +54,9 @@ def _labels(counts: Mapping[str, int]) -> tuple[str, str, str]:
         )
     cut = counts.get("boxes_partly_outside", 0)
     if not lost and not cut:
-        return GREEN, "Labels", f"All {boxes:,} boxes lie inside their images."
+        return GREEN, "Labels", f"All boxes ({boxes:,}) lie inside their images."
     light = RED if lost > _MANY * (boxes + lost) else YELLOW
-    return light, "Labels", f"{lost:,} boxes were left out and {cut:,} cut to their image; {boxes:,} remain."
+    return light, "Labels", f"Boxes left out: {lost:,}; cut to their image: {cut:,}; remaining: {boxes:,}."
 
 
 def _leaks(

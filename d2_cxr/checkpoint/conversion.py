@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from d2_cxr.counted import counted
+
 COUNTER = "num_batches_tracked"
 
 
@@ -31,7 +33,7 @@ def add_counters(inside: dict, expected: Mapping[str, tuple]) -> list[str]:
     if not counters or any(name in inside for name in counters):
         return []
     inside.update({name: torch.zeros((), dtype=torch.int64) for name in counters})
-    return [f"no {COUNTER} in the file: {len(counters)} counters start at 0"]
+    return [f"no {COUNTER} in the file: {counted(len(counters), 'counter starts', 'counters start')} at 0"]
 
 
 def check_names(inside: Mapping, expected: Mapping, prefix: str, architecture: str) -> None:
@@ -43,12 +45,13 @@ def check_names(inside: Mapping, expected: Mapping, prefix: str, architecture: s
     missing = sorted(expected.keys() - inside.keys())
     if missing:
         raise ConversionError(
-            f"{len(missing)} of {len(expected)} tensors of {architecture} are missing, first: {prefix}{missing[0]}"
+            f"the file lacks {counted(len(missing), 'tensor', of=len(expected))} of {architecture}, "
+            f"first: {prefix}{missing[0]}"
         )
     unknown = sorted(inside.keys() - expected.keys())
     if unknown:
         raise ConversionError(
-            f"{len(unknown)} names below {prefix!r} are not part of {architecture}, first: {prefix}{unknown[0]}"
+            f"{counted(len(unknown), 'name')} below {prefix!r} not part of {architecture}, first: {prefix}{unknown[0]}"
         )
 
 

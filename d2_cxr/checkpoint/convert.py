@@ -22,6 +22,7 @@ from d2_cxr.checkpoint.resnet_names import BOTTOM_UP, torchvision_to_detectron2
 from d2_cxr.checkpoint.sources import PREFIXES, is_head, is_momentum, state_dict_of
 from d2_cxr.checkpoint.timm_names import NETWORK, convert_timm_state, input_convention, timm_name
 from d2_cxr.checkpoint.weights_card import WeightsCard, project_commit
+from d2_cxr.counted import counted
 
 __all__ = ["ConversionError", "convert_file", "convert_state", "state_dict_of", "torchvision_to_detectron2"]
 logger = logging.getLogger(__name__)
@@ -96,17 +97,17 @@ def _prefix(state: Mapping[str, object], asked: str | None) -> str:
     found = resnet_names.find_prefixes(state)
     if asked is not None:
         if asked not in found:
-            raise ConversionError(f"no ResNet lies below the prefix {asked!r}; prefixes found: {found}")
+            raise ConversionError(f"there is no ResNet below the prefix {asked!r}; prefixes found: {found}")
         return asked
     if any(name.startswith(BOTTOM_UP) for name in state):
-        raise ConversionError("the file is in Detectron2's names already; use it as MODEL.WEIGHTS as it is")
+        raise ConversionError("the file already has Detectron2's names; use it directly as MODEL.WEIGHTS")
     online = [prefix for prefix in found if not is_momentum(prefix)]
     if len(online) != 1:
         if not online:
             raise ConversionError("the file holds no ResNet (no names with layer1 ... layer4)")
-        raise ConversionError(f"several backbones lie in the file, below {online}; choose one with --prefix")
+        raise ConversionError(f"the file has several backbones, below {online}; choose one with --prefix")
     if online[0] not in PREFIXES:
-        raise ConversionError(f"the backbone lies below the unknown prefix {online[0]!r}; confirm it with --prefix")
+        raise ConversionError(f"the backbone is below the unknown prefix {online[0]!r}; confirm it with --prefix")
     return online[0]
 
 
@@ -169,7 +170,7 @@ def _detector_weights(path: str | Path, conversion: Conversion, trust: bool) -> 
         differing = sorted(name for name in theirs.keys() | ours.keys() if theirs.get(name) != ours.get(name))
         raise ConversionError(
             f"{path}: its backbone is not {conversion.architecture}: "
-            f"{len(differing)} tensors differ, first: {differing[0]}"
+            f"{counted(len(differing), 'tensor differs', 'tensors differ')}, first: {differing[0]}"
         )
     return {name: value for name, value in state.items() if not name.startswith(BOTTOM_UP)}
 
@@ -204,10 +205,11 @@ def _subtree(name: str, prefix: str) -> str:
 def _report(
     conversion: Conversion, card: WeightsCard, output: Path, num_kept: int, detector: str | Path | None
 ) -> None:
-    logger.info("%s: %d tensors below %r", conversion.architecture, len(conversion.backbone), conversion.prefix)
+    tensors = counted(len(conversion.backbone), "tensor")
+    logger.info("%s: %s below %r", conversion.architecture, tensors, conversion.prefix)
     heads = sorted({_subtree(name, conversion.prefix) for name in conversion.left_out})
     if heads:
-        logger.info("left out: %d tensors of %s", len(conversion.left_out), ", ".join(heads))
+        logger.info("left out: %s of %s", counted(len(conversion.left_out), "tensor"), ", ".join(heads))
     for note in conversion.notes:
         logger.info("%s", note)
     if never_updated(conversion.backbone):
@@ -216,7 +218,7 @@ def _report(
             "or their statistics were not saved; frozen norms would keep these values"
         )
     if detector:
-        logger.info("%d tensors outside the backbone kept from %s", num_kept, detector)
+        logger.info("%s outside the backbone kept from %s", counted(num_kept, "tensor"), detector)
     if card.pixel_mean is None or card.pixel_std is None:
         logger.warning("the file does not state its pixel mean and std; give --pixel-mean and --pixel-std if you know")
     if card.parity:

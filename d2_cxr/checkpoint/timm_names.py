@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 from d2_cxr.checkpoint.conversion import Conversion, add_counters, check_names, checked_tensor
 from d2_cxr.checkpoint.resnet_names import BOTTOM_UP, STAGES, below
+from d2_cxr.counted import counted
 
 PREFIX = "timm:"
 NETWORK = BOTTOM_UP + "network."  # prefix of the feature extractor in a detector
@@ -104,7 +105,11 @@ def _sources(state: Mapping, by_order: Mapping, expected: Mapping, whole: Mappin
     features = {key: _feature_name(key, expected) for key in (*whole, *expected)}
     if by_order:
         sources = {features[key]: theirs for key, theirs in by_order.items() if features[key]}
-        return "", sources, [f"{len(by_order)} tensors took timm's names by their order; all shapes agree"]
+        return (
+            "",
+            sources,
+            [f"{counted(len(by_order), 'tensor')} named by the order in timm's network; all shapes agree"],
+        )
     candidates = _WRITERS if prefix is None else (prefix,)
     found = {
         start: {features[key]: start + key for key in below(state, start) if features.get(key)} for start in candidates

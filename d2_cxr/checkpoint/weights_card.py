@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from d2_cxr.artifacts import project_commit as project_commit
+from d2_cxr.checkpoint.fingerprint import require_same_tensors
 from d2_cxr.checkpoint.loading import load_weights_file
 
 if typing.TYPE_CHECKING:
@@ -146,6 +147,25 @@ def read_card(path: str | Path) -> WeightsCard | None:
     if values is None:
         return None
     return WeightsCard.from_dict({key: value for key, value in values.items() if key != "images"}, str(path))
+
+
+def load_with_card(path: str | Path, source: str = "") -> tuple[dict, WeightsCard | None]:
+    """Return what a weights file holds and its card; None where it carries none.
+
+    Args:
+        path: the file on this machine.
+        source: its name in errors; default: `path`.
+
+    Raises:
+        FileNotFoundError, WeightsError: see `load_weights_file`; or the tensors are not those of the card.
+        ValueError: the card is malformed.
+    """
+    content, source = load_weights_file(path), source or str(path)
+    if not isinstance(content.get("card"), dict):
+        return content, None
+    card = WeightsCard.from_dict(content["card"], source)
+    require_same_tensors(content, source)
+    return content, card
 
 
 def _has_type(value: object, kind: Any) -> bool:

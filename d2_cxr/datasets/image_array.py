@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from d2_cxr import artifacts
+from d2_cxr.counted import counted
 from d2_cxr.datasets import manifest
 from d2_cxr.image_name import image_name, png_name
 
@@ -80,7 +81,8 @@ def require_images(file_names: Iterable[str]) -> None:
             missing.append(file_name)
     if missing:
         raise FileNotFoundError(
-            f"{len(missing)} prepared images are missing, first: {missing[0]}; prepare the set again"
+            f"{counted(len(missing), 'prepared image is', 'prepared images are')} missing, first: {missing[0]}; "
+            "prepare the set again"
         )
 
 

@@ -153,6 +153,11 @@ class NamedSet:
             )
         return values
 
+    @property
+    def preprocess(self) -> dict:
+        """How the set's images were prepared, as its dataset.json says; {} where that is not known."""
+        return self.dataset_json().get("preprocess") or {}
+
     def images(self) -> list[dict]:
         """Return the COCO images that the name means, in the order of its JSON.
 

@@ -26,6 +26,7 @@ from pynetdicom import AE, evt
 from pynetdicom.events import Event
 
 from d2_cxr import artifacts
+from d2_cxr.counted import counted
 from d2_cxr.dicom import codecs, reading
 
 logger = logging.getLogger(__name__)
@@ -122,7 +123,7 @@ class Node:
             return _CANNOT_UNDERSTAND
         with self._lock:
             if len(self._all()) >= self._max_waiting:
-                logger.warning("%d images wait already: refused %s", self._max_waiting, uid)
+                logger.warning("refused %s: %s waiting already", uid, counted(self._max_waiting, "image"))
                 return _OUT_OF_RESOURCES
             artifacts.write_bytes(self.inbox / f"{uid}.dcm", event.encoded_dataset())
         return _SUCCESS

@@ -18,6 +18,7 @@ from pathlib import Path
 import pydicom
 from pydicom.dataset import Dataset
 
+from d2_cxr.counted import counted
 from d2_cxr.delivery import codes as own
 from d2_cxr.delivery.source import DeliveryError
 from d2_cxr.labels.class_names import NO_FINDING
@@ -71,7 +72,7 @@ def read_reports(
     paths = sorted(path for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else [folder]
     reports = [report for path in paths if (report := _read(path, reader, problems)) is not None]
     if not reports:
-        raise DeliveryError(f"{folder} holds no structured report with TID 1500 ({len(paths)} files looked at)")
+        raise DeliveryError(f"{folder} holds no structured report with TID 1500 ({counted(len(paths), 'file')} read)")
     rows = [row for report, uid in _newest(reports, problems) for row in _rows(report, uid, names or {})]
     for kind, count in problems.items():
         if count:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from pydicom.dataset import Dataset
 
+from d2_cxr.counted import counted
 from d2_cxr.dicom.header import PixelFormat, code, number, numbers, pixel_spacing
 from d2_cxr.dicom.stored_image import GrayscaleTransform, ImageError
 
@@ -88,7 +89,7 @@ def _window(dataset: Dataset, notes: list[str]) -> tuple[float, float] | None:
         return None
     if center is None or width is None:
         absent = "Window Center (0028,1050)" if center is None else "Window Width (0028,1051)"
-        notes.append(f"{absent} is missing beside its partner: full range used")
+        notes.append(f"{absent} is missing although its partner is there: full range used")
         return None
     exact = code(dataset, "VOILUTFunction") in ("LINEAR_EXACT", "SIGMOID")  # these allow any width above 0
     if width <= 0 or (width < 1 and not exact):
@@ -181,5 +182,7 @@ def _lut(dataset: Dataset, keyword: str, signed_input: bool) -> _Lut | None:
         entries = np.frombuffer(entries, "<u2" if len(entries) >= 2 * count else "u1")
     entries = np.asarray(entries, np.float64)[:count] % 65536
     if len(entries) < count or not 8 <= bits <= 16:
-        raise ImageError(f"{keyword} promises {count} entries of {bits} bits and holds {len(entries)}")
+        raise ImageError(
+            f"{keyword} promises {counted(count, 'entry', 'entries')} of {bits} bits and holds {len(entries)}"
+        )
     return _Lut(first, bits, entries)

@@ -19,6 +19,7 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import get_frame
 from pydicom.pixels import pixel_array
 
+from d2_cxr.counted import counted
 from d2_cxr.dicom import grayscale, header, limits
 from d2_cxr.dicom.codecs import JPEG_2000, JPEG_LS, SOC_SIZ, decode_jpeg_2000, decode_samples, stored_bits
 from d2_cxr.dicom.header import PixelFormat, syntax_name
@@ -179,7 +180,9 @@ def _native(dataset: Dataset, form: PixelFormat, syntax: str, notes: list[str]) 
     if len(data) < count * cell:
         raise ImageError(f"Pixel Data (7FE0,0010) is cut short: {len(data)} of {count * cell} bytes")
     if len(data) > count * cell + 1:  # one byte may pad to an even length
-        notes.append(f"Pixel Data (7FE0,0010) is {len(data) - count * cell} bytes too long: the first frame taken")
+        notes.append(
+            f"Pixel Data (7FE0,0010) is {counted(len(data) - count * cell, 'byte')} too long: the first frame was taken"
+        )
     big = syntax == uids.ExplicitVRBigEndian
     if big and cell == 1 and dataset["PixelData"].VR == "OW":  # bytes travel as swapped words
         data = np.frombuffer(data[: len(data) // 2 * 2], ">u2").astype("<u2").tobytes()

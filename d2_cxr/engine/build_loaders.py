@@ -10,10 +10,9 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, build_detection_test_loader, build_detection_train_loader
 
-from d2_cxr.datasets import image_array, loading
+from d2_cxr.datasets import image_array
 from d2_cxr.datasets.mapper import CXRMapper, ImageDataset
 from d2_cxr.datasets.named_sets import named_set
-from d2_cxr.datasets.provenance import require_same_pixels
 from d2_cxr.datasets.samplers import PositionedSampler, image_repeat_factors, with_negatives
 from d2_cxr.engine.run_sets import RunSets
 
@@ -54,9 +53,8 @@ def training_images(cfg: CfgNode, sets: RunSets) -> TrainingImages:
     """Load the training images of a run and compute their repeat factors.
 
     Raises:
-        FileNotFoundError: a set or an image is missing, of those to be tested on, too.
-        ValueError: a set is empty (also one that will be evaluated), or negative images are wanted and there
-            are none.
+        FileNotFoundError: a set or an image is missing.
+        ValueError: a set is empty, or negative images are wanted and there are none.
     """
     findings = [image for named in sets.train for image in DatasetCatalog.get(named.name)]
     if not findings:
@@ -65,42 +63,15 @@ def training_images(cfg: CfgNode, sets: RunSets) -> TrainingImages:
     if not balanced and cfg.DATALOADER.SAMPLER_TRAIN != "TrainingSampler":
         raise ValueError(
             f"DATALOADER.SAMPLER_TRAIN {cfg.DATALOADER.SAMPLER_TRAIN} is not supported; "
-            "RepeatFactorTrainingSampler and TrainingSampler are"
+            "choose RepeatFactorTrainingSampler or TrainingSampler"
         )
     threshold = cfg.DATALOADER.REPEAT_THRESHOLD if balanced else 0.0
     factors = image_repeat_factors(categories_of(findings), threshold)
     negatives = [image for named in sets.negatives for image in DatasetCatalog.get(named.name)]
     negatives = [{**image, "annotations": []} for image in negatives]
     factors = with_negatives(factors, len(negatives), cfg.CXR.NEGATIVE_RATIO)
-    _check_evaluated(sets)
-    tested = loading.prepared_images([named.name for named in sets.test])
-    # Also of those to be tested on: their absence shows now, not after the last step.
-    image_array.require_images(image["file_name"] for image in findings + negatives + tested)
+    image_array.require_images(image["file_name"] for image in findings + negatives)
     return TrainingImages(findings, negatives, factors, sets.train[0].class_names)
-
-
-def check_pixels(sets: RunSets, count: int) -> None:
-    """Compare images of each set that a run reads with its manifest.
-
-    Args:
-        sets: of the run.
-        count: images of each set, -1 for all (CXR.CHECK_IMAGES).
-
-    Raises:
-        ValueError: an image is not the one that its manifest lists.
-    """
-    for name in dict.fromkeys([*sets.learned_from, *(named.name for named in sets.test)]):
-        require_same_pixels(loading.prepared_images([name]), count)
-
-
-def _check_evaluated(sets: RunSets) -> None:
-    """Raise if a set that this run will evaluate has no image; the evaluation would fail after hours of training."""
-    for named in sets.evaluated:
-        if not named.images():
-            raise ValueError(
-                f"{named.name} has no image, so nothing can be evaluated; the set is too small for its split. Take it "
-                'out (DATASETS.TEST "()", TEST.EVAL_PERIOD 0), or prepare more images'
-            )
 
 
 def categories_of(images: Sequence[dict]) -> list[set[int]]:

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import numpy as np
-import torch
 import yaml
 from detectron2.config import CfgNode, get_cfg
 
 import d2_cxr
 from d2_cxr.checkpoint.weights_card import WeightsCard, project_commit
 from d2_cxr.config import RENAMED_KEYS
-from d2_cxr.datasets import loading
+from d2_cxr.counted import counted
 from d2_cxr.datasets.provenance import images_fingerprint
 from d2_cxr.engine.run_sets import RunSets
-
-_IMAGE_BYTES = 8  # of source and image sha256 each, as in a pretraining's list
 
 
 def detector_card(cfg: CfgNode, sets: RunSets, origin: WeightsCard | None, num_images: int) -> WeightsCard:
@@ -43,7 +37,7 @@ def detector_card(cfg: CfgNode, sets: RunSets, origin: WeightsCard | None, num_i
         data_names=[named.name for named in sets.train],
         num_images=num_images,
         data_fingerprints={named.name: images_fingerprint(named.folder) for named in sets.train},
-        preprocess=first.dataset_json().get("preprocess"),
+        preprocess=first.preprocess or None,
         license=origin.license if origin else None,
         citation=origin.citation if origin else None,
         project_version=d2_cxr.__version__,
@@ -89,8 +83,8 @@ def config_of(card: WeightsCard, source: str) -> CfgNode:
     stated = cfg.MODEL.RETINANET if cfg.MODEL.META_ARCHITECTURE == "RetinaNet" else cfg.MODEL.ROI_HEADS
     if len(card.class_names) != stated.NUM_CLASSES:
         raise ValueError(
-            f"{source}: its card names {len(card.class_names)} classes, but its config has {stated.NUM_CLASSES}; "
-            "the card was changed"
+            f"{source}: its card names {counted(len(card.class_names), 'class')}, but its config has "
+            f"{stated.NUM_CLASSES}; the card was changed"
         )
     return cfg
 
@@ -104,19 +98,3 @@ def _with_todays_names(values: dict) -> dict:
         if isinstance(values.get(section), dict) and key in values[section]:
             values[section][new.split(".")[1]] = values[section].pop(key)
     return values
-
-
-def image_hashes(names: Sequence[str], others: torch.Tensor | None = None) -> torch.Tensor:
-    """Return the list of images that a file was trained on: (N, 16) uint8, sorted, each image once.
-
-    Args:
-        names: data sets of the training.
-        others: the list of the weights that it started from.
-    """
-    rows = {
-        bytes.fromhex(image["source_sha256"])[:_IMAGE_BYTES] + bytes.fromhex(image["image_sha256"])[:_IMAGE_BYTES]
-        for image in loading.prepared_images(list(names))
-    }
-    if others is not None:
-        rows |= {row.tobytes() for row in others.numpy()}
-    return torch.from_numpy(np.frombuffer(b"".join(sorted(rows)), np.uint8).copy().reshape(-1, 2 * _IMAGE_BYTES))

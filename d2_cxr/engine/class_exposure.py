@@ -6,6 +6,7 @@ import logging
 
 import numpy as np
 
+from d2_cxr.counted import counted
 from d2_cxr.engine.build_loaders import TrainingImages
 
 logger = logging.getLogger(__name__)
@@ -68,11 +69,10 @@ def log_preview(values: dict) -> None:
     ]
     logger.info("Repeat threshold %g:\n%s", values["repeat_threshold"], "\n".join(lines))
     logger.info(
-        "%d images with findings (%d without a box); %d negative images, of which an epoch draws %.0f; an epoch "
-        "is %.2f images",
-        values["num_images"],
+        "%s with findings (%d without a box); %s, of which an epoch draws %.0f; an epoch is %.2f images",
+        counted(values["num_images"], "image"),
         values["num_images_without_boxes"],
-        values["num_negative_images"],
+        counted(values["num_negative_images"], "negative image"),
         values["negative_images_an_epoch"],
         values["epoch_length"],
     )

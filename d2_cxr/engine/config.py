@@ -14,6 +14,7 @@ from detectron2.config import CfgNode, get_cfg
 import d2_cxr
 from d2_cxr import configs
 from d2_cxr.checkpoint import timm_backbone  # noqa: F401 - puts build_timm_fpn_backbone into Detectron2's registry
+from d2_cxr.counted import counted
 from d2_cxr.datasets import augmentations, builtin
 from d2_cxr.datasets.named_sets import named_set
 from d2_cxr.engine import teacher_settings
@@ -86,7 +87,7 @@ def _found(config_file: str | Path) -> Path:
         ValueError: it is one of Detectron2's LazyConfigs.
     """
     if str(config_file).endswith(".py"):
-        raise ValueError(f"{config_file}: LazyConfig (.py) is not taken, because it runs code; give a YAML (.yaml)")
+        raise ValueError(f"{config_file}: LazyConfig (.py) is not supported, because it runs code; give a YAML (.yaml)")
     if Path(config_file).is_file():
         return Path(config_file)
     packaged = configs.FOLDER / str(config_file).removeprefix("configs/")
@@ -142,8 +143,8 @@ def set_num_classes(cfg: CfgNode) -> None:
     stated, found = cfg.MODEL.ROI_HEADS.NUM_CLASSES, len(classes[first])
     if stated not in (_DETECTRON2_NUM_CLASSES, found):
         raise ValueError(
-            f"MODEL.ROI_HEADS.NUM_CLASSES is {stated}, but {first} has {found} classes; leave the key out, it is set "
-            "from the data set"
+            f"MODEL.ROI_HEADS.NUM_CLASSES is {stated}, but {first} has {counted(found, 'class')}; leave the key out, "
+            "it is set from the data set"
         )
     cfg.MODEL.ROI_HEADS.NUM_CLASSES = found
     cfg.MODEL.RETINANET.NUM_CLASSES = found
@@ -158,10 +159,10 @@ def _check_names(cfg: CfgNode) -> None:
                 raise ValueError(f"{key}: {error.args[0]}") from error
             if named.kind != "boxes":
                 raise ValueError(
-                    f"{key}: {name} has no boxes ({named.kind} images); negatives come by CXR.NEGATIVE_RATIO"
+                    f"{key}: {name} has no boxes ({named.kind} images); CXR.NEGATIVE_RATIO adds negative images"
                 )
             if key == "DATASETS.TRAIN" and named.part != "train":
-                raise ValueError(f"{key}: {name} is not for training; NAME_train and its labeled fractions are")
+                raise ValueError(f"{key}: {name} is not a training set; give NAME_train or a labeled fraction of it")
 
 
 def _settle_length(cfg: CfgNode, opts: Sequence[str]) -> None:
@@ -170,13 +171,13 @@ def _settle_length(cfg: CfgNode, opts: Sequence[str]) -> None:
     if "SOLVER.MAX_ITER" in given and cfg.CXR.EPOCHS > 0:
         if "CXR.EPOCHS" in given:
             raise ValueError("SOLVER.MAX_ITER and CXR.EPOCHS both set the length of training; give one")
-        logger.info("SOLVER.MAX_ITER %d takes over from CXR.EPOCHS %d", cfg.SOLVER.MAX_ITER, cfg.CXR.EPOCHS)
+        logger.info("SOLVER.MAX_ITER %d replaces CXR.EPOCHS %d", cfg.SOLVER.MAX_ITER, cfg.CXR.EPOCHS)
         cfg.CXR.EPOCHS, cfg.CXR.STEP_EPOCHS = 0, []
 
 
 def _check_device(cfg: CfgNode) -> None:
     if cfg.MODEL.DEVICE == "cuda" and not torch.cuda.is_available():
-        logger.info("no GPU here: MODEL.DEVICE is set to cpu")
+        logger.info("no GPU found: MODEL.DEVICE is set to cpu")
         cfg.MODEL.DEVICE = "cpu"
     if cfg.MODEL.DEVICE == "cpu" and cfg.SOLVER.AMP.ENABLED:
         raise ValueError("SOLVER.AMP.ENABLED is Detectron2's float16 and needs a GPU; on the CPU use CXR.AMP bf16")

@@ -13,16 +13,15 @@ from detectron2.utils import comm
 from torch import nn
 
 from d2_cxr import artifacts
-from d2_cxr.checkpoint.fingerprint import require_same_tensors
-from d2_cxr.checkpoint.loading import load_weights_file
-from d2_cxr.checkpoint.weights_card import WeightsCard, contradictions, zoo_card
+from d2_cxr.checkpoint.image_list import seen_images
+from d2_cxr.checkpoint.weights_card import contradictions, load_with_card, zoo_card
 from d2_cxr.datasets.named_sets import named_set
 from d2_cxr.engine import anchors, resume, run_record, train_step
 from d2_cxr.engine.build_loaders import build_test_loader
 from d2_cxr.engine.checkpointer import CXRCheckpointer
 from d2_cxr.engine.config import register_datasets, unknown_classes
 from d2_cxr.engine.run_log import log_to
-from d2_cxr.engine.run_sets import RunSets, seen_images
+from d2_cxr.engine.run_sets import RunSets
 from d2_cxr.engine.start_weights import local_path, preprocessing_contradictions
 from d2_cxr.engine.weights_report import require_complete
 from d2_cxr.evaluation.cxr_evaluation import CXREvaluator
@@ -134,16 +133,15 @@ def check_detector(cfg: CfgNode, path: str) -> tuple[dict | None, list[str] | No
     """
     if not path:
         raise ValueError("MODEL.WEIGHTS is empty; give the weights to evaluate")
-    content = load_weights_file(local_path(path))
-    card = WeightsCard.from_dict(content["card"], path) if isinstance(content.get("card"), dict) else zoo_card(path)
+    content, own = load_with_card(local_path(path), path)
+    card = own or zoo_card(path)
     anchors.take_from_card(cfg, card, path)
     if card is None:
         logger.warning("%s carries no card: nothing can be compared with the config", path)
         return None, None
-    require_same_tensors(content, path)
     found = contradictions(card, cfg)
     for named in map(named_set, cfg.DATASETS.TEST):
-        found += preprocessing_contradictions(card.preprocess or {}, named.dataset_json().get("preprocess", {}))
+        found += preprocessing_contradictions(card.preprocess or {}, named.preprocess)
         found += unknown_classes(card.class_names, named.name, named.class_names) if card.class_names else []
         if named.part != "train":  # whose evaluation measures the fit
             found += seen_images(content.get("images"), [named.name])

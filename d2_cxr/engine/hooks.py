@@ -12,6 +12,7 @@ from detectron2.engine import HookBase
 from detectron2.utils import comm
 from torch import nn
 
+from d2_cxr.counted import counted
 from d2_cxr.engine.checkpointer import CXRCheckpointer
 from d2_cxr.progress import Bar
 
@@ -109,12 +110,13 @@ class Validation(HookBase):
         if value > self.best:  # False for NaN, the mAP without any prediction
             self.best, self.best_iteration, self.waited = value, iteration, 0
             self._checkpointer.save_weights("model_best", iteration=iteration)
-            logger.info("validation mAP %.2f after %d iterations: best so far", value, iteration + 1)
+            logger.info("validation mAP %.2f after %s: best so far", value, counted(iteration + 1, "iteration"))
             return
         self.waited += 1
-        logger.info("validation mAP %.2f; best %.2f, %d evaluations ago", value, self.best, self.waited)
+        logger.info("validation mAP %.2f; best %.2f, %s ago", value, self.best, counted(self.waited, "evaluation"))
         if self._out_of_patience() and iteration + 1 < self.trainer.max_iter:
-            logger.info("stopped after %d iterations: no better for %d evaluations", iteration + 1, self.waited)
+            steps, waited = counted(iteration + 1, "iteration"), counted(self.waited, "evaluation")
+            logger.info("stopped after %s: no improvement for %s", steps, waited)
             self.trainer.max_iter = iteration + 1  # the trainer's loop and later hooks read it
 
     def _out_of_patience(self) -> bool:

@@ -10,9 +10,8 @@ from pathlib import Path
 import torch
 
 from d2_cxr import artifacts
-from d2_cxr.checkpoint.fingerprint import require_same_tensors
-from d2_cxr.checkpoint.loading import load_weights_file
-from d2_cxr.checkpoint.weights_card import WeightsCard
+from d2_cxr.checkpoint.weights_card import WeightsCard, load_with_card
+from d2_cxr.counted import counted
 
 SHOWN = ("mAP", "AP50", "AP75", "AP40_vinbigdata", "froc_sens_at_1", "image_auroc", "image_auroc_mean", "mean_best_iou")
 INTENDED_USE = (
@@ -38,11 +37,9 @@ def publish(run: str | Path, output: str | Path, name: str | None = None, licens
         ValueError: the weights have no card, no license is known, or the name is not a file name.
     """
     weights = Path(run) / "model_final.pth" if Path(run).is_dir() else Path(run)
-    content = load_weights_file(weights)
-    if not isinstance(content.get("card"), dict):
+    content, card = load_with_card(weights)
+    if card is None:
         raise ValueError(f"{weights} carries no card; publish a run's model_final.pth, or weights of `convert`")
-    require_same_tensors(content, str(weights))
-    card = WeightsCard.from_dict(content["card"], str(weights))
     card.license = license_name or card.license
     if not card.license:
         raise ValueError("no license is known for these weights; name one with --license, e.g. CC-BY-NC-4.0")
@@ -88,12 +85,14 @@ def _page(name: str, file: str, digest: str, card: WeightsCard, evaluations: lis
         *(f"| {key} | {value} |" for key, value in _facts(card, digest).items() if value),
     ]
     for found in evaluations:
-        counted = f"{found['num_findings_images']:,} images with findings, {found['num_negative_images']:,} without"
+        images = (
+            f"{counted(found['num_findings_images'], 'image')} with findings, {found['num_negative_images']:,} without"
+        )
         lines += [
             "",
             f"## On {found['dataset']}",
             "",
-            f"{counted}, {found['num_boxes']:,} boxes. Scores are fractions of 1.",
+            f"{images}, {counted(found['num_boxes'], 'box')}. Scores are fractions of 1.",
         ]
         lines += ["", *metric_table(found["metrics"])]
     if not evaluations:

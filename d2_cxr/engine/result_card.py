@@ -11,6 +11,7 @@ from pathlib import Path
 
 from d2_cxr import artifacts
 from d2_cxr.checkpoint.weights_card import read_card
+from d2_cxr.counted import counted
 from d2_cxr.engine.publish import metric_table
 from d2_cxr.evaluation.evaluate import read_evaluation
 
@@ -91,7 +92,7 @@ def result_card(run: str | Path, title: str | None = None, dataset: str | None =
     }
     wrong = problems(values)
     if wrong:
-        raise ValueError(f"{folder} cannot be shared as it is: {'; '.join(wrong)}")
+        raise ValueError(f"{folder} cannot be shared: {'; '.join(wrong)}")
     return values
 
 
@@ -114,9 +115,12 @@ def page(values: Mapping) -> str:
     lines += [f"| trained on | {data['train']} |", f"| tested on | {data['test']} |"]
     lines += [f"| images' fingerprint | {data['images_fingerprint']} |"]
     lines += [f"| d2_cxr | {values['project']['version']}, commit {values['project']['commit']} |", ""]
-    lines += [f"{test['num_findings_images']:,} test images with findings, {test['num_negative_images']:,} without, "]
+    lines += [
+        f"{counted(test['num_findings_images'], 'test image')} with findings, {test['num_negative_images']:,} without, "
+    ]
     lines[-1] += (
-        f"{test['num_boxes']:,} boxes. Scores are fractions of 1; intervals from {test['resamples']:,} resamples."
+        f"{counted(test['num_boxes'], 'box')}. Scores are fractions of 1; "
+        f"intervals from {test['resamples']:,} resamples."
     )
     lines += ["", *metric_table(values["metrics"], tuple(sorted(values["metrics"])))]
     by_class = {name: entry["AP50"] for name, entry in values["per_class"].items()}

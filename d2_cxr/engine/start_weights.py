@@ -12,10 +12,10 @@ import torch
 from detectron2.config import CfgNode
 
 from d2_cxr.artifacts import sha256_file
-from d2_cxr.checkpoint.fingerprint import never_updated, require_finite, require_same_tensors
-from d2_cxr.checkpoint.loading import load_weights_file
-from d2_cxr.checkpoint.weights_card import WeightsCard, contradictions, zoo_card
-from d2_cxr.engine.run_sets import RunSets, seen_images
+from d2_cxr.checkpoint.fingerprint import never_updated, require_finite
+from d2_cxr.checkpoint.image_list import seen_images
+from d2_cxr.checkpoint.weights_card import WeightsCard, contradictions, load_with_card, zoo_card
+from d2_cxr.engine.run_sets import RunSets
 from d2_cxr.engine.weights_report import BOTTOM_UP
 
 logger = logging.getLogger(__name__)
@@ -56,14 +56,12 @@ def read_start_weights(cfg: CfgNode, sets: RunSets) -> StartWeights:
     if not cfg.MODEL.WEIGHTS:
         return StartWeights()
     path = local_path(cfg.MODEL.WEIGHTS)
-    content = load_weights_file(path)
-    card = _card(cfg, content)
-    require_same_tensors(content, cfg.MODEL.WEIGHTS)
+    content, own = load_with_card(path, cfg.MODEL.WEIGHTS)
+    card = own or _zoo_card(cfg)
     found = contradictions(card, cfg) if card else []
     found += _check_tensors(content, cfg)
     if card:
-        rules = sets.train[0].dataset_json().get("preprocess", {})
-        found += preprocessing_contradictions(card.preprocess or {}, rules)
+        found += preprocessing_contradictions(card.preprocess or {}, sets.train[0].preprocess)
     found += seen_images(content.get("images"), sets.held_out)
     if found:
         raise ValueError(f"{cfg.MODEL.WEIGHTS} cannot start this run: {'; '.join(found)}")
@@ -94,7 +92,7 @@ def require_sha256(weights: str, digest: str) -> str:
         ValueError: the file has another sha256, or the digest is none.
     """
     if not re.fullmatch(r"[0-9a-fA-F]{8,64}", digest):
-        raise ValueError(f"{weights}: sha256 {digest!r} is none; give 8 to 64 hexadecimal digits")
+        raise ValueError(f"{weights}: {digest!r} is not a sha256; give 8 to 64 hexadecimal digits")
     found = sha256_file(local_path(weights))
     if not found.startswith(digest.lower()):
         raise ValueError(f"{weights} has sha256 {found}, not {digest}: it is another file")
@@ -158,14 +156,12 @@ def _check_tensors(content: Mapping, cfg: CfgNode) -> list[str]:
     return []
 
 
-def _card(cfg: CfgNode, content: Mapping) -> WeightsCard | None:
-    """Return the file's card, else the model zoo's for its place.
+def _zoo_card(cfg: CfgNode) -> WeightsCard | None:
+    """Return the model zoo's card for the place of weights that carry none.
 
     Raises:
-        ValueError: there is neither, and CXR.WEIGHTS_UNCHECKED is off.
+        ValueError: there is none, and CXR.WEIGHTS_UNCHECKED is off.
     """
-    if isinstance(content.get("card"), dict):
-        return WeightsCard.from_dict(content["card"], cfg.MODEL.WEIGHTS)
     card = zoo_card(cfg.MODEL.WEIGHTS)
     if card is None and not cfg.CXR.WEIGHTS_UNCHECKED:
         raise ValueError(

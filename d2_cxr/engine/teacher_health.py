@@ -18,6 +18,7 @@ from detectron2.utils import comm
 from torch import nn
 
 from d2_cxr import artifacts
+from d2_cxr.counted import counted
 from d2_cxr.datasets.mapper import CXRMapper
 from d2_cxr.datasets.named_sets import named_set
 from d2_cxr.engine.build_loaders import TrainingImages
@@ -110,7 +111,10 @@ class TeacherHealth:
         measured = entry.get("measured")
         checked = "" if not measured or measured["precision"] is None else f", precision {measured['precision']:.2f}"
         logger.info(
-            "teacher after %d iterations: %.2f boxes per image%s", entry["iteration"], entry["boxes_an_image"], checked
+            "teacher after %s: %.2f boxes per image%s",
+            counted(entry["iteration"], "iteration"),
+            entry["boxes_an_image"],
+            checked,
         )
         for alarm in entry["alarms"]:
             logger.warning("%s", alarm)

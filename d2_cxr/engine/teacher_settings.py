@@ -42,7 +42,7 @@ def check(cfg: CfgNode) -> None:
         raise ValueError(f"CXR.TEACHER.RATIO {keys.RATIO} must be above 0, WEIGHT {keys.WEIGHT} not below it")
     classes = cfg.MODEL.ROI_HEADS.NUM_CLASSES
     if len(keys.THRESHOLDS) not in (0, 1, classes):
-        raise ValueError(f"CXR.TEACHER.THRESHOLDS has {len(keys.THRESHOLDS)} entries; give none, one, or {classes}")
+        raise ValueError(f"CXR.TEACHER.THRESHOLDS has length {len(keys.THRESHOLDS)}; give 0, 1 or {classes} of them")
     _check_names(cfg)
 
 
@@ -60,6 +60,6 @@ def _check_names(cfg: CfgNode) -> None:
                 f"CXR.TEACHER.POOL: {name} has labels; give NAME_train_unlabeled, a fraction's complement "
                 "(NAME_train_unlabeled_90_seed0), NAME_unlabeled or NAME_negative_train"
             )
-        rules, found = (of.dataset_json().get("preprocess") for of in (labeled, named))
-        if None not in (rules, found) and found != rules:
+        rules, found = labeled.preprocess, named.preprocess
+        if rules and found and found != rules:
             raise ValueError(f"CXR.TEACHER.POOL: {name} was prepared as {found}, {labeled.name} as {rules}")

@@ -16,6 +16,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from d2_cxr import precision
+from d2_cxr.counted import counted
 
 
 class DivergenceError(ValueError):
@@ -99,7 +100,8 @@ def divergence(error: FloatingPointError, cfg: CfgNode, iteration: int, losses: 
     before = ", ".join(f"{value:.3g}" for value in losses) or "none"
     reason = " ".join(str(error).split())
     return DivergenceError(
-        f"training diverged after {iteration} steps: {reason} Total losses before: {before}. Try {', '.join(tips)}"
+        f"training diverged after {counted(iteration, 'step')}: {reason} Total losses before: {before}. "
+        f"Try {', '.join(tips)}"
     )
 
 

@@ -15,18 +15,19 @@ from detectron2.utils import comm
 from detectron2.utils.env import seed_all_rng
 
 from d2_cxr import artifacts
+from d2_cxr.checkpoint.image_list import image_hashes
 from d2_cxr.engine import class_exposure, run_record, schedule, teacher_pool, train_step, weights_report
 from d2_cxr.engine import resume as resuming
 from d2_cxr.engine.anchors import resolve_anchors
-from d2_cxr.engine.build_loaders import TrainingImages, check_pixels, training_images
-from d2_cxr.engine.card import detector_card, image_hashes
+from d2_cxr.engine.build_loaders import TrainingImages, training_images
+from d2_cxr.engine.card import detector_card
 from d2_cxr.engine.config import register_datasets, setup
 from d2_cxr.engine.evaluate import evaluate_model, evaluate_only, test_on_all, validation_thresholds
 from d2_cxr.engine.loop import Trainer
-from d2_cxr.engine.other_sets import check_other_sets
 from d2_cxr.engine.plain_config import write_plain_config
 from d2_cxr.engine.run_log import log_to
-from d2_cxr.engine.run_sets import RunSets, refuse_shared_images
+from d2_cxr.engine.run_sets import RunSets
+from d2_cxr.engine.set_checks import check_sets
 from d2_cxr.engine.start_weights import StartWeights, read_start_weights
 
 __all__ = ["Trainer", "evaluate_model", "evaluate_only", "setup", "train"]
@@ -59,7 +60,8 @@ def train(cfg: CfgNode, resume: bool = False) -> dict:
         return finished
     if continued:
         resuming.require_same_config(cfg)
-    with _alone(cfg.OUTPUT_DIR), log_to(cfg.OUTPUT_DIR, comm.get_rank()):
+    alone = artifacts.only_one(cfg.OUTPUT_DIR) if comm.is_main_process() else contextlib.nullcontext()
+    with alone, log_to(cfg.OUTPUT_DIR, comm.get_rank()):
         return _train(cfg, continued)
 
 
@@ -70,9 +72,7 @@ def _train(cfg: CfgNode, continued: bool) -> dict:
     seed_all_rng(seed + comm.get_rank())
     sets = RunSets.of(cfg)
     images = training_images(cfg, sets)
-    refuse_shared_images(sets)
-    check_other_sets(sets)
-    check_pixels(sets, cfg.CXR.CHECK_IMAGES)
+    check_sets(sets, cfg.CXR.CHECK_IMAGES)
     resolve_anchors(cfg, images.findings, Path(cfg.OUTPUT_DIR) / "config.yaml" if continued else None)
     plan = schedule.resolve(cfg, images.epoch_length)
     pool = teacher_pool.load_pool(cfg, images)
@@ -85,7 +85,7 @@ def _train(cfg: CfgNode, continued: bool) -> dict:
         trainer = Trainer(cfg, sets, images, seed, pool)
         record.values["precision"] = list(trainer.precision)
         card = detector_card(cfg, sets, start.card, len(images.findings))
-        trainer.checkpointer.extra = {"card": card.to_dict(), "images": image_hashes(sets.learned_from, start.images)}
+        trainer.checkpointer.extra = {"card": card.to_dict(), "images": image_hashes(sets.learned_images, start.images)}
         _place_weights(trainer, continued, start)
         record.start()
         trainer.train()
@@ -106,13 +106,6 @@ def _shown_first(
         )
     class_exposure.log_preview(shown)
     return shown
-
-
-@contextlib.contextmanager
-def _alone(output_dir: str) -> Iterator[None]:
-    """Hold OUTPUT_DIR on the first process, so that no other run writes there, and name it on a full disk."""
-    with artifacts.only_one(output_dir) if comm.is_main_process() else contextlib.nullcontext():
-        yield
 
 
 @contextlib.contextmanager
@@ -193,7 +186,7 @@ def _tested_weights(trainer: Trainer) -> str:
     if trainer.cfg.CXR.TEST_WEIGHTS != "best":
         return "model_final"
     if trainer.validation is None or trainer.validation.best_iteration < 0:
-        logger.warning("no validation gave a mAP, so none is best: the last weights are tested")
+        logger.warning("no validation result has an mAP; testing the last weights")
         return "model_final"
     trainer.checkpointer.load(str(Path(trainer.cfg.OUTPUT_DIR) / "model_best.pth"), checkpointables=[])
     return "model_best"

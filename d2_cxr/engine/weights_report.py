@@ -16,6 +16,7 @@ from detectron2.layers import FrozenBatchNorm2d
 from torch import nn
 
 from d2_cxr.checkpoint.fingerprint import fingerprint
+from d2_cxr.counted import counted
 
 logger = logging.getLogger(__name__)
 
@@ -133,7 +134,7 @@ def require_complete(model: nn.Module, report: LoadReport) -> None:
     if missing:
         name, reason = next(iter(missing.items()))
         raise ValueError(
-            f"{report.file} leaves {len(missing)} tensors of the model random, first: {name} ({reason}); "
+            f"{report.file} leaves {counted(len(missing), 'tensor')} of the model random, first: {name} ({reason}); "
             "give a detector trained with this config"
         )
 
@@ -145,21 +146,21 @@ def refusals(model: nn.Module, report: LoadReport) -> list[str]:
     holes = [name for name in missing if name.startswith(BOTTOM_UP)] if report.file else []
     if holes:
         found.append(
-            f"{len(holes)} tensors of the backbone stay random although MODEL.WEIGHTS is {report.file}, first: "
-            f"{holes[0]} ({missing[holes[0]]}); convert the file with tools/convert_simclr_to_d2.py"
+            f"{counted(len(holes), 'tensor')} of the backbone left random although MODEL.WEIGHTS is {report.file}, "
+            f"first: {holes[0]} ({missing[holes[0]]}); convert the file with tools/convert_simclr_to_d2.py"
         )
     frozen_statistics = _frozen_statistics(model)
     without = [name for name in missing if name in frozen_statistics]
     if without:
         found.append(
-            f"{len(without)} statistics of FrozenBN were not loaded, first: {without[0]}; with them at 0 and 1 "
+            f"FrozenBN lacks {counted(len(without), 'statistic')}, first: {without[0]}; with the initial 0 and 1 "
             "training diverges: use MODEL.RESNETS.NORM BN and MODEL.BACKBONE.FREEZE_AT 0"
         )
     stuck = _stuck(model, missing)
     if stuck:
         found.append(
-            f"{len(stuck)} frozen parameters are random and would never learn, first: {stuck[0]}; set "
-            "MODEL.BACKBONE.FREEZE_AT 0"
+            f"{counted(len(stuck), 'frozen parameter is', 'frozen parameters are')} random and would never learn, "
+            f"first: {stuck[0]}; set MODEL.BACKBONE.FREEZE_AT 0"
         )
     return found
 

@@ -91,7 +91,7 @@ def to_arrays(
     images = findings + negatives
     image_of = {image["id"]: index for index, image in enumerate(images)}
     if len(image_of) != len(images):
-        raise ValueError("two images of the truth share one image id; negative images need ids of their own")
+        raise ValueError("two images of the truth have the same image id; give negative images other ids")
     categories = sorted(truth["categories"], key=lambda category: category["id"])
     class_of = {category["id"]: index for index, category in enumerate(categories)}
     names = [image_name(image.get("file_name", str(image["id"]))) for image in images]
@@ -152,9 +152,7 @@ def _positions(
     images = [image_of.get(row["image_id"], -1) for row in rows]
     if -1 in images:
         number = images.index(-1)
-        raise ValueError(
-            f"{what} {number}: image_id {rows[number]['image_id']} is not one of the {len(image_of)} evaluated images"
-        )
+        raise ValueError(f"{what} {number}: image_id {rows[number]['image_id']} is not the id of an evaluated image")
     classes = [class_of.get(row["category_id"], -1) for row in rows]
     if -1 in classes:
         raise ValueError(_unknown_category(rows, classes.index(-1), class_of, what))

@@ -17,6 +17,7 @@ from detectron2.evaluation.coco_evaluation import instances_to_coco_json
 from detectron2.utils import comm
 
 from d2_cxr import artifacts
+from d2_cxr.counted import counted
 from d2_cxr.evaluation import thresholds
 from d2_cxr.evaluation.evaluate import Evaluation, evaluate
 from d2_cxr.evaluation.ground_truth import load_coco, readers_of, training_set
@@ -131,14 +132,14 @@ class CXREvaluator(DatasetEvaluator):
             artifacts.write_json(output / "negative_instances_results.json", negatives, indent=None)
         artifacts.write_json(output / "thresholds.json", thresholds.choose(evaluation.matches, self._name))
         path = evaluation.write(output)
-        logger.info("Evaluated %d images of %s: %s", len(truth["images"]), self._name, path)
+        logger.info("Evaluated %s of %s: %s", counted(len(truth["images"]), "image"), self._name, path)
 
 
 def _require_all(seen: set[int], truth: Mapping, name: str) -> None:
     missing = [image["file_name"] for image in truth["images"] if image["id"] not in seen]
     if missing:
         raise ValueError(
-            f"{len(missing)} of {len(truth['images'])} images of {name} got no prediction, first {missing[0]}"
+            f"{counted(len(missing), 'image', of=len(truth['images']))} of {name} got no prediction, first {missing[0]}"
         )
 
 

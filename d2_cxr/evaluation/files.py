@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from d2_cxr import artifacts
+from d2_cxr.counted import counted
 from d2_cxr.datasets.builtin import register_below
 from d2_cxr.evaluation import thresholds as operating
 from d2_cxr.evaluation.coco_arrays import read_results
@@ -95,7 +96,7 @@ def _other_matches(other: Path, named: GroundTruth, negative: Mapping | None) ->
     negatives = negative_rows(other) if negative is not None else None
     if negative is not None and negatives is None:
         raise ValueError(
-            f"{other} has no {NEGATIVE_RESULTS} beside it, but the evaluated run has: compare equal images"
+            f"{other} has no {NEGATIVE_RESULTS} next to it, but the evaluated run has; compare equal images"
         )
     return checked_matches(named.truth, read_results(other), negative, negatives)[0]
 
@@ -128,7 +129,8 @@ def _log(document: Mapping, comparison: Mapping | None) -> None:
             logger.info(line)
     within = document.get("subgroups", {"subgroups": {}})
     for value, group in within["subgroups"].items():
-        logger.info("%s = %s, %d images:%s", within["column"], value, group["num_images"], _subgroup_line(group))
+        images = counted(group["num_images"], "image")
+        logger.info("%s = %s, %s:%s", within["column"], value, images, _subgroup_line(group))
 
 
 def _subgroup_line(group: Mapping) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 
 from d2_cxr import artifacts
 from d2_cxr import boxes as box_math
+from d2_cxr.counted import counted
 from d2_cxr.datasets import image_array
 from d2_cxr.datasets.builtin import register_below
 from d2_cxr.datasets.named_sets import named_set
@@ -82,7 +83,7 @@ def choose_images(truth: Mapping, image_names: Sequence[str], number: int, seed:
     by_name = {image_name(image["file_name"]): image for image in truth["images"]}
     unknown = [name for name in image_names if name not in by_name]
     if unknown:
-        raise ValueError(f"image {unknown[0]} is not one of the {len(by_name)} images of the set")
+        raise ValueError(f"image {unknown[0]} is not an image of the set, which has {len(by_name):,}")
     if image_names:
         return [by_name[name] for name in image_names]
     images = truth["images"]
@@ -158,4 +159,4 @@ def _readers_text(box: Mapping) -> str:
 
 
 def _count(boxes: Sequence) -> str:
-    return f"{len(boxes)} box{'' if len(boxes) == 1 else 'es'}"
+    return counted(len(boxes), "box")

@@ -14,6 +14,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from d2_cxr import boxes as box_math
+from d2_cxr.counted import counted
 from d2_cxr.evaluation.coco_arrays import CocoArrays
 
 LARGE_SHARE = 0.1  # of detections: refused where it is clear what happened
@@ -73,11 +74,11 @@ def _repeated(arrays: CocoArrays) -> str | None:
         return None
     first, number = int(again.argmin()), len(key)
     line = (
-        f"results: {len(again)} of {number} detections repeat another one (same image, class, box and score), "
+        f"results: {counted(len(again), 'detection', of=number)} repeated (same image, class, box and score), "
         f"first detection {again[first]}, equal to detection {before[first]}"
     )
     if len(again) >= LARGE_SHARE * number:
-        raise ValueError(f"{line}; were the files of several processes merged? Write every detection once")
+        raise ValueError(f"{line}; were the files of several processes merged? Write every detection only once")
     return line
 
 
@@ -95,8 +96,9 @@ def _misnamed(results: Sequence[Mapping], categories: Sequence[Mapping]) -> str 
     number, key = wrong[0]
     row = results[number]
     line = (
-        f"results: {key} contradicts category_id in {len(wrong)} of {len(results)} detections, first detection "
-        f"{number}: {str(row[key])[:40]!r}, but category {row['category_id']} is {names[row['category_id']]!r}"
+        f"results: {key} contradicts category_id in {counted(len(wrong), 'detection', of=len(results))}, "
+        f"first detection {number}: {str(row[key])[:40]!r}, "
+        f"but category {row['category_id']} is {names[row['category_id']]!r}"
     )
     if len(wrong) >= LARGE_SHARE * len(results):
         raise ValueError(f"{line}; number classes as the categories of the set's JSON do")
@@ -119,8 +121,8 @@ def _misplaced(arrays: CocoArrays, images: Sequence[Mapping]) -> str | None:
         return None
     first = int(np.flatnonzero(outside)[0])
     line = (
-        f"results: {outside.sum()} of {number} boxes reach beyond the prepared image, first detection {first}: "
-        f"{np.round(box_math.xyxy_to_xywh(arrays.dt_boxes[[first]])[0], 1).tolist()} on "
+        f"results: {counted(outside.sum(), 'box', of=number)} beyond the prepared image, first detection "
+        f"{first}: {np.round(box_math.xyxy_to_xywh(arrays.dt_boxes[[first]])[0], 1).tolist()} on "
         f"{' x '.join(f'{side:g}' for side in sides[first])} pixels"
     )
     if share >= MOST:
@@ -191,7 +193,7 @@ def _misnumbered(arrays: CocoArrays) -> str | None:
     line = (
         f"results: classes look renumbered: {confusion[rows[worst], columns[worst]]} of {confusion[rows[worst]].sum()} "
         f"boxes of {arrays.class_names[rows[worst]]!r} lie on truth boxes of {arrays.class_names[columns[worst]]!r}, "
-        f"and {own} of all {total} boxes that agree in place have the same class"
+        f"and the class is the same in {own} of the {counted(total, 'box')} that agree in place"
     )
     if total >= _MANY:
         raise ValueError(f"{line}; number classes as the categories of the set's JSON do")
@@ -203,7 +205,7 @@ def _unanswered(arrays: CocoArrays) -> str | None:
     if len(without) <= FEW_IMAGES * len(arrays.image_ids):
         return None
     return (
-        f"results: {len(without)} of {len(arrays.image_ids)} images have no detection, first "
+        f"results: no detection on {counted(len(without), 'image', of=len(arrays.image_ids))}, first "
         f"{arrays.image_names[without[0]]}; are results of some images missing?"
     )
 

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter
 
 from d2_cxr import artifacts, chart_style
+from d2_cxr.counted import counted
 from d2_cxr.evaluation import froc
 from d2_cxr.evaluation.evaluate import Evaluation
 
@@ -43,7 +44,10 @@ def class_figure(evaluation: Evaluation, metric: str = "AP50") -> Figure:
         if metric in prior.get(name, {}):
             label = "prior-box baseline" if place == 0 else None
             axes.plot(prior[name][metric]["value"], place, "D", color=_PRIOR, markersize=5, label=label)
-    labels = [f"{name} ({table[name]['num_boxes']} boxes, {table[name]['num_images']} images)" for name in names]
+    labels = [
+        f"{name} ({counted(table[name]['num_boxes'], 'box')}, {counted(table[name]['num_images'], 'image')})"
+        for name in names
+    ]
     axes.set_yticks(range(len(names)), labels)
     axes.invert_yaxis()
     axes.set_xlim(0, 1)
@@ -191,4 +195,5 @@ def _froc_axes(axes: Axes) -> None:
 def _images(evaluation: Evaluation) -> str:
     document = evaluation.document
     negative = document["num_negative_images"]
-    return f"{document['num_findings_images']} images with findings" + (f" and {negative} without" if negative else "")
+    images = counted(document["num_findings_images"], "image")
+    return f"{images} with findings" + (f" and {negative:,} without" if negative else "")

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from d2_cxr.counted import counted
 from d2_cxr.evaluation import estimates, froc
 from d2_cxr.evaluation.matching import Matches
 
@@ -57,7 +58,7 @@ def _values(rows: csv.DictReader, column: str, path: str) -> dict[str, str]:
     for row in rows:
         image, value = row["image_id"], (row[column] or "").strip()
         if values.setdefault(image, value) != value:
-            raise ValueError(f"{path} says {column} is both {values[image]!r} and {value!r} for image {image}")
+            raise ValueError(f"{path} has two values of {column} for image {image}: {values[image]!r}, {value!r}")
     return values
 
 
@@ -70,9 +71,8 @@ def members(matches: Matches, grouping: Grouping) -> dict[str, np.ndarray]:
     names = matches.image_names.tolist()
     missing = [name for name in names if name not in grouping.value_of]
     if missing:
-        raise ValueError(
-            f"--subgroups: {len(missing)} of {len(names)} evaluated images are not in the table, first {missing[0]}"
-        )
+        lacked = counted(len(missing), "evaluated image", of=len(names))
+        raise ValueError(f"--subgroups: the table lacks {lacked}, first {missing[0]}")
     values = np.array([grouping.value_of[name] for name in names])
     distinct = sorted(set(values.tolist()) - {""})
     if not distinct:

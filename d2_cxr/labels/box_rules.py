@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from d2_cxr.counted import counted
 from d2_cxr.labels.class_names import NO_FINDING
 from d2_cxr.labels.label_table import CORNERS
 from d2_cxr.labels.problems import Problems, place_of
@@ -101,13 +102,13 @@ def check_extent(boxes: pd.DataFrame, sizes: Sizes | None, path: str | Path) -> 
     beyond = (corners > limits * (1 + _MARGIN)).any(axis=1) | (corners < -limits * _MARGIN).any(axis=1)
     if beyond.sum() >= LARGE_MIN and beyond.sum() > LARGE_SHARE * len(boxes):
         raise ValueError(
-            f"{path}: {beyond.sum()} of {len(boxes)} boxes reach beyond their image: {_why_beyond(corners, limits)} "
+            f"{path}: {counted(beyond.sum(), 'box', of=len(boxes))} beyond the image: {_why_beyond(corners, limits)} "
             f"(first on image {boxes['image_name'].iloc[int(beyond.argmax())]})"
         )
     reach = (corners[:, 2:] / limits[:, 2:]).max(axis=0)
     if len(boxes) >= _CORNER_MIN and (reach <= _CORNER_SHARE).all():
         raise ValueError(
-            f"{path}: all {len(boxes)} boxes lie in the upper left {reach[0]:.0%} by {reach[1]:.0%} of their images: "
+            f"{path}: all boxes ({len(boxes)}) lie in the upper left {reach[0]:.0%} by {reach[1]:.0%} of their images: "
             "these look like percent of the side, or boxes of images in a smaller size"
         )
 
@@ -133,7 +134,9 @@ def _refuse_large_share(findings: pd.DataFrame, blank: int, problems: Problems, 
     bad = {kind: problems[kind] - blank * (kind == "not_a_number") for kind in _BAD_KINDS}
     boxes, total = len(findings) - blank, sum(bad.values())
     if len(findings) and not boxes:
-        raise ValueError(f"{path}: none of {len(findings)} findings has a box (first in {place_of(findings.iloc[0])})")
+        raise ValueError(
+            f"{path}: none of {counted(len(findings), 'finding')} has a box (first in {place_of(findings.iloc[0])})"
+        )
     if total and (total == boxes or (total >= LARGE_MIN and total > LARGE_SHARE * boxes)):
         kind = max(bad, key=bad.__getitem__)
         where = problems.first[kind]
@@ -143,7 +146,7 @@ def _refuse_large_share(findings: pd.DataFrame, blank: int, problems: Problems, 
         reason = _REASONS[kind]
         if kind == "not_a_number" and unreadable["given"].str.contains(r"\d,\d").mean() > 0.5:
             reason = "these look like decimal commas; write 20.5 for 20,5"
-        raise ValueError(f"{path}: {total} of {boxes} boxes cannot be used: {reason} (first in {where})")
+        raise ValueError(f"{path}: {counted(total, 'box', of=boxes)} cannot be used: {reason} (first in {where})")
 
 
 def _refuse_swapped_sizes(corners: np.ndarray, limits: np.ndarray, path: str | Path) -> None:
@@ -155,8 +158,9 @@ def _refuse_swapped_sizes(corners: np.ndarray, limits: np.ndarray, path: str | P
     fit_swapped = beyond & (corners <= limits[:, [1, 0, 3, 2]]).all(axis=1)
     if beyond.sum() >= _SWAPPED_MIN and fit_swapped.sum() >= 0.9 * beyond.sum():
         raise ValueError(
-            f"{path}: {beyond.sum()} of {len(corners)} boxes lie outside their image and {fit_swapped.sum()} of these "
-            "fit when width and height change places: the columns look swapped (dim0 is the height, dim1 the width)"
+            f"{path}: {counted(beyond.sum(), 'box', of=len(corners))} outside the image, and "
+            f"{fit_swapped.sum()} of these fit when width and height change places: the columns look swapped "
+            "(dim0 is the height, dim1 the width)"
         )
 
 

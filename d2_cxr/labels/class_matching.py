@@ -9,6 +9,7 @@ from types import ModuleType
 
 import pandas as pd
 
+from d2_cxr.counted import counted
 from d2_cxr.labels import vindr_cxr
 from d2_cxr.labels.box_rules import LARGE_MIN, LARGE_SHARE
 from d2_cxr.labels.class_names import NO_FINDING, is_no_finding, match_to_card, name_key, names_of_table
@@ -99,8 +100,9 @@ def _refuse_classes_without_box(rows: pd.DataFrame, found: Sequence[str], path: 
         if name_key(name) not in boxed and not is_no_finding(name):
             named = rows[rows["class_name"] == name]
             raise ValueError(
-                f"{path}: none of {len(named)} rows {name[:80]!r} has a box (first in {named['place'].iloc[0]}); "
-                f"--negative-names {name[:80]!r} if it means {NO_FINDING!r}, or name the classes with --classes"
+                f"{path}: none of {counted(len(named), 'row')} {name[:80]!r} has a box "
+                f"(first in {named['place'].iloc[0]}); --negative-names {name[:80]!r} if it means "
+                f"{NO_FINDING!r}, or name the classes with --classes"
             )
 
 
@@ -149,8 +151,9 @@ def _check_class_ids(rows: pd.DataFrame, card: ModuleType | None, problems: Prob
     if sum(bad) >= LARGE_MIN and sum(bad) > LARGE_SHARE * len(known):
         row = known.iloc[bad.index(True)]
         raise ValueError(
-            f"{path}: class id and class name disagree in {sum(bad)} of {len(known)} rows, first in {row['place']}: "
-            f"{row['class_name']!r} has the id {row['class_id']:g}; correct the wrong column, or take class_id out"
+            f"{path}: class id and class name disagree in {counted(sum(bad), 'row', of=len(known))}, "
+            f"first in {row['place']}: {row['class_name']!r} has the id {row['class_id']:g}; "
+            "correct the wrong column, or take class_id out"
         )
 
 

@@ -1,4 +1,5 @@
-"""A given split: by a column, by the labels' own files, by a held-out site, year or fold, or all in one part.
+"""A given split: by a column, by the labels' own files, by a held-out site, year or fold, as in an earlier set, or all
+in one part.
 
 The rules of every split hold: a patient is in one part, and a part is an order from which label fractions are cut.
 """
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from d2_cxr.counted import counted
 from d2_cxr.image_name import image_name
 from d2_cxr.labels.annotations import Annotations
 from d2_cxr.labels.csv_formats import read_table
@@ -63,7 +65,7 @@ def choose_parts(
             return {image: labels.parts[image] for image in images}, FILES
         if split_by or rule == "given":
             looked = f"looked in {', '.join(map(str, csv_paths))}" if csv_paths else "there is no CSV table"
-            raise ValueError(f"no column {column} beside a column of image names: {looked}")
+            raise ValueError(f"no column {column} next to a column of image names: {looked}")
         return None
     if column.casefold() == FOLD and not has_parts(values):
         return parts_by_fold(images, values, test_values.split(","), patients), f"by {split_by}"
@@ -72,7 +74,7 @@ def choose_parts(
         chosen = test_values.split(",")
         return parts_by_value(images, matrix, values, column, chosen, patients, seed), f"by {split_by}"
     if not (split_by or rule) and not has_parts(values):
-        logger.warning("the column %s says more than train, val and test: it is not used", column)
+        logger.warning("the column %s has values other than train, val and test: it is not used", column)
         return None
     return parts_of_images(images, values, column, patients), f"column {column}"
 
@@ -164,14 +166,37 @@ def parts_by_fold(
     folds = sorted({values[image].casefold() for image in images}, key=natural_order)
     test = {fold.strip().casefold() for fold in test_folds if fold.strip()}
     if not test:
-        raise ValueError(f"--split-by {FOLD} names no fold to test on; give one, e.g. --split-by {FOLD}={folds[0]}")
+        raise ValueError(f"--split-by {FOLD} needs the fold to test on, e.g. --split-by {FOLD}={folds[0]}")
     _require_known(test, folds, FOLD)
     last = max(folds.index(fold) for fold in test)
     rest = [fold for fold in folds[last + 1 :] + folds[:last] if fold not in test]
     if len(rest) < 2:
-        raise ValueError(f"{len(folds)} folds leave none for val and train beside {FOLD} {', '.join(sorted(test))}")
+        raise ValueError(
+            f"{counted(len(folds), 'fold leaves', 'folds leave')} none for val and train beside {FOLD} "
+            f"{', '.join(sorted(test))}"
+        )
     part = dict.fromkeys(rest, "train") | {rest[0]: "val"} | dict.fromkeys(test, "test")
     parts = {image: part[values[image].casefold()] for image in images}
+    refuse_divided_patients(parts, patients)
+    return parts
+
+
+def parts_like(
+    images: Iterable[str], held_out: Mapping[str, str], patients: Mapping[str, str] | None
+) -> dict[str, str]:
+    """Return image -> part: held-out images stay so, with all other images of their patients; the others are train.
+
+    Args:
+        images: the labeled images.
+        held_out: image -> val or test, of an earlier set.
+        patients: image -> patient.
+
+    Raises:
+        ValueError: a patient has images in val and in test of the earlier set.
+    """
+    known = patients or {}
+    by_patient = {known[image]: part for image, part in held_out.items() if image in known}
+    parts = {image: held_out.get(image) or by_patient.get(known.get(image, ""), "train") for image in images}
     refuse_divided_patients(parts, patients)
     return parts
 
@@ -208,7 +233,7 @@ def has_parts(values: Mapping[str, str] | None) -> bool:
 def _require_values(images: Sequence[str], values: Mapping[str, str], column: str) -> None:
     missing = [image for image in images if image not in values]
     if missing:
-        raise ValueError(f"{len(missing)} of {len(images)} images have no value of {column}, first {missing[0]}")
+        raise ValueError(f"no {column} for {counted(len(missing), 'image', of=len(images))}, first {missing[0]}")
 
 
 def _require_known(wanted: set[str], found: Iterable[str], column: str) -> None:

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 
 from d2_cxr import __version__, artifacts
+from d2_cxr.counted import counted
 from d2_cxr.image_name import png_name
 from d2_cxr.prediction import findings
 from d2_cxr.prediction.findings import Findings
@@ -108,7 +109,7 @@ class FindingsFolder:
             elif isinstance(entry.get("image_name"), str):
                 self._overlay(entry["image_name"]).unlink(missing_ok=True)
         if self.done:
-            logger.info("%d of %d images have results of an earlier call, which stay", len(self.done), len(self.names))
+            logger.info("kept the results of an earlier call: %s", counted(len(self.done), "image", of=len(self.names)))
         return kept
 
     def _held(self, path: Path, entry: Mapping) -> Findings | None:

@@ -25,9 +25,7 @@ from torch import nn
 from d2_cxr import artifacts
 from d2_cxr.boxes import clip
 from d2_cxr.checkpoint import timm_backbone  # noqa: F401 - puts build_timm_fpn_backbone into Detectron2's registry
-from d2_cxr.checkpoint.fingerprint import require_same_tensors
-from d2_cxr.checkpoint.loading import load_weights_file
-from d2_cxr.checkpoint.weights_card import WeightsCard
+from d2_cxr.checkpoint.weights_card import load_with_card
 from d2_cxr.datasets.mapper import CXRMapper
 from d2_cxr.dicom.image_files import ImageError, decode_image
 from d2_cxr.dicom.preprocess import Preprocess, box_map, prepare_image
@@ -71,14 +69,12 @@ class Predictor:
                 malformed.
         """
         weights = local_path(checked(str(weights)))
-        content = load_weights_file(weights)
-        if not isinstance(content.get("card"), dict):
+        content, card = load_with_card(weights)
+        if card is None:
             raise ValueError(
                 f"{weights} carries no card, so its images' preparation is unknown; give a run's model_final.pth"
             )
-        self.weights = Path(weights)
-        self.card = WeightsCard.from_dict(content["card"], str(weights))
-        require_same_tensors(content, str(weights))
+        self.weights, self.card = Path(weights), card
         cfg = config_of(self.card, str(weights))
         if not self.card.preprocess:
             raise ValueError(f"{weights}: its card does not say how images were prepared; train on a prepared set")

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from d2_cxr import artifacts
+from d2_cxr.counted import counted
 from d2_cxr.datasets import image_array
 from d2_cxr.prediction.predictor import Predictor
 from d2_cxr.progress import Bar
@@ -64,7 +65,7 @@ def predict_prepared(predictor: Predictor, images: Sequence[Mapping], path: str 
     known = _read(Path(path), weights)
     missing = [image for image in images if image["image_sha256"] not in known]
     if len(missing) < len(images):
-        logger.info("%d of %d images were looked at before", len(images) - len(missing), len(images))
+        logger.info("%s predicted before", counted(len(images) - len(missing), "image", of=len(images)))
     saved = time.monotonic()
     try:
         for image in Bar(missing, desc="predict", unit="image", disable=not missing):
@@ -105,7 +106,7 @@ def _read(path: Path, weights: str) -> dict[str, _Found]:
     try:
         with np.load(path, allow_pickle=False) as archive:
             if str(archive["weights"]) != weights:
-                logger.info("%s is of other weights: all images are looked at again", path)
+                logger.info("%s was made with other weights: predicting all images again", path)
                 return {}
             stored = Predictions(*(archive[name] for name in _FIELDS))
     except (OSError, ValueError, KeyError) as error:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from d2_cxr import artifacts
+from d2_cxr.counted import counted
 from d2_cxr.datasets import leakage, loading
 from d2_cxr.datasets.named_sets import NamedSet
 from d2_cxr.image_name import image_name
@@ -70,10 +71,10 @@ class WorkList:
 
     def __str__(self) -> str:
         """The list in words."""
-        share = f"{self.negative} of {len(self.images)} are predicted negative"
-        left_out = f"{self.labeled_duplicates + self.duplicates} near duplicates left out"
+        share = f"{self.negative} of {len(self.images)} predicted negative"
+        left_out = f"{counted(self.labeled_duplicates + self.duplicates, 'near duplicate')} left out"
         patients = "no patient is divided" if not self.divided else "1 patient is divided to reach the number"
-        return f"{len(self.images)} of {self.num_candidates} images: {share}; {left_out}; {patients}"
+        return f"{counted(len(self.images), 'image', of=self.num_candidates)}: {share}; {left_out}; {patients}"
 
 
 def candidates(named: NamedSet) -> list[Candidate]:

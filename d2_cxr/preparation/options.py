@@ -37,6 +37,8 @@ class PrepareOptions:
             such a column or such files, else stratified.
         split_by: "COLUMN=VALUE,VALUE" of one of these tables: images with these values are the test set. With
             "fold=VALUE" those of the next fold are the validation set.
+        split_like: an earlier set of these images: its val and test images stay val and test, with all images of their
+            patients, and all others are train. So labels can be added without another test.
         seed: of the stratified split and of the images without findings.
         rename: key file; image names become pseudonyms (HMAC-SHA256). A file that does not exist is made.
         rename_map: CSV of names and pseudonyms to write; None: the map is written nowhere.
@@ -67,6 +69,7 @@ class PrepareOptions:
     order_csv: str | Path | None = None
     split: str | None = None
     split_by: str | None = None
+    split_like: str | Path | None = None
     seed: int = 0
     rename: str | Path | None = None
     rename_map: str | Path | None = None
@@ -94,6 +97,10 @@ class PrepareOptions:
             raise ValueError("--split and --split-by need --annotations")
         if self.split_by and self.split not in (None, "given"):
             raise ValueError("--split-by is a split of its own: leave out --split")
+        if self.split_like and (self.split or self.split_by or not self.annotations):
+            raise ValueError(
+                "--split-like is a split of its own, of labels: give --annotations, no --split or --split-by"
+            )
         if self.rename_map and not self.rename:
             raise ValueError("--rename-map needs --rename KEYFILE")
         if self.shard and not 1 <= self.shard[0] <= self.shard[1]:

@@ -8,14 +8,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from d2_cxr import artifacts
+from d2_cxr.counted import counted
 from d2_cxr.datasets import builtin, manifest, named_sets
 from d2_cxr.datasets.image_sizes import sizes_of
 from d2_cxr.datasets.manifest import Source
 from d2_cxr.dicom.preprocess import Preprocess
+from d2_cxr.image_name import image_name
 from d2_cxr.labels.annotations import Annotations, read_annotations, read_patients
 from d2_cxr.labels.csv_formats import CSV_FORMATS
 from d2_cxr.labels.fusion import PAPER_IOU_THRESHOLD, fuse_annotations
-from d2_cxr.labels.given_splits import choose_parts
+from d2_cxr.labels.given_splits import choose_parts, parts_like
 from d2_cxr.labels.patients import IN_NAMES, patients_in_names
 from d2_cxr.labels.spelling import similar_names
 from d2_cxr.preparation.image_names import ImageNames, is_image, personal_looking
@@ -159,9 +161,35 @@ def _parts(
     """Return image -> part and the rule where the split is given, None for the stratified split."""
     if table is None:
         return None
+    if options.split_like:
+        return _parts_like(options, table, patients)
     is_csv = table.format_name in {csv_format.name for csv_format in CSV_FORMATS}
     csvs = [path for path in (options.patients_csv, options.annotations if is_csv else None) if path]
     return choose_parts(table, csvs, options.split, options.split_by, patients, options.seed, names.of_text)
+
+
+def _parts_like(options: PrepareOptions, table: Annotations, patients: dict[str, str] | None) -> tuple[dict, str]:
+    """Return the parts of an earlier set's held-out images, and the rule with its name and fingerprint."""
+    folder = Path(str(options.split_like))
+    if not (folder / "dataset.json").is_file():
+        raise FileNotFoundError(f"--split-like {folder}: no finished prepared set (dataset.json is missing)")
+    earlier = artifacts.read_json(folder / "dataset.json")
+    part_of: dict[str, str] = {}
+    for name in named_sets.HELD_OUT:
+        listed = artifacts.read_json(folder / "annotations" / "stratified" / f"{name}.json")["images"]
+        part_of |= {image_name(image["file_name"]): name.removeprefix("negative_") for image in listed}
+    code = Pseudonyms(options.rename, options.output).of if options.rename else str
+    images = [*table.finding_ids, *table.negative_ids]
+    held_out = {image: part_of[code(image)] for image in images if code(image) in part_of}
+    if len(held_out) < len(part_of):
+        logger.warning(
+            "%d of %d val and test images of %s have no labels here",
+            len(part_of) - len(held_out),
+            len(part_of),
+            folder,
+        )
+    rule = f"val and test of {earlier['name']} ({earlier['annotations_fingerprint'][:8]})"
+    return parts_like(images, held_out, patients), rule
 
 
 def _official_test(options: PrepareOptions, classes: str | Sequence[str]) -> tuple[list[Source], Annotations | None]:
@@ -232,8 +260,7 @@ def _with_warning(plan: Plan) -> Plan:
     if personal:
         kinds = ", ".join(f"{kind} ({count})" for kind, count in personal.items())
         logger.warning(
-            "file names look as if they held %s, and they become image names in the set; --rename KEYFILE gives "
-            "pseudonyms",
+            "file names seem to contain %s, and they become image names in the set; --rename KEYFILE gives pseudonyms",
             kinds,
         )
     return plan
@@ -257,8 +284,8 @@ def _hint_at_spellings(table: Annotations, sources: Sequence[Source]) -> None:
     pairs = similar_names([name for name in table.image_names if name not in files], files - named)
     if pairs:
         logger.warning(
-            "%d images have no file, but one whose name differs in case, spaces or leading zeros: %s may be %s",
-            len(pairs),
+            "%s no file, but one whose name differs in case, spaces or leading zeros: %s may be %s",
+            counted(len(pairs), "image has", "images have"),
             *pairs[0],
         )
 

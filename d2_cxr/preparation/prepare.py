@@ -14,6 +14,7 @@ from dataclasses import asdict
 from d2_cxr import artifacts
 from d2_cxr.audit import data_quality_page, near_duplicates
 from d2_cxr.audit.header_shortcuts import header_shortcut_audit
+from d2_cxr.counted import counted
 from d2_cxr.datasets import image_array, manifest
 from d2_cxr.datasets.manifest import Source
 from d2_cxr.image_name import image_name, png_name
@@ -116,7 +117,7 @@ def _finish(plan: Plan, state: Progress) -> dict[str, int]:
         state.discard()
         refused = next((row for row in rows if row["outcome"] in ("refused", "quarantined")), None)
         why = f"; {refused['file']}: {refused['reason']}" if refused else ""
-        raise ValueError(f"none of {len(plan.sources)} files could be prepared{why}")
+        raise ValueError(f"none of {counted(len(plan.sources), 'file')} could be prepared{why}")
     copies = near_duplicates.find_in_set(plan.output, rows)
     lists = _lists(plan, rows, copies)
     counts = _counts(plan, rows, lists) | {"near_duplicates": len(copies)}
@@ -178,8 +179,9 @@ def _patients_in_names(names: Sequence[str]) -> list[str]:
     if patients is None:
         return []
     return [
-        f"image names look like PATIENT_IMAGE ({names[0]}): {patients} patients on {len(names)} images, and one "
-        "patient's images may be in different parts; --patients names, or a CSV, keeps each patient in one part"
+        f"image names look like PATIENT_IMAGE ({names[0]}): {counted(patients, 'patient')} on "
+        f"{counted(len(names), 'image')}, and one patient's images may be in different parts; "
+        "--patients names, or a CSV, keeps each patient in one part"
     ]
 
 
@@ -234,21 +236,24 @@ def _report(counts: Mapping[str, int], strict: bool) -> None:
     level = logging.ERROR if strict else logging.WARNING
     for outcome in ("refused", "quarantined", "missing"):
         if counts[outcome]:
-            logger.log(level, "%d images %s; see manifest.csv and data_quality.html", counts[outcome], outcome)
+            logger.log(
+                level, "%s %s; see manifest.csv and data_quality.html", counted(counts[outcome], "image"), outcome
+            )
     if counts["boxes_left_out"]:
         rules = "; ".join(PROBLEMS[kind] for kind in LEFT_OUT)
-        logger.log(level, "%d boxes left out (%s)", counts["boxes_left_out"], rules)
+        logger.log(level, "%s left out (%s)", counted(counts["boxes_left_out"], "box"), rules)
 
     if counts["boxes_outside"]:
         logger.log(
             level,
-            "%d boxes left out: they lie wholly outside their image's file (%d more were cut to it)",
-            counts["boxes_outside"],
+            "%s left out, wholly outside the image (%d more cut to it)",
+            counted(counts["boxes_outside"], "box"),
             counts["boxes_partly_outside"],
         )
     for kind, meaning in (("not_frontal", "no frontal view"), ("not_chest", "no chest")):
         if counts[kind]:
-            logger.warning("%d images show %s by their header; manifest.csv says which", counts[kind], meaning)
+            images = counted(counts[kind], "image shows", "images show")
+            logger.warning("%s %s according to the header; manifest.csv lists them", images, meaning)
 
 
 def _processors() -> int:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from d2_cxr.boxes import BoxMap
+from d2_cxr.counted import counted
 from d2_cxr.datasets import named_sets
 from d2_cxr.dicom.preprocess import Preprocess, box_map
 from d2_cxr.image_name import image_name, png_name
@@ -157,7 +158,7 @@ def map_boxes(annotations: Annotations, images: Images, rules: Preprocess, assem
     resized = {image for image, size in given.items() if size != sizes[image]}
     if resized:
         assembly.notes.append(
-            f"{len(resized)} images do not have the size in the table: their boxes were scaled to the image"
+            f"{counted(len(resized), 'image has', 'images have')} not the size in the table; boxes are scaled to it"
         )
     maps = {image: BoxMap(sizes[image][0] / given[image][0], sizes[image][1] / given[image][1]) for image in resized}
     boxes = _mapped(boxes, maps)
@@ -216,7 +217,9 @@ def _all_splits(
 def _note_empty_parts(assembly: Assembly) -> None:
     empty = [part for part in ("train", "val", "test") if not assembly.counts[f"stratified_{part}"]]
     if empty:
-        assembly.notes.append(f"no image with findings is in {', '.join(empty)}: it cannot be trained or tested with")
+        assembly.notes.append(
+            f"no image with findings is in {', '.join(empty)}: you cannot train on it or test with it"
+        )
 
 
 def _published(name: str, annotations: Annotations, images: Images, order, assembly: Assembly) -> splits.Split | None:
@@ -233,8 +236,8 @@ def _published(name: str, annotations: Annotations, images: Images, order, assem
     missing = [image for images_of_part in split.values() for image in images_of_part if image not in images.rows]
     if missing:
         assembly.notes.append(
-            f"the published split was not written: {len(missing)} of its {sum(map(len, split.values()))} images are "
-            "not prepared, and its names mean all of them"
+            f"the published split was not written: it lacks {len(missing):,} of its "
+            f"{sum(map(len, split.values())):,} images, and its names mean all of them"
         )
         return None
     return split

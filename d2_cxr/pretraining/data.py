@@ -16,6 +16,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from d2_cxr import artifacts
+from d2_cxr.counted import counted
 from d2_cxr.datasets import builtin, image_array, leakage, loading
 from d2_cxr.drawing import contact_sheet
 from d2_cxr.pretraining.settings import view_rules
@@ -80,7 +81,8 @@ class EpochSampler(Sampler):
     def __init__(self, num_images: int, batch_size: int, seed: int, rank: int = 0, world_size: int = 1):
         if num_images < batch_size * world_size:
             raise ValueError(
-                f"{num_images} images do not fill a batch of {batch_size} on {world_size} process(es); "
+                f"{counted(num_images, 'image does', 'images do')} not fill a batch of {batch_size} on "
+                f"{counted(world_size, 'process')}; "
                 f"lower batch_size to {max(2, num_images // world_size)} at most"
             )
         self.num_images, self.batch_size, self.seed = num_images, batch_size, seed

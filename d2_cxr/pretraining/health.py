@@ -11,6 +11,8 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 
+from d2_cxr.counted import counted
+
 MAX_FEATURES = 256  # rows kept for the effective rank
 MIN_RELATIVE_SPREAD = 0.1  # of a projection's spread over that of directions drawn at random
 MIN_RANK = 2.0
@@ -33,7 +35,9 @@ def check_pairs(numbers: torch.Tensor, projected: Sequence[torch.Tensor], world_
     rows = [len(view) for view in projected]
     images = len(numbers)
     if len(projected) != 2 or set(rows) - {images, images * world_size}:
-        raise NotPairsError(f"{images} images but projections of {rows} rows: positives are not two views of one image")
+        raise NotPairsError(
+            f"{counted(images, 'image')} but projections of {rows} rows: positives are not two views of one image"
+        )
     if len(numbers.unique()) != images:
         raise NotPairsError("an image occurs twice in the batch: its views would be contrasted with each other")
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from d2_cxr.cli import ToolParser, positive, run_tool
+from d2_cxr.counted import counted
 
 if TYPE_CHECKING:
     from d2_cxr.projects.label_efficiency.plan import Study
@@ -62,7 +63,7 @@ def main(argv: list[str] | None = None) -> int:
     state = StudyState(study)
     to_do = state.to_do()
     if not to_do and not args.dry_run:
-        logger.info("All %d stages of study %s are finished.", len(study.stages), study.settings["study"])
+        logger.info("All stages (%d) of study %s are finished.", len(study.stages), study.settings["study"])
         state.write()  # titles, endpoint and subgroups may have changed, which no stage depends on
         return report(study)
     resources = study.settings.get("resources", {})
@@ -81,7 +82,7 @@ def main(argv: list[str] | None = None) -> int:
             schedule.run(study, state, workers, costs, jobs)
     finally:
         workers.shutdown(wait=False, cancel_futures=True)
-    logger.info("Finished %d stages in %s.", len(to_do), cost.duration(time.time() - began))
+    logger.info("Finished %s in %s.", counted(len(to_do), "stage"), cost.duration(time.time() - began))
     return report(study)
 
 
@@ -109,7 +110,7 @@ def _of_set(text: str | None, preset: str | None) -> list[str]:
     """
     if text is None:
         if preset:
-            raise ValueError("--preset looks at a prepared set: give --set NAME=FOLDER too")
+            raise ValueError("--preset needs a prepared set: give --set NAME=FOLDER as well")
         return []
     name, _, folder = text.partition("=")
     if not name or not (Path(folder) / "dataset.json").is_file():
@@ -126,7 +127,7 @@ def _workers(cluster: str, study: Study, jobs: int, threads: int, resources: dic
     from d2_cxr.projects.label_efficiency import schedule, slurm
 
     if cluster == "local":
-        return schedule.local_workers(jobs, threads)
+        return schedule.LocalWorkers(jobs, threads)
     folder = Path(study.output) / "logs" / "submitit"
     executor, options = cluster.removeprefix("submitit-"), resources.get("slurm", {})
     return slurm.SubmititWorkers(executor, folder, jobs, threads, options)

@@ -12,6 +12,7 @@ import argparse
 from pathlib import Path
 
 from d2_cxr.cli import ToolParser, run_tool
+from d2_cxr.counted import counted
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -40,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
     _check(settings, sets, only)
     rows = run_trials(settings, sets, Path(args.output), only)
     print("\n".join(map(_line, rows)))
-    print(f"{len(rows)} comparisons: {args.output}/trials.csv")
+    print(f"{counted(len(rows), 'comparison')}: {args.output}/trials.csv")
     return 0
 
 

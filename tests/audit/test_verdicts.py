@@ -16,7 +16,7 @@ def test_a_clean_set_is_green_three_times():
 def test_a_few_refused_files_are_yellow_and_many_are_red():
     assert lights(GOOD | {"refused": 2})[0] == "yellow"
     assert lights(GOOD | {"refused": 20})[0] == "red"
-    assert verdicts(GOOD | {"refused": 2}, True, 0, None)[0][2] == "100 of 102 images were prepared (2 refused)."
+    assert verdicts(GOOD | {"refused": 2}, True, 0, None)[0][2] == "Prepared 100 of 102 images (2 refused)."
 
 
 def test_a_part_without_findings_is_red():

@@ -144,7 +144,7 @@ def test_other_names_in_timms_order_are_taken(lite0, saved, tmp_path):
     convert_file(saved(renamed(lite0)), tmp_path / "w.pth", timm=LITE0)
     stored = load_weights_file(tmp_path / "w.pth")
     assert torch.equal(stored["model"][NETWORK + "blocks.1.0.conv_pw.weight"], lite0["blocks.1.0.conv_pw.weight"])
-    assert stored["conversion"]["notes"] == ["296 tensors took timm's names by their order; all shapes agree"]
+    assert stored["conversion"]["notes"] == ["296 tensors named by the order in timm's network; all shapes agree"]
     assert len(stored["conversion"]["left_out"]) == 8
 
 
@@ -153,14 +153,14 @@ def test_another_order_is_refused(lite0, saved, tmp_path):
     names = list(state)
     first, second = names[0], names[6]  # two convolutions of other shapes
     state[first], state[second] = state[second], state[first]
-    with pytest.raises(ConversionError, match=f"tensors of timm:{LITE0} are missing, first: "):
+    with pytest.raises(ConversionError, match=f"tensors of timm:{LITE0}, first: "):
         convert_file(saved(state), tmp_path / "w.pth", timm=LITE0)
 
 
 @pytest.mark.parametrize(
     "name, value, says",
     [
-        ("blocks.2.0.bn1.weight", None, "1 of 288 tensors .* missing, first: blocks.2.0.bn1.weight"),
+        ("blocks.2.0.bn1.weight", None, "lacks 1 of 288 tensors .*, first: blocks.2.0.bn1.weight"),
         ("conv_stem.weight", torch.zeros(32, 1, 3, 3), r"conv_stem.weight has shape \(32, 1, 3, 3\)"),
         ("bn1.bias", torch.full((32,), torch.nan), "bn1.bias holds NaN"),
     ],

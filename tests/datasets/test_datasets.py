@@ -212,10 +212,10 @@ def test_a_missing_set_is_refused_with_file_root_and_command(tmp_path, monkeypat
 
 
 def test_a_published_split_that_was_not_written_says_why(tmp_path, registry):
-    note = "the published split was not written: 3 of its 4394 images are not prepared"
+    note = "the published split was not written: it lacks 3 of its 4,394 images"
     artifacts.write_json(tmp_path / "vindr_cxr/dataset.json", {"class_names": [], "notes": [note]})
     named_sets.FOLDERS["vindr_cxr"] = tmp_path / "vindr_cxr"
-    with pytest.raises(FileNotFoundError, match="3 of its 4394 images are not prepared; the stratified names are"):
+    with pytest.raises(FileNotFoundError, match="it lacks 3 of its 4,394 images; the stratified names are"):
         loading.load("vindr_cxr_val")
 
 

@@ -177,7 +177,7 @@ def test_a_reader_who_is_not_named_has_to_be(write):
 
 def test_other_files_are_counted_and_a_folder_of_none_is_refused(write, make_source, tmp_path):
     make_source(name="only/image.dcm")
-    with pytest.raises(DeliveryError, match=r"only holds no structured report with TID 1500 \(1 files looked at\)"):
+    with pytest.raises(DeliveryError, match=r"only holds no structured report with TID 1500 \(1 file read\)"):
         read_reports(tmp_path / "only")
     _, problems = read_reports(write([group(SQUARE)]))
     assert problems["no_report"] == 1

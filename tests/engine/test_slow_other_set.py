@@ -67,7 +67,7 @@ def train(load_tool, hospitals, output, *more):
 
 
 def test_a_copy_of_a_training_image_in_the_other_set_is_refused_and_the_rest_is_tested(load_tool, hospitals, tmp_path):
-    with pytest.raises(LeakageError, match=r"are near duplicates of images of there_.*as again"):
+    with pytest.raises(LeakageError, match=r"near duplicates in there_.*as again"):
         train(load_tool, hospitals, tmp_path / "leak")
     allowed = tmp_path / "allowed.txt"
     allowed.write_text("again\n")

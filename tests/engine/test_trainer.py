@@ -179,7 +179,7 @@ def test_weights_with_a_hole_do_not_start(finished, tiny_cfg, tmp_path):
     del content["card"]["tensors_sha256"]
     torch.save(content, tmp_path / "hole.pth")
     cfg = tiny_cfg("SOLVER.MAX_ITER", "1", "MODEL.WEIGHTS", str(tmp_path / "hole.pth"))
-    with pytest.raises(ValueError, match=r"1 tensors of the backbone stay random .*res5\.1\.conv2\.weight"):
+    with pytest.raises(ValueError, match=r"1 tensor of the backbone left random .*res5\.1\.conv2\.weight"):
         trainer.train(cfg)
     assert not (Path(cfg.OUTPUT_DIR) / "run.json").exists()
 
@@ -246,7 +246,7 @@ def test_an_empty_test_set_is_named_before_the_first_step(tiny_set, tiny_cfg, tm
 
 def test_a_divergence_is_one_line_and_the_run_folder_says_so(tiny_cfg, caplog):
     cfg = tiny_cfg("SOLVER.MAX_ITER", "9", "SOLVER.BASE_LR", "1e20", "CXR.VAL_AT_END", "False", "DATASETS.TEST", "()")
-    with pytest.raises(ValueError, match=r"training diverged after \d+ steps: ") as error:
+    with pytest.raises(ValueError, match=r"training diverged after \d+ steps?: ") as error:
         trainer.train(cfg)
     assert "\n" not in str(error.value) and "Total losses before: " in str(error.value)
     assert "a lower SOLVER.BASE_LR (it is 1e+20)" in str(error.value)
@@ -272,10 +272,11 @@ def test_pixels_that_are_not_the_manifests_are_not_trained_on(tiny_set, tiny_cfg
 
 
 def test_start_weights_are_read_from_the_disk_once(finished, tiny_cfg, monkeypatch):
-    from d2_cxr.engine import checkpointer, start_weights
+    from d2_cxr.checkpoint import weights_card
+    from d2_cxr.engine import checkpointer
 
     read = []
-    for module in (checkpointer, start_weights):
+    for module in (checkpointer, weights_card):
         load = module.load_weights_file
         monkeypatch.setattr(module, "load_weights_file", lambda path, load=load: read.append(path) or load(path))
     weights = str(finished[2] / "model_final.pth")

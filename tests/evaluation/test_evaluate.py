@@ -82,7 +82,7 @@ def test_best_iou_is_zero_without_a_detection_of_the_class(images):
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"image_id": 77}, "results: detection 0: image_id 77 is not one of the 1 evaluated images"),
+        ({"image_id": 77}, "results: detection 0: image_id 77 is not the id of an evaluated image"),
         ({"category_id": 9}, r"results: detection 0: category_id 9 is not one of \[1\]"),
         ({"score": float("nan")}, "detection 0: score is nan"),
         ({"bbox": [0, 0, float("inf"), 1]}, "detection 0: bbox holds inf, which is not a finite number"),
@@ -96,7 +96,7 @@ def test_results_that_do_not_fit_are_refused(images, change, message):
 
 def test_negative_images_must_have_ids_of_their_own(images):
     truth, results = images([(1, 1, 0, 0, 9, 9)], [])
-    with pytest.raises(ValueError, match="share one image id"):
+    with pytest.raises(ValueError, match="have the same image id"):
         evaluate(truth, results, {"images": truth["images"]})
 
 

@@ -52,7 +52,7 @@ def test_the_worst_images_are_shown_first(shown_set, tmp_path):
     assert [path.name for path in written] == ["000_f2.png", "001_f1.png"]
     assert [path.name for path in write_gallery(**common, image_names=["f3"])] == ["f3.png"]
     assert len(write_gallery(**common)) == 3
-    with pytest.raises(ValueError, match="image f9 is not one of the 3 images"):
+    with pytest.raises(ValueError, match="image f9 is not an image of the set, which has 3"):
         write_gallery(**common, image_names=["f9"])
     with pytest.raises(ValueError, match="--worst needs --results"):
         write_gallery(**common, worst=True)

@@ -54,7 +54,7 @@ def test_a_work_list_has_ranks_pre_annotations_and_a_page(predictor, pool, tmp_p
     if strategy == "uncertainty":
         scores = {row["patient"]: float(row["uncertainty"]) for row in reversed(rows)}
         assert list(scores.values()) == sorted(scores.values())
-    assert f"{work.negative} of 4 are predicted negative" in (tmp_path / "label_next.html").read_text()
+    assert f"{work.negative} of 4 predicted negative" in (tmp_path / "label_next.html").read_text()
     tasks = json.loads((tmp_path / "label_studio/tasks.json").read_text())
     assert [task["predictions"][0]["score"] for task in tasks] == [0.25, 0.5, 0.75, 1]
     assert [task["data"]["image"].rsplit("/", 1)[1].split(".")[0] for task in tasks] == [
@@ -128,5 +128,5 @@ def test_labeled_images_are_refused_by_name(predictor, tiny_set, tmp_path):
 
 def test_classes_that_the_detector_finds_badly_weigh_more(predictor, pool, tmp_path, caplog):
     label_next(predictor, ["pool_unlabeled"], tmp_path, 2, "uncertainty")
-    assert "not at hand" not in caplog.text  # tiny_cxr_val, of the card
+    assert "validation images are missing" not in caplog.text  # tiny_cxr_val, of the card
     assert len(np.load(tmp_path / "predictions.npz")["images"]) == 12 + 4

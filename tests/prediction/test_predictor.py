@@ -84,7 +84,7 @@ def test_wrong_weights_are_refused_in_one_line(finished, tmp_path):
         Predictor(tmp_path / "changed.pth")
     del content["model"][bias], content["card"]["tensors_sha256"]
     torch.save(content, tmp_path / "hole.pth")
-    with pytest.raises(ValueError, match=r"leaves 1 tensors of the model random, first: .*cls_score\.bias \(it is not"):
+    with pytest.raises(ValueError, match=r"leaves 1 tensor of the model random, first: .*cls_score\.bias \(it is not"):
         Predictor(tmp_path / "hole.pth")
     with pytest.raises(FileNotFoundError, match=r"nowhere\.pth does not exist"):
         Predictor(tmp_path / "nowhere.pth")
@@ -133,7 +133,7 @@ def test_any_failure_of_a_decoder_is_an_image_error(predictor, image, monkeypatc
 def test_a_card_that_was_changed_is_refused(finished, tmp_path):
     content = torch.load(finished[2] / "model_final.pth", weights_only=True)
     for key, value, reason in (
-        ("class_names", ["Disc"], "its card names 1 classes, but its config has 2"),
+        ("class_names", ["Disc"], "its card names 1 class, but its config has 2"),
         ("thresholds", {"thresholds": {"Disc": "high", "Square": 0.5}}, "threshold of Disc is 'high'"),
         ("format_version", 99, "format version 99"),
         ("pixel_mean", "gray", "pixel_mean in its card is 'gray'"),

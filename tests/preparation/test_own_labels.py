@@ -100,6 +100,29 @@ def test_a_file_of_labels_per_part_is_the_split_of_the_set(clinic):
     assert prepared(clinic, "mixed", clinic / "to_coco", split="stratified")[1]["split"]["rule"] == "stratified"
 
 
+def test_more_labels_leave_the_test_images_of_an_earlier_set_in_place(clinic, caplog):
+    lines = (clinic / "boxes.csv").read_text().replace(",split", "").replace(",train", "").replace(",val", "")
+    lines = lines.replace(",test", "").splitlines()
+    patients = {"patients": with_patients(clinic, "list", "abcdefgahijk")["patients"]}  # f0 and f7 are of one patient
+    (clinic / "few.csv").write_text("\n".join(line for line in lines if "f0," not in line and "f1," not in line))
+    (clinic / "all.csv").write_text("\n".join(line for line in lines if "f11," not in line))
+    (clinic / "split.csv").write_text(
+        "image_id,patient_id,split\n"
+        + "".join(f"f{n},{'abcdefgahijk'[n]},{'test' if n in (7, 11) else 'train'}\n" for n in range(2, 12))
+    )
+    prepared(clinic, "first", clinic / "few.csv", patients=clinic / "split.csv")
+    assert names_of(clinic, "first", "stratified/test.json") == ["f7"]
+    _, description = prepared(clinic, "second", clinic / "all.csv", split_like=clinic / "first", **patients)
+    assert description["split"]["rule"].startswith("val and test of first (")
+    assert names_of(clinic, "second", "stratified/test.json") == ["f0", "f7"]
+    assert names_of(clinic, "second", "stratified/train.json") == ["f1", "f2", "f3", "f4", "f5", "f6", "f8"]
+    assert "1 of 2 val and test images of" in caplog.text
+    with pytest.raises(ValueError, match="--split-like is a split of its own"):
+        prepared(clinic, "third", clinic / "all.csv", split_like=clinic / "first", split="all-test")
+    with pytest.raises(FileNotFoundError, match="no finished prepared set"):
+        prepared(clinic, "third", clinic / "all.csv", split_like=clinic / "images")
+
+
 def with_patients(clinic, name, patients):
     lines = ["image_id,patient_id", *(f"f{number},{patient}" for number, patient in enumerate(patients))]
     (clinic / f"{name}.csv").write_text("\n".join(lines) + "\n")
@@ -137,7 +160,7 @@ def test_pseudonyms_of_patients_need_patients_and_a_key_outside_the_set(clinic):
 def test_all_images_in_train_leave_a_note(clinic):
     _, description = prepared(clinic, "all", clinic / "boxes.csv", split="all-train")
     assert len(names_of(clinic, "all", "stratified/train.json")) == 9
-    assert description["notes"] == ["no image with findings is in val, test: it cannot be trained or tested with"]
+    assert description["notes"] == ["no image with findings is in val, test: you cannot train on it or test with it"]
 
 
 def test_labels_of_images_in_another_size_are_refused(clinic):
@@ -145,7 +168,7 @@ def test_labels_of_images_in_another_size_are_refused(clinic):
     cells = [line.split(",") for line in lines[1:19]]
     doubled = [",".join([*c[:3], *(str(4 * float(number)) for number in c[3:7]), c[7]]) for c in cells]
     (clinic / "doubled.csv").write_text("\n".join([HEADER, *doubled]) + "\n")
-    with pytest.raises(ValueError, match=r"of 18 boxes reach beyond their image: .*another size"):
+    with pytest.raises(ValueError, match=r"of 18 boxes beyond the image: .*another size"):
         prepared(clinic, "doubled", clinic / "doubled.csv")
 
 

@@ -51,7 +51,7 @@ def test_the_array_and_the_pngs_hold_the_same_images(write_set, tmp_path):
 def test_a_missing_image_is_named_before_training_starts(write_set, tmp_path):
     root = write_set(tmp_path, num_images=4)
     (root / "images/0image002.png").unlink()
-    with pytest.raises(FileNotFoundError, match=r"1 prepared images are missing, first: .*0image002\.png; prepare"):
+    with pytest.raises(FileNotFoundError, match=r"1 prepared image is missing, first: .*0image002\.png; prepare"):
         load_images(["gap_train"], [["gap", str(root)]])
     with pytest.raises(FileNotFoundError, match=r"0image002\.png is missing or not an image"):
         image_array.read(root / "images/0image002.png")

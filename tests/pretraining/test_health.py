@@ -61,7 +61,7 @@ def test_a_run_that_ends_without_its_task_learned_is_told():
 
 
 def test_contrasting_the_channels_of_one_image_is_refused():
-    with pytest.raises(health.NotPairsError, match=r"1 images but projections of \[2048, 2048\] rows"):
+    with pytest.raises(health.NotPairsError, match=r"1 image but projections of \[2048, 2048\] rows"):
         health.check_pairs(torch.tensor([3]), [torch.zeros(2048, 8), torch.zeros(2048, 8)])
 
 

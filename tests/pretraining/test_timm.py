@@ -48,7 +48,7 @@ def test_an_unknown_model_is_refused(config):
         settings.complete({**config, "backbone": "timm:no_such_net"})
 
 
-def test_a_run_from_a_file_goes_on_from_its_weights_and_arrives_in_detectron2(config, tmp_path):
+def test_a_run_from_a_file_goes_on_from_its_weights_and_arrives_in_detectron2(config, tmp_path, capfd):
     torch.manual_seed(1)
     state = timm.create_model(NAME).state_dict()
     torch.save(state, tmp_path / "imagenet.pth")
@@ -56,6 +56,7 @@ def test_a_run_from_a_file_goes_on_from_its_weights_and_arrives_in_detectron2(co
     still = {"name": "sgd", "lr": 1e-12, "weight_decay": 0.0, "momentum": 0.0}
     config |= {"init_from": str(tmp_path / "converted.pth"), "optimizer": still}
     checkpoint = pretrain(config, tmp_path / "run")
+    assert f"pretraining timm:{NAME}" in capfd.readouterr().err, "progress names solo-learn's network, not ours"
     trained = load_weights_file(checkpoint)["state_dict"]
     assert torch.allclose(trained["encoder.conv_stem.weight"], state["conv_stem.weight"], atol=1e-6)
     card = read_card(checkpoint)
@@ -68,5 +69,5 @@ def test_a_run_from_a_file_goes_on_from_its_weights_and_arrives_in_detectron2(co
 
 def test_weights_of_another_network_are_refused(config, tmp_path):
     torch.save(timm.create_model("resnet10t").state_dict(), tmp_path / "other.pth")
-    with pytest.raises(ConversionError, match=f"tensors of timm:{NAME} are missing"):
+    with pytest.raises(ConversionError, match=f"tensors of timm:{NAME}, first"):
         pretrain({**config, "init_from": str(tmp_path / "other.pth")}, tmp_path / "run")

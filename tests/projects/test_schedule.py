@@ -59,6 +59,14 @@ def test_a_second_run_does_nothing(study):
     assert workers.ran == []
 
 
+def test_stages_that_took_no_time_before_are_shown_too(study, monkeypatch):
+    """A run that another arm has trained is linked in 0.0 s, and the others of its kind are expected to be."""
+    monkeypatch.setattr(schedule.cost, "measured_seconds", lambda *_: 0.0)
+    state = StudyState(study)
+    schedule.run(study, state, Workers(), {stage.id: 0.0 for stage in study.stages})
+    assert state.to_do() == set()
+
+
 def test_a_failing_stage_is_named_and_what_runs_beside_it_is_kept(study):
     broken = Stage("pretrain", "pretrain", {"fails": True}, "pretrain", ("pretrain",), ("prepare",))
     study = Study(study.path, study.output, study.settings, (study.stages[0], broken, *study.stages[2:]))
@@ -122,10 +130,30 @@ def test_workers_of_a_machine_share_its_gpus(jobs, gpus, shared):
 
 def test_a_worker_is_told_its_gpus_before_it_works(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "6,7")
-    workers = schedule.local_workers(2, 1)
+    workers = schedule.LocalWorkers(2, 1)
     asked = [workers.submit(os.getenv, "CUDA_VISIBLE_DEVICES") for _ in range(4)]
     assert {future.result(timeout=300) for future in asked} <= {"6", "7"}
     workers.shutdown()
+
+
+def test_workers_that_are_not_waited_for_end_in_the_middle_of_a_stage():
+    """The folder of an interrupted study is free at once, so nothing may write there any more."""
+    workers = schedule.LocalWorkers(1, 1)
+    running = workers.submit(time.sleep, 600)
+    while not running.running():
+        time.sleep(0.05)
+    processes = list(workers._processes.values())
+    workers.shutdown(wait=False, cancel_futures=True)
+    for process in processes:
+        process.join(timeout=60)
+        assert process.exitcode == 1
+
+
+def test_a_stage_that_another_process_runs_is_waited_for_and_then_named(tmp_path):
+    path = tmp_path / "locks" / "train_a.lock"
+    refused = pytest.raises(ValueError, match=r"^another process is running stage train/a; wait for it or stop it$")
+    with schedule._alone(path, 0, "stage train/a"), refused, schedule._alone(path, 0.3, "stage train/a"):
+        pass
 
 
 def test_two_processes_do_not_run_one_study(tmp_path):

@@ -62,7 +62,7 @@ def test_the_labels_are_those_of_the_crop_that_was_taken_for_the_view(tiny_confi
 
 
 def test_an_image_that_the_renderer_does_not_know_is_named(truth):
-    with pytest.raises(ValueError, match="lacks 1 of 1 images, first: unknown"):
+    with pytest.raises(ValueError, match="lacks 1 of 1 image, first: unknown"):
         read_truth(truth, [{"image_name": "unknown"}])
 
 

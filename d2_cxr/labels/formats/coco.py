@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from d2_cxr.counted import counted
 from d2_cxr.labels.class_names import NO_FINDING
 from d2_cxr.labels.formats.documents import SizeOf, box_of_points, read_json
 
@@ -32,7 +33,7 @@ def read(path: Path, size_of: SizeOf | None = None) -> tuple[list[dict], list[st
     categories = {entry["id"]: str(entry["name"]) for entry in _entries(document, "categories", ("id", "name"), path)}
     annotations = list(_entries(document, "annotations", ("image_id", "category_id"), path))
     if not annotations:
-        raise ValueError(f"{path} lists {len(images)} images and not one annotation")
+        raise ValueError(f"{path} lists {counted(len(images), 'image')} and not one annotation")
     rows: dict[int | str, list[dict]] = {key: [] for key in images}
     drawn = set()
     for number, annotation in enumerate(annotations, start=1):

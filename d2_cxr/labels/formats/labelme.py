@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
+from d2_cxr.counted import counted
 from d2_cxr.labels.class_names import NO_FINDING
 from d2_cxr.labels.formats.documents import SizeOf, box_of_points, entries, read_json
 
@@ -57,4 +58,4 @@ def _corners(shape: Mapping) -> dict:
         return {"corners": [x - radius, y - radius, x + radius, y + radius]}
     if kind in ("rectangle", "polygon") and len(points) >= 2:
         return {"corners": box_of_points(points)}
-    return {"given": f"a {kind} of {len(points)} points is not a box"}
+    return {"given": f"a {kind} of {counted(len(points), 'point')} is not a box"}

@@ -17,6 +17,7 @@ from d2_cxr.projects.label_efficiency.names import in_repository
 from d2_cxr.projects.label_efficiency.stage_log import output_to
 
 from d2_cxr import artifacts
+from d2_cxr.counted import counted
 
 if TYPE_CHECKING:
     from d2_cxr.projects.label_efficiency.plan import Stage, Study
@@ -123,7 +124,9 @@ def measured_seconds(study: Study, state: StudyState, stage: Stage) -> float | N
 
 def describe(study: Study, costs: dict[str, float], jobs: int, threads: int) -> str:
     """Return the plan in words: how many stages of each kind, what they cost, and how long all of it takes."""
-    lines = [f"Study {study.settings['study']} in {study.output}: {len(study.stages)} stages, {len(costs)} to do"]
+    lines = [
+        f"Study {study.settings['study']} in {study.output}: {counted(len(study.stages), 'stage')}, {len(costs)} to do"
+    ]
     for kind in dict.fromkeys(stage.kind for stage in study.stages):
         mine = [stage for stage in study.stages if stage.kind == kind]
         left = [costs[stage.id] for stage in mine if stage.id in costs]

@@ -13,6 +13,7 @@ import pandas as pd
 
 from d2_cxr import artifacts
 from d2_cxr.boxes import xywh_to_xyxy
+from d2_cxr.counted import counted
 from d2_cxr.datasets import image_array, named_sets
 from d2_cxr.drawing import class_color, draw_boxes
 from d2_cxr.labels import splits, statistics
@@ -103,7 +104,9 @@ def _example_images(root: Path, train: dict, readers: dict, output: Path) -> lis
     images = []
     for name in sorted(merged, key=lambda name: (-merged[name], name))[:_EXAMPLES]:
         sides = [_drawn(root / "images" / name, boxes[name], names) for boxes in (single, fused)]
-        caption = f"left: {len(single[name])} boxes of {len({box['reader'] for box in single[name]})} readers; "
+        caption = (
+            f"left: {counted(len(single[name]), 'box')} of {len({box['reader'] for box in single[name]})} readers; "
+        )
         file = f"fusion_{Path(name).stem}.jpg"
         artifacts.write_with(output / file, _jpeg_writer(np.hstack(sides)))
         images.append({"file": file, "caption": caption + f"right: the {len(fused[name])} fused boxes"})

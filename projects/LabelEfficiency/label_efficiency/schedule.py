@@ -38,7 +38,7 @@ def run(study: Study, state: StudyState, workers: cost.Workers, costs: dict[str,
     """
     pending = [stage for stage in study.stages if stage.id in state.to_do()]
     running: Running = {}
-    costs = {stage.id: costs.get(stage.id, 1.0) for stage in pending}
+    costs = {stage.id: max(costs.get(stage.id, 0.0), 1.0) for stage in pending}  # a stage may have taken no time before
     failure: BaseException | None = None
     with Bar(total=round(sum(costs.values())), bar_format=_BAR, mininterval=1, miniters=0) as bar:
         while (pending and not failure) or running:
@@ -122,7 +122,7 @@ def _show(bar: Bar, study: Study, running: Running, pending: list[Stage], costs:
 
 
 def run_in_worker(stage: dict, study_dir: str) -> dict:
-    """Run one stage with its output in a log file; a second process with the same stage waits, then raises.
+    """Run one stage with its output in a log file; a second process with the same stage waits, then raises ValueError.
 
     A worker of a killed command ends within a second. A job of a cluster keeps running, so its stage is waited for.
     """
@@ -130,15 +130,28 @@ def run_in_worker(stage: dict, study_dir: str) -> dict:
     lock = Path(study_dir) / "locks" / f"{stage['id'].replace('/', '_')}.lock"
     if stage.get("command"):
         sys.argv = list(stage["command"])  # run.json records it as the command
-    with _alone(lock, patience=patience), stage_log.output_to(stage_log.log_path(Path(study_dir), stage["id"])):
+    log = stage_log.log_path(Path(study_dir), stage["id"])
+    with _alone(lock, patience, f"stage {stage['id']}"), stage_log.output_to(log):
         return run_stage(stage, study_dir)
 
 
-def local_workers(jobs: int, threads: int) -> ProcessPoolExecutor:
-    """Return worker processes of this machine, its GPUs shared among them; they end with this process."""
-    context = multiprocessing.get_context("spawn")
-    begin = (os.getpid(), threads, jobs, context.Value("i", 0))
-    return ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin_worker, initargs=begin)
+class LocalWorkers(ProcessPoolExecutor):
+    """Worker processes of this machine, its GPUs shared among them; they end with this process.
+
+    `shutdown(wait=False)` ends them at once. An executor would let them finish their stages, which can take hours,
+    while the study is already free for the next command.
+    """
+
+    def __init__(self, jobs: int, threads: int):
+        context = multiprocessing.get_context("spawn")
+        self._end = context.Value("b", 0)
+        begin = (os.getpid(), self._end, threads, jobs, context.Value("i", 0))
+        super().__init__(jobs, mp_context=context, initializer=_begin_worker, initargs=begin)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """End the workers: when they are done, or at once."""
+        self._end.value = not wait
+        super().shutdown(wait, cancel_futures=cancel_futures)
 
 
 @contextlib.contextmanager
@@ -148,15 +161,12 @@ def only_process(study_dir: Path):
     Raises:
         ValueError: another process is running the same study.
     """
-    try:
-        with _alone(study_dir / "locks" / "study.lock", patience=0):
-            yield
-    except BlockingIOError as error:
-        raise ValueError(f"another process is running the study in {study_dir}; wait for it or stop it") from error
+    with _alone(study_dir / "locks" / "study.lock", 0, f"the study in {study_dir}"):
+        yield
 
 
 @contextlib.contextmanager
-def _alone(path: Path, patience: float):
+def _alone(path: Path, patience: float, what: str):
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "w") as file:
         until = time.time() + patience
@@ -164,21 +174,21 @@ def _alone(path: Path, patience: float):
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
-            except BlockingIOError:
+            except BlockingIOError as error:
                 if time.time() >= until:
-                    raise
+                    raise ValueError(f"another process is running {what}; wait for it or stop it") from error
                 time.sleep(0.2)
         yield
 
 
-def _begin_worker(parent: int, threads: int, jobs: int, counter: Synchronized) -> None:
+def _begin_worker(parent: int, end: Synchronized, threads: int, jobs: int, counter: Synchronized) -> None:
     os.environ["OMP_NUM_THREADS"] = str(threads)  # before torch is imported
     with counter.get_lock():
         number, counter.value = counter.value, counter.value + 1
     gpus = _visible_gpus()
     if gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpus_of_worker(number, jobs, gpus))  # read at a GPU's first use
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    threading.Thread(target=_end_with, args=(parent, end), daemon=True).start()
 
 
 def gpus_of_worker(number: int, jobs: int, gpus: list[str]) -> list[str]:
@@ -197,8 +207,8 @@ def _visible_gpus() -> list[str]:
     return [str(index) for index in range(torch.cuda.device_count())]
 
 
-def _end_with(parent: int) -> None:
+def _end_with(parent: int, end: Synchronized) -> None:
     """End with the parent: workers of a killed command would wait forever, or write together with the next one's."""
-    while os.getppid() == parent:
+    while os.getppid() == parent and not end.value:
         time.sleep(0.5)
     os._exit(1)

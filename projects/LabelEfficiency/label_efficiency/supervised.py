@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from d2_cxr import artifacts, boxes
+from d2_cxr.counted import counted
 from d2_cxr.dicom.preprocess import Preprocess, box_map
 from d2_cxr.pretraining import settings as setting_rules
 from d2_cxr.pretraining.data import load_images
@@ -91,7 +92,7 @@ def read_truth(path: Path, images: Sequence[Mapping]) -> Truth:
     drawn = {image["image_name"]: image for image in artifacts.read_json(path)["images"]}
     missing = [image["image_name"] for image in images if image["image_name"] not in drawn]
     if missing:
-        raise ValueError(f"{path} lacks {len(missing)} of {len(images)} images, first: {missing[0]}")
+        raise ValueError(f"{path} lacks {counted(len(missing), 'image', of=len(images))}, first: {missing[0]}")
     rows = [drawn[image["image_name"]] for image in images]
     classes = sorted({finding["class_name"] for row in rows for finding in row["findings"]})
     if not classes:

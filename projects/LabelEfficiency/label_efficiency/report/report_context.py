@@ -24,6 +24,7 @@ from d2_cxr.projects.label_efficiency.report.study_results import MISTAKES, Run,
 from d2_cxr.projects.label_efficiency.report.subgroups import COLUMNS as SUBGROUP_COLUMNS
 from d2_cxr.projects.label_efficiency.report.subgroups import subgroup_rows
 
+from d2_cxr.counted import counted
 from d2_cxr.evaluation import metrics
 
 # key of a row, head, kind of cell (templates/cells.html.j2)
@@ -176,7 +177,7 @@ def _class_columns(rows: list[dict]) -> list[tuple]:
 
 def _facts(results: StudyResults) -> list[str]:
     done = [run for run in results.runs if run.done]
-    facts = [f"{len(done)} runs", f"{len(results.seeds)} seed" + "s" * (len(results.seeds) > 1)]
+    facts = [counted(len(done), "run"), counted(len(results.seeds), "seed")]
     facts.append(f"label fractions {', '.join(map(str, results.label_fractions))} %")
     if done:
         tests = {run.test: run.matches for run in done}.values()  # a split of its own for each seed has other images

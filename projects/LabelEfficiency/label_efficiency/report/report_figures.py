@@ -13,6 +13,7 @@ from d2_cxr.projects.label_efficiency.report.study_results import Run, StudyResu
 from d2_cxr.projects.label_efficiency.report.tables import training_images
 from markupsafe import Markup
 
+from d2_cxr.counted import counted
 from d2_cxr.evaluation import estimates, froc
 
 _RATES = tuple(2.0**power for power in np.arange(-3, 3.25, 0.25))  # false positives per image, 1/8 to 8
@@ -44,7 +45,7 @@ def primary_metric(results: StudyResults) -> tuple[str, list[str] | None]:
 def primary_name(results: StudyResults) -> str:
     """Return the primary metric in words, e.g. "AP50 over 4 classes"."""
     metric, classes = primary_metric(results)
-    return metric + (f" over {len(classes)} classes" if classes else "")
+    return metric + (f" over {counted(len(classes), 'class')}" if classes else "")
 
 
 def _learning(results: StudyResults, scores: Scores) -> str:

@@ -10,8 +10,8 @@ import pytest
 from d2_cxr import artifacts
 from d2_cxr.datasets import builtin, image_array, leakage
 from d2_cxr.engine.evaluate import evaluate_only
-from d2_cxr.engine.other_sets import check_other_sets
-from d2_cxr.engine.run_sets import RunSets, refuse_shared_images
+from d2_cxr.engine.run_sets import RunSets
+from d2_cxr.engine.set_checks import check_other_sets, refuse_shared_images
 
 IDS = {"Disc": 1, "Square": 2}
 
