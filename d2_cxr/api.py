@@ -204,7 +204,7 @@ def convert(
         pixel_mean, pixel_std: RGB, 0-255, for files that do not state them.
         prefix: of the backbone's names in the file, if the file has several.
         timm: name of timm's model, e.g. "tf_efficientnet_lite0"; None is a ResNet.
-        trust: also read pickles that hold more than tensors; only for your own files.
+        trust: also read pickles with more than tensors; only for your own files.
 
     Returns:
         the card inside the file: architecture, input convention, source, parity.

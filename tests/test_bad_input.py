@@ -146,7 +146,7 @@ def test_a_backbone_in_place_of_a_detector_and_the_other_way_round(refused, arch
     line = refused("predict", archive[0], "--weights", weights, "--output", output)
     assert "holds a backbone, not a detector; give a run's model_final.pth" in line
     line = refused("convert_simclr_to_d2", weights, output / "w.pth")
-    assert str(weights) in line and "in Detectron2's names already; use it as MODEL.WEIGHTS" in line
+    assert str(weights) in line and "already has Detectron2's names; use it directly as MODEL.WEIGHTS" in line
     assert not output.exists()
 
 

@@ -25,7 +25,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--prefix", help="prefix of the backbone's names, e.g. encoder.; may be empty")
     parser.add_argument("--timm", metavar="NAME", help="the file is timm's model NAME, e.g. tf_efficientnet_lite0")
     parser.add_argument(
-        "--trust", action="store_true", help="also read pickles that hold more than tensors; only for your own files"
+        "--trust", action="store_true", help="also read pickles with more than tensors; only for your own files"
     )
     return parser.parse_args(argv)
 

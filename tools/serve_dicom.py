@@ -22,11 +22,15 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--weights", required=True, metavar="FILE", help="model_final.pth or model_best.pth of a run")
     parser.add_argument("--folder", required=True, metavar="DIR", help="gets inbox/, outbox/ and refused/")
     parser.add_argument("--send-to", required=True, metavar="TITLE@HOST:PORT", help="the node that gets the reports")
-    parser.add_argument("--title", default="D2CXR", help="our AE title, which callers have to name")
+    parser.add_argument("--title", default="D2CXR", help="our AE title, which callers must use")
     parser.add_argument("--port", type=int, default=11112)
-    parser.add_argument("--address", default="127.0.0.1", help="of the interface; beyond loopback it needs --allow")
+    parser.add_argument(
+        "--address", default="127.0.0.1", help="address of the interface; other than loopback needs --allow"
+    )
     parser.add_argument("--allow", nargs="*", default=[], metavar="TITLE", help="AE titles that may send; all if none")
-    parser.add_argument("--max-waiting", type=int, default=100, metavar="N", help="images waiting, then refused")
+    parser.add_argument(
+        "--max-waiting", type=int, default=100, metavar="N", help="most images waiting; further ones are refused"
+    )
     parser.add_argument("--thresholds", metavar="FILE", help="a thresholds.json, instead of the card's")
     parser.add_argument("--device", help="cpu, cuda, cuda:1; a GPU where there is one")
     return parser.parse_args(argv)

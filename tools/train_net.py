@@ -37,7 +37,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--dist-url", default="auto", metavar="URL", help="address of the first machine, for N machines"
     )
     parser.add_argument(
-        "--allow", metavar="FILE", help="names of images, one per line, that may be in training and test sets"
+        "--allow", metavar="FILE", help="file with names of images, one per line, that may be in training and test sets"
     )
     parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config keys, after all options")
     args = parser.parse_args(argv)

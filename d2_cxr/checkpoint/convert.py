@@ -97,17 +97,17 @@ def _prefix(state: Mapping[str, object], asked: str | None) -> str:
     found = resnet_names.find_prefixes(state)
     if asked is not None:
         if asked not in found:
-            raise ConversionError(f"no ResNet lies below the prefix {asked!r}; prefixes found: {found}")
+            raise ConversionError(f"there is no ResNet below the prefix {asked!r}; prefixes found: {found}")
         return asked
     if any(name.startswith(BOTTOM_UP) for name in state):
-        raise ConversionError("the file is in Detectron2's names already; use it as MODEL.WEIGHTS as it is")
+        raise ConversionError("the file already has Detectron2's names; use it directly as MODEL.WEIGHTS")
     online = [prefix for prefix in found if not is_momentum(prefix)]
     if len(online) != 1:
         if not online:
             raise ConversionError("the file holds no ResNet (no names with layer1 ... layer4)")
-        raise ConversionError(f"several backbones lie in the file, below {online}; choose one with --prefix")
+        raise ConversionError(f"the file has several backbones, below {online}; choose one with --prefix")
     if online[0] not in PREFIXES:
-        raise ConversionError(f"the backbone lies below the unknown prefix {online[0]!r}; confirm it with --prefix")
+        raise ConversionError(f"the backbone is below the unknown prefix {online[0]!r}; confirm it with --prefix")
     return online[0]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
@@ -11,6 +12,7 @@ from PIL import Image, UnidentifiedImageError
 from pydicom.errors import InvalidDicomError
 
 from d2_cxr.datasets.manifest import Source, list_sources
+from d2_cxr.dicom.stored_image import ImageError
 from d2_cxr.image_name import image_name
 
 _ORIENTATION, _ON_ITS_SIDE = 0x0112, (5, 6, 7, 8)  # EXIF: the picture is shown turned by 90 degrees
@@ -25,33 +27,44 @@ def sizes_of(
         sources: image files; of two with one name the first.
         name_of: an image as labels write it -> its name.
     """
-    paths: dict[str, Path] = {}
+    found: dict[str, Source] = {}
     for source in sources:
-        paths.setdefault(source.image_name, source.path)
+        found.setdefault(source.image_name, source)
 
     @cache
     def size_of(image: str) -> tuple[int, int] | None:
-        path = paths.get(name_of(image))
-        return None if path is None else image_size(path)
+        source = found.get(name_of(image))
+        return None if source is None else _size_of_source(source)
 
     return size_of
 
 
 def sizes_in(folder: str | Path) -> Callable[[str], tuple[int, int] | None]:
-    """Return `sizes_of` the image files of a folder, at any depth."""
+    """Return `sizes_of` the image files of a folder or archive, at any depth."""
     return sizes_of(list_sources(folder, "images"))
 
 
-def image_size(path: str | Path) -> tuple[int, int] | None:
+def _size_of_source(source: Source) -> tuple[int, int] | None:
+    if source.member is None:
+        return image_size(source.path)
+    try:
+        return image_size(io.BytesIO(source.read()))
+    except (ImageError, OSError):
+        return None
+
+
+def image_size(file: str | Path | io.BytesIO) -> tuple[int, int] | None:
     """Return (width, height) of a DICOM, PNG or JPEG file by its header, None where it cannot be read."""
     try:
-        with Image.open(path) as image:
+        with Image.open(file) as image:
             width, height = image.size
             return (height, width) if image.getexif().get(_ORIENTATION) in _ON_ITS_SIDE else (width, height)
     except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError):
         pass
     try:
-        header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["Rows", "Columns"], force=True)
+        if isinstance(file, io.BytesIO):
+            file.seek(0)
+        header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=["Rows", "Columns"], force=True)
         return int(header.Columns), int(header.Rows)
     except (InvalidDicomError, OSError, AttributeError, ValueError, TypeError):
         return None

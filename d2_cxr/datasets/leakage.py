@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from d2_cxr import artifacts
+from d2_cxr.counted import counted
 from d2_cxr.datasets import loading
 from d2_cxr.datasets.named_sets import named_set
 from d2_cxr.image_name import image_name
@@ -67,17 +68,19 @@ def refuse_leaks(pool: Sequence[str], held_out: Sequence[str] | None = None) -> 
     found = find_leaks(pool, held_out)
     leaks = [leak for leak in found if not allowed & {leak.image, leak.held_out_image}]
     if len(found) > len(leaks):
-        logger.warning("%d training images leak held-out images and are allowed (--allow)", len(found) - len(leaks))
+        number = counted(len(found) - len(leaks), "training image that leaks", "training images that leak")
+        logger.warning("allowed (--allow): %s held-out images", number)
     if leaks:
         images = {leak.image for leak in leaks}
         patients = {leak.patient for leak in leaks if leak.patient}
-        both = f", {len(patients)} {'patients are' if len(patients) > 1 else 'patient is'} on both sides"
+        both = f", {counted(len(patients), 'patient is', 'patients are')} on both sides"
         shown = "; ".join(
             f"{leak.image} is {leak.why} as {leak.held_out_image} of {leak.held_out}" for leak in leaks[:_NAMED]
         )
+        pools = ", ".join(dict.fromkeys(leak.pool for leak in leaks))
         raise LeakageError(
-            f"{', '.join(dict.fromkeys(leak.pool for leak in leaks))}: {len(images)} images leak held-out images"
-            f"{both if patients else ''} ({shown}{' ...' if len(leaks) > _NAMED else ''}); {WAY_OUT}"
+            f"{pools}: {counted(len(images), 'image leaks', 'images leak')} held-out images{both if patients else ''} "
+            f"({shown}{' ...' if len(leaks) > _NAMED else ''}); {WAY_OUT}"
         )
 
 

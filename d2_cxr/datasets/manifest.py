@@ -6,13 +6,19 @@ bytes. They hold codes and numbers, never a header's text, a time or a path abov
 
 from __future__ import annotations
 
+import builtins
+import logging
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from d2_cxr import artifacts
+from d2_cxr.dicom import archives
+from d2_cxr.dicom.archives import Member
 from d2_cxr.image_name import SUFFIXES, image_name
+
+logger = logging.getLogger(__name__)
 
 COLUMNS = (
     "image_name",
@@ -48,15 +54,16 @@ TIMING_COLUMNS = ("image_name", "decode_ms", "total_ms")
 
 @dataclass(frozen=True)
 class Source:
-    """A file in an input folder.
+    """A file in an input folder or archive.
 
     Attributes:
         image_name: its name without the suffix of an image.
         part: "images", or "official_test".
         file: its path below the folder, with "/".
-        path: of the file.
+        path: of the file, or of the archive.
         bytes: its length.
         refusal: why it is refused before it is read, "" for most.
+        member: its place in the archive; None of a file in a folder.
     """
 
     image_name: str
@@ -65,6 +72,16 @@ class Source:
     path: Path
     bytes: int
     refusal: str = ""
+    member: Member | None = None
+
+    @property
+    def own_name(self) -> str:
+        """The file's own name, which no pseudonym replaces."""
+        return self.path.name if self.member is None else self.member.name.rsplit("/", 1)[-1]
+
+    def read(self, most: int | None = None) -> builtins.bytes:
+        """Return its bytes, or the first `most` (`archives.read_file`, with its errors)."""
+        return archives.read_file(self.path, self.member, most)
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -75,17 +92,18 @@ class Source:
 def list_sources(folder: str | Path, part: str = "images", without: Path | None = None) -> list[Source]:
     """Return every file below a folder but hidden ones and those below `without`, sorted by path.
 
-    Linked folders are entered (`files_below`). An image's link that leads nowhere is listed with that refusal.
+    Linked folders are entered (`files_below`). An image's link that leads nowhere is listed with that refusal. A zip or
+    tar archive is read like the folder that it was made of.
 
     Raises:
-        FileNotFoundError, NotADirectoryError: there is no such folder.
-        ValueError: it holds no file.
+        FileNotFoundError, NotADirectoryError: there is no such folder or archive.
+        ValueError: it holds no file, or the archive is damaged.
     """
     folder = Path(folder)
     if not folder.exists():
-        raise FileNotFoundError(f"{folder} does not exist; give the folder of the images")
+        raise FileNotFoundError(f"{folder} does not exist; give the folder or archive of the images")
     if not folder.is_dir():
-        raise NotADirectoryError(f"{folder} is not a folder; give the folder of the images")
+        return _list_archive(folder, part)
     without = without.resolve() if without else None
     sources = []
     for path in files_below(folder):
@@ -97,6 +115,27 @@ def list_sources(folder: str | Path, part: str = "images", without: Path | None 
     if not sources:
         raise ValueError(f"{folder} holds no file")
     return sources
+
+
+def _list_archive(archive: Path, part: str) -> list[Source]:
+    """Return the files of an archive but hidden ones, sorted by path; of two with one path, the last."""
+    found: dict[str, Source] = {}
+    repeated = 0
+    for member in archives.members(archive):
+        parts = [name for name in member.name.split("/") if name not in ("", ".")]
+        if any(name.startswith(".") and name != ".." for name in parts):
+            continue
+        shown, refusal = _shown("/".join(parts))
+        if ".." in parts:
+            refusal = 'its path in the archive holds ".."; pack it without'
+        repeated += shown in found
+        refusal = member.refusal or refusal
+        found[shown] = Source(image_name(shown), part, shown, archive, member.size, refusal, member)
+    if not found:
+        raise ValueError(f"{archive} holds no file")
+    if repeated:
+        logger.warning("%s: %d files have the path of a later one, which replaces them", archive, repeated)
+    return sorted(found.values(), key=lambda source: source.file.split("/"))
 
 
 def files_below(folder: Path) -> list[Path]:
@@ -127,13 +166,17 @@ def leads_nowhere(path: Path) -> bool:
 
 
 def _source(part: str, file: str, path: Path) -> Source:
-    """Return a listed file; a name that is no UTF-8 cannot be written into CSV and JSON, so it is shown escaped."""
-    raw = os.fsencode(file)
-    shown = raw.decode("utf-8", "backslashreplace")
-    refusal = "" if shown == file else "the file name is not UTF-8; rename the file"
+    """Return a listed file."""
+    shown, refusal = _shown(file)
     if leads_nowhere(path):
         return Source(image_name(shown), part, shown, path, 0, "the link leads nowhere; restore its file")
     return Source(image_name(shown), part, shown, path, path.stat().st_size, refusal)
+
+
+def _shown(file: str) -> tuple[str, str]:
+    """Return a path as it is written, and its refusal: what is no UTF-8 cannot be written into CSV and JSON."""
+    shown = os.fsencode(file).decode("utf-8", "backslashreplace")
+    return shown, "" if shown == file else "the file name is not UTF-8; rename the file"
 
 
 def row_of(source: Source, result: Mapping) -> dict[str, str]:

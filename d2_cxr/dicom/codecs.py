@@ -82,7 +82,7 @@ def decode_jpeg_2000(frame: bytes, form: PixelFormat, min_size: int | None) -> n
     depth = frame[start + 42]  # Ssiz: sign, and precision less one
     precision, signed = (depth & 0x7F) + 1, bool(depth & 0x80)
     if components != 1 or precision > 16:
-        raise ImageError(f"the JPEG 2000 pixels have {components} components of {precision} bits: images have one")
+        raise ImageError(f"the JPEG 2000 pixels have {components} components of {precision} bits: an image has one")
     _check_size(frame[start : start + 43], form)
     reduce = _reduction(frame, form, min_size)
     pixels = _pillow_jpeg_2000(frame, reduce)

@@ -89,7 +89,7 @@ def _window(dataset: Dataset, notes: list[str]) -> tuple[float, float] | None:
         return None
     if center is None or width is None:
         absent = "Window Center (0028,1050)" if center is None else "Window Width (0028,1051)"
-        notes.append(f"{absent} is missing beside its partner: full range used")
+        notes.append(f"{absent} is missing although its partner is there: full range used")
         return None
     exact = code(dataset, "VOILUTFunction") in ("LINEAR_EXACT", "SIGMOID")  # these allow any width above 0
     if width <= 0 or (width < 1 and not exact):

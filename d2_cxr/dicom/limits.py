@@ -13,6 +13,7 @@ from d2_cxr.dicom.stored_image import ImageError
 MAX_PIXELS = 150_000_000  # no detector and no scanner of films gives more
 SMALL_FILE_PIXELS = 25_000_000  # a file of any length may claim these: 4320 x 5760, larger than any detector
 PIXELS_PER_BYTE = 30  # beyond these, a file must have a byte for so many pixels; radiographs compress less
+MAX_FILE_BYTES = 1 << 30  # of one file; 150 million pixels of 16 bits have 300 MB
 MAX_JPEG_SCANS = 64  # progressive JPEGs have about ten; each scan passes over the whole image
 
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
@@ -44,6 +45,11 @@ def check_pixels(width: int, height: int, num_bytes: int) -> None:
         )
 
 
+def inflated_bytes(num_bytes: int) -> int:
+    """Return how many bytes so many deflated ones may expand to: one frame of 8-bit color or 16-bit gray."""
+    return min(MAX_FILE_BYTES, 3 * max(SMALL_FILE_PIXELS, PIXELS_PER_BYTE * num_bytes))
+
+
 def check_inflated(data: bytes, num_bytes: int) -> None:
     """Refuse a deflated data set (PS3.5 A.5) that inflates to more than an image and its header need.
 
@@ -51,7 +57,7 @@ def check_inflated(data: bytes, num_bytes: int) -> None:
         data: the deflated bytes.
         num_bytes: length of the whole file.
     """
-    limit = 3 * max(SMALL_FILE_PIXELS, PIXELS_PER_BYTE * num_bytes)  # one frame of 8-bit color or 16-bit gray
+    limit = inflated_bytes(num_bytes)
     inflate, inflated = zlib.decompressobj(-zlib.MAX_WBITS), 0
     while data and not inflate.eof and inflated <= limit:
         inflated += len(inflate.decompress(data, 1 << 20))

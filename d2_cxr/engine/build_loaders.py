@@ -63,7 +63,7 @@ def training_images(cfg: CfgNode, sets: RunSets) -> TrainingImages:
     if not balanced and cfg.DATALOADER.SAMPLER_TRAIN != "TrainingSampler":
         raise ValueError(
             f"DATALOADER.SAMPLER_TRAIN {cfg.DATALOADER.SAMPLER_TRAIN} is not supported; "
-            "RepeatFactorTrainingSampler and TrainingSampler are"
+            "choose RepeatFactorTrainingSampler or TrainingSampler"
         )
     threshold = cfg.DATALOADER.REPEAT_THRESHOLD if balanced else 0.0
     factors = image_repeat_factors(categories_of(findings), threshold)

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import numpy as np
-import torch
 import yaml
 from detectron2.config import CfgNode, get_cfg
 
@@ -13,11 +9,8 @@ import d2_cxr
 from d2_cxr.checkpoint.weights_card import WeightsCard, project_commit
 from d2_cxr.config import RENAMED_KEYS
 from d2_cxr.counted import counted
-from d2_cxr.datasets import loading
 from d2_cxr.datasets.provenance import images_fingerprint
 from d2_cxr.engine.run_sets import RunSets
-
-_IMAGE_BYTES = 8  # of source and image sha256 each, as in a pretraining's list
 
 
 def detector_card(cfg: CfgNode, sets: RunSets, origin: WeightsCard | None, num_images: int) -> WeightsCard:
@@ -105,19 +98,3 @@ def _with_todays_names(values: dict) -> dict:
         if isinstance(values.get(section), dict) and key in values[section]:
             values[section][new.split(".")[1]] = values[section].pop(key)
     return values
-
-
-def image_hashes(names: Sequence[str], others: torch.Tensor | None = None) -> torch.Tensor:
-    """Return the list of images that a file was trained on: (N, 16) uint8, sorted, each image once.
-
-    Args:
-        names: data sets of the training.
-        others: the list of the weights that it started from.
-    """
-    rows = {
-        bytes.fromhex(image["source_sha256"])[:_IMAGE_BYTES] + bytes.fromhex(image["image_sha256"])[:_IMAGE_BYTES]
-        for image in loading.prepared_images(list(names))
-    }
-    if others is not None:
-        rows |= {row.tobytes() for row in others.numpy()}
-    return torch.from_numpy(np.frombuffer(b"".join(sorted(rows)), np.uint8).copy().reshape(-1, 2 * _IMAGE_BYTES))

@@ -87,7 +87,7 @@ def _found(config_file: str | Path) -> Path:
         ValueError: it is one of Detectron2's LazyConfigs.
     """
     if str(config_file).endswith(".py"):
-        raise ValueError(f"{config_file}: LazyConfig (.py) is not taken, because it runs code; give a YAML (.yaml)")
+        raise ValueError(f"{config_file}: LazyConfig (.py) is not supported, because it runs code; give a YAML (.yaml)")
     if Path(config_file).is_file():
         return Path(config_file)
     packaged = configs.FOLDER / str(config_file).removeprefix("configs/")
@@ -159,10 +159,10 @@ def _check_names(cfg: CfgNode) -> None:
                 raise ValueError(f"{key}: {error.args[0]}") from error
             if named.kind != "boxes":
                 raise ValueError(
-                    f"{key}: {name} has no boxes ({named.kind} images); negatives come by CXR.NEGATIVE_RATIO"
+                    f"{key}: {name} has no boxes ({named.kind} images); CXR.NEGATIVE_RATIO adds negative images"
                 )
             if key == "DATASETS.TRAIN" and named.part != "train":
-                raise ValueError(f"{key}: {name} is not for training; NAME_train and its labeled fractions are")
+                raise ValueError(f"{key}: {name} is not a training set; give NAME_train or a labeled fraction of it")
 
 
 def _settle_length(cfg: CfgNode, opts: Sequence[str]) -> None:
@@ -171,13 +171,13 @@ def _settle_length(cfg: CfgNode, opts: Sequence[str]) -> None:
     if "SOLVER.MAX_ITER" in given and cfg.CXR.EPOCHS > 0:
         if "CXR.EPOCHS" in given:
             raise ValueError("SOLVER.MAX_ITER and CXR.EPOCHS both set the length of training; give one")
-        logger.info("SOLVER.MAX_ITER %d takes over from CXR.EPOCHS %d", cfg.SOLVER.MAX_ITER, cfg.CXR.EPOCHS)
+        logger.info("SOLVER.MAX_ITER %d replaces CXR.EPOCHS %d", cfg.SOLVER.MAX_ITER, cfg.CXR.EPOCHS)
         cfg.CXR.EPOCHS, cfg.CXR.STEP_EPOCHS = 0, []
 
 
 def _check_device(cfg: CfgNode) -> None:
     if cfg.MODEL.DEVICE == "cuda" and not torch.cuda.is_available():
-        logger.info("no GPU here: MODEL.DEVICE is set to cpu")
+        logger.info("no GPU found: MODEL.DEVICE is set to cpu")
         cfg.MODEL.DEVICE = "cpu"
     if cfg.MODEL.DEVICE == "cpu" and cfg.SOLVER.AMP.ENABLED:
         raise ValueError("SOLVER.AMP.ENABLED is Detectron2's float16 and needs a GPU; on the CPU use CXR.AMP bf16")

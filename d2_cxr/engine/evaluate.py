@@ -13,6 +13,7 @@ from detectron2.utils import comm
 from torch import nn
 
 from d2_cxr import artifacts
+from d2_cxr.checkpoint.image_list import seen_images
 from d2_cxr.checkpoint.weights_card import contradictions, load_with_card, zoo_card
 from d2_cxr.datasets.named_sets import named_set
 from d2_cxr.engine import anchors, resume, run_record, train_step
@@ -20,7 +21,7 @@ from d2_cxr.engine.build_loaders import build_test_loader
 from d2_cxr.engine.checkpointer import CXRCheckpointer
 from d2_cxr.engine.config import register_datasets, unknown_classes
 from d2_cxr.engine.run_log import log_to
-from d2_cxr.engine.run_sets import RunSets, seen_images
+from d2_cxr.engine.run_sets import RunSets
 from d2_cxr.engine.start_weights import local_path, preprocessing_contradictions
 from d2_cxr.engine.weights_report import require_complete
 from d2_cxr.evaluation.cxr_evaluation import CXREvaluator

@@ -116,7 +116,7 @@ class Validation(HookBase):
         logger.info("validation mAP %.2f; best %.2f, %s ago", value, self.best, counted(self.waited, "evaluation"))
         if self._out_of_patience() and iteration + 1 < self.trainer.max_iter:
             steps, waited = counted(iteration + 1, "iteration"), counted(self.waited, "evaluation")
-            logger.info("stopped after %s: no better for %s", steps, waited)
+            logger.info("stopped after %s: no improvement for %s", steps, waited)
             self.trainer.max_iter = iteration + 1  # the trainer's loop and later hooks read it
 
     def _out_of_patience(self) -> bool:

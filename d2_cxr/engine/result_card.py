@@ -92,7 +92,7 @@ def result_card(run: str | Path, title: str | None = None, dataset: str | None =
     }
     wrong = problems(values)
     if wrong:
-        raise ValueError(f"{folder} cannot be shared as it is: {'; '.join(wrong)}")
+        raise ValueError(f"{folder} cannot be shared: {'; '.join(wrong)}")
     return values
 
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import functools
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-import torch
 from detectron2.config import CfgNode
 
-from d2_cxr.counted import counted
-from d2_cxr.datasets import leakage, loading
+from d2_cxr.datasets import loading
 from d2_cxr.datasets.named_sets import NamedSet, named_set
-
-_HASH_BYTES = 8  # of each sha256 in the weights' list of images
 
 
 @dataclass(frozen=True)
@@ -61,6 +58,11 @@ class RunSets:
         """Names of labeled, negative and pool sets."""
         return _names([*self.train, *self.negatives, *self.pool])
 
+    @functools.cached_property
+    def learned_images(self) -> list[dict]:
+        """The images of `learned_from`, as `prepared_images` returns them."""
+        return loading.prepared_images(self.learned_from)
+
     @property
     def held_out(self) -> list[str]:
         """Names of the validation and test sets: those of each training set, and the ones in the config.
@@ -80,30 +82,6 @@ class RunSets:
     def has_validation(self) -> bool:
         """Whether the validation set is prepared and holds an image."""
         return self.validation.exists and bool(self.validation.images())
-
-
-def seen_images(seen: torch.Tensor | None, names: Sequence[str]) -> list[str]:
-    """Return a sentence if images of data-set names are among those that weights were trained on, else [].
-
-    Args:
-        seen: (N, 16) uint8 of the weights file, the first bytes of source and image sha256, or None.
-        names: of held-out images.
-    """
-    if seen is None or not len(seen):
-        return []
-    rows = seen.numpy()
-    sources = {row[:_HASH_BYTES].tobytes().hex() for row in rows}
-    pixels = {row[_HASH_BYTES:].tobytes().hex() for row in rows}
-    allowed, digits = leakage.allowed_images(), 2 * _HASH_BYTES
-    met = [
-        image["image_name"]
-        for image in loading.prepared_images(names)
-        if image["image_name"] not in allowed
-        and (image["source_sha256"][:digits] in sources or image["image_sha256"][:digits] in pixels)
-    ]
-    if not met:
-        return []
-    return [f"it was trained on {counted(len(met), 'image')} of {', '.join(names)}, first: {met[0]}; {leakage.WAY_OUT}"]
 
 
 def _names(sets: Iterable[NamedSet]) -> list[str]:

@@ -92,6 +92,6 @@ def _set_iterations(cfg: CfgNode, epoch_length: float, batch: int) -> None:
         )
     late = [epoch for epoch in cfg.CXR.STEP_EPOCHS if epoch >= cfg.CXR.EPOCHS]
     if late:
-        raise ValueError(f"CXR.STEP_EPOCHS {late} do not lie before the end, CXR.EPOCHS {cfg.CXR.EPOCHS}")
+        raise ValueError(f"CXR.STEP_EPOCHS {late} are not before the end, CXR.EPOCHS {cfg.CXR.EPOCHS}")
     cfg.SOLVER.MAX_ITER = max_iter
     cfg.SOLVER.STEPS = tuple(iterations(epoch, epoch_length, batch) for epoch in cfg.CXR.STEP_EPOCHS)

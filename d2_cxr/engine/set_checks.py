@@ -69,14 +69,14 @@ def check_other_sets(sets: RunSets) -> None:
             found.append(f"its classes must be those of {first.name} in the same order to choose thresholds on it")
         absent = [name for name in first.class_names if name not in named.class_names]
         if absent:
-            logger.info("%s has no class %s: what is found of it does not count there", named.name, ", ".join(absent))
+            logger.info("%s has no class %s: detections of it do not count there", named.name, ", ".join(absent))
         if found:
             raise ValueError(f"{named.name} does not fit {first.name}: {'; '.join(found)}")
     held_out = [name for name in sets.held_out if named_set(name).set_name not in own]
     if held_out:
         for sentence in leakage.patients_not_compared(sets.learned_from, held_out):
             logger.warning(sentence)
-        _refuse_near_duplicates(sets.learned_from, held_out)
+        _refuse_near_duplicates(sets, held_out)
 
 
 def _require_images(evaluated: Iterable[NamedSet], test: Iterable[NamedSet]) -> None:
@@ -91,8 +91,8 @@ def _require_images(evaluated: Iterable[NamedSet], test: Iterable[NamedSet]) -> 
     image_array.require_images(image["file_name"] for image in tested)
 
 
-def _refuse_near_duplicates(pool: Sequence[str], held_out: Sequence[str]) -> None:
-    learned, tested = loading.prepared_images(pool), loading.prepared_images(held_out)
+def _refuse_near_duplicates(sets: RunSets, held_out: Sequence[str]) -> None:
+    learned, tested = sets.learned_images, loading.prepared_images(held_out)
     logger.info("comparing %s with %d of %s", counted(len(learned), "image"), len(tested), ", ".join(held_out))
     small = np.stack([near_duplicates.small_copy(image_array.read(one["file_name"])) for one in [*learned, *tested]])
     allowed = leakage.allowed_images()
@@ -105,6 +105,6 @@ def _refuse_near_duplicates(pool: Sequence[str], held_out: Sequence[str]) -> Non
         images = {pair[0] for pair in found}
         shown = "; ".join(f"{image} is the same image ({how}) as {other}" for image, how, other in found[:_NAMED])
         raise leakage.LeakageError(
-            f"{', '.join(pool)}: {counted(len(images), 'image has', 'images have')} near duplicates in "
+            f"{', '.join(sets.learned_from)}: {counted(len(images), 'image has', 'images have')} near duplicates in "
             f"{', '.join(held_out)} ({shown}{' ...' if len(found) > _NAMED else ''}); {leakage.WAY_OUT}"
         )

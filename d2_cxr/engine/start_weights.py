@@ -13,8 +13,9 @@ from detectron2.config import CfgNode
 
 from d2_cxr.artifacts import sha256_file
 from d2_cxr.checkpoint.fingerprint import never_updated, require_finite
+from d2_cxr.checkpoint.image_list import seen_images
 from d2_cxr.checkpoint.weights_card import WeightsCard, contradictions, load_with_card, zoo_card
-from d2_cxr.engine.run_sets import RunSets, seen_images
+from d2_cxr.engine.run_sets import RunSets
 from d2_cxr.engine.weights_report import BOTTOM_UP
 
 logger = logging.getLogger(__name__)
@@ -91,7 +92,7 @@ def require_sha256(weights: str, digest: str) -> str:
         ValueError: the file has another sha256, or the digest is none.
     """
     if not re.fullmatch(r"[0-9a-fA-F]{8,64}", digest):
-        raise ValueError(f"{weights}: sha256 {digest!r} is none; give 8 to 64 hexadecimal digits")
+        raise ValueError(f"{weights}: {digest!r} is not a sha256; give 8 to 64 hexadecimal digits")
     found = sha256_file(local_path(weights))
     if not found.startswith(digest.lower()):
         raise ValueError(f"{weights} has sha256 {found}, not {digest}: it is another file")

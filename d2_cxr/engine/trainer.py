@@ -15,11 +15,12 @@ from detectron2.utils import comm
 from detectron2.utils.env import seed_all_rng
 
 from d2_cxr import artifacts
+from d2_cxr.checkpoint.image_list import image_hashes
 from d2_cxr.engine import class_exposure, run_record, schedule, teacher_pool, train_step, weights_report
 from d2_cxr.engine import resume as resuming
 from d2_cxr.engine.anchors import resolve_anchors
 from d2_cxr.engine.build_loaders import TrainingImages, training_images
-from d2_cxr.engine.card import detector_card, image_hashes
+from d2_cxr.engine.card import detector_card
 from d2_cxr.engine.config import register_datasets, setup
 from d2_cxr.engine.evaluate import evaluate_model, evaluate_only, test_on_all, validation_thresholds
 from d2_cxr.engine.loop import Trainer
@@ -84,7 +85,7 @@ def _train(cfg: CfgNode, continued: bool) -> dict:
         trainer = Trainer(cfg, sets, images, seed, pool)
         record.values["precision"] = list(trainer.precision)
         card = detector_card(cfg, sets, start.card, len(images.findings))
-        trainer.checkpointer.extra = {"card": card.to_dict(), "images": image_hashes(sets.learned_from, start.images)}
+        trainer.checkpointer.extra = {"card": card.to_dict(), "images": image_hashes(sets.learned_images, start.images)}
         _place_weights(trainer, continued, start)
         record.start()
         trainer.train()
@@ -185,7 +186,7 @@ def _tested_weights(trainer: Trainer) -> str:
     if trainer.cfg.CXR.TEST_WEIGHTS != "best":
         return "model_final"
     if trainer.validation is None or trainer.validation.best_iteration < 0:
-        logger.warning("no validation gave a mAP, so none is best: the last weights are tested")
+        logger.warning("no validation result has an mAP; testing the last weights")
         return "model_final"
     trainer.checkpointer.load(str(Path(trainer.cfg.OUTPUT_DIR) / "model_best.pth"), checkpointables=[])
     return "model_best"

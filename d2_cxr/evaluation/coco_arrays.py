@@ -91,7 +91,7 @@ def to_arrays(
     images = findings + negatives
     image_of = {image["id"]: index for index, image in enumerate(images)}
     if len(image_of) != len(images):
-        raise ValueError("two images of the truth share one image id; negative images need ids of their own")
+        raise ValueError("two images of the truth have the same image id; give negative images other ids")
     categories = sorted(truth["categories"], key=lambda category: category["id"])
     class_of = {category["id"]: index for index, category in enumerate(categories)}
     names = [image_name(image.get("file_name", str(image["id"]))) for image in images]

@@ -52,7 +52,7 @@ def write_evaluation_page(folder: str | os.PathLike, mistakes: str | os.PathLike
 def _answer(document: Mapping) -> str:
     found, ap50 = document["metrics"]["froc_sens_at_1"], document["metrics"]["AP50"]
     if found["value"] is None:
-        return "No truth box: nothing can be said of what is found."
+        return "There is no truth box, so sensitivity is not defined."
     negative = document["num_negative_images"]
     images = f"{document['num_findings_images']} images with findings"
     images += f" and {negative} without" if negative else ""

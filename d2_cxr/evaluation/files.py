@@ -96,7 +96,7 @@ def _other_matches(other: Path, named: GroundTruth, negative: Mapping | None) ->
     negatives = negative_rows(other) if negative is not None else None
     if negative is not None and negatives is None:
         raise ValueError(
-            f"{other} has no {NEGATIVE_RESULTS} beside it, but the evaluated run has: compare equal images"
+            f"{other} has no {NEGATIVE_RESULTS} next to it, but the evaluated run has; compare equal images"
         )
     return checked_matches(named.truth, read_results(other), negative, negatives)[0]
 

@@ -78,7 +78,7 @@ def _repeated(arrays: CocoArrays) -> str | None:
         f"first detection {again[first]}, equal to detection {before[first]}"
     )
     if len(again) >= LARGE_SHARE * number:
-        raise ValueError(f"{line}; were the files of several processes merged? Write every detection once")
+        raise ValueError(f"{line}; were the files of several processes merged? Write every detection only once")
     return line
 
 

@@ -58,7 +58,7 @@ def _values(rows: csv.DictReader, column: str, path: str) -> dict[str, str]:
     for row in rows:
         image, value = row["image_id"], (row[column] or "").strip()
         if values.setdefault(image, value) != value:
-            raise ValueError(f"{path} says {column} is both {values[image]!r} and {value!r} for image {image}")
+            raise ValueError(f"{path} has two values of {column} for image {image}: {values[image]!r}, {value!r}")
     return values
 
 

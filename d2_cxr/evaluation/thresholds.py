@@ -54,7 +54,7 @@ def report(matches: Matches, document: Mapping, dataset: str, weights: np.ndarra
     if not isinstance(document.get("chosen_on"), str):
         raise ValueError("the thresholds do not say on which set they were chosen (chosen_on): they may be this one's")
     if dataset and document["chosen_on"] == dataset:
-        raise ValueError(f"the thresholds were chosen on {dataset}; report them on another set than that")
+        raise ValueError(f"the thresholds were chosen on {dataset}; report them on another set")
     counts = froc.at_thresholds(matches, document["thresholds"], weights)
     images = {
         "findings": weights[~matches.image_negative].sum(axis=0),

@@ -65,7 +65,7 @@ def choose_parts(
             return {image: labels.parts[image] for image in images}, FILES
         if split_by or rule == "given":
             looked = f"looked in {', '.join(map(str, csv_paths))}" if csv_paths else "there is no CSV table"
-            raise ValueError(f"no column {column} beside a column of image names: {looked}")
+            raise ValueError(f"no column {column} next to a column of image names: {looked}")
         return None
     if column.casefold() == FOLD and not has_parts(values):
         return parts_by_fold(images, values, test_values.split(","), patients), f"by {split_by}"
@@ -74,7 +74,7 @@ def choose_parts(
         chosen = test_values.split(",")
         return parts_by_value(images, matrix, values, column, chosen, patients, seed), f"by {split_by}"
     if not (split_by or rule) and not has_parts(values):
-        logger.warning("the column %s says more than train, val and test: it is not used", column)
+        logger.warning("the column %s has values other than train, val and test: it is not used", column)
         return None
     return parts_of_images(images, values, column, patients), f"column {column}"
 
@@ -166,7 +166,7 @@ def parts_by_fold(
     folds = sorted({values[image].casefold() for image in images}, key=natural_order)
     test = {fold.strip().casefold() for fold in test_folds if fold.strip()}
     if not test:
-        raise ValueError(f"--split-by {FOLD} names no fold to test on; give one, e.g. --split-by {FOLD}={folds[0]}")
+        raise ValueError(f"--split-by {FOLD} needs the fold to test on, e.g. --split-by {FOLD}={folds[0]}")
     _require_known(test, folds, FOLD)
     last = max(folds.index(fold) for fold in test)
     rest = [fold for fold in folds[last + 1 :] + folds[:last] if fold not in test]

@@ -109,5 +109,5 @@ def _refuse_similar(unknown: list[str], patients: Iterable[str], path: str | Pat
     if pairs:
         raise ValueError(
             f"{patients_csv} has no patient for image {pairs[0][0]!r} of {path}, but for {pairs[0][1]!r}: leading "
-            f"zeros, spaces or case differ ({len(pairs)} such images); write both names alike"
+            f"zeros, spaces or case differ ({len(pairs)} such images); use one spelling in both files"
         )

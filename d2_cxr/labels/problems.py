@@ -22,7 +22,7 @@ PROBLEMS = {  # kind -> rule; a row counts once, under the first kind that fits
     "outside": "wholly outside the image: box left out",
     "partly_outside": "reaches beyond the image: box kept, cut to the image",
     "duplicate": "the same image, class, reader and corners again: the first is kept",
-    "contradiction": "a reader's 'No finding' beside that reader's box on the same image: box kept",
+    "contradiction": "a reader's 'No finding' although the reader drew a box on the same image: box kept",
     "respelled": "a reader or patient in another spelling (case, spaces, 3.0 or 03 for 3): read as the first spelling",
     "without_patient": "images without a patient although others have one: each counts as its own patient",
 }

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from d2_cxr import artifacts
-from d2_cxr.delivery.picture import draw_on_image, draw_on_prepared
+from d2_cxr.delivery.picture import draw_on_prepared
 from d2_cxr.dicom.preprocess import Preprocess
 from d2_cxr.drawing import class_color, encode_png
 
@@ -159,30 +159,16 @@ def write_csv(path: str | Path, images: Sequence[Findings]) -> None:
     artifacts.write_csv(path, [row for image in images for row in _rows(image)], CSV_COLUMNS, for_people=True)
 
 
-def overlay(found: Findings) -> np.ndarray:
-    """Return the image file as a radiologist sees it, reported boxes drawn: (h, w, 3) uint8 RGB, no side above 1024."""
-    return draw_on_image(found.file, *_drawn(found))
-
-
 def draw(found: Findings, shown: np.ndarray) -> np.ndarray:
     """Return an image with its reported boxes: (h, w, 3) uint8 RGB, longer side 1024.
 
     Args:
         shown: (1024, 1024) uint8, the image prepared with the rules SHOWN.
     """
-    return draw_on_prepared(shown, (found.width, found.height), SHOWN, *_drawn(found))
-
-
-def _drawn(found: Findings) -> tuple[np.ndarray, list[str], list[tuple[int, int, int]]]:
-    """Return boxes, labels and colors of the reported findings."""
     reported = found.reported
     labels = [f"{name} {score:.2f}" for name, score in zip(reported.class_names, reported.scores, strict=True)]
-    return reported.boxes_xyxy, labels, [class_color(int(index)) for index in reported.class_ids]
-
-
-def write_overlay(path: str | Path, found: Findings) -> None:
-    """Write the overlay as PNG."""
-    artifacts.write_bytes(path, png_of(overlay(found)))
+    colors = [class_color(int(index)) for index in reported.class_ids]
+    return draw_on_prepared(shown, (found.width, found.height), SHOWN, reported.boxes_xyxy, labels, colors)
 
 
 def png_of(drawn: np.ndarray) -> bytes:

@@ -60,7 +60,7 @@ def label_next(
     named = [_unlabeled(name, predictor) for name in datasets]
     found, labeled_duplicates = _without_labeled_duplicates([image for one in named for image in candidates(one)])
     if not found:
-        raise ValueError(f"{', '.join(datasets)}: there is no image that could be labeled")
+        raise ValueError(f"{', '.join(datasets)}: no image is left to label")
     path = Path(output) / "predictions.npz"
     order = _order(predictor, found, strategy, number, seed, path)
     picks = pick(order, number, [image.patient for image in found], duplicate_pairs(found))
@@ -133,7 +133,7 @@ def _difficulty(predictor: Predictor, path: Path) -> np.ndarray | None:
     except (UnknownDatasetError, OSError):
         usable = False
     if not usable:
-        logger.warning("the detector's validation images are not at hand: all classes weigh the same")
+        logger.warning("the detector's validation images are missing: all classes have the same weight")
         return None
     seen = predict_prepared(predictor, loading.prepared_images([val.name]), path)
     coco = val.coco()

@@ -106,7 +106,7 @@ def _read(path: Path, weights: str) -> dict[str, _Found]:
     try:
         with np.load(path, allow_pickle=False) as archive:
             if str(archive["weights"]) != weights:
-                logger.info("%s is of other weights: all images are looked at again", path)
+                logger.info("%s was made with other weights: predicting all images again", path)
                 return {}
             stored = Predictions(*(archive[name] for name in _FIELDS))
     except (OSError, ValueError, KeyError) as error:

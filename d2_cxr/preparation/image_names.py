@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from itertools import takewhile
 
 from d2_cxr.datasets.manifest import Source
-from d2_cxr.dicom.image_files import kind_of
+from d2_cxr.dicom.image_files import ImageError, kind_of
 from d2_cxr.image_name import SUFFIXES, image_name, path_name
 
 _MANY = 0.1  # part of the files that share their name with one in another folder: from here on names are paths
@@ -96,10 +96,12 @@ class ImageNames:
 
 def is_image(source: Source) -> bool:
     """Whether a file is one to prepare or to refuse: an image by its suffix, or by its first bytes."""
-    if source.path.name.casefold().endswith(SUFFIXES):
+    if source.own_name.casefold().endswith(SUFFIXES):
         return True
-    with open(source.path, "rb") as file:
-        return kind_of(file.read(133)) is not None
+    try:
+        return kind_of(source.read(133)) is not None
+    except ImageError:
+        return True  # refused with the reason when it is read whole
 
 
 def personal_looking(names: Iterable[str]) -> dict[str, int]:

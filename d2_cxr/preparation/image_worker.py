@@ -13,13 +13,13 @@ import resource
 import signal
 import sys
 import time
-from pathlib import Path
 
 import cv2
 import numpy as np
 
 from d2_cxr import artifacts
-from d2_cxr.dicom import image_files
+from d2_cxr.dicom import archives, image_files
+from d2_cxr.dicom.archives import Member
 from d2_cxr.dicom.preprocess import Preprocess, prepare_image
 from d2_cxr.dicom.stored_image import ImageError
 from d2_cxr.drawing import encode_png
@@ -29,8 +29,16 @@ READY = "ready"
 CANNOT_WRITE = "cannot write"  # an outcome that ends the run
 
 
-def prepare_file(path: str, png: str, rules: Preprocess, refused_png: str | None = None) -> dict:
+def prepare_file(
+    path: str, png: str, rules: Preprocess, refused_png: str | None = None, member: Member | None = None
+) -> dict:
     """Prepare one image file and write its PNG; of a refused file a small picture, where there is something to see.
+
+    Args:
+        path: of the file, or of an archive that holds it as `member`.
+        png, refused_png: where to write.
+        rules: how the image becomes network input.
+        member: its place in the archive; None: `path` is the file.
 
     Returns:
         outcome ("prepared" or "refused"), reason (what was unusual, or why it was refused), bytes, source_sha256,
@@ -43,7 +51,9 @@ def prepare_file(path: str, png: str, rules: Preprocess, refused_png: str | None
     start = time.perf_counter()
     result: dict = {"outcome": "refused", "reason": "", "decode_ms": 0.0}
     try:
-        content = Path(path).read_bytes()
+        content = archives.read_file(path, member)
+    except ImageError as refusal:
+        result["reason"] = str(refusal)
     except OSError as error:
         result["reason"] = f"the file cannot be read ({type(error).__name__})"
     else:
@@ -87,14 +97,20 @@ def _write_preview(content: bytes, path: str) -> None:
         artifacts.write_bytes(path, encode_png(small))
 
 
-def _limit_cpu(path: str, small_file_s: float) -> None:
+def _limit_cpu(num_bytes: int, small_file_s: float) -> None:
     """Let the system end this process (SIGXCPU) if a file below SMALL_FILE takes more CPU seconds than these."""
     used, (_, most) = resource.getrusage(resource.RUSAGE_SELF), resource.getrlimit(resource.RLIMIT_CPU)
     until = most
-    if os.path.exists(path) and os.path.getsize(path) < SMALL_FILE:
+    if num_bytes < SMALL_FILE:
         until = math.ceil(used.ru_utime + used.ru_stime + small_file_s)
         until = until if most == resource.RLIM_INFINITY else min(until, most)
     resource.setrlimit(resource.RLIMIT_CPU, (until, most))
+
+
+def _bytes_on_disk(path: str, member: Member | None) -> int:
+    if member is not None:
+        return member.packed
+    return os.path.getsize(path) if os.path.exists(path) else SMALL_FILE
 
 
 def main() -> None:
@@ -111,8 +127,9 @@ def main() -> None:
         task = json.loads(line)
         rules = Preprocess.from_dict(task["rules"])
         try:
-            _limit_cpu(task["path"], task["small_file_s"])
-            result = prepare_file(task["path"], task["png"], rules, task.get("refused_png"))
+            member = Member(**task["member"]) if task.get("member") else None
+            _limit_cpu(_bytes_on_disk(task["path"], member), task["small_file_s"])
+            result = prepare_file(task["path"], task["png"], rules, task.get("refused_png"), member)
         except OSError as error:
             result = {"outcome": CANNOT_WRITE, "reason": error.strerror or type(error).__name__}
         try:

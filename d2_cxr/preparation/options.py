@@ -16,8 +16,9 @@ class PrepareOptions:
     """Inputs and rules of a preparation.
 
     Attributes:
-        dicom_dir: images as DICOM, PNG, JPEG, TIFF or BMP, at any depth. An image's name is its file name without the
-            suffix, or, where many files share a name in different folders, its path below this folder.
+        dicom_dir: folder, or zip or tar archive, of images as DICOM, PNG, JPEG, TIFF or BMP, at any depth. An image's
+            name is its file name without the suffix, or, where many files share a name in different folders, its path
+            below this folder or in the archive.
         output: folder of the set; its last part is customarily its name.
         annotations: labels (d2_cxr/labels/formats); None: every image is unlabeled.
         name: of the set; only "vindr_cxr" has a published split.

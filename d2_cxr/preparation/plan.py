@@ -260,8 +260,7 @@ def _with_warning(plan: Plan) -> Plan:
     if personal:
         kinds = ", ".join(f"{kind} ({count})" for kind, count in personal.items())
         logger.warning(
-            "file names look as if they held %s, and they become image names in the set; --rename KEYFILE gives "
-            "pseudonyms",
+            "file names seem to contain %s, and they become image names in the set; --rename KEYFILE gives pseudonyms",
             kinds,
         )
     return plan

@@ -1,4 +1,4 @@
-"""A folder of images and readers' boxes -> a prepared set (docs/formats.md, section 1).
+"""A folder or archive of images and readers' boxes -> a prepared set (docs/formats.md, section 1).
 
 Killed at any moment and started again, a run ends with the same bytes: each PNG is whole or absent, what is known of
 an image is kept in `.preparing/` until the set is finished, and dataset.json, the last file, says that it is.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 
 from d2_cxr import artifacts
 from d2_cxr.audit import data_quality_page, near_duplicates
@@ -68,7 +69,7 @@ def _prepare_images(plan: Plan, state: Progress, sources: Sequence[Source], opti
     """Prepare what is not known yet; return how many files were known."""
     new = [source for source in sources if not state.knows(source)]
     first_of = _first_of_each_image(plan.sources)
-    by_path = {}
+    by_png = {}
     for source in new:
         if source.refusal:
             state.add(source, {"outcome": "refused", "reason": source.refusal})
@@ -78,21 +79,22 @@ def _prepare_images(plan: Plan, state: Progress, sources: Sequence[Source], opti
             first = first_of[source.image_name]
             state.add(source, {"outcome": "refused", "reason": f"the same image name as {first.part}/{first.file}"})
         else:
-            by_path[str(source.path)] = source
+            by_png[str(plan.output / "images" / png_name(source.image_name))] = source
     rules = plan.rules.to_dict()
     tasks = [
         {
-            "path": path,
-            "png": str(plan.output / "images" / png_name(source.image_name)),
+            "path": str(source.path),
+            "member": None if source.member is None else asdict(source.member),
+            "png": png,
             "refused_png": str(plan.output / "refused" / png_name(source.image_name)),
             "rules": rules,
         }
-        for path, source in by_path.items()
+        for png, source in by_png.items()
     ]
     (plan.output / "images").mkdir(parents=True, exist_ok=True)
     with Bar(total=len(tasks), desc="images", unit="image", disable=not options.progress or not tasks) as bar:
         for task, result in workers.run(tasks, options.jobs or _processors(), options.limit_s):
-            state.add(by_path[task["path"]], result)
+            state.add(by_png[task["png"]], result)
             bar.update()
     return len(sources) - len(new)
 

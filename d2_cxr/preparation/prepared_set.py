@@ -217,7 +217,9 @@ def _all_splits(
 def _note_empty_parts(assembly: Assembly) -> None:
     empty = [part for part in ("train", "val", "test") if not assembly.counts[f"stratified_{part}"]]
     if empty:
-        assembly.notes.append(f"no image with findings is in {', '.join(empty)}: it cannot be trained or tested with")
+        assembly.notes.append(
+            f"no image with findings is in {', '.join(empty)}: you cannot train on it or test with it"
+        )
 
 
 def _published(name: str, annotations: Annotations, images: Images, order, assembly: Assembly) -> splits.Split | None:

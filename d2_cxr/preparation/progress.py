@@ -53,7 +53,7 @@ class Progress:
             row = self._rows.get(source.key)
             if row is None or source.path.stat().st_mtime <= self._read_before.get(source.key, 0):
                 continue
-            if row["source_sha256"] and artifacts.sha256_file(source.path) != row["source_sha256"]:
+            if row["source_sha256"] and artifacts.sha256_bytes(source.read()) != row["source_sha256"]:
                 del self._rows[source.key]
 
     def is_finished(self, sources: Iterable[Source]) -> bool:
@@ -187,7 +187,7 @@ class Progress:
                 version, own = before.get("format_version"), self._settings["format_version"]
                 if version != own:
                     raise ValueError(
-                        f"{self._output} holds a set of format {version}, this version writes {own}; choose another "
+                        f"{self._output} holds a set of format {version}, d2_cxr now writes {own}; choose another "
                         "output, or delete it"
                     )
                 other = sorted(key for key, value in self._settings.items() if before.get(key) != value)

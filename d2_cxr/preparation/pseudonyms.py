@@ -38,7 +38,7 @@ class Pseudonyms:
         """
         path = Path(key_file)
         if path.resolve().is_relative_to(Path(output).resolve()):
-            raise ValueError(f"the key file {path} lies in the set's folder {output}; keep it apart from the set")
+            raise ValueError(f"the key file {path} is in the set's folder {output}; keep it outside the set")
         if not path.exists():
             artifacts.write_text(path, secrets.token_hex(_KEY_BYTES) + "\n")
             os.chmod(path, 0o600)
@@ -92,7 +92,7 @@ class Pseudonyms:
             ValueError: the path is in the set's folder.
         """
         if Path(path).resolve().is_relative_to(Path(output).resolve()):
-            raise ValueError(f"the map {path} lies in the set's folder {output}; keep it apart from the set")
+            raise ValueError(f"the map {path} is in the set's folder {output}; keep it outside the set")
         rows = [{"image_name": name, "pseudonym": code} for name, code in sorted(self._names.items())]
         artifacts.write_csv(path, rows, ("image_name", "pseudonym"), for_people=True)
 

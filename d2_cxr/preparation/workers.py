@@ -67,8 +67,8 @@ def run(tasks: Sequence[dict], jobs: int, limit_s: float = LIMIT_S) -> Iterator[
     """Yield (task, result) in the order in which tasks end.
 
     Args:
-        tasks: dicts with path, png, rules and perhaps refused_png, see image_worker.py; other keys come back as they
-            are.
+        tasks: dicts with path, png, rules and perhaps refused_png and member, see image_worker.py; other keys come
+            back as they are.
         jobs: number of processes.
         limit_s: seconds that one task may take by the clock; a file below 1 MB may compute for a sixth of it, however
             busy the machine is.

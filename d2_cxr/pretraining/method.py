@@ -68,7 +68,7 @@ def import_solo():
     except importlib.metadata.PackageNotFoundError:
         raise ValueError(f"solo-learn is missing: {remedy}") from None
     if version != SOLO_VERSION:
-        raise ValueError(f"solo-learn {version} is installed, its methods are built otherwise: {remedy}")
+        raise ValueError(f"solo-learn {version} is installed, its methods are constructed in another way: {remedy}")
     if "solo.methods" in sys.modules and getattr(sys.modules["solo.methods"], "_gaps_closed", False):
         return sys.modules["solo.methods"]
     if importlib.util.find_spec("pl_bolts") is None:

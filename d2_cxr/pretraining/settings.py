@@ -99,7 +99,7 @@ def complete(config: Mapping) -> dict:
         choices = ", ".join(ARCHITECTURES)
         raise ValueError(f"backbone is {settings['backbone']!r}; choose one of {choices} or {PREFIX}NAME")
     if (settings["epochs"] is None) == (settings["num_views"] is None):
-        raise ValueError("give either epochs or num_views, not both and not neither")
+        raise ValueError("give exactly one of epochs and num_views")
     length = "epochs" if settings["num_views"] is None else "num_views"
     for key in ("batch_size", "image_size", "checkpoint_every", length):
         if not isinstance(settings[key], int) or settings[key] < 1:
@@ -110,9 +110,9 @@ def complete(config: Mapping) -> dict:
         if len(settings[key]) != 3:
             raise ValueError(f"{key} needs three numbers (RGB, 0-255), got {settings[key]}")
     if not all(value > 0 for value in settings["pixel_std"]):
-        raise ValueError(f"pixel_std is {settings['pixel_std']}; it divides and must be positive")
+        raise ValueError(f"pixel_std is {settings['pixel_std']}; give positive numbers")
     if settings["batch_size"] < 2:
-        raise ValueError("batch_size is 1; there is nothing to contrast an image with")
+        raise ValueError("batch_size is 1; contrastive learning needs at least two images")
     if settings["lars"] and settings["optimizer"]["name"] != "sgd":
         raise ValueError(f"lars goes with optimizer.name=sgd, not {settings['optimizer']['name']}")
     view_rules(settings)

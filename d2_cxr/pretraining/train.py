@@ -94,7 +94,7 @@ def _train(settings: dict, images: Sequence[dict], identity: str, output: Path, 
     trainer = _trainer(output, epochs, accelerator, devices, callbacks)
     resumed = str(checkpoint) if checkpoint.is_file() else None
     if resumed:
-        logger.info("going on from %s", checkpoint)
+        logger.info("continuing from %s", checkpoint)
         sampler.set_epoch(_epochs_done(checkpoint))  # Lightning does so after workers have begun to fetch
     trainer.fit(method, loader, ckpt_path=resumed)
     if trainer.is_global_zero:
@@ -134,9 +134,8 @@ def make_card(
     settings: Mapping, images: Sequence[Mapping], epochs: int, devices: int, initialized_from: str | None, identity: str
 ) -> dict:
     """Return the key `d2_cxr` of last.ckpt: the card as far as pretraining can know it, the images, the settings."""
-    import torch
-
     from d2_cxr import __version__
+    from d2_cxr.checkpoint.image_list import image_hashes
     from d2_cxr.checkpoint.resnet_names import depth_of
     from d2_cxr.checkpoint.timm_names import timm_name
     from d2_cxr.checkpoint.weights_card import WeightsCard, project_commit
@@ -167,13 +166,7 @@ def make_card(
         project_commit=project_commit(),
     )
     public = {key: value for key, value in settings.items() if key != "sets"}  # folders of this machine stay here
-    return {**card.to_dict(), "images": image_hashes(images, torch), "settings": public, "identity": identity}
-
-
-def image_hashes(images: Sequence[Mapping], torch):
-    """Return uint8 (N, 16), sorted: the first 8 bytes of each image's source sha256 and of its image sha256."""
-    rows = sorted(bytes.fromhex(image["source_sha256"][:16] + image["image_sha256"][:16]) for image in images)
-    return torch.tensor([list(row) for row in rows], dtype=torch.uint8).reshape(-1, 16)
+    return {**card.to_dict(), "images": image_hashes(images), "settings": public, "identity": identity}
 
 
 def _dataset_json(name: str) -> dict:
@@ -192,7 +185,9 @@ def _one_preprocess(roots: Mapping[str, Mapping]) -> dict | None:
     first = next(iter(found.values()))
     for name, preprocess in found.items():
         if preprocess != first:
-            raise ValueError(f"{name} was prepared as {preprocess}, {next(iter(found))} as {first}; prepare them alike")
+            raise ValueError(
+                f"{name} was prepared as {preprocess}, {next(iter(found))} as {first}; prepare both in the same way"
+            )
     return first
 
 
@@ -221,11 +216,11 @@ def _hardware(settings: Mapping) -> tuple[str, int]:
         raise ValueError(f"accelerator is {wanted!r}; choose auto, cpu or gpu")
     available = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if wanted == "gpu" and not available:
-        raise ValueError("accelerator is gpu, but PyTorch sees none; accelerator=cpu runs without")
+        raise ValueError("accelerator is gpu, but PyTorch finds no GPU; give accelerator=cpu")
     accelerator = "gpu" if available and wanted != "cpu" else "cpu"
     tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", 1))
     if tasks > 1:  # they would write one folder at once
-        raise ValueError(f"srun started this in {tasks} tasks; give it one (--ntasks 1), it starts a process a device")
+        raise ValueError(f"srun started this in {tasks} tasks; use one (--ntasks 1), which starts a process per device")
     if devices == "auto":
         return accelerator, available if accelerator == "gpu" else 1
     if not isinstance(devices, int) or devices < 1:

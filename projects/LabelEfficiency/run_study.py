@@ -110,7 +110,7 @@ def _of_set(text: str | None, preset: str | None) -> list[str]:
     """
     if text is None:
         if preset:
-            raise ValueError("--preset looks at a prepared set: give --set NAME=FOLDER too")
+            raise ValueError("--preset needs a prepared set: give --set NAME=FOLDER as well")
         return []
     name, _, folder = text.partition("=")
     if not name or not (Path(folder) / "dataset.json").is_file():

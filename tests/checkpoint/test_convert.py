@@ -80,7 +80,7 @@ def test_two_backbones_leave_a_choice_that_is_asked_for(solo_file, tmp_path):
         return {**state, **{name.replace("encoder.", "teacher."): value for name, value in state.items()}}
 
     source = solo_file(twice)
-    with pytest.raises(ConversionError, match=r"several backbones .*'encoder\.', 'teacher\.'.*--prefix"):
+    with pytest.raises(ConversionError, match=r"several backbones, .*'encoder\.', 'teacher\.'.*--prefix"):
         convert_file(source, tmp_path / "w.pth", verify=False)
     card = convert_file(source, tmp_path / "w.pth", verify=False, prefix="teacher.")
     assert card.source_format == "prefix teacher."
@@ -110,7 +110,7 @@ def test_half_precision_is_widened(resnet18):
 
 def test_a_converted_file_is_not_converted_again(solo_file, tmp_path):
     convert_file(solo_file(), tmp_path / "w.pth", verify=False)
-    with pytest.raises(ConversionError, match="Detectron2's names already"):
+    with pytest.raises(ConversionError, match="already has Detectron2's names"):
         convert_file(tmp_path / "w.pth", tmp_path / "again.pth")
 
 

@@ -28,5 +28,5 @@ def test_wrong_files_are_one_line(solo_file, tmp_path):
         convert_simclr_to_d2.main([str(tmp_path / "gone.ckpt"), str(tmp_path / "w.pth")])
     with pytest.raises(ConversionError, match=r"must end in \.pth"):
         convert_simclr_to_d2.main([str(solo_file()), str(tmp_path / "w.pkl")])
-    with pytest.raises(ConversionError, match="no ResNet lies below the prefix 'net'"):
+    with pytest.raises(ConversionError, match="there is no ResNet below the prefix 'net'"):
         convert_simclr_to_d2.main([str(solo_file()), str(tmp_path / "w.pth"), "--prefix", "net"])

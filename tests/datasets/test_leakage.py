@@ -83,7 +83,7 @@ def test_images_that_are_allowed_may_stay(make_set, tmp_path):
     allowed = tmp_path / "allowed.txt"
     allowed.write_text("u2\n")
     leakage.allow(allowed)
-    with pytest.raises(leakage.LeakageError, match="own_unlabeled: 1 images"):
+    with pytest.raises(leakage.LeakageError, match="own_unlabeled: 1 image leaks"):
         leakage.refuse_leaks(["own_unlabeled"])
     allowed.write_text("u2\nu3\n")
     leakage.refuse_leaks(["own_unlabeled"])
@@ -99,7 +99,7 @@ def test_near_copies_that_preparation_found_are_leaks(make_set):
     pairs = [("c", "a", "cropped", "0.951"), ("b", "u", "mirrored", "1.000"), ("u", "a", "mirrored", "0.999")]
     near_duplicates.write(folder, [dict(zip(near_duplicates.COLUMNS, pair, strict=True)) for pair in pairs])
     with pytest.raises(
-        leakage.LeakageError, match=r"own_train: 1 images .*a is the same image \(cropped\) as c of own_test"
+        leakage.LeakageError, match=r"own_train: 1 image leaks .*a is the same image \(cropped\) as c of own_test"
     ):
         leakage.refuse_leaks(["own_train"])
     assert [(leak.image, leak.held_out_image) for leak in leakage.find_leaks(["own_unlabeled"])] == [("u", "b")]

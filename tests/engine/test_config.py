@@ -7,6 +7,7 @@ from d2_cxr.datasets.named_sets import named_set
 from d2_cxr.engine.build_loaders import training_images
 from d2_cxr.engine.config import load_config, register_datasets, set_num_classes, setup
 from d2_cxr.engine.run_sets import RunSets
+from d2_cxr.engine.set_checks import check_sets
 
 
 def test_the_number_of_classes_comes_from_the_set(tiny_cfg):
@@ -50,7 +51,7 @@ def test_negative_images_stand_beside_test_and_val_only(tiny_set):
         ("tiny_cxr_tain", "no data set 'tiny_cxr_tain'"),
         ("tiny_cxr_negative_train", "tiny_cxr_negative_train has no boxes"),
         ("tiny_cxr_train_unlabeled", "tiny_cxr_train_unlabeled has no boxes"),
-        ("tiny_cxr_test", "tiny_cxr_test is not for training"),
+        ("tiny_cxr_test", "tiny_cxr_test is not a training set"),
     ],
 )
 def test_names_that_are_not_for_training_are_refused(tiny_cfg, name, message):
@@ -119,13 +120,13 @@ def test_images_that_are_missing_stop_a_run_before_its_first_step(tiny_set, tiny
     assert len(training_images(cfg, RunSets.of(cfg)).findings) == 12
     (tmp_path / "gap/images/image017.png").unlink()  # 12 for training, 4 for validation, then the test images
     with pytest.raises(FileNotFoundError, match=r"1 prepared image is missing, first: .*image017\.png; prepare"):
-        training_images(cfg, RunSets.of(cfg))
+        check_sets(RunSets.of(cfg), 0)
     (tmp_path / "gap/annotations/stratified/test.json").unlink()
     with pytest.raises(ValueError, match=r"gap/annotations: the files are not those that the set was prepared with"):
         training_images(cfg, RunSets.of(cfg))
     forget_fingerprints(tmp_path / "gap")
     with pytest.raises(FileNotFoundError, match=r"data set gap_cxr_test: .*test\.json is missing"):
-        training_images(cfg, RunSets.of(cfg))
+        check_sets(RunSets.of(cfg), 0)
 
 
 @pytest.mark.parametrize(

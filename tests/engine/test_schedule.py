@@ -50,7 +50,7 @@ def test_a_finished_runs_config_can_be_resolved_again(cfg):
 
 def test_a_drop_after_the_end_is_refused(cfg):
     cfg.CXR.EPOCHS, cfg.CXR.STEP_EPOCHS = 12, [8, 12]
-    with pytest.raises(ValueError, match=r"STEP_EPOCHS \[12\] do not lie before the end"):
+    with pytest.raises(ValueError, match=r"STEP_EPOCHS \[12\] are not before the end"):
         resolve(cfg, 100.0)
 
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from d2_cxr import artifacts
+from d2_cxr.checkpoint.image_list import image_hashes
 from d2_cxr.checkpoint.weights_card import WeightsCard
 from d2_cxr.datasets import loading
-from d2_cxr.engine.card import image_hashes
 from d2_cxr.engine.evaluate import check_detector
 from d2_cxr.engine.run_sets import RunSets
 from d2_cxr.engine.set_checks import refuse_shared_images
@@ -24,6 +24,11 @@ CARD = {
 
 def read(cfg):
     return read_start_weights(cfg, RunSets.of(cfg))
+
+
+def listed(*names, others=None):
+    """Return the list of images of data-set names, as it is stored in weights."""
+    return image_hashes(loading.prepared_images(names), others)
 
 
 @pytest.fixture
@@ -86,14 +91,14 @@ def test_another_size_only_warns(caplog):
 
 def test_weights_that_saw_test_images_are_refused(checked, tiny_set):
     with pytest.raises(ValueError, match=r"it was trained on 5 images of .*tiny_cxr_test.*--allow FILE"):
-        checked(images=image_hashes(["tiny_cxr_test"]))
+        checked(images=listed("tiny_cxr_test"))
     with pytest.raises(ValueError, match="it was trained on 2 images"):
-        checked(images=image_hashes(["tiny_cxr_negative_val"]))
-    assert checked(images=image_hashes(["tiny_cxr_train", "tiny_cxr_negative_train"])) is not None
+        checked(images=listed("tiny_cxr_negative_val"))
+    assert checked(images=listed("tiny_cxr_train", "tiny_cxr_negative_train")) is not None
 
 
 def test_a_copy_of_a_test_image_in_another_file_is_found_by_its_pixels(checked, tiny_set):
-    images = image_hashes(["tiny_cxr_test"])
+    images = listed("tiny_cxr_test")
     images[:, :8] = 0  # other source files
     with pytest.raises(ValueError, match="it was trained on 5 images"):
         checked(images=images)
@@ -103,7 +108,7 @@ def test_images_that_are_allowed_may_have_been_seen(checked, tiny_set, tmp_path,
     allowed = tmp_path / "allowed.txt"
     allowed.write_text("\n".join(image["image_name"] for image in loading.prepared_images(["tiny_cxr_test"])))
     monkeypatch.setenv("D2_CXR_ALLOW_LEAKS", str(allowed))
-    assert checked(images=image_hashes(["tiny_cxr_test"])) is not None
+    assert checked(images=listed("tiny_cxr_test")) is not None
 
 
 def test_training_images_that_are_test_images_too_are_refused(tiny_cfg, tiny_set, tmp_path, forget_fingerprints):
@@ -163,7 +168,10 @@ def test_no_weights_need_no_check(tiny_cfg):
 
 
 def test_the_list_of_images_is_sorted_and_each_image_once(tiny_set):
-    images = image_hashes(["tiny_cxr_train", "tiny_cxr_train"], image_hashes(["tiny_cxr_train"]))
+    images = image_hashes(
+        loading.prepared_images(["tiny_cxr_train", "tiny_cxr_train"]),
+        listed("tiny_cxr_train"),
+    )
     assert images.shape == (12, 16) and images.dtype == torch.uint8
     rows = [row.tobytes() for row in images.numpy()]
     assert rows == sorted(set(rows))

@@ -96,7 +96,7 @@ def test_results_that_do_not_fit_are_refused(images, change, message):
 
 def test_negative_images_must_have_ids_of_their_own(images):
     truth, results = images([(1, 1, 0, 0, 9, 9)], [])
-    with pytest.raises(ValueError, match="share one image id"):
+    with pytest.raises(ValueError, match="have the same image id"):
         evaluate(truth, results, {"images": truth["images"]})
 
 

@@ -135,7 +135,7 @@ def test_a_table_is_read(tmp_path):
         ("table.csv:view", "image_id,age\nf1,3\n", ValueError, "table.csv has no column 'view'; it has image_id, age"),
         ("table.csv:view", "image,view\nf1,AP\n", ValueError, "table.csv has no column 'image_id'; it has image, view"),
         ("table.csv:view", "", ValueError, "table.csv has no column 'image_id'"),
-        ("table.csv:view", "image_id,view\nf1,AP\nf1,PA\n", ValueError, "is both 'AP' and 'PA' for image f1"),
+        ("table.csv:view", "image_id,view\nf1,AP\nf1,PA\n", ValueError, "two values of view for image f1: 'AP', 'PA'"),
     ],
 )
 def test_a_table_that_does_not_fit_is_refused_in_one_line(tmp_path, monkeypatch, argument, text, error, message):

@@ -51,7 +51,7 @@ def test_a_column_split_is_the_split(labels):
 
 def test_without_a_column_the_split_is_stratified_unless_asked_for(labels):
     assert choose(labels()) is None
-    with pytest.raises(ValueError, match=r"no column split beside a column of image names: looked in .*boxes.csv"):
+    with pytest.raises(ValueError, match=r"no column split next to a column of image names: looked in .*boxes.csv"):
         choose(labels(), "given")
 
 
@@ -107,7 +107,7 @@ def test_a_fold_is_test_and_the_next_one_is_val(labels, tmp_path):
     assert [parts[f"f{i}"] for i in range(4)] == ["train", "test", "val", "train"] and parts["n1"] == "test"
     parts, _ = choose(labels(), split_by="fold=11", csvs=[table])
     assert [parts[f"f{i}"] for i in range(4)] == ["val", "train", "train", "test"]
-    with pytest.raises(ValueError, match=r"--split-by fold names no fold to test on; .*--split-by fold=8"):
+    with pytest.raises(ValueError, match=r"--split-by fold needs the fold to test on, .*--split-by fold=8"):
         choose(labels(), split_by="fold", csvs=[table])
     with pytest.raises(ValueError, match="no image has fold 3; there are 8, 9, 10, 11"):
         choose(labels(), split_by="fold=3", csvs=[table])

@@ -1,10 +1,13 @@
 import json
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
 from d2_cxr import artifacts
+from d2_cxr.dicom.image_files import decode_image
+from d2_cxr.dicom.preprocess import prepare_image
 from d2_cxr.evaluation.thresholds import check_thresholds
 from d2_cxr.prediction import findings
 from d2_cxr.prediction.findings import Findings, limits_of
@@ -93,16 +96,20 @@ def test_malformed_thresholds_are_refused_in_one_line(document, reason):
         check_thresholds(document, ("Disc", "Square"), "t.json")
 
 
+def overlay(image):
+    stored = decode_image(Path(image.file).read_bytes(), findings.SHOWN.size)
+    return findings.draw(image, prepare_image(stored, findings.SHOWN)[0])
+
+
 def test_the_overlay_has_the_image_s_shape_and_the_reported_boxes(image):
-    drawn = findings.overlay(image)
-    assert drawn.shape == (128, 256, 3)  # 200 x 100 shown at 256 x 128
-    plain = findings.overlay(empty(image))
-    changed = (drawn != plain).any(axis=2)
-    assert changed[26:90, 13].mean() > 0.9  # left edge of the first box, 10 * 1.28
-    assert not changed[:5, :5].any()  # the last one is not reported
+    drawn = overlay(image)
+    assert drawn.shape == (512, 1024, 3)  # 200 x 100 enlarged
+    changed = (drawn != overlay(empty(image))).any(axis=2)
+    assert changed[110:350, 51].mean() > 0.9  # left edge of the first box, 10 * 5.12
+    assert not changed[:20, :20].any()  # the last one is not reported
 
 
 def test_a_tall_image_is_shown_tall(image, tmp_path):
     cv2.imwrite(str(tmp_path / "tall.png"), np.random.default_rng(1).integers(0, 255, (3000, 1500)).astype(np.uint8))
     tall = Findings(**{**empty(image).__dict__, "file": str(tmp_path / "tall.png"), "width": 1500, "height": 3000})
-    assert findings.overlay(tall).shape == (1024, 512, 3)
+    assert overlay(tall).shape == (1024, 512, 3)

@@ -128,5 +128,5 @@ def test_labeled_images_are_refused_by_name(predictor, tiny_set, tmp_path):
 
 def test_classes_that_the_detector_finds_badly_weigh_more(predictor, pool, tmp_path, caplog):
     label_next(predictor, ["pool_unlabeled"], tmp_path, 2, "uncertainty")
-    assert "not at hand" not in caplog.text  # tiny_cxr_val, of the card
+    assert "validation images are missing" not in caplog.text  # tiny_cxr_val, of the card
     assert len(np.load(tmp_path / "predictions.npz")["images"]) == 12 + 4

@@ -160,7 +160,7 @@ def test_pseudonyms_of_patients_need_patients_and_a_key_outside_the_set(clinic):
 def test_all_images_in_train_leave_a_note(clinic):
     _, description = prepared(clinic, "all", clinic / "boxes.csv", split="all-train")
     assert len(names_of(clinic, "all", "stratified/train.json")) == 9
-    assert description["notes"] == ["no image with findings is in val, test: it cannot be trained or tested with"]
+    assert description["notes"] == ["no image with findings is in val, test: you cannot train on it or test with it"]
 
 
 def test_labels_of_images_in_another_size_are_refused(clinic):

@@ -220,7 +220,7 @@ def test_two_processes_train_together(prepared, tmp_path, around):
 
 def test_several_tasks_of_slurm_are_refused(prepared, tmp_path, monkeypatch):
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "2")
-    with pytest.raises(ValueError, match=r"srun started this in 2 tasks; give it one \(--ntasks 1\)"):
+    with pytest.raises(ValueError, match=r"srun started this in 2 tasks; use one \(--ntasks 1\)"):
         train._hardware({"accelerator": "cpu", "devices": 2})
 
 

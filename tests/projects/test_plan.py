@@ -167,7 +167,7 @@ def test_keys_of_a_study_are_set_from_the_command_line(tmp_path):
     [
         ("seeds", "is not KEY=VALUE"),
         ("seeds=0", "seeds is 0; give a list of whole numbers"),
-        ("seeds.first=0", "holds no keys"),
+        ("seeds.first=0", "has no keys"),
         ("seeds=[0", "no YAML"),
         ("data.dicomdir=images", "data: unknown key dicomdir"),
         ("color=blue", "unknown key color"),

@@ -124,4 +124,4 @@ def test_images_that_coco_lists_without_a_box_are_counted_as_negative(main, imag
     coco = {"images": listed, "annotations": boxes, "categories": [{"id": 1, "name": "Mass"}]}
     artifacts.write_json(images.parent / "instances.json", coco)
     assert main(arguments(images, "--annotations", str(images.parent / "instances.json"))) == 0
-    assert "4 images are listed without an annotation: negative, as COCO means it." in capsys.readouterr().out
+    assert "4 images are listed without an annotation (in COCO: negative)." in capsys.readouterr().out

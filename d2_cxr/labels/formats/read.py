@@ -93,7 +93,7 @@ def _read_folder(
     if not found:
         raise ValueError(
             f"{folder} holds no labels of {annotation_format or 'a known format'} ({', '.join(FORMATS[1:])}; YOLO "
-            "needs data.yaml or classes.txt beside its text files)"
+            "needs data.yaml or classes.txt next to its text files)"
         )
     if len(found) > 1:
         kinds = ", ".join(f"{len(files)} of {parser.NAME}" for parser, files in found.items())

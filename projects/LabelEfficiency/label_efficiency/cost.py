@@ -166,7 +166,12 @@ def num_images(data: dict) -> int:
     if "phantoms" in data:
         return data["phantoms"]["num_images"]
     if "dicom_dir" in data:
-        return max(1, sum(path.is_file() for path in Path(data["dicom_dir"]).rglob("*")))
+        folder = Path(data["dicom_dir"])
+        if folder.is_file():
+            from d2_cxr.dicom import archives
+
+            return max(1, len(archives.members(folder)))
+        return max(1, sum(path.is_file() for path in folder.rglob("*")))
     from d2_cxr.datasets import named_sets
 
     card = (Path(data["root"]) if data.get("root") else named_sets.set_folder(data["name"])) / "dataset.json"

@@ -45,7 +45,7 @@ def read_settings(path: Path, overrides: Sequence[str] = ()) -> dict:
     ) as error:  # ValueError: a date such as 2020-13-40
         raise ValueError(f"{path} cannot be read as YAML: {' '.join(str(error).split())}") from error
     if not isinstance(settings, dict):
-        raise ValueError(f"{path} is not a study file: it holds no keys")
+        raise ValueError(f"{path} is not a study file: it has no keys")
     _rename(settings, str(path), refuse_both=True)
     for override_text in overrides:
         override(settings, override_text)
@@ -72,7 +72,7 @@ def override(settings: dict, override_text: str) -> None:
             target[key] = {}
         target = target[key]
         if not isinstance(target, dict):
-            raise ValueError(f"{override_text}: {'.'.join(walked)} is {quoted(target)}, which holds no keys")
+            raise ValueError(f"{override_text}: {'.'.join(walked)} is {quoted(target)}, which has no keys")
         key, _, rest = (rest, "", "") if key in _FLAT else rest.partition(".")
     try:
         target[key] = yaml.safe_load(value)

@@ -14,7 +14,6 @@ from d2_cxr.projects.label_efficiency.study_schema import (
     choice,
     number,
     pattern,
-    suggestion,
     text,
     whole,
 )
@@ -176,8 +175,3 @@ RENAMED = {
     ("tuning",): {"percent": "label_fraction"},
     ("arms", "*"): {"percent": "label_fractions", "longer": "compute_matched"},
 }
-
-
-def metric_suggestion(metric: object) -> str:
-    """Return what to write in place of a metric that does not exist."""
-    return suggestion(metric, list(OVERALL))

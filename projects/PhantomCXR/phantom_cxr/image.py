@@ -67,7 +67,7 @@ def check_settings(size: int, finding_share: float) -> None:
     if size < 64:
         raise ValueError(f"size {size} is too small for an image; give at least 64 pixels")
     if not 0 <= finding_share <= 1:
-        raise ValueError(f"finding_share is a share between 0 and 1, not {finding_share}")
+        raise ValueError(f"finding_share must be between 0 and 1, not {finding_share}")
 
 
 def render_image(seed: int, index: int, size: int = 512, finding_share: float = 0.75) -> RenderedImage:

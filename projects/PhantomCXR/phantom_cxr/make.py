@@ -59,7 +59,7 @@ def make_phantoms(
     """
     output = Path(output)
     if num_images < 1:
-        raise ValueError(f"a set needs at least one image, not {num_images}")
+        raise ValueError(f"a set needs at least one image, got {num_images}")
     settings = {"size": size, "seed": seed, "finding_share": finding_share, "readers": readers}
     _check(settings)
     _claim(output, {**settings, "renderer": RENDERER})
@@ -81,7 +81,7 @@ def _check(settings: dict) -> None:
     image.check_settings(settings["size"], settings["finding_share"])
     reading.check_count(settings["readers"])
     if settings["seed"] < 0:
-        raise ValueError(f"a seed is not negative: {settings['seed']}")
+        raise ValueError(f"the seed must not be negative: {settings['seed']}")
 
 
 def _claim(output: Path, parameters: dict) -> None:

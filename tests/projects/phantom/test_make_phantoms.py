@@ -112,7 +112,7 @@ def test_a_set_made_with_other_parameters_is_not_continued(phantoms, changed):
 @pytest.mark.parametrize(
     "wrong, message",
     [
-        (["--num-images", "0"], "at least one image, not 0"),
+        (["--num-images", "0"], "at least one image, got 0"),
         (["--num-images", "2", "--size", "20"], "size 20 is too small"),
         (["--num-images", "2", "--finding-share", "2"], "between 0 and 1"),
         (["--num-images", "2", "--readers", "0"], "1 to 17 readers"),

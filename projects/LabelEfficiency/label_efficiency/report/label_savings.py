@@ -27,13 +27,6 @@ class Curves:
         """Mean over seeds (P,), NaN where a label fraction has no run."""
         return _mean(self.points[self.arms.index(arm)], axis=1)
 
-    def seed_spread(self, arm: str) -> np.ndarray:
-        """Standard deviation over seeds (P,), with n - 1; NaN below two runs."""
-        points = self.points[self.arms.index(arm)]
-        count = np.isfinite(points).sum(axis=1)
-        deviation = np.nansum((points - _mean(points, axis=1)[:, None]) ** 2, axis=1)
-        return np.sqrt(np.where(count > 1, deviation / np.maximum(count - 1, 1), np.nan))
-
 
 def resample(curves: Curves, seed: int = 0) -> np.ndarray:
     """Draw seeds and images; return the resampled mean curves (A, P, R)."""
