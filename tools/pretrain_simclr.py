@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import shlex
 
 from d2_cxr.cli import ToolParser, run_tool
 
@@ -46,7 +47,9 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     from d2_cxr.pretraining.train import pretrain
 
-    logger.info("wrote %s; next: python tools/convert_simclr_to_d2.py IN OUT.pth", pretrain(settings, args.output))
+    checkpoint = pretrain(settings, args.output)
+    weights = f"{str(args.output).rstrip('/')}.pth"
+    logger.info("wrote %s; next: d2cxr convert %s", checkpoint, shlex.join([str(checkpoint), weights]))
     return 0
 
 

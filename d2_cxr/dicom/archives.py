@@ -91,13 +91,14 @@ def read_file(path: str | Path, member: Member | None = None, most: int | None =
         OSError: the file cannot be read.
         ImageError: it is longer than any image, or the member is refused or damaged.
     """
-    if (os.path.getsize(path) if member is None else member.size) > limits.MAX_FILE_BYTES and most is None:
+    if member is not None and member.refusal:
+        raise ImageError(member.refusal)
+    size = os.path.getsize(path) if member is None else max(member.size, member.packed)
+    if size > limits.MAX_FILE_BYTES and most is None:
         raise ImageError(f"the file has more bytes than the limit of {limits.MAX_FILE_BYTES // 10**6} million")
     with open(path, "rb") as file:
         if member is None:
             return file.read(-1 if most is None else most)
-        if member.refusal:
-            raise ImageError(member.refusal)
         file.seek(member.offset)
         if member.crc is not None:
             _skip_local_header(file)

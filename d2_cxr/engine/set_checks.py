@@ -58,7 +58,7 @@ def check_other_sets(sets: RunSets) -> None:
     Raises:
         ValueError: images that were prepared in another way, or a validation set of other classes.
         LeakageError: a validation or test image is a near duplicate of a training image in another set.
-            `leakage.refuse_leaks` finds duplicates within a set, and equal files or pixels in any set.
+            `leakage.refuse_leaks` finds duplicates within a set, and equal files, pixels and patients in any set.
     """
     first = sets.train[0]
     own = {named_set(name).set_name for name in sets.learned_from}

@@ -83,6 +83,9 @@ def build_stepper(
     return kind(model, loader, optimizer), chosen
 
 
+_NO_RATE_DOES_THIS = 1e3  # a first loss: that of random weights is below 10
+
+
 def divergence(error: FloatingPointError, cfg: CfgNode, iteration: int, losses: Sequence[float]) -> DivergenceError:
     """Return the error in one line: the iteration, the last losses, and what to try.
 
@@ -97,6 +100,11 @@ def divergence(error: FloatingPointError, cfg: CfgNode, iteration: int, losses: 
         tips.append("SOLVER.CLIP_GRADIENTS.ENABLED True")
     if cfg.CXR.AMP != "off" or cfg.SOLVER.AMP.ENABLED:
         tips.append("CXR.AMP off and SOLVER.AMP.ENABLED False")
+    if losses and iteration <= len(losses) and losses[0] > _NO_RATE_DOES_THIS:
+        tips = [
+            "other MODEL.WEIGHTS: the loss was too high before the first update (BatchNorm statistics of a short "
+            "pretraining may be why: MODEL.RESNETS.NORM SyncBN with MODEL.BACKBONE.FREEZE_AT 0 learns them anew)"
+        ]
     before = ", ".join(f"{value:.3g}" for value in losses) or "none"
     reason = " ".join(str(error).split())
     return DivergenceError(

@@ -189,6 +189,14 @@ def test_a_file_longer_than_any_image_is_refused_unread(tmp_path, name, monkeypa
         archives.read_file(path)
 
 
+def test_a_member_that_is_small_but_packed_in_more_bytes_than_any_image_is_refused_unread(tmp_path, monkeypatch):
+    """All the archive would be read into memory for an image that is listed as small."""
+    monkeypatch.setattr(limits, "MAX_FILE_BYTES", 299)
+    (tmp_path / "a.zip").write_bytes(b"PK" + bytes(500))
+    with pytest.raises(ImageError, match="more bytes than the limit"):
+        archives.read_file(tmp_path / "a.zip", archives.Member("a.dcm", 0, packed=400, size=10, method=8, crc=0))
+
+
 @pytest.mark.parametrize("name", ARCHIVES)
 def test_damaged_archives_end_in_a_refusal_or_in_members_that_do(tmp_path, name):
     content = ARCHIVES[name](tmp_path / name).read_bytes()

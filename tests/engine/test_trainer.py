@@ -9,7 +9,7 @@ import torch
 
 from d2_cxr import artifacts
 from d2_cxr.checkpoint.weights_card import read_card
-from d2_cxr.engine import hooks, trainer
+from d2_cxr.engine import hooks, train_step, trainer
 
 VALIDATION = ("TEST.EVAL_PERIOD", "2")
 
@@ -253,6 +253,13 @@ def test_a_divergence_is_one_line_and_the_run_folder_says_so(tiny_cfg, caplog):
     record = artifacts.read_json(Path(cfg.OUTPUT_DIR) / "run.json")
     assert record["status"] == "failed" and record["error"].startswith("DivergenceError: training diverged after")
     assert "Traceback" not in caplog.text
+
+
+def test_a_loss_that_was_too_high_from_the_start_is_no_matter_of_the_rate(tiny_cfg):
+    cfg, error = tiny_cfg(), FloatingPointError("Loss became infinite or NaN!")
+    assert "Try other MODEL.WEIGHTS: " in str(train_step.divergence(error, cfg, 1, [1e27]))
+    for iteration, losses in ((1, [2.0]), (9, [1e27] * 5), (0, [])):
+        assert "Try a lower SOLVER.BASE_LR" in str(train_step.divergence(error, cfg, iteration, losses))
 
 
 def test_two_runs_do_not_write_into_one_folder(tiny_cfg):
