@@ -31,12 +31,7 @@ class _Worker:
     """One process, the task it has, and until when."""
 
     def __init__(self) -> None:
-        paths = [str(Path(d2_cxr.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, "-m", "d2_cxr.preparation.image_worker"]
-        self.process: Any = subprocess.Popen(  # Any: the types do not know that both pipes are open
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, env=environment
-        )
+        self.process = _start_process()
         self.task: dict | None = None
         self.is_ready = False
         self.deadline = time.monotonic() + _START_LIMIT_S
@@ -61,6 +56,13 @@ class _Worker:
         self.process.stdin.close()
         self.process.stdout.close()
         return self.process.wait()
+
+
+def _start_process() -> Any:  # the types do not know that both pipes are open
+    paths = [str(Path(d2_cxr.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "d2_cxr.preparation.image_worker"]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, env=environment)
 
 
 def run(tasks: Sequence[dict], jobs: int, limit_s: float = LIMIT_S) -> Iterator[tuple[dict, dict]]:
