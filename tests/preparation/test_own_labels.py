@@ -152,7 +152,7 @@ def test_pseudonyms_of_patients_need_patients_and_a_key_outside_the_set(clinic):
     with pytest.raises(ValueError, match="--patient-key needs patients; give --patients"):
         prepared(clinic, "own", clinic / "boxes.csv", patient_key=clinic / "key.txt")
     given = with_patients(clinic, "list", "abcdefghijkl") | {"patient_key": clinic / "own/key.txt"}
-    with pytest.raises(ValueError, match="keep it apart"):
+    with pytest.raises(ValueError, match="keep it outside the set"):
         prepared(clinic, "own", clinic / "boxes.csv", **given)
     assert not (clinic / "own").exists()
 
