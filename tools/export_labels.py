@@ -32,7 +32,11 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add("--negative-names", default="", help='of labels: class names that mean "No finding", with commas')
     add("--annotation-format", choices=FORMATS, help="of labels (default: detected)")
     add("--model-version", default="d2_cxr", help="what Label Studio calls predicted boxes (%(default)s)")
-    add("--image-url", default="/data/local-files/?d=", help="what Label Studio puts before a file name (%(default)s)")
+    add(
+        "--image-url",
+        default="/data/local-files/?d=images/",
+        help="what Label Studio puts before a file name (%(default)s)",
+    )
     return parser.parse_args(argv)
 
 

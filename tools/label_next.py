@@ -32,7 +32,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--seed", type=int, default=0, metavar="N", help="of what is left to chance (%(default)s)")
     formats = ("coco", "yolo", "voc", "cvat", "label_studio")
     add("--format", nargs="+", default=["label_studio"], choices=formats, help="to write (label_studio)")
-    add("--image-url", default="/data/local-files/?d=", help="what Label Studio puts before a file name (%(default)s)")
+    add(
+        "--image-url",
+        default="/data/local-files/?d=images/",
+        help="what Label Studio puts before a file name (%(default)s)",
+    )
     add("--root", metavar="DIR", help="folder of prepared sets; default: $DETECTRON2_DATASETS")
     add("--device", help="cpu, cuda, cuda:1; default: a GPU if there is one")
     return parser.parse_args(argv)

@@ -36,7 +36,7 @@ def label_next(
     strategy: str = DEFAULT,
     seed: int = 0,
     formats: Sequence[str] = ("label_studio",),
-    image_url: str = "/data/local-files/?d=",
+    image_url: str = "/data/local-files/?d=images/",
 ) -> WorkList:
     """Pick images to label, and write label_next.csv, label_next.html, findings.json and a folder per format.
 

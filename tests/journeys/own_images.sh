@@ -23,4 +23,13 @@ d2cxr predict --weights output/clinic/model_final.pth images/case000_1.png --out
 d2cxr evaluate --dataset clinic_test --root datasets --output output/evaluation --resamples 50 \
     --results output/clinic/inference/clinic_test/coco_instances_results.json
 d2cxr study --plan certificate --set clinic=datasets/clinic --preset quick --dry-run --output output/study
+d2cxr prepare --images images --annotations boxes.csv --patients names --size 96 --split-like datasets/clinic \
+    --output datasets/clinic_2
+python -c "
+import json
+def names(name, part):
+    listed = json.load(open(f'datasets/{name}/annotations/stratified/{part}.json'))['images']
+    return sorted(image['file_name'] for image in listed)
+assert all(names('clinic', part) == names('clinic_2', part) != [] for part in ('val', 'test'))"
 test -s output/clinic/mistakes.html -a -s output/findings/findings.json -a -s output/evaluation/evaluation.json
+test -s output/clinic/inference/clinic_test/evaluation.html -a -s output/evaluation/evaluation.html

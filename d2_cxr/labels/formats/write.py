@@ -43,7 +43,7 @@ class Export:
     readings: pd.DataFrame
     class_names: tuple[str, ...]
     model_version: str = ""
-    image_url: str = "/data/local-files/?d="
+    image_url: str = "/data/local-files/?d=images/"
     queue: Mapping[str, float] = field(default_factory=dict)
 
     @property

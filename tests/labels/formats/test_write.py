@@ -79,7 +79,7 @@ def predicted() -> Export:
 def test_predicted_boxes_are_predictions_that_order_label_studios_queue(tmp_path):
     write(predicted(), "label_studio", tmp_path)
     task = json.loads((tmp_path / "tasks.json").read_text(encoding="utf-8"))[0]
-    assert task["data"] == {"image": "/data/local-files/?d=x/a.dcm"} and task["annotations"] == []
+    assert task["data"] == {"image": "/data/local-files/?d=images/x/a.dcm"} and task["annotations"] == []
     prediction = task["predictions"][0]
     assert (prediction["model_version"], prediction["score"]) == ("run7", 0.75)
     value = prediction["result"][0]["value"]
