@@ -7,6 +7,7 @@ bytes. They hold codes and numbers, never a header's text, a time or a path abov
 from __future__ import annotations
 
 import builtins
+import functools
 import logging
 import os
 from collections.abc import Iterable, Mapping
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from d2_cxr import artifacts
+from d2_cxr.counted import counted
 from d2_cxr.dicom import archives
 from d2_cxr.dicom.archives import Member
 from d2_cxr.image_name import SUFFIXES, image_name
@@ -104,12 +106,13 @@ def list_sources(folder: str | Path, part: str = "images", without: Path | None 
         raise FileNotFoundError(f"{folder} does not exist; give the folder or archive of the images")
     if not folder.is_dir():
         return _list_archive(folder, part)
-    without = without.resolve() if without else None
+    left_out = without.resolve() if without else None
+    is_left_out = functools.cache(lambda parent: left_out is not None and parent.resolve().is_relative_to(left_out))
     sources = []
     for path in files_below(folder):
         file = path.relative_to(folder)
         hidden = any(name.startswith(".") for name in file.parts)
-        if hidden or (without and path.resolve().is_relative_to(without)):
+        if hidden or is_left_out((path.resolve() if path.is_symlink() else path).parent):
             continue
         sources.append(_source(part, file.as_posix(), path))
     if not sources:
@@ -134,7 +137,8 @@ def _list_archive(archive: Path, part: str) -> list[Source]:
     if not found:
         raise ValueError(f"{archive} holds no file")
     if repeated:
-        logger.warning("%s: %d files have the path of a later one, which replaces them", archive, repeated)
+        files = counted(repeated, "file has", "files have")
+        logger.warning("%s: %s the path of a later one, which replaces it", archive, files)
     return sorted(found.values(), key=lambda source: source.file.split("/"))
 
 
@@ -157,7 +161,8 @@ def files_below(folder: Path) -> list[Path]:
             links += [path for name in folders if os.path.islink(path := os.path.join(root, name))]
             found += (Path(root, name) for name in names)
         starts = sorted(links)
-    return sorted(path for path in found if path.is_file() or leads_nowhere(path))
+    files = (path for path in found if path.is_file() or leads_nowhere(path))
+    return sorted(files, key=lambda path: path.parts)  # the order of paths, compared faster
 
 
 def leads_nowhere(path: Path) -> bool:

@@ -8,14 +8,14 @@ the two comparable.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from d2_cxr.evaluation import estimates, froc, ranking
-from d2_cxr.evaluation.matching import HIT_RULES, Matches, match
+from d2_cxr.evaluation.coco_arrays import CocoArrays, to_arrays
+from d2_cxr.evaluation.matching import HIT_RULES, Matches, match_arrays
 from d2_cxr.image_name import image_name
 from d2_cxr.labels.coco import from_coco, reader_order
 from d2_cxr.labels.fusion import fuse_annotations
@@ -104,13 +104,13 @@ def make_cases(
         for box in readers["annotations"]
         if (box["reader"], box["image_id"]) in case_of
     ]
-    model = _model_answers(results, pairs, case_of)
-    matched = _as_many(model, own)
+    readers_own = to_arrays(case_truth, own)
+    model = _model_answers(truth, results, [image["id"] for _, image in pairs], readers_own)
     return Cases(
         reader=np.array([reader for reader, _ in pairs], dtype=np.str_),
-        readers=match(case_truth, own),
-        matched=match(case_truth, matched),
-        model=match(case_truth, model),
+        readers=match_arrays(readers_own),
+        matched=match_arrays(_as_many(model, readers_own)),
+        model=match_arrays(model),
     )
 
 
@@ -154,29 +154,38 @@ def _answer(row: Mapping) -> dict:
 
 
 def _model_answers(
-    results: Sequence[Mapping], pairs: Sequence[tuple[str, Mapping]], case_of: Mapping[tuple[str, int], int]
-) -> list[dict]:
-    by_image = defaultdict(list)
-    for row in results:
-        by_image[row["image_id"]].append(row)
-    return [
-        {**_answer(row), "image_id": case_of[reader, image["id"]], "score": row["score"]}
-        for reader, image in pairs
-        for row in by_image[image["id"]]
-    ]
+    truth: Mapping, results: Sequence[Mapping], image_ids: Sequence[int], cases: CocoArrays
+) -> CocoArrays:
+    """Return the cases with all of the model's boxes; each image's are repeated as arrays, not as COCO rows.
+
+    Args:
+        truth: COCO dict of the images.
+        results: the model's COCO results.
+        image_ids: the image of each case, (N,).
+        cases: with any detections.
+    """
+    position = {image["id"]: index for index, image in enumerate(sorted(truth["images"], key=lambda row: row["id"]))}
+    kept = [row for row in results if row["image_id"] in position]
+    every = to_arrays({**truth, "annotations": []}, kept)
+    by_image = np.argsort(every.dt_image, kind="stable")
+    bounds = np.searchsorted(every.dt_image[by_image], np.arange(len(position) + 1))
+    places = [by_image[bounds[position[image]] : bounds[position[image] + 1]] for image in image_ids]
+    chosen = np.concatenate(places)
+    return replace(
+        cases,
+        dt_image=np.repeat(np.arange(len(places)), [len(place) for place in places]),
+        **{name: getattr(every, name)[chosen] for name in ("dt_class", "dt_boxes", "dt_area", "dt_score")},
+    )
 
 
-def _as_many(model: Sequence[Mapping], own: Sequence[Mapping]) -> list[Mapping]:
+def _as_many(model: CocoArrays, own: CocoArrays) -> CocoArrays:
     """Keep in each case as many of the model's boxes as the reader drew, those with the highest scores."""
-    allowed: defaultdict[int, int] = defaultdict(int)
-    for row in own:
-        allowed[row["image_id"]] += 1
-    kept = []
-    for row in sorted(model, key=lambda row: -row["score"]):
-        if allowed[row["image_id"]] > 0:
-            allowed[row["image_id"]] -= 1
-            kept.append(row)
-    return kept
+    allowed, answers = (np.bincount(cases.dt_image, minlength=len(own.image_ids)) for cases in (own, model))
+    best_first = np.lexsort((-model.dt_score, model.dt_image))
+    rank = np.arange(len(best_first)) - np.repeat(np.cumsum(answers) - answers, answers)
+    kept = np.sort(best_first[rank < np.repeat(allowed, answers)])
+    names = ("dt_image", "dt_class", "dt_boxes", "dt_area", "dt_score")
+    return replace(model, **{name: getattr(model, name)[kept] for name in names})
 
 
 def _compared(cases: Cases, chosen: np.ndarray, weights: np.ndarray, hit_rule: str) -> dict:

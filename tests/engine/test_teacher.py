@@ -158,7 +158,7 @@ def test_names_that_are_no_pool_are_refused(tiny_cfg, pool, message):
         ("EMA", "1.0", "EMA 1.0"),
         ("UNCERTAIN", "1.5", "UNCERTAIN 1.5"),
         ("RATIO", "0.0", "RATIO 0.0 must be above 0"),
-        ("THRESHOLDS", "[0.1, 0.2, 0.3]", "THRESHOLDS has 3 entries; give none, one, or 2"),
+        ("THRESHOLDS", "[0.1, 0.2, 0.3]", "THRESHOLDS has length 3; give 0, 1 or 2"),
     ],
 )
 def test_keys_out_of_range_are_refused(tiny_cfg, key, value, message):

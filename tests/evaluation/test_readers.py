@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from d2_cxr.evaluation.readers import compare_with_readers
+from d2_cxr.evaluation import readers as readers_module
+from d2_cxr.evaluation.readers import compare_with_readers, make_cases
 
 A, B, C = (0.0, 0.0, 10.0, 10.0), (50.0, 50.0, 10.0, 10.0), (80.0, 0.0, 10.0, 10.0)
 
@@ -75,3 +76,30 @@ def test_an_image_read_by_one_reader_is_no_case(images):
     assert {name: entry["num_images"] for name, entry in table["by_reader"].items()} == {"R1": 1, "R2": 1}
     with pytest.raises(ValueError, match="read by two readers"):
         compare_with_readers(truth, results, readers_coco([], {1: ["R1"]}))
+
+
+def test_the_models_results_are_read_once_however_many_readers_there_are(images, monkeypatch):
+    """Four readers are four cases of each image; the model's COCO rows are not copied for each."""
+    truth, results = images([], [(f, 1, *A, 0.5) for f in (1, 2, 3)], num_images=3)
+    names = ["R1", "R2", "R3", "R4"]
+    coco = readers_coco([(1, "R1", A)], dict.fromkeys((1, 2, 3), names))
+    read = []
+
+    def counting(truth, rows):
+        read.append(len(rows))
+        return to_arrays(truth, rows)
+
+    to_arrays = readers_module.to_arrays
+    monkeypatch.setattr(readers_module, "to_arrays", counting)
+    cases = make_cases(truth, results, coco)
+    assert sorted(read) == [1, 3]  # the readers' one box, the model's three
+    assert len(cases.model.dt_score) == 12 and cases.model.dt_image.tolist() == list(range(12))
+
+
+def test_of_equal_scores_the_models_first_boxes_are_kept(images):
+    """R2 drew one box: of A and B, both at .5, the model answers with the one that its results name first."""
+    for first, second, sensitivity in ((A, B, 1), (B, A, 0)):
+        truth, results = images([], [(1, 1, *C, 0.1), (1, 1, *first, 0.5), (1, 1, *second, 0.5)])
+        coco = readers_coco([(1, "R1", A), (1, "R2", C)], {1: ["R1", "R2"]})
+        table = compare_with_readers(truth, results, coco, resamples=2)
+        assert point(table["by_reader"]["R2"]["model"])[0] == sensitivity

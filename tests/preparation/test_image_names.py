@@ -157,9 +157,9 @@ def test_pseudonyms_are_stable_and_leave_no_name_in_the_set(archive):
 
 
 def test_key_and_map_must_not_lie_in_the_set(archive):
-    with pytest.raises(ValueError, match="keep it apart"):
+    with pytest.raises(ValueError, match="keep it outside the set"):
         prepare(options(archive, rename=archive / "set/key.txt"))
-    with pytest.raises(ValueError, match="keep it apart"):
+    with pytest.raises(ValueError, match="keep it outside the set"):
         prepare(options(archive, rename=archive / "key.txt", rename_map=archive / "set/map.csv"))
     (archive / "bad.txt").write_text("hello")
     with pytest.raises(ValueError, match="is not a key file"):

@@ -36,6 +36,6 @@ def test_the_published_split_is_written_where_every_image_is_there(table):
 def test_one_image_less_leaves_only_the_stratified_names(table):
     images = pretend_prepared([image for image in table.image_names if image != table.finding_ids[0]])
     made = lists(table, images)
-    assert "1 of its 4394 images are not prepared" in made.notes[0]
+    assert "it lacks 1 of its 4,394 images" in made.notes[0]
     assert not any(path.startswith("published/") for path in made.files)
     assert sum(made.counts[f"stratified_{part}"] for part in ("train", "val", "test")) == 4393

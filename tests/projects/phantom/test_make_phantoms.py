@@ -116,7 +116,7 @@ def test_a_set_made_with_other_parameters_is_not_continued(phantoms, changed):
         (["--num-images", "2", "--size", "20"], "size 20 is too small"),
         (["--num-images", "2", "--finding-share", "2"], "between 0 and 1"),
         (["--num-images", "2", "--readers", "0"], "1 to 17 readers"),
-        (["--num-images", "2", "--seed", "-1"], "not negative: -1"),
+        (["--num-images", "2", "--seed", "-1"], "must not be negative: -1"),
     ],
 )
 def test_the_tool_refuses_wrong_numbers_and_writes_nothing(tmp_path, wrong, message):
