@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from d2_cxr import artifacts
+from d2_cxr.counted import counted
 from d2_cxr.dicom import archives
 from d2_cxr.dicom.archives import Member
 from d2_cxr.image_name import SUFFIXES, image_name
@@ -136,7 +137,8 @@ def _list_archive(archive: Path, part: str) -> list[Source]:
     if not found:
         raise ValueError(f"{archive} holds no file")
     if repeated:
-        logger.warning("%s: %d files have the path of a later one, which replaces them", archive, repeated)
+        files = counted(repeated, "file has", "files have")
+        logger.warning("%s: %s the path of a later one, which replaces it", archive, files)
     return sorted(found.values(), key=lambda source: source.file.split("/"))
 
 

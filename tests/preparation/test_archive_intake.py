@@ -134,7 +134,7 @@ def test_of_two_members_with_one_path_the_last_is_taken_as_unpacking_would(folde
         archive.add(folder / "a/1.dicom", arcname="./one.dicom")
     (source,) = list_sources(tmp_path / "images.tar")
     assert source.read() == (folder / "a/1.dicom").read_bytes()
-    assert "1 files have the path of a later one" in caplog.text
+    assert "1 file has the path of a later one" in caplog.text
 
 
 def test_names_keys_and_bytes_are_those_of_the_folder(folder, tmp_path):

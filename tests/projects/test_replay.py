@@ -16,7 +16,8 @@ PROJECT = Path(__file__).resolve().parents[2] / "projects" / "LabelEfficiency"
 
 @pytest.fixture
 def plan(tmp_path):
-    return {stage.id: stage for stage in read_study(PROJECT / "replay.yaml", tmp_path).stages}
+    study = read_study(PROJECT / "replay.yaml", tmp_path, ["labels.label_fractions=[10,20,40]"])  # three rounds
+    return {stage.id: stage for stage in study.stages}
 
 
 def test_the_first_labels_are_bought_and_trained_once_for_all_buyers(plan):

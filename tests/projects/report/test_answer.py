@@ -7,13 +7,13 @@ from d2_cxr.projects.label_efficiency.report import answer
 from d2_cxr.projects.label_efficiency.report.study_results import Run, StudyResults
 
 
-def study(seeds=(0, 1), arms=None, pretraining=None) -> StudyResults:
+def study(seeds=(0, 1), arms=None, pretraining=None, label_fractions=(10, 100)) -> StudyResults:
     settings = {"study": "s", "primary_endpoint": {"metric": "AP50", "reference": "random"}, "arms": arms or {}}
     settings["pretraining"] = pretraining or {}
     runs = [
         Run(arm, fraction, seed, Path("."), "t", evaluation={}, card={"num_train_images": 5 * fraction})
         for arm in ("random", "simclr")
-        for fraction in (10, 100)
+        for fraction in label_fractions
         for seed in seeds
     ]
     return StudyResults(Path("."), settings, [], {}, tuple(runs), (), None)
@@ -29,6 +29,18 @@ def test_a_saving_is_one_sentence_with_the_number_of_images():
     found = answer.answer(study(), [row(46.0, (30.0, 90.0))])
     expected = "simclr needs 46 % of the labels, about 230 of 500 images, to match random with all labels."
     assert found == {"sentence": expected, "number": "46 % of the labels", "interval": "95 % interval: 30 % to 90 %"}
+
+
+def test_a_study_that_never_ran_all_labels_does_not_speak_of_them():
+    """At 30 % of the labels there were 150 images, so 24 % of the labels are 120 images, not 24 % of 150."""
+    found = answer.answer(study(label_fractions=(10, 30)), [row(24.0, (20.0, 29.0))])
+    assert found["sentence"] == (
+        "simclr needs 24 % of the labels, about 120 of 150 images, to match random with 30 % of them."
+    )
+    found = answer.answer(study(label_fractions=(10, 30)), [row(30.0, (20.0, 30.0))])
+    assert found["sentence"] == "simclr saves no labels: to match random it needs as many."
+    found = answer.answer(study(label_fractions=(10, 30)), [row()])
+    assert "trained on 150 labeled images" in found["sentence"]
 
 
 def test_the_arm_that_needs_the_fewest_labels_is_the_answer():

@@ -73,12 +73,12 @@ def answer(results: StudyResults, rows: list[dict]) -> dict | None:
 
 
 def _saving_answer(results: StudyResults, row: dict) -> dict:
-    saving, images = row["saving"], full_images(results)
-    count = f", about {round(images * saving['share'] / 100):,} of {images:,} images," if images else ""
-    reference = baseline(results)
-    sentence = f"{row['arm']} needs {saving['share']:.0f} % of the labels{count} to match {reference} with all labels."
-    if saving["share"] >= 99.5:
-        sentence = f"{row['arm']} saves no labels: it needs all of them to match {reference}."
+    saving, images, largest = row["saving"], full_images(results), results.label_fractions[-1]
+    count = f", about {round(images * saving['share'] / largest):,} of {images:,} images," if images else ""
+    reference, most = baseline(results), "all labels" if largest == 100 else f"{largest} % of them"
+    sentence = f"{row['arm']} needs {saving['share']:.0f} % of the labels{count} to match {reference} with {most}."
+    if saving["share"] >= 0.995 * largest:
+        sentence = f"{row['arm']} saves no labels: to match {reference} it needs as many."
     if saving["interval"][1] is None:
         sentence += " A saving is not certain: the interval includes that it never matches."
     return {"sentence": sentence, "number": f"{saving['share']:.0f} % of the labels"} | {
@@ -92,7 +92,8 @@ def _no_saving_answer(results: StudyResults, row: dict) -> dict:
     saving = row["saving"]
     sentence = f"No label saving was found for {row['arm']}"
     if saving and saving["known"]:
-        sentence += f": at no label fraction that was run did it match {baseline(results)} trained on all {count}"
+        most = "all " if results.label_fractions[-1] == 100 else ""
+        sentence += f": at no label fraction that was run did it match {baseline(results)} trained on {most}{count}"
     sentence += f". With the same labels its {name} is {_direction(cell)} than that of {baseline(results)}."
     if saving and saving["known"] and saving["interval"][0] is not None:
         sentence += (

@@ -30,7 +30,7 @@ VAL_SELECTED_METRICS = {"mAP, val-selected": "mAP", "mAP50, val-selected": "AP50
 def table_1(results: StudyResults, scores: Scores, baseline: str) -> list[dict]:
     """Return one row per arm and label fraction, the largest first; means over seeds with 95 % intervals.
 
-    `share of the baseline` is mAP divided by that of the arm `baseline` with all labels.
+    `share of the baseline` is mAP divided by that of the arm `baseline` at the largest label fraction.
     """
     by_metric = {name: curves(results, scores, metric) for name, metric in (TABLE_1_METRICS | MORE_METRICS).items()}
     selected = results.val_selected()
@@ -133,7 +133,7 @@ def _reader_rows(agreement: list[dict]) -> list[dict]:
 
 
 def class_table(results: StudyResults, scores: Scores, baseline: str, metric: str = "AP50") -> list[dict]:
-    """Return per class the score of each arm with all labels and with the fewest, and the labels that it needs."""
+    """Return per class the score of each arm with the most labels and with the fewest, and the labels that it needs."""
     done = [run for run in results.runs if run.done]
     rows = []
     for name in [name for name in (done[0].matches.class_names if done else ()) if _images_with(done[0], name)]:
