@@ -17,7 +17,7 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from d2_cxr import artifacts
-from d2_cxr.datasets import named_sets
+from d2_cxr.datasets import leakage, named_sets
 
 ROOT = Path(__file__).resolve().parents[1]
 pytest_plugins = ["tiny_detector"]  # a set and a detector that several rooms share
@@ -53,6 +53,12 @@ def open_films() -> Path:
     if not folder:
         pytest.skip("real open images are missing: set D2_CXR_FILMS to their folder (docs/real_data.md)")
     return Path(folder)
+
+
+@pytest.fixture(autouse=True)
+def no_leak_stays_allowed(monkeypatch):
+    """`--allow` sets a variable of the process, which would hold for every later test."""
+    monkeypatch.setenv(leakage.ALLOW_VARIABLE, "")
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ def test_findings_become_label_studio_tasks(main, tmp_path, capsys):
     assert main([str(tmp_path / "findings.json"), "--format", "label_studio", "--output", str(output)]) == 0
     assert ": 1 box of 2 images as" in capsys.readouterr().out
     tasks = json.loads((output / "tasks.json").read_text())
-    assert [task["data"]["image"].rsplit("=", 1)[1] for task in tasks] == ["a.dcm", "b.dcm"]
+    assert [task["data"]["image"].rsplit("=", 1)[1] for task in tasks] == ["images/a.dcm", "images/b.dcm"]
     assert tasks[0]["predictions"][0]["score"] == 0.75
 
 
