@@ -5,7 +5,8 @@
 The usual recipe is pydicom's `pixel_array`, `apply_voi_lut`, inversion of MONOCHROME1, stretching to 8 bits and
 Pillow's resize; ours is what a preparation worker does, hashes of file and pixels included. Both read the same
 phantoms of 2800 x 2500 pixels and 12 bits, in turns, and write a PNG. pydicom needs plug-ins for JPEG lossless and
-JPEG-LS (python-gdcm); where they are missing, its row says so.
+JPEG-LS (python-gdcm); where they are missing, its row says so. Where dicomsdl is installed, the usual recipe is measured
+with its pixels, too.
 """
 
 from __future__ import annotations
@@ -74,25 +75,26 @@ def measure(images: dict[str, list[Path]], folder: Path, rounds: int) -> dict:
     rules, png = Preprocess(size=SIZE), str(folder / "out.png")
     rows = {}
     for syntax, paths in images.items():
-        usual, ours = [], []
+        usual, ours, other = [], [], []
         for path in paths * rounds:
             usual.append(_timed(lambda path=path: usual_recipe(path, png)))
             ours.append(_timed(lambda path=path: _checked(prepare_file(str(path), png, rules))))
+            other.append(_timed(lambda path=path: dicomsdl_recipe(path, png)))
         row = {"ours": round(statistics.median(ours), 1), "target": TARGETS[syntax]}
         if None in usual:
             row |= {"usual": None, "note": "pydicom has no plug-in for it here: pip install python-gdcm"}
         else:
             row |= {"usual": round(statistics.median(usual), 1)}
             row["times_faster"] = round(row["usual"] / row["ours"], 2)
+        if None not in other:
+            row["with_dicomsdl"] = round(statistics.median(other), 1)
         rows[syntax] = row
     return rows
 
 
 def usual_recipe(path: Path, png: str) -> bool:
     """Do what notebooks do; return False where pydicom cannot decode the file."""
-    import numpy as np
     import pydicom
-    from PIL import Image
     from pydicom.pixels import apply_voi_lut
 
     dataset = pydicom.dcmread(path)
@@ -100,13 +102,36 @@ def usual_recipe(path: Path, png: str) -> bool:
         pixels = dataset.pixel_array
     except (RuntimeError, NotImplementedError):
         return False
-    pixels = apply_voi_lut(pixels, dataset)
-    if dataset.PhotometricInterpretation == "MONOCHROME1":
+    _write_small(apply_voi_lut(pixels, dataset), dataset.PhotometricInterpretation, png)
+    return True
+
+
+def dicomsdl_recipe(path: Path, png: str) -> bool:
+    """Do the usual recipe with the pixels that dicomsdl reads; False where it is not installed or cannot decode."""
+    try:
+        import dicomsdl
+    except ImportError:
+        return False
+    dataset = dicomsdl.open(str(path))
+    try:
+        pixels = dataset.pixelData(storedvalue=True)
+    except (RuntimeError, dicomsdl.DicomException):
+        return False
+    center, width = float(dataset.WindowCenter), float(dataset.WindowWidth)
+    pixels = pixels.clip(center - width / 2, center + width / 2)
+    _write_small(pixels, dataset.PhotometricInterpretation, png)
+    return True
+
+
+def _write_small(pixels, photometric: str, png: str) -> None:
+    import numpy as np
+    from PIL import Image
+
+    if photometric == "MONOCHROME1":
         pixels = np.amax(pixels) - pixels
     pixels = pixels - np.min(pixels)
     pixels = (pixels / np.max(pixels) * 255).astype(np.uint8)
     Image.fromarray(pixels).resize((SIZE, SIZE), Image.Resampling.LANCZOS).save(png)
-    return True
 
 
 def measure_worker(paths: list[Path], folder: Path) -> dict:
