@@ -5,8 +5,8 @@
 The usual recipe is pydicom's `pixel_array`, `apply_voi_lut`, inversion of MONOCHROME1, stretching to 8 bits and
 Pillow's resize; ours is what a preparation worker does, hashes of file and pixels included. Both read the same
 phantoms of 2800 x 2500 pixels and 12 bits, in turns, and write a PNG. pydicom needs plug-ins for JPEG lossless and
-JPEG-LS (python-gdcm); where they are missing, its row says so. Where dicomsdl is installed, the usual recipe is measured
-with its pixels, too.
+JPEG-LS (python-gdcm); where they are missing, its row says so. Where dicomsdl is installed, the usual recipe is
+measured with its pixels, too.
 """
 
 from __future__ import annotations
