@@ -141,13 +141,17 @@ def step_ways(images: dict[str, list[dict]], args: argparse.Namespace) -> dict[s
     cfg.MODEL.ROI_HEADS.NUM_CLASSES, cfg.MODEL.WEIGHTS = CLASSES, ""
     cfg.MODEL.DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
     cfg.CXR.AMP, cfg.CXR.CHANNELS_LAST = "off", False
-    ours = cfg.clone()
-    ours.CXR.AMP, ours.CXR.CHANNELS_LAST = "auto", True
-    return {
-        "stock float32": (cfg, _detector.stock_loader(cfg, images["png"])),
-        "ours float32": (cfg, our_loader(cfg, images["array"])),
-        "ours, what pays here": (ours, our_loader(cfg, images["array"])),
+    alone, format_alone, both = cfg.clone(), cfg.clone(), cfg.clone()
+    alone.CXR.AMP, format_alone.CXR.CHANNELS_LAST = "auto", True
+    both.CXR.AMP, both.CXR.CHANNELS_LAST = "auto", True
+    ours = {
+        "ours float32": cfg,
+        "ours float32, channels-last": format_alone,
+        "ours bf16 where it pays": alone,
+        "ours, what pays here": both,
     }
+    stock = {"stock float32": (cfg, _detector.stock_loader(cfg, images["png"]))}
+    return stock | {name: (one, our_loader(one, images["array"])) for name, one in ours.items()}
 
 
 def our_loader(cfg, images: list[dict]):
