@@ -20,7 +20,7 @@ _NAMED = 3  # pairs that an error names
 
 
 def check_sets(sets: RunSets, count: int) -> None:
-    """Compare the sets that a run reads with each other and with their files, before anything is learned from them.
+    """Compare the sets of a run with each other and with their files, before training.
 
     Args:
         sets: of the run.
