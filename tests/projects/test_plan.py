@@ -226,7 +226,13 @@ def test_every_study_of_the_project_can_be_laid_out(name):
 
 def test_the_assay_has_both_controls_and_five_seeds():
     stages = {stage.id: stage for stage in read_study(PROJECT / "phantoms.yaml").stages}
-    assert len([key for key in stages if key.startswith("train/")]) == (3 * 3 + 2) * 5
+    assert len([key for key in stages if key.startswith("train/")]) == (5 * 3 + 4) * 5
+    both = stages["train/simclr+teacher/30/seed1"]
+    assert both.settings["weights"] == "weights/simclr_seed1.pth" and "convert/simclr/seed1" in both.needs
+    pool = ["phantom_cxr_split1_train_unlabeled", "phantom_cxr_split1_negative_train"]
+    assert both.settings["arm_kinds"] == {"teacher": {"CXR.TEACHER.POOL": pool}}
+    longest = stages["train/random_longest/10/seed1"].settings["arm_kinds"]["compute_matched"]
+    assert longest["pool"] == pool and longest["teacher"] == {}
     assert stages["pretrain/supervised/seed4"].settings["truth"] == "phantoms/truth.json"
     assert (
         stages["train/random_longer/10/seed0"].settings["arm_kinds"]["compute_matched"]["pool"][0]
