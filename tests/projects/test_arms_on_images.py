@@ -16,10 +16,19 @@ POOL = ["tiny_cxr_train_unlabeled_pool_50_seed1", "tiny_cxr_negative_train_pool_
 TEACHER = {"pool": "all+negative", "pool_fraction": 50, "options": {"BURN_IN": 0.5}}
 SIMCLR = {"config": "configs/pretraining/simclr_R_18_test.yaml", "pool": "all+negative", "pool_fraction": 50}
 OPTIONS = {
-    **{"INPUT.MIN_SIZE_TRAIN": [64], "INPUT.MAX_SIZE_TRAIN": 64, "INPUT.MIN_SIZE_TEST": 64, "INPUT.MAX_SIZE_TEST": 64},
-    **{"MODEL.FPN.OUT_CHANNELS": 16, "MODEL.ROI_BOX_HEAD.FC_DIM": 32, "MODEL.BACKBONE.FREEZE_AT": 0},
-    **{"MODEL.RESNETS.NORM": "BN", "SOLVER.MAX_ITER": 2, "SOLVER.IMS_PER_BATCH": 2, "SOLVER.WARMUP_ITERS": 0},
-    **{"CXR.AMP": "off", "CXR.NUM_THREADS": 1},
+    "INPUT.MIN_SIZE_TRAIN": [64],
+    "INPUT.MAX_SIZE_TRAIN": 64,
+    "INPUT.MIN_SIZE_TEST": 64,
+    "INPUT.MAX_SIZE_TEST": 64,
+    "MODEL.FPN.OUT_CHANNELS": 16,
+    "MODEL.ROI_BOX_HEAD.FC_DIM": 32,
+    "MODEL.BACKBONE.FREEZE_AT": 0,
+    "MODEL.RESNETS.NORM": "BN",
+    "SOLVER.MAX_ITER": 2,
+    "SOLVER.IMS_PER_BATCH": 2,
+    "SOLVER.WARMUP_ITERS": 0,
+    "CXR.AMP": "off",
+    "CXR.NUM_THREADS": 1,
 }
 
 
@@ -50,7 +59,7 @@ def record(study, arm, name="run.json"):
 
 
 def test_lightly_trains_export_of_a_torchvision_network_is_an_arm(study, resnet18):
-    """`exported_models/exported_last.pt` is the network's own state dict, its unused `fc` included (docs.lightly.ai)."""
+    """`exported_models/exported_last.pt` is the network's own state dict, with its unused `fc` (docs.lightly.ai)."""
     card = read_card(study / "weights/exported.pth")
     assert (card.architecture, card.pixel_mean) == ("resnet18", [123.675, 116.28, 103.53])
     converted = load_weights_file(study / "weights/exported.pth")["model"]
