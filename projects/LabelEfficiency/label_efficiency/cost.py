@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from d2_cxr.projects.label_efficiency.names import in_repository
+from d2_cxr.projects.label_efficiency.pools import pool_lines
 from d2_cxr.projects.label_efficiency.stage_log import output_to
 
 from d2_cxr import artifacts
@@ -68,7 +69,8 @@ def prepare(settings: dict, timing: Timing) -> float:
 
 def pretrain(settings: dict, timing: Timing) -> float:
     """Return the seconds of a pretraining."""
-    return _IMPORTS + num_views(settings, timing.images) * timing.view
+    images = max(1, timing.images * settings.get("pool_fraction", 100) // 100)
+    return _IMPORTS + num_views(settings, images) * timing.view
 
 
 def train(settings: dict, timing: Timing) -> float:
@@ -132,6 +134,7 @@ def describe(study: Study, costs: dict[str, float], jobs: int, threads: int) -> 
         mine = [stage for stage in study.stages if stage.kind == kind]
         left = [costs[stage.id] for stage in mine if stage.id in costs]
         lines.append(f"  {kind:<14}{len(mine):>4}, {len(left):>4} to do, about {duration(sum(left))}")
+    lines += pool_lines(study)
     arms, fractions = ", ".join(study.settings["arms"]), study.settings["labels"]["label_fractions"]
     lines.append(f"  arms {arms}; labels {', '.join(map(str, fractions))} %; seeds {study.settings['seeds']}")
     wall = max(sum(costs.values()) / jobs, max(costs.values(), default=0))

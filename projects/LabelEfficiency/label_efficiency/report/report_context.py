@@ -18,6 +18,8 @@ from d2_cxr.projects.label_efficiency.report.answer import (
     trust,
 )
 from d2_cxr.projects.label_efficiency.report.label_savings import next_labels, resample
+from d2_cxr.projects.label_efficiency.report.pool_sizes import COLUMNS as POOL_COLUMNS
+from d2_cxr.projects.label_efficiency.report.pool_sizes import PoolSizes
 from d2_cxr.projects.label_efficiency.report.report_figures import primary_metric, primary_name
 from d2_cxr.projects.label_efficiency.report.scores import Scores, curves
 from d2_cxr.projects.label_efficiency.report.study_results import MISTAKES, Run, StudyResults
@@ -51,6 +53,7 @@ _SECTIONS = (
     ("figures", "Figures 1–4"),
     ("classes", "Classes"),
     ("froc", "FROC"),
+    ("pools", "Pool size against labels"),
     ("controls", "Controls"),
     ("subgroups", "Subgroups"),
     ("split", "Published split"),
@@ -67,7 +70,9 @@ def context(results: StudyResults, scores: Scores, output: Path) -> dict:
     rows = comparisons(results, scores, main_arms(results))
     controls = comparisons(results, scores, results.endpoint.get("controls", []))
     within = subgroup_rows(results, scores)
-    absent = {key for key, there in (("controls", controls), ("subgroups", within)) if not there}
+    pools = PoolSizes(results, scores)
+    optional = (("controls", controls), ("subgroups", within), ("pools", pools.families))
+    absent = {key for key, there in optional if not there}
     metric, names = primary_metric(results)
     definition = f"{metric}: {metrics.OVERALL[metric].definition}" + (f" ({', '.join(names)})" if names else "")
     return {
@@ -89,6 +94,10 @@ def context(results: StudyResults, scores: Scores, output: Path) -> dict:
         "criterion_line": criterion_line(reached) if reached else "",
         "classes": [_with_text(row) for row in classes],
         "class_columns": _class_columns(classes),
+        "pool_rows": pools.rows(),
+        "pool_columns": POOL_COLUMNS,
+        "pool_lines": pools.lines(),
+        "pool_figures": pools.figures(),
         "controls": controls,
         "controls_note": _CONTROLS_NOTE,
         "subgroups": within,
