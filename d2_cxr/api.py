@@ -128,10 +128,11 @@ def load_set(name: str, root: File | None = None) -> list[dict]:
         ValueError: no set has this name, or its files were changed after preparation.
     """
     from d2_cxr.datasets import builtin, loading
+    from d2_cxr.datasets.named_sets import named_set
 
     if root is not None:
         builtin.register_below(name, root)
-    return loading.load(name)
+    return loading.load(named_set(name))
 
 
 def evaluate(

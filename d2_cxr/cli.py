@@ -40,7 +40,7 @@ SHOWN_AS: dict[str, str] = {}  # a script in the help's examples -> the command 
 
 
 class ToolParser(argparse.ArgumentParser):
-    """argparse's parser; its help keeps examples as they are typed, its errors offer the nearest option."""
+    """argparse's parser; its help keeps examples as they are typed, its errors offer the nearest option or value."""
 
     def __init__(self, *args, **options):
         super().__init__(*args, **{"formatter_class": argparse.RawDescriptionHelpFormatter, **options})
@@ -54,8 +54,11 @@ class ToolParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Write usage and message to stderr, and leave with the exit code of a wrong input."""
-        unknown = re.match(r"unrecognized arguments: (--[\w-]+)", message)
-        near = difflib.get_close_matches(unknown[1], self._option_string_actions, n=1) if unknown else []
+        near: list[str] = []
+        if unknown := re.match(r"unrecognized arguments: (--[\w-]+)", message):
+            near = difflib.get_close_matches(unknown[1], self._option_string_actions, n=1)
+        elif choice := re.search(r"invalid choice: '(.+)' \(choose from (.+)\)", message):
+            near = difflib.get_close_matches(choice[1], re.findall(r"[\w.+-]+", choice[2]), n=1)
         super().error(f"{message}; did you mean {near[0]}?" if near else message)
 
 

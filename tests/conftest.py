@@ -20,6 +20,8 @@ from d2_cxr import artifacts
 from d2_cxr.datasets import leakage, named_sets
 
 ROOT = Path(__file__).resolve().parents[1]
+if "D2_CXR_FILMS" in os.environ:  # the name until 0.2.0, which a shell's profile may still set
+    os.environ.setdefault("D2_CXR_IMAGES", os.environ["D2_CXR_FILMS"])
 pytest_plugins = ["tiny_detector"]  # a set and a detector that several rooms share
 
 
@@ -47,11 +49,11 @@ def vinbigdata_csv() -> Path:
 
 
 @pytest.fixture(scope="session")
-def open_films() -> Path:
-    """The folder of real open images named by D2_CXR_FILMS (docs/real_data.md)."""
-    folder = os.environ.get("D2_CXR_FILMS")
+def open_images() -> Path:
+    """The folder of real open images named by D2_CXR_IMAGES (docs/real_data.md)."""
+    folder = os.environ.get("D2_CXR_IMAGES")
     if not folder:
-        pytest.skip("real open images are missing: set D2_CXR_FILMS to their folder (docs/real_data.md)")
+        pytest.skip("real open images are missing: set D2_CXR_IMAGES to their folder (docs/real_data.md)")
     return Path(folder)
 
 

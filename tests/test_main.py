@@ -51,9 +51,10 @@ def test_the_help_of_a_command_has_an_example_that_can_be_pasted(command):
         (("train", "--wieghts", "x"), "d2cxr train: error: unrecognized arguments: --wieghts; did you mean --weights?"),
         (("train", "SEED", "1", "--resume"), "d2cxr train: error: --resume must come before the KEY VALUE pairs"),
         (("predict", "--weights", "a", "--ouput", "b", "c", "--output", "d"), "did you mean --output?"),
+        (("study", "--plan", "open_films"), "did you mean open_images?"),
     ],
 )
-def test_an_unknown_option_offers_the_nearest(arguments, line):
+def test_an_unknown_option_or_value_offers_the_nearest(arguments, line):
     done = d2cxr(*arguments)
     assert done.returncode == 2 and line in done.stderr
 

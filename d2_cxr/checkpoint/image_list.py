@@ -13,6 +13,7 @@ import numpy as np
 
 from d2_cxr.counted import counted
 from d2_cxr.datasets import leakage, loading
+from d2_cxr.datasets.named_sets import NamedSet
 
 if TYPE_CHECKING:
     import torch
@@ -38,12 +39,12 @@ def image_hashes(images: Iterable[Mapping], others: torch.Tensor | None = None) 
     return torch.from_numpy(np.frombuffer(b"".join(sorted(rows)), np.uint8).copy().reshape(-1, 2 * _BYTES))
 
 
-def seen_images(listed: torch.Tensor | None, names: Sequence[str]) -> list[str]:
-    """Return a sentence if images of data-set names are among those that weights were trained on, else [].
+def seen_images(listed: torch.Tensor | None, held_out: Sequence[NamedSet]) -> list[str]:
+    """Return a sentence if images of held-out sets are among those that weights were trained on, else [].
 
     Args:
         listed: the weights' list, None if the file has none.
-        names: of held-out images.
+        held_out: sets to test on.
     """
     if listed is None or not len(listed):
         return []
@@ -53,10 +54,11 @@ def seen_images(listed: torch.Tensor | None, names: Sequence[str]) -> list[str]:
     allowed, digits = leakage.allowed_images(), 2 * _BYTES
     met = [
         image["image_name"]
-        for image in loading.prepared_images(names)
+        for image in loading.prepared_images(held_out)
         if image["image_name"] not in allowed
         and (image["source_sha256"][:digits] in sources or image["image_sha256"][:digits] in pixels)
     ]
     if not met:
         return []
-    return [f"it was trained on {counted(len(met), 'image')} of {', '.join(names)}, first: {met[0]}; {leakage.WAY_OUT}"]
+    names = ", ".join(named.name for named in held_out)
+    return [f"it was trained on {counted(len(met), 'image')} of {names}, first: {met[0]}; {leakage.WAY_OUT}"]

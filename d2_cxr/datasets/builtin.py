@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from d2_cxr.datasets import named_sets
-from d2_cxr.datasets.named_sets import UnknownDatasetError, named_set
+from d2_cxr.datasets.named_sets import NamedSet, UnknownDatasetError, named_set
 
 
 def register_all(root: str | os.PathLike) -> None:
@@ -23,7 +23,8 @@ def register_all(root: str | os.PathLike) -> None:
         named_sets.FOLDERS[set_name] = Path(root) / set_name
     _register_on_demand()
     for set_name in sorted(named_sets.known_sets()):
-        _register_set(set_name)
+        for named in named_sets.sets_of(set_name):
+            _register(named)
 
 
 def register_prepared(name: str, root: str | os.PathLike) -> None:
@@ -35,11 +36,10 @@ def register_prepared(name: str, root: str | os.PathLike) -> None:
     Raises:
         ValueError: the name is empty, or could be a built-in split's; the set's dataset.json has no class names.
     """
-    named_sets.check_set_name(name)
-    named_sets.FOLDERS[name] = Path(root)
-    named_sets.OWN.add(name)
+    named_sets.add_own(name, Path(root))
     if "detectron2.data.catalog" in sys.modules:
-        _register_set(name)
+        for named in named_sets.sets_of(name):
+            _register(named)
 
 
 def register_below(name: str, root: str | os.PathLike) -> None:
@@ -57,19 +57,14 @@ def register_below(name: str, root: str | os.PathLike) -> None:
     raise FileNotFoundError(f"no prepared set below {root} fits the name {name}: it has no folder with a dataset.json")
 
 
-def _register_set(set_name: str) -> None:
-    for name in named_sets.names_of_set(set_name):
-        _register(name)
-
-
-def _register(name: str) -> None:
+def _register(named: NamedSet) -> None:
     from detectron2.data.catalog import DatasetCatalog, MetadataCatalog
 
     for catalog in (DatasetCatalog, MetadataCatalog):
-        if name in catalog.list():
-            catalog.remove(name)
-    DatasetCatalog.register(name, _Loader(name))
-    named, metadata = named_set(name), MetadataCatalog.get(name)
+        if named.name in catalog.list():
+            catalog.remove(named.name)
+    DatasetCatalog.register(named.name, _Loader(named.name))
+    metadata = MetadataCatalog.get(named.name)
     # Detectron2's own scripts evaluate "coco" names against all of json_file. For a fraction, or for images whose boxes
     # must not be seen, that would be wrong; "cxr" makes them say that they cannot.
     metadata.set(
@@ -78,17 +73,10 @@ def _register(name: str) -> None:
         evaluator_type="coco" if named.is_whole_split_with_boxes else "cxr",
         prepared_root=str(named.folder),
     )
-    classes = _classes_at_registration(named.set_name)
+    classes = named_sets.classes_at_registration(named.set_name)
     if classes:  # else Detectron2 learns them from the JSON when the set is loaded
         ids = {index + 1: index for index in range(len(classes))}
         metadata.set(thing_classes=list(classes), thing_dataset_id_to_contiguous_id=ids)
-
-
-def _classes_at_registration(set_name: str) -> tuple[str, ...] | None:
-    """Return a built-in set's classes without opening a file, an own set's if it is prepared."""
-    if set_name in named_sets.BUILTIN and set_name not in named_sets.OWN:
-        return named_sets.BUILTIN[set_name]
-    return named_sets.classes_of_set(set_name) if set_name in named_sets.OWN else None
 
 
 def _register_on_demand() -> None:
@@ -97,10 +85,9 @@ def _register_on_demand() -> None:
 
     def missing(catalog, name):
         try:
-            named_set(name)
+            _register(named_set(name))
         except UnknownDatasetError:
             raise KeyError(name) from None
-        _register(name)
         return catalog.data[name]
 
     type(DatasetCatalog).__missing__ = missing
@@ -115,6 +102,7 @@ class _Loader:
     def __call__(self) -> list[dict]:
         from d2_cxr.datasets import leakage, loading
 
-        if named_set(self.name).kind == "unlabeled":  # for pretraining: no image may show a held-out image or patient
-            leakage.refuse_leaks([self.name])
-        return loading.load(self.name)
+        named = named_set(self.name)
+        if named.kind == "unlabeled":  # for pretraining: no image may show a held-out image or patient
+            leakage.refuse_leaks([named])
+        return loading.load(named)

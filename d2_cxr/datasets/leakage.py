@@ -18,7 +18,7 @@ from pathlib import Path
 from d2_cxr import artifacts
 from d2_cxr.counted import counted
 from d2_cxr.datasets import loading
-from d2_cxr.datasets.named_sets import named_set
+from d2_cxr.datasets.named_sets import NamedSet
 from d2_cxr.image_name import image_name
 
 logger = logging.getLogger(__name__)
@@ -54,12 +54,12 @@ class _Image:
     keys: tuple[tuple, ...]
 
 
-def refuse_leaks(pool: Sequence[str], held_out: Sequence[str] | None = None) -> None:
+def refuse_leaks(pool: Sequence[NamedSet], held_out: Sequence[NamedSet] | None = None) -> None:
     """Raise if a training pool shares images or patients with held-out data sets.
 
     Args:
-        pool: data-set names to train on.
-        held_out: data-set names to test on; None: val, test and official_test of the pool's own sets.
+        pool: sets to train on.
+        held_out: sets to test on; None: val, test and official_test of the pool's own sets.
 
     Raises:
         LeakageError: names the first images.
@@ -84,10 +84,10 @@ def refuse_leaks(pool: Sequence[str], held_out: Sequence[str] | None = None) -> 
         )
 
 
-def find_leaks(pool: Sequence[str], held_out: Sequence[str] | None = None) -> list[Leak]:
+def find_leaks(pool: Sequence[NamedSet], held_out: Sequence[NamedSet] | None = None) -> list[Leak]:
     """Return every leak, in the order of the pool's images; sets that are not prepared are skipped."""
     if held_out is None:
-        held_out = list(dict.fromkeys(other.name for name in pool for other in named_set(name).held_out()))
+        held_out = list(dict.fromkeys(other for named in pool for other in named.held_out()))
     by_key: dict[tuple, _Image] = {}
     for image in _images(held_out):
         for key in image.keys:
@@ -102,10 +102,10 @@ def find_leaks(pool: Sequence[str], held_out: Sequence[str] | None = None) -> li
     return leaks
 
 
-def patients_not_compared(pool: Sequence[str], held_out: Sequence[str]) -> list[str]:
-    """Return a sentence for every two sets of these names whose common patients cannot be found."""
-    keys = {named.set_name: named.dataset_json().get("patient_key") for named in map(named_set, [*pool, *held_out])}
-    ours, theirs = ({named_set(name).set_name: None for name in names} for names in (pool, held_out))
+def patients_not_compared(pool: Sequence[NamedSet], held_out: Sequence[NamedSet]) -> list[str]:
+    """Return a sentence for every two sets whose common patients cannot be found."""
+    keys = {named.set_name: named.dataset_json().get("patient_key") for named in [*pool, *held_out]}
+    ours, theirs = (dict.fromkeys(named.set_name for named in sets) for sets in (pool, held_out))
     found = []
     for one, other in ((one, other) for one in ours for other in theirs if one != other):
         without = [name for name in (one, other) if keys[name] is None]
@@ -143,21 +143,20 @@ def _read_allowed(path: str | Path) -> set[str]:
     return {line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip()}
 
 
-def _images(names: Iterable[str]) -> list[_Image]:
-    """Return the images of data-set names with the keys that reveal copies and patients."""
+def _images(sets: Iterable[NamedSet]) -> list[_Image]:
+    """Return the images of sets with the keys that reveal copies and patients."""
     found = []
-    for name in names:
-        named = named_set(name)
+    for named in sets:
         folder = named.folder.resolve()
         listed = artifacts.read_json(named.json)["images"] if named.exists else []
         copies = _near_copies(folder)
         by_name = {image_name(image["file_name"]): image for image in listed}
-        for image in loading.prepared_images([name]) if listed else []:
+        for image in loading.prepared_images([named]) if listed else []:
             own = image["image_name"]
             keys: list[tuple] = [("the same file", image["source_sha256"]), ("the same pixels", image["image_sha256"])]
             keys += _patient_keys(by_name[own], folder)
             keys += copies.get(own, [])
-            found.append(_Image(own, name, tuple(keys)))
+            found.append(_Image(own, named.name, tuple(keys)))
     return found
 
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from d2_cxr import artifacts
-from d2_cxr.datasets.named_sets import NamedSet, named_set
+from d2_cxr.datasets.named_sets import NamedSet
 from d2_cxr.image_name import image_name
 
 _EXTRA_KEYS = ["id", "num_readers", "reader_ious"]
 
 
-def load(name: str) -> list[dict]:
-    """Return Detectron2's dicts of a data-set name, in the order of its JSON.
+def load(named: NamedSet) -> list[dict]:
+    """Return Detectron2's dicts of a named set, in the order of its JSON.
 
     Beside Detectron2's keys each dict has `patient` where it is known. Unlabeled sets have no `annotations` key; images
     without findings have an empty list.
@@ -23,7 +23,6 @@ def load(name: str) -> list[dict]:
         FileNotFoundError: the set is not prepared; one line with the file, the root and the command.
         ValueError: the images are not those that the name means.
     """
-    named = named_set(name)
     images = named.images()
     if named.kind != "boxes":
         known: dict = {} if named.kind == "unlabeled" else {"annotations": []}
@@ -31,23 +30,23 @@ def load(name: str) -> list[dict]:
     _check_classes(named)
     from detectron2.data.datasets.coco import load_coco_json
 
-    loaded = load_coco_json(str(named.json), str(named.image_root), name, _EXTRA_KEYS)
+    loaded = load_coco_json(str(named.json), str(named.image_root), named.name, _EXTRA_KEYS)
     annotations = {record["image_id"]: record["annotations"] for record in loaded}
     return [_record(image, named, {"annotations": annotations[image["id"]]}) for image in images]
 
 
-def prepared_images(names: Sequence[str]) -> list[dict]:
-    """Return the images of data-set names for training without labels; needs neither labels nor Detectron2.
+def prepared_images(sets: Iterable[NamedSet]) -> list[dict]:
+    """Return the images of named sets for training without labels; needs neither labels nor Detectron2.
 
     Returns:
         dicts of image_name, file_name (absolute), source_sha256 and image_sha256, each image once, in the order of the
-        names and of their JSON.
+        sets and of their JSON.
 
     Raises:
-        FileNotFoundError, ValueError: as when the name is loaded.
+        FileNotFoundError, ValueError: as when the set is loaded.
     """
     found: dict[str, dict] = {}
-    for named in map(named_set, names):
+    for named in sets:
         folder, images = named.folder.resolve(), named.images()
         hashes = _hashes(folder)
         for image in images:

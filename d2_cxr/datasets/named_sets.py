@@ -284,24 +284,31 @@ def classes_of_set(set_name: str) -> tuple[str, ...] | None:
     return tuple(names)
 
 
-def names_of_set(set_name: str) -> list[str]:
-    """Return the names of one set, without the seeded fractions, which exist on demand."""
+def classes_at_registration(set_name: str) -> tuple[str, ...] | None:
+    """Return the classes of an own set, if it is prepared; of any other set those that are known without its files."""
+    return classes_of_set(set_name) if set_name in OWN else BUILTIN.get(set_name)
+
+
+def sets_of(set_name: str) -> list[NamedSet]:
+    """Return what the names of one set mean, without the seeded fractions, which exist on demand."""
     fractions = [f"train_{kind}_{percent}" for kind in ("labeled", "unlabeled") for percent in PERCENTS]
     split = [*PARTS, *fractions, "train_unlabeled", *(f"negative_{part}" for part in PARTS)]
     names = [f"{set_name}_{ending}" for ending in [*split, "unlabeled"]]
     if set_name == PUBLISHED_SET:
         names += [f"{set_name}_stratified_{ending}" for ending in split] + [f"{set_name}_official_test"]
-    return names
+    return list(map(named_set, names))
 
 
-def check_set_name(name: str) -> None:
-    """Raise if a name cannot be an own set's: it is empty, or could be a split's.
+def add_own(name: str, folder: Path) -> None:
+    """Let a name mean the prepared set in a folder.
 
     Raises:
-        ValueError: names it.
+        ValueError: the name is empty, or could be a split's.
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name) or _ENDING.fullmatch(name):
         raise ValueError(f"{name!r} cannot name a set: use letters, digits and _ and none of train, val, test alone")
+    FOLDERS[name] = folder
+    OWN.add(name)
 
 
 def _parse(name: str, set_name: str) -> NamedSet | None:

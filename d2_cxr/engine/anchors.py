@@ -55,8 +55,9 @@ def resolve_anchors(cfg: CfgNode, images: Sequence[dict], stored: str | Path | N
             f"takes {least}; set CXR.ANCHORS fixed, or label more images"
         )
     sizes, ratios = fit(boxes, len(levels), _RATIOS)
-    before = mean_best_iou(boxes, *_anchors(cfg))
-    _set(cfg, [[size] for size in sizes], [ratios])
+    generator = cfg.MODEL.ANCHOR_GENERATOR
+    before = mean_best_iou(boxes, list(chain(*generator.SIZES)), list(chain(*generator.ASPECT_RATIOS)))
+    generator.SIZES, generator.ASPECT_RATIOS = [[size] for size in sizes], [ratios]
     logger.info(
         "anchors fitted to %d training boxes: %s px, height/width %s; with centers on the boxes' their mean best IoU "
         "is %.2f, that of the config's own %.2f",
@@ -132,15 +133,6 @@ def _about_zero(sides: np.ndarray) -> np.ndarray:
     return np.concatenate([-sides / 2, sides / 2], axis=1)
 
 
-def _anchors(cfg: CfgNode) -> tuple[list, list]:
-    generator = cfg.MODEL.ANCHOR_GENERATOR
-    return list(chain.from_iterable(generator.SIZES)), list(chain.from_iterable(generator.ASPECT_RATIOS))
-
-
 def _take(cfg: CfgNode, values: Mapping) -> None:
-    generator = values["MODEL"]["ANCHOR_GENERATOR"]
-    _set(cfg, generator["SIZES"], generator["ASPECT_RATIOS"])
-
-
-def _set(cfg: CfgNode, sizes: list, ratios: list) -> None:
-    cfg.MODEL.ANCHOR_GENERATOR.SIZES, cfg.MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS = sizes, ratios
+    own, theirs = cfg.MODEL.ANCHOR_GENERATOR, values["MODEL"]["ANCHOR_GENERATOR"]
+    own.SIZES, own.ASPECT_RATIOS = theirs["SIZES"], theirs["ASPECT_RATIOS"]

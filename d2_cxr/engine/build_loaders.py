@@ -10,9 +10,8 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, build_detection_test_loader, build_detection_train_loader
 
-from d2_cxr.datasets import image_array
 from d2_cxr.datasets.mapper import CXRMapper, ImageDataset
-from d2_cxr.datasets.named_sets import named_set
+from d2_cxr.datasets.named_sets import NamedSet
 from d2_cxr.datasets.samplers import PositionedSampler, image_repeat_factors, with_negatives
 from d2_cxr.engine.run_sets import RunSets
 
@@ -53,7 +52,7 @@ def training_images(cfg: CfgNode, sets: RunSets) -> TrainingImages:
     """Load the training images of a run and compute their repeat factors.
 
     Raises:
-        FileNotFoundError: a set or an image is missing.
+        FileNotFoundError: a set is missing.
         ValueError: a set is empty, or negative images are wanted and there are none.
     """
     findings = [image for named in sets.train for image in DatasetCatalog.get(named.name)]
@@ -70,7 +69,6 @@ def training_images(cfg: CfgNode, sets: RunSets) -> TrainingImages:
     negatives = [image for named in sets.negatives for image in DatasetCatalog.get(named.name)]
     negatives = [{**image, "annotations": []} for image in negatives]
     factors = with_negatives(factors, len(negatives), cfg.CXR.NEGATIVE_RATIO)
-    image_array.require_images(image["file_name"] for image in findings + negatives)
     return TrainingImages(findings, negatives, factors, sets.train[0].class_names)
 
 
@@ -81,7 +79,7 @@ def categories_of(images: Sequence[dict]) -> list[set[int]]:
 
 def build_train_loader(cfg: CfgNode, images: TrainingImages, seed: int):
     """Return Detectron2's loader over the images, and the sampler, whose `start` resume sets before the first batch."""
-    _leave_opencv_one_thread(cfg)
+    _leave_opencv_one_thread(cfg.DATALOADER.NUM_WORKERS)
     sampler = PositionedSampler(images.factors, seed=seed)
     dataset = ImageDataset(images.images, CXRMapper.from_config(cfg, is_train=True, seed=seed))
     loader = build_detection_train_loader(
@@ -95,16 +93,14 @@ def build_train_loader(cfg: CfgNode, images: TrainingImages, seed: int):
     return loader, sampler
 
 
-def build_test_loader(cfg: CfgNode, name: str, with_boxes: bool = False):
-    """Return a loader over a set and, where CXR.TEST_NEGATIVES says so, the negative images of its split.
+def build_test_loader(cfg: CfgNode, sets: Sequence[NamedSet], with_boxes: bool = False):
+    """Return a loader over the images of sets.
 
     Args:
-        with_boxes: images with findings only, their boxes as `instances`, unaugmented: for the loss on them.
+        with_boxes: with their boxes as `instances`, unaugmented: for the loss on them.
     """
-    _leave_opencv_one_thread(cfg)
-    images = list(DatasetCatalog.get(name))
-    negatives = named_set(name).negatives() if cfg.CXR.TEST_NEGATIVES and not with_boxes else None
-    images += DatasetCatalog.get(negatives.name) if negatives else []
+    _leave_opencv_one_thread(cfg.DATALOADER.NUM_WORKERS)
+    images = [image for named in sets for image in DatasetCatalog.get(named.name)]
     mapper = CXRMapper.from_config(cfg, is_train=False)
     if with_boxes:
         mapper = CXRMapper(mapper.augmentations, is_train=True)
@@ -113,7 +109,7 @@ def build_test_loader(cfg: CfgNode, name: str, with_boxes: bool = False):
     )
 
 
-def _leave_opencv_one_thread(cfg: CfgNode) -> None:
+def _leave_opencv_one_thread(workers: int) -> None:
     """Do it before the fork: a worker that inherits OpenCV's thread pool waits for threads that it does not have."""
-    if cfg.DATALOADER.NUM_WORKERS:
+    if workers:
         cv2.setNumThreads(1)

@@ -15,7 +15,7 @@ from torch import nn
 from d2_cxr import artifacts
 from d2_cxr.checkpoint.image_list import seen_images
 from d2_cxr.checkpoint.weights_card import contradictions, load_with_card, zoo_card
-from d2_cxr.datasets.named_sets import named_set
+from d2_cxr.datasets.named_sets import NamedSet, named_set
 from d2_cxr.engine import anchors, resume, run_record, train_step
 from d2_cxr.engine.build_loaders import build_test_loader
 from d2_cxr.engine.checkpointer import CXRCheckpointer
@@ -60,17 +60,17 @@ def evaluate_only(cfg: CfgNode, from_checkpoint: bool = False) -> dict:
 def evaluate_model(
     cfg: CfgNode,
     model: nn.Module,
-    name: str,
+    named: NamedSet,
     resamples: int | None = None,
     thresholds: Mapping | None = None,
     class_names: Sequence[str] | None = None,
 ) -> dict:
-    """Run a model over a set and the negative images of its split; write OUTPUT_DIR/inference/`name`/.
+    """Run a model over a set and, with CXR.TEST_NEGATIVES, the negative images of its split; write its evaluation.
 
     Args:
         cfg: of the run.
         model: the detector, also inside DistributedDataParallel.
-        name: of the data set.
+        named: the data set; its files go to OUTPUT_DIR/inference/NAME/.
         resamples: of the bootstrap; default CXR.RESAMPLES.
         thresholds: content of a thresholds.json chosen on other images, to report at.
         class_names: of the model; None: those of the data set, in its order.
@@ -78,17 +78,18 @@ def evaluate_model(
     Returns:
         {"bbox": {"AP": percent, ...}}; {} on processes other than the first.
     """
-    negatives = named_set(name).negatives()
+    negatives = named.negatives() if cfg.CXR.TEST_NEGATIVES else None
     evaluator = CXREvaluator(
-        name,
-        str(Path(cfg.OUTPUT_DIR) / "inference" / name),
+        named.name,
+        str(Path(cfg.OUTPUT_DIR) / "inference" / named.name),
         resamples=cfg.CXR.RESAMPLES if resamples is None else resamples,
-        negative_dataset=negatives.name if negatives and cfg.CXR.TEST_NEGATIVES else None,
+        negative_dataset=negatives.name if negatives else None,
         chosen_thresholds=thresholds,
         class_names=class_names,
     )
     model = getattr(model, "module", model)  # DistributedDataParallel has nothing to do here
-    return inference_on_dataset(model, build_test_loader(cfg, name), evaluator) or {}
+    loader = build_test_loader(cfg, [named, negatives] if negatives else [named])
+    return inference_on_dataset(model, loader, evaluator) or {}
 
 
 def test_on_all(
@@ -98,7 +99,7 @@ def test_on_all(
     results = {}
     for name in cfg.DATASETS.TEST:
         chosen = thresholds if thresholds and thresholds.get("chosen_on") != name else None
-        results[name] = evaluate_model(cfg, model, name, thresholds=chosen, class_names=class_names)
+        results[name] = evaluate_model(cfg, model, named_set(name), thresholds=chosen, class_names=class_names)
         if results[name]:
             box = results[name]["bbox"]
             logger.info("%s: AP %.2f, AP50 %.2f", name, box["AP"], box["AP50"])
@@ -113,7 +114,7 @@ def validation_thresholds(cfg: CfgNode, model: nn.Module, sets: RunSets) -> dict
     """
     if not cfg.CXR.VAL_AT_END or sets.validation in sets.test or not sets.has_validation:
         return None
-    evaluate_model(cfg, model, sets.validation.name, resamples=0)
+    evaluate_model(cfg, model, sets.validation, resamples=0)
     comm.synchronize()
     return artifacts.read_json(Path(cfg.OUTPUT_DIR) / "inference" / sets.validation.name / "thresholds.json")
 
@@ -144,7 +145,7 @@ def check_detector(cfg: CfgNode, path: str) -> tuple[dict | None, list[str] | No
         found += preprocessing_contradictions(card.preprocess or {}, named.preprocess)
         found += unknown_classes(card.class_names, named.name, named.class_names) if card.class_names else []
         if named.part != "train":  # whose evaluation measures the fit
-            found += seen_images(content.get("images"), [named.name])
+            found += seen_images(content.get("images"), [named])
     if found:
         raise ValueError(f"{path} cannot be evaluated with this config: {'; '.join(found)}")
     if card.thresholds is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from pathlib import Path
 
 import torch
 from detectron2.config import CfgNode
@@ -19,6 +20,7 @@ from d2_cxr.engine.build_loaders import TrainingImages, build_test_loader, build
 from d2_cxr.engine.checkpointer import CXRCheckpointer
 from d2_cxr.engine.evaluate import evaluate_model
 from d2_cxr.engine.run_sets import RunSets
+from d2_cxr.engine.teacher_health import TeacherHealth, precise_thresholds
 from d2_cxr.engine.teacher_pool import PoolLoader
 
 _LAST_LOSSES = 5  # shown where a training diverged
@@ -57,7 +59,7 @@ class Trainer(TrainerBase):
         if pool:
             loader = PoolLoader(cfg, loader, pool, seed)
         self.optimizer = train_step.build_optimizer(cfg, getattr(stepped, "student", stepped))
-        stepped = train_step.wrap_for_processes(cfg, stepped)
+        stepped = train_step.wrap_for_processes(stepped, cfg.MODEL.DEVICE)
         self._stepper, self.precision = train_step.build_stepper(cfg, stepped, loader, self.optimizer)
         self.scheduler = build_lr_scheduler(cfg, self.optimizer)
         self.checkpointer = CXRCheckpointer(
@@ -147,21 +149,25 @@ class Trainer(TrainerBase):
     def _with_teacher(
         self, model: torch.nn.Module, images: TrainingImages, pool: teacher_pool.Pool
     ) -> teacher.Teaching:
-        def evaluate(name: str) -> None:
-            evaluate_model(self.cfg, model, name, resamples=0)
+        cfg, validation = self.cfg, self.sets.validation
 
-        return teacher.build(self.cfg, model, images, pool, evaluate)
+        def choose() -> list[float]:
+            evaluate_model(cfg, model, validation, resamples=0)
+            return precise_thresholds(Path(cfg.OUTPUT_DIR) / "inference" / validation.name / "matches.npz")
+
+        health = TeacherHealth(cfg, images, pool, teacher.pseudo_boxes)
+        return teacher.Teaching(cfg, teacher.TeacherStudent(cfg, model, len(images.class_names)), health, choose)
 
     def _validation_hook(self) -> cxr_hooks.Validation:
-        cfg, name = self.cfg, self.sets.validation.name
+        cfg, validation = self.cfg, self.sets.validation
         loss = None
         if cfg.CXR.VAL_LOSS:
-            loader = build_test_loader(cfg, name, with_boxes=True)
+            loader = build_test_loader(cfg, [validation], with_boxes=True)
 
             def loss() -> dict:
                 return cxr_hooks.validation_loss(self.model, loader)
 
         def run() -> dict:
-            return evaluate_model(cfg, self.model, name, resamples=0)
+            return evaluate_model(cfg, self.model, validation, resamples=0)
 
         return cxr_hooks.Validation(cfg.TEST.EVAL_PERIOD, run, self.checkpointer, cfg.CXR.PATIENCE, loss)

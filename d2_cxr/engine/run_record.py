@@ -17,7 +17,7 @@ from detectron2.config import CfgNode
 from d2_cxr import __version__, artifacts
 from d2_cxr.checkpoint.weights_card import WeightsCard, project_commit
 from d2_cxr.datasets.named_sets import NamedSet
-from d2_cxr.datasets.provenance import images_fingerprint, require_same_annotations
+from d2_cxr.datasets.provenance import images_fingerprint
 from d2_cxr.engine.run_sets import RunSets
 
 FORMAT_VERSION = 1
@@ -101,7 +101,6 @@ def dataset_record(named: NamedSet) -> dict:
     values = named.dataset_json()
     if not values:
         return {}
-    require_same_annotations(named.folder)
     return {
         "images_fingerprint": images_fingerprint(named.folder),
         **{key: values.get(key) for key in ("annotations_fingerprint", "preprocess", "fusion")},

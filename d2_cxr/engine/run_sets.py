@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from detectron2.config import CfgNode
@@ -54,9 +53,9 @@ class RunSets:
         )
 
     @property
-    def learned_from(self) -> list[str]:
-        """Names of labeled, negative and pool sets."""
-        return _names([*self.train, *self.negatives, *self.pool])
+    def learned_from(self) -> list[NamedSet]:
+        """Labeled, negative and pool sets."""
+        return list(dict.fromkeys([*self.train, *self.negatives, *self.pool]))
 
     @functools.cached_property
     def learned_images(self) -> list[dict]:
@@ -64,14 +63,14 @@ class RunSets:
         return loading.prepared_images(self.learned_from)
 
     @property
-    def held_out(self) -> list[str]:
-        """Names of the validation and test sets: those of each training set, and the ones in the config.
+    def held_out(self) -> list[NamedSet]:
+        """The validation and test sets: those of each training set, and the ones in the config.
 
         A training set that the config evaluates is left out: that evaluation measures the fit.
         """
         chosen = [named for named in (self.validation, *self.test) if named.part != "train" and named.exists]
         negatives = [other for named in chosen if (other := named.negatives())]
-        return _names([*(held for named in self.train for held in named.held_out()), *chosen, *negatives])
+        return list(dict.fromkeys([*(held for named in self.train for held in named.held_out()), *chosen, *negatives]))
 
     @property
     def evaluated(self) -> list[NamedSet]:
@@ -82,7 +81,3 @@ class RunSets:
     def has_validation(self) -> bool:
         """Whether the validation set is prepared and holds an image."""
         return self.validation.exists and bool(self.validation.images())
-
-
-def _names(sets: Iterable[NamedSet]) -> list[str]:
-    return list(dict.fromkeys(named.name for named in sets))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from d2_cxr.audit import near_duplicates
 from d2_cxr.counted import counted
 from d2_cxr.datasets import image_array, leakage, loading
-from d2_cxr.datasets.named_sets import NamedSet, named_set
+from d2_cxr.datasets.named_sets import NamedSet
 from d2_cxr.datasets.provenance import require_same_pixels
 from d2_cxr.engine.run_sets import RunSets
 from d2_cxr.engine.start_weights import preprocessing_contradictions
@@ -27,16 +27,16 @@ def check_sets(sets: RunSets, count: int) -> None:
         count: images of each set whose pixels are compared with its manifest, -1 for all (CXR.CHECK_IMAGES).
 
     Raises:
-        FileNotFoundError: a set or a test image is missing.
+        FileNotFoundError: a set, or an image to learn from or to test on, is missing.
         ValueError: a set to be evaluated has no image, an image is not the one that its manifest lists, or see
             `check_other_sets`.
         LeakageError: see `refuse_shared_images` and `check_other_sets`.
     """
-    _require_images(sets.evaluated, sets.test)
+    _require_images(sets)
     refuse_shared_images(sets)
     check_other_sets(sets)
-    for name in dict.fromkeys([*sets.learned_from, *(named.name for named in sets.test)]):
-        require_same_pixels(loading.prepared_images([name]), count)
+    for named in dict.fromkeys([*sets.learned_from, *sets.test]):
+        require_same_pixels(loading.prepared_images([named]), count)
 
 
 def refuse_shared_images(sets: RunSets) -> None:
@@ -46,7 +46,7 @@ def refuse_shared_images(sets: RunSets) -> None:
         LeakageError: names the first images.
     """
     leakage.refuse_leaks(sets.learned_from, sets.held_out)
-    leakage.refuse_leaks([named.name for named in sets.pool])  # against the held-out images of its own sets, too
+    leakage.refuse_leaks(sets.pool)  # against the held-out images of its own sets, too
 
 
 def check_other_sets(sets: RunSets) -> None:
@@ -61,7 +61,7 @@ def check_other_sets(sets: RunSets) -> None:
             `leakage.refuse_leaks` finds duplicates within a set, and equal files, pixels and patients in any set.
     """
     first = sets.train[0]
-    own = {named_set(name).set_name for name in sets.learned_from}
+    own = {named.set_name for named in sets.learned_from}
     others = [named for named in (*sets.test, sets.validation) if named.set_name not in own and named.exists]
     for named in others:
         found = preprocessing_contradictions(first.preprocess, named.preprocess)
@@ -72,28 +72,29 @@ def check_other_sets(sets: RunSets) -> None:
             logger.info("%s has no class %s: detections of it do not count there", named.name, ", ".join(absent))
         if found:
             raise ValueError(f"{named.name} does not fit {first.name}: {'; '.join(found)}")
-    held_out = [name for name in sets.held_out if named_set(name).set_name not in own]
+    held_out = [named for named in sets.held_out if named.set_name not in own]
     if held_out:
         for sentence in leakage.patients_not_compared(sets.learned_from, held_out):
             logger.warning(sentence)
         _refuse_near_duplicates(sets, held_out)
 
 
-def _require_images(evaluated: Iterable[NamedSet], test: Iterable[NamedSet]) -> None:
+def _require_images(sets: RunSets) -> None:
     """Raise if a set to be evaluated has no image, or an image is missing: not after hours of training, but now."""
-    for named in evaluated:
+    for named in sets.evaluated:
         if not named.images():
             raise ValueError(
                 f"{named.name} has no image, so nothing can be evaluated; the set is too small for its split. Take it "
                 'out (DATASETS.TEST "()", TEST.EVAL_PERIOD 0), or prepare more images'
             )
-    tested = loading.prepared_images([named.name for named in test])
-    image_array.require_images(image["file_name"] for image in tested)
+    images = [*sets.learned_images, *loading.prepared_images(sets.test)]
+    image_array.require_images(image["file_name"] for image in images)
 
 
-def _refuse_near_duplicates(sets: RunSets, held_out: Sequence[str]) -> None:
+def _refuse_near_duplicates(sets: RunSets, held_out: Sequence[NamedSet]) -> None:
     learned, tested = sets.learned_images, loading.prepared_images(held_out)
-    logger.info("comparing %s with %d of %s", counted(len(learned), "image"), len(tested), ", ".join(held_out))
+    ours, theirs = (", ".join(named.name for named in these) for these in (sets.learned_from, held_out))
+    logger.info("comparing %s with %d of %s", counted(len(learned), "image"), len(tested), theirs)
     small = np.stack([near_duplicates.small_copy(image_array.read(one["file_name"])) for one in [*learned, *tested]])
     allowed = leakage.allowed_images()
     found = [
@@ -104,7 +105,8 @@ def _refuse_near_duplicates(sets: RunSets, held_out: Sequence[str]) -> None:
     if found:
         images = {pair[0] for pair in found}
         shown = "; ".join(f"{image} is the same image ({how}) as {other}" for image, how, other in found[:_NAMED])
+        shown += " ..." if len(found) > _NAMED else ""
         raise leakage.LeakageError(
-            f"{', '.join(sets.learned_from)}: {counted(len(images), 'image has', 'images have')} near duplicates in "
-            f"{', '.join(held_out)} ({shown}{' ...' if len(found) > _NAMED else ''}); {leakage.WAY_OUT}"
+            f"{ours}: {counted(len(images), 'image has', 'images have')} near duplicates in {theirs} ({shown}); "
+            f"{leakage.WAY_OUT}"
         )

@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import logging
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,13 +21,8 @@ from detectron2.evaluation import inference_context
 from detectron2.structures import Boxes, Instances
 from torch import nn
 
-from d2_cxr.datasets.named_sets import named_set
-from d2_cxr.engine.build_loaders import TrainingImages
-from d2_cxr.engine.teacher_health import TeacherHealth, validation_thresholds
-from d2_cxr.engine.teacher_pool import Pool
+from d2_cxr.engine.teacher_health import TeacherHealth
 from d2_cxr.engine.teacher_settings import burn_in
-
-logger = logging.getLogger(__name__)
 
 IGNORED = -1  # the class of a RoI that Detectron2 leaves out of the classification loss
 LEARNED = ("loss_rpn_cls", "loss_cls")  # of the losses on the teacher's boxes
@@ -119,24 +112,6 @@ def follow(teacher: nn.Module, student: nn.Module, keep: float) -> None:
 def keep_rate(iteration: int, largest: float) -> float:
     """Return how much of the teacher stays: its memory is a tenth of the iterations so far, or 1 / (1 - largest)."""
     return min(largest, (1 + iteration) / (10 + iteration))
-
-
-def build(
-    cfg: CfgNode, model: nn.Module, labeled: TrainingImages, pool: Pool, evaluate: Callable[[str], None]
-) -> Teaching:
-    """Make a model the teacher of a student that begins as its copy.
-
-    Args:
-        evaluate: evaluates the teacher on a data set, into OUTPUT_DIR/inference/NAME/.
-    """
-    name = cfg.CXR.VAL_DATASET or named_set(cfg.DATASETS.TRAIN[0]).sibling("val").name
-
-    def choose() -> list[float]:
-        evaluate(name)
-        return validation_thresholds(Path(cfg.OUTPUT_DIR) / "inference" / name / "matches.npz")
-
-    health = TeacherHealth(cfg, labeled, pool, pseudo_boxes)
-    return Teaching(cfg, TeacherStudent(cfg, model, len(labeled.class_names)), health, choose)
 
 
 class Teaching(HookBase):

@@ -153,7 +153,7 @@ def alarms(pseudo: np.ndarray, labeled: np.ndarray, names: Sequence[str]) -> lis
     return []
 
 
-def validation_thresholds(path: Path) -> list[float]:
+def precise_thresholds(path: Path) -> list[float]:
     """Return for each class the lowest score from which PRECISION of the boxes on validation images are hits.
 
     The same in every process; infinity, which is "no box of this class", where no score reaches it.

@@ -13,7 +13,6 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, build_detection_train_loader
 
-from d2_cxr.datasets import image_array
 from d2_cxr.datasets.mapper import CXRMapper, ImageDataset
 from d2_cxr.datasets.samplers import PositionedSampler
 from d2_cxr.engine.build_loaders import TrainingImages
@@ -42,7 +41,7 @@ def load_pool(cfg: CfgNode, labeled: TrainingImages) -> Pool | None:
     """Return the pool of a config without the images that are labeled; None where there is no teacher.
 
     Raises:
-        FileNotFoundError: a set is not prepared, or an image is missing.
+        FileNotFoundError: a set is not prepared.
         ValueError: no image is left, or too few for a batch.
     """
     keys = cfg.CXR.TEACHER
@@ -56,7 +55,6 @@ def load_pool(cfg: CfgNode, labeled: TrainingImages) -> Pool | None:
     images = [{**image, "annotations": []} for name, image in found.items() if name not in known]
     if not images:
         raise ValueError(f"CXR.TEACHER.POOL {list(keys.POOL)} holds no image that is not labeled")
-    image_array.require_images(image["file_name"] for image in images)
     return Pool(images, torch.ones(len(images)), batch)
 
 

@@ -137,14 +137,14 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
     return kind(groups, lr=cfg.SOLVER.BASE_LR, weight_decay=cfg.SOLVER.WEIGHT_DECAY, fused=fused)
 
 
-def wrap_for_processes(cfg: CfgNode, model: nn.Module) -> nn.Module:
+def wrap_for_processes(model: nn.Module, device: str) -> nn.Module:
     """Return the model, wrapped in DistributedDataParallel if there are several processes.
 
     On the CPU no device ids are given: Detectron2 always passes them, and PyTorch then raises.
     """
     if comm.get_world_size() == 1:
         return model
-    devices = None if cfg.MODEL.DEVICE == "cpu" else [comm.get_local_rank()]
+    devices = None if device == "cpu" else [comm.get_local_rank()]
     return DistributedDataParallel(model, device_ids=devices, broadcast_buffers=False)
 
 

@@ -126,8 +126,7 @@ def evaluate(
         )
     baseline = None
     if train_truth is not None:
-        prior = prior_box_results(train_truth, images)
-        baseline = match(truth, prior, negative_truth, None, patients)
+        baseline = match(truth, prior_box_results(train_truth, images), negative_truth, None, patients)
         document["rows"]["prior_box"] = _row(computation, estimates.computation(baseline, weights))
     return Evaluation(document, matches, baseline)
 

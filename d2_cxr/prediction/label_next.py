@@ -135,7 +135,7 @@ def _difficulty(predictor: Predictor, path: Path) -> np.ndarray | None:
     if not usable:
         logger.warning("the detector's validation images are missing: all classes have the same weight")
         return None
-    seen = predict_prepared(predictor, loading.prepared_images([val.name]), path)
+    seen = predict_prepared(predictor, loading.prepared_images([val]), path)
     coco = val.coco()
     place = {image["id"]: index for index, image in enumerate(coco["images"])}
     ids = sorted(category["id"] for category in coco["categories"])

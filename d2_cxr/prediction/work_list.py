@@ -84,7 +84,7 @@ def candidates(named: NamedSet) -> list[Candidate]:
         FileNotFoundError, ValueError: the set is not prepared, or was changed.
     """
     rows = {row["image_name"]: row for row in artifacts.read_csv(named.folder / "manifest.csv")}
-    hashes = {image["image_name"]: image for image in loading.prepared_images([named.name])}
+    hashes = {image["image_name"]: image for image in loading.prepared_images([named])}
     found = []
     for image in named.images():
         name = image_name(image["file_name"])

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from d2_cxr import artifacts
 from d2_cxr.counted import counted
 from d2_cxr.datasets import builtin, image_array, leakage, loading
+from d2_cxr.datasets.named_sets import named_set
 from d2_cxr.drawing import contact_sheet
 from d2_cxr.pretraining.settings import view_rules
 from d2_cxr.pretraining.views import ViewRules, two_views
@@ -45,13 +46,14 @@ def load_images(names: Sequence[str], sets: Sequence[Sequence[str]] = ()) -> lis
     for name, folder in sets:
         builtin.register_prepared(name, folder)
     try:
-        images = {image["file_name"]: image for image in loading.prepared_images(list(names))}
+        pool = list(map(named_set, names))
     except KeyError as error:  # an unknown name is the user's, not ours
         raise ValueError(error.args[0]) from error
+    images = {image["file_name"]: image for image in loading.prepared_images(pool)}
     if not images:
         raise ValueError(f"{', '.join(names)} hold no image")
     image_array.require_images(images)
-    leakage.refuse_leaks(list(names))
+    leakage.refuse_leaks(pool)
     return sorted(images.values(), key=lambda image: (image["image_name"], image["file_name"]))
 
 

@@ -158,10 +158,10 @@ def test_a_prepared_set_below_the_root_is_known_without_registering_it(own_set, 
 
 def test_every_listed_name_can_be_parsed_and_is_listed_once():
     for set_name in named_sets.BUILTIN:
-        listed = named_sets.names_of_set(set_name)
+        listed = named_sets.sets_of(set_name)
         assert len(set(listed)) == len(listed)
-        assert {named_sets.named_set(name).set_name for name in listed} == {set_name}
-    assert len(named_sets.names_of_set("phantom_cxr")) == 3 + 18 + 1 + 3 + 1
+        assert {named.set_name for named in listed} == {set_name}
+    assert len(named_sets.sets_of("phantom_cxr")) == 3 + 18 + 1 + 3 + 1
 
 
 def test_fractions_are_cut_from_the_jsons_order_and_complete_each_other(own_set):
@@ -203,7 +203,9 @@ def test_a_pool_of_a_fractions_complement_has_none_of_its_labeled_images(own_set
 
 
 def test_images_for_pretraining_come_without_detectron2_and_without_labels(own_set):
-    images = loading.prepared_images(["lungs_unlabeled", "lungs_negative_train", "lungs_unlabeled"])
+    images = loading.prepared_images(
+        map(named_sets.named_set, ["lungs_unlabeled", "lungs_negative_train", "lungs_unlabeled"])
+    )
     assert images == [
         {
             "image_name": image,
@@ -218,14 +220,14 @@ def test_images_for_pretraining_come_without_detectron2_and_without_labels(own_s
 def test_an_image_that_the_manifest_does_not_know_is_refused(own_set):
     artifacts.write_csv(own_set / "manifest.csv", [], ["image_name", "source_sha256", "image_sha256"])
     with pytest.raises(ValueError, match="has no row for image u0 of lungs_unlabeled"):
-        loading.prepared_images(["lungs_unlabeled"])
+        loading.prepared_images([named_sets.named_set("lungs_unlabeled")])
 
 
 def test_a_missing_set_is_refused_with_file_root_and_command(tmp_path, monkeypatch, registry):
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
     named_sets.FOLDERS.clear()
     with pytest.raises(FileNotFoundError) as refusal:
-        loading.load("vindr_cxr_train_labeled_60")
+        loading.load(named_sets.named_set("vindr_cxr_train_labeled_60"))
     line = str(refusal.value)
     assert "\n" not in line
     for part in (
@@ -243,7 +245,7 @@ def test_a_published_split_that_was_not_written_says_why(tmp_path, registry):
     artifacts.write_json(tmp_path / "vindr_cxr/dataset.json", {"class_names": [], "notes": [note]})
     named_sets.FOLDERS["vindr_cxr"] = tmp_path / "vindr_cxr"
     with pytest.raises(FileNotFoundError, match="it lacks 3 of its 4,394 images; the stratified names are"):
-        loading.load("vindr_cxr_val")
+        loading.load(named_sets.named_set("vindr_cxr_val"))
 
 
 def test_other_images_do_not_pass_for_the_published_split(tmp_path, registry, monkeypatch):
@@ -339,7 +341,7 @@ class TestDetectron2:
         from detectron2.data.datasets import load_coco_json
 
         builtin.register_prepared("lungs", own_set)
-        for name in named_sets.names_of_set("lungs"):
+        for name in (named.name for named in named_sets.sets_of("lungs")):
             metadata = self.metadata.get(name)
             plain = load_coco_json(metadata.json_file, metadata.image_root, name)
             ours = {record["image_id"] for record in self.datasets.get(name)}

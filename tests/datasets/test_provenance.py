@@ -5,6 +5,7 @@ import pytest
 from d2_cxr import artifacts
 from d2_cxr.datasets import loading, provenance
 from d2_cxr.datasets.builtin import register_prepared
+from d2_cxr.datasets.named_sets import named_set
 
 
 @pytest.fixture
@@ -19,19 +20,19 @@ def folder(tmp_path, write_set):
 
 
 def test_a_set_that_is_as_it_was_prepared_is_loaded(folder):
-    assert len(loading.load("own_train")) == 6
+    assert len(loading.load(named_set("own_train"))) == 6
     assert provenance.images_fingerprint(folder) == artifacts.read_json(folder / "dataset.json")["images_fingerprint"]
-    provenance.require_same_pixels(loading.prepared_images(["own_train"]), -1)
+    provenance.require_same_pixels(loading.prepared_images([named_set("own_train")]), -1)
 
 
 def test_an_annotation_that_was_added_is_noticed_when_the_set_is_loaded(folder):
-    loading.load("own_train")
+    loading.load(named_set("own_train"))
     path = folder / "annotations/stratified/train.json"
     content = artifacts.read_json(path)
     box = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4], "area": 12, "iscrowd": 0}
     artifacts.write_json(path, {**content, "annotations": [box]})
     with pytest.raises(ValueError, match=r"own/annotations: the files are not those that the set was prepared with"):
-        loading.load("own_train")
+        loading.load(named_set("own_train"))
 
 
 def test_a_manifest_that_was_changed_has_no_fingerprint(folder):
@@ -42,7 +43,7 @@ def test_a_manifest_that_was_changed_has_no_fingerprint(folder):
 
 
 def test_pixels_that_were_changed_are_found_where_all_are_compared(folder):
-    images = loading.prepared_images(["own_train"])
+    images = loading.prepared_images([named_set("own_train")])
     changed = images[3]["file_name"]
     cv2.imwrite(changed, np.zeros((64, 64), np.uint8))
     provenance.require_same_pixels(images, 0)

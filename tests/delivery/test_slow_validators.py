@@ -79,9 +79,9 @@ def test_phantoms_of_every_kind_give_objects_without_an_error(dciodvfy, algorith
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_real_files_give_objects_without_an_error(dciodvfy, algorithm, open_films, tmp_path):
+def test_real_files_give_objects_without_an_error(dciodvfy, algorithm, open_images, tmp_path):
     written = []
-    for path in sorted((open_films / "dicom").rglob("*")):
+    for path in sorted((open_images / "dicom").rglob("*")):
         try:
             boxes = [some_box(read_source(path))] if path.is_file() else None
         except DeliveryError:

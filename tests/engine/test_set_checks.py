@@ -9,6 +9,7 @@ import pytest
 
 from d2_cxr import artifacts
 from d2_cxr.datasets import builtin, image_array, leakage
+from d2_cxr.datasets.named_sets import named_set
 from d2_cxr.engine.evaluate import evaluate_only
 from d2_cxr.engine.run_sets import RunSets
 from d2_cxr.engine.set_checks import check_other_sets, refuse_shared_images
@@ -107,7 +108,7 @@ def test_a_near_duplicate_of_a_training_image_is_refused_by_name(other, tiny_cfg
 def test_negative_images_of_another_set_are_held_out_too(other, tiny_cfg, tiny_set):
     root = other("mixed", ("Disc",))
     sets = RunSets.of(tiny_cfg("DATASETS.TEST", "('mixed_test',)"))
-    assert "mixed_negative_test" in sets.held_out
+    assert named_set("mixed_negative_test") in sets.held_out
     refuse_shared_images(sets)
     train = artifacts.read_json(tiny_set / "annotations/stratified/train.json")["images"][:1]
     path = root / "annotations/stratified/negative_test.json"

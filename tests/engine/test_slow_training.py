@@ -128,11 +128,11 @@ def test_detectron2s_own_script_trains_and_evaluates_on_our_names(tiny_set, tmp_
     assert (tmp_path / "inference/tiny_cxr_test/coco_instances_results.json").is_file()  # by COCOEvaluator
 
 
-def test_the_predictor_reads_real_dicom(finished, open_films, tmp_path):
+def test_the_predictor_reads_real_dicom(finished, open_images, tmp_path):
     from d2_cxr.prediction.predict import predict
     from d2_cxr.prediction.predictor import Predictor
 
-    images, _ = predict(Predictor(finished[2] / "model_final.pth", "cpu"), [open_films / "dicom"], tmp_path)
+    images, _ = predict(Predictor(finished[2] / "model_final.pth", "cpu"), [open_images / "dicom"], tmp_path)
     assert images and all((image.boxes_xyxy[:, 2:] <= [image.width, image.height]).all() for image in images)
 
 

@@ -7,6 +7,7 @@ from d2_cxr import artifacts
 from d2_cxr.checkpoint.image_list import image_hashes
 from d2_cxr.checkpoint.weights_card import WeightsCard
 from d2_cxr.datasets import loading
+from d2_cxr.datasets.named_sets import named_set
 from d2_cxr.engine.evaluate import check_detector
 from d2_cxr.engine.run_sets import RunSets
 from d2_cxr.engine.set_checks import refuse_shared_images
@@ -28,7 +29,7 @@ def read(cfg):
 
 def listed(*names, others=None):
     """Return the list of images of data-set names, as it is stored in weights."""
-    return image_hashes(loading.prepared_images(names), others)
+    return image_hashes(loading.prepared_images(map(named_set, names)), others)
 
 
 @pytest.fixture
@@ -106,7 +107,8 @@ def test_a_copy_of_a_test_image_in_another_file_is_found_by_its_pixels(checked, 
 
 def test_images_that_are_allowed_may_have_been_seen(checked, tiny_set, tmp_path, monkeypatch):
     allowed = tmp_path / "allowed.txt"
-    allowed.write_text("\n".join(image["image_name"] for image in loading.prepared_images(["tiny_cxr_test"])))
+    tested = loading.prepared_images([named_set("tiny_cxr_test")])
+    allowed.write_text("\n".join(image["image_name"] for image in tested))
     monkeypatch.setenv("D2_CXR_ALLOW_LEAKS", str(allowed))
     assert checked(images=listed("tiny_cxr_test")) is not None
 
@@ -128,7 +130,8 @@ def test_training_images_that_are_test_images_too_are_refused(tiny_cfg, tiny_set
 
 
 def test_what_is_held_out_of_a_fraction_is_the_split_s(tiny_cfg):
-    names = RunSets.of(tiny_cfg("DATASETS.TRAIN", "('tiny_cxr_train_labeled_30_seed1',)")).held_out
+    held_out = RunSets.of(tiny_cfg("DATASETS.TRAIN", "('tiny_cxr_train_labeled_30_seed1',)")).held_out
+    names = [named.name for named in held_out]
     assert names == [f"tiny_cxr_{part}" for part in ("val", "test", "negative_val", "negative_test")]
 
 
@@ -169,13 +172,13 @@ def test_no_weights_need_no_check(tiny_cfg):
 
 def test_the_list_of_images_is_sorted_and_each_image_once(tiny_set):
     images = image_hashes(
-        loading.prepared_images(["tiny_cxr_train", "tiny_cxr_train"]),
+        loading.prepared_images([named_set("tiny_cxr_train")]) * 2,
         listed("tiny_cxr_train"),
     )
     assert images.shape == (12, 16) and images.dtype == torch.uint8
     rows = [row.tobytes() for row in images.numpy()]
     assert rows == sorted(set(rows))
-    first = loading.prepared_images(["tiny_cxr_train"])[0]
+    first = loading.prepared_images([named_set("tiny_cxr_train")])[0]
     assert any(row[:8].hex() == first["source_sha256"][:16] for row in rows)
 
 

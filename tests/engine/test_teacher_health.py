@@ -68,4 +68,4 @@ def test_thresholds_from_validation_are_those_of_precise_boxes(tmp_path):
     }
     rows = [box(0, 0, 0.9), box(0, 30, 0.8), box(0, 60, 0.7), box(0, 200, 0.6), box(0, 300, 0.5), box(1, 0, 0.9)]
     match(truth, [{**row, "image_id": 0} for row in [*rows, box(1, 90, 0.8)]]).save(tmp_path / "matches.npz")
-    assert teacher_health.validation_thresholds(tmp_path / "matches.npz") == [0.6, float("inf")]
+    assert teacher_health.precise_thresholds(tmp_path / "matches.npz") == [0.6, float("inf")]

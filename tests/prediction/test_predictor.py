@@ -8,6 +8,7 @@ import torch
 
 from d2_cxr import artifacts
 from d2_cxr.datasets import loading
+from d2_cxr.datasets.named_sets import named_set
 from d2_cxr.dicom.image_files import ImageError
 from d2_cxr.prediction.predictor import Predictor
 
@@ -47,7 +48,7 @@ def test_the_lines_of_the_readme_print_what_is_reported(finished, image, capsys)
 def test_the_boxes_of_prediction_are_those_of_evaluation(predictor, finished, tiny_set):
     """The same image by the test loader and as a file: the prepared picture is its own source here."""
     results = artifacts.read_json(finished[2] / "inference" / "tiny_cxr_test" / "coco_instances_results.json")
-    image = loading.prepared_images(["tiny_cxr_test"])[0]
+    image = loading.prepared_images([named_set("tiny_cxr_test")])[0]
     first = artifacts.read_json(tiny_set / "annotations" / "stratified" / "test.json")["images"][0]["id"]
     expected = sorted((row["score"] for row in results if row["image_id"] == first), reverse=True)
     rules = predictor.preprocess

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from d2_cxr.datasets import builtin, leakage
+from d2_cxr.datasets.named_sets import named_set
 from d2_cxr.dicom.preprocess import Preprocess
 from d2_cxr.labels.formats.write import write
 from d2_cxr.preparation.export_boxes import export_of_labels, export_of_set
@@ -145,7 +146,7 @@ def test_a_test_set_of_another_folder_with_common_patients_is_refused(clinic):
         assert not any(b"MRN-" in path.read_bytes().upper() for path in (clinic / name).rglob("*.[jch]*"))
     message = "2 images leak held-out images, 2 patients are on both sides .*f3 is of the same patient as f0 of theirs"
     with pytest.raises(leakage.LeakageError, match=message):
-        leakage.refuse_leaks(["ours_train"], ["theirs_test"])
+        leakage.refuse_leaks([named_set("ours_train")], [named_set("theirs_test")])
 
 
 def test_pseudonyms_of_patients_need_patients_and_a_key_outside_the_set(clinic):

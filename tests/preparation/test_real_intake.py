@@ -1,4 +1,4 @@
-"""Real open images come out as a radiologist would see them; D2_CXR_FILMS names their folder (docs/real_data.md)."""
+"""Real open images come out as a radiologist would see them; D2_CXR_IMAGES names their folder (docs/real_data.md)."""
 
 import os
 from pathlib import Path
@@ -18,9 +18,9 @@ from d2_cxr.preparation.export_boxes import export_of_labels
 from d2_cxr.preparation.options import PrepareOptions
 from d2_cxr.preparation.prepare import prepare
 
-if not os.environ.get("D2_CXR_FILMS"):
-    pytest.skip("real open images are missing: set D2_CXR_FILMS to their folder", allow_module_level=True)
-IMAGES = Path(os.environ["D2_CXR_FILMS"])
+if not os.environ.get("D2_CXR_IMAGES"):
+    pytest.skip("real open images are missing: set D2_CXR_IMAGES to their folder", allow_module_level=True)
+IMAGES = Path(os.environ["D2_CXR_IMAGES"])
 
 
 @pytest.mark.parametrize("name", ["RG1_J2KR.dcm", "RG1_J2KI.dcm", "nih_gcp_dx_110503645592.dcm"])

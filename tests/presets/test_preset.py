@@ -10,7 +10,7 @@ from d2_cxr.datasets import builtin
 from d2_cxr.presets import preset
 from d2_cxr.presets.preset import Machine, SetFacts, choose
 
-FILMS = SetFacts(num_images=93, num_negative=105, num_boxes=139, num_classes=1, small_side=0.1, size=256)
+OPACITY = SetFacts(num_images=93, num_negative=105, num_boxes=139, num_classes=1, small_side=0.1, size=256)
 VINDR = SetFacts(num_images=3075, num_negative=7000, num_boxes=20000, num_classes=14, small_side=0.03, size=512)
 LAPTOP = Machine(gpu_gb=0, memory_gb=8, cores=2)
 CARD = Machine(gpu_gb=24, memory_gb=64, cores=16)
@@ -18,7 +18,7 @@ EFFNET = {"MODEL.BACKBONE.NAME": "build_timm_fpn_backbone", "MODEL.TIMM.NAME": "
 R50 = {"MODEL.RESNETS.DEPTH": 50, "MODEL.RESNETS.STRIDE_IN_1X1": True, "INPUT.FORMAT": "BGR"}
 CASES = [
     (facts, machine, required, name)
-    for facts in (FILMS, VINDR)
+    for facts in (OPACITY, VINDR)
     for machine in (LAPTOP, CARD)
     for required in (None, EFFNET, R50)
     for name in preset.PRESETS
@@ -35,11 +35,11 @@ def test_nothing_that_is_measured_or_drawn_is_touched(facts, machine, required, 
 
 
 def test_a_preset_of_the_same_facts_is_the_same():
-    assert choose(FILMS, LAPTOP, EFFNET) == choose(FILMS, LAPTOP, EFFNET)
+    assert choose(OPACITY, LAPTOP, EFFNET) == choose(OPACITY, LAPTOP, EFFNET)
 
 
 def test_a_hundred_images_on_two_cores_get_the_small_detector():
-    chosen = choose(FILMS, LAPTOP, EFFNET)
+    chosen = choose(OPACITY, LAPTOP, EFFNET)
     assert chosen.config == "quick_schedules/opacity_effnet_lite0.yaml"
     assert chosen.options["INPUT.MIN_SIZE_TEST"] == 192
     assert (chosen.options["SOLVER.IMS_PER_BATCH"], chosen.options["SOLVER.BASE_LR"]) == (8, 0.0003)
@@ -57,7 +57,7 @@ def test_a_large_set_on_a_gpu_gets_the_papers_detector_and_epochs():
 
 
 def test_small_boxes_get_more_pixels_but_never_more_than_were_prepared():
-    small = dataclasses.replace(FILMS, small_side=0.06, size=512)
+    small = dataclasses.replace(OPACITY, small_side=0.06, size=512)
     assert choose(small, LAPTOP).options["INPUT.MIN_SIZE_TEST"] == 320  # 0.06 * 320 = 19 px; 256 gives 15
     assert choose(small, LAPTOP).options["MODEL.ANCHOR_GENERATOR.SIZES"][0] == [27]  # 16 px at 192
     assert choose(dataclasses.replace(small, size=200), LAPTOP).options["INPUT.MIN_SIZE_TEST"] == 192
@@ -70,22 +70,22 @@ def test_a_small_gpu_gets_a_smaller_batch_and_rate():
 
 
 def test_without_negative_images_none_are_asked_for():
-    chosen = choose(dataclasses.replace(FILMS, num_negative=0), LAPTOP)
+    chosen = choose(dataclasses.replace(OPACITY, num_negative=0), LAPTOP)
     assert chosen.options["CXR.NEGATIVE_RATIO"] == 0.0
     assert chosen.options["SOLVER.MAX_ITER"] == 314
 
 
 def test_the_warm_up_is_never_more_than_a_tenth():
-    assert choose(FILMS, LAPTOP).options["SOLVER.WARMUP_ITERS"] == 20
-    assert choose(dataclasses.replace(FILMS, num_images=15), LAPTOP, name="quick").options["SOLVER.WARMUP_ITERS"] == 2
+    assert choose(OPACITY, LAPTOP).options["SOLVER.WARMUP_ITERS"] == 20
+    assert choose(dataclasses.replace(OPACITY, num_images=15), LAPTOP, name="quick").options["SOLVER.WARMUP_ITERS"] == 2
 
 
 def test_quick_is_a_fifth_and_a_cpu_has_a_limit():
-    assert choose(FILMS, LAPTOP, name="quick").options["SOLVER.MAX_ITER"] == 126
+    assert choose(OPACITY, LAPTOP, name="quick").options["SOLVER.MAX_ITER"] == 126
     assert choose(VINDR, LAPTOP).options["SOLVER.MAX_ITER"] == 4000
 
 
-@pytest.mark.parametrize("facts, name", [(FILMS, "best"), (dataclasses.replace(FILMS, num_images=0), "auto")])
+@pytest.mark.parametrize("facts, name", [(OPACITY, "best"), (dataclasses.replace(OPACITY, num_images=0), "auto")])
 def test_an_unknown_preset_and_an_empty_set_are_refused(facts, name):
     with pytest.raises(ValueError, match=r"there are auto, quick|has no image with findings; label some images"):
         choose(facts, LAPTOP, name=name)

@@ -22,7 +22,7 @@ from d2_cxr.checkpoint.weights_card import read_card
 PROJECT = Path(__file__).resolve().parents[2] / "projects" / "LabelEfficiency"
 
 
-def study(name="open_films_imagenet.yaml", **changes):
+def study(name="open_images_imagenet.yaml", **changes):
     return read_study(PROJECT / name, None, [f"{key}={value}" for key, value in changes.items()])
 
 

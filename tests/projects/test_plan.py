@@ -199,13 +199,13 @@ def test_a_wrong_override_is_refused_in_one_line(tmp_path, text, message):
 
 
 def test_images_that_are_not_there_are_named_with_the_key(tmp_path):
-    found = read_study(PROJECT / "open_films.yaml", overrides=[f"data.dicom_dir={tmp_path}"])
+    found = read_study(PROJECT / "open_images.yaml", overrides=[f"data.dicom_dir={tmp_path}"])
     with pytest.raises(FileNotFoundError, match=r"data\.annotations: there is no .*data\.annotations=PATH"):
         check_inputs(found.settings)
 
 
-def test_open_films_pretrain_on_a_splits_training_images_and_on_those_without_annotations():
-    stages = {stage.id: stage for stage in read_study(PROJECT / "open_films.yaml").stages}
+def test_open_images_pretrain_on_a_splits_training_images_and_on_those_without_annotations():
+    stages = {stage.id: stage for stage in read_study(PROJECT / "open_images.yaml").stages}
     pool = ["open_opacity_split1_train_unlabeled", "open_opacity_split1_unlabeled"]
     assert stages["pretrain/simclr/seed1"].settings["pool"] == pool
     assert stages["train/random_longer/30/seed1"].settings["arm_kinds"]["compute_matched"]["pool"] == pool

@@ -76,13 +76,13 @@ def test_help_shows_an_example(main, capsys):
     assert "example: python tools/label_statistics.py train.csv" in capsys.readouterr().out
 
 
-def test_real_open_films_go_through_with_their_patients(main, open_films, tmp_path):
+def test_real_open_images_go_through_with_their_patients(main, open_images, tmp_path):
     for name, classes, images, patients in (
         ("annotations.csv", 12, 153, 184),
         ("annotations_opacity.csv", 1, 136, 234),
         ("annotations_lungs.csv", 2, 76, 39),
     ):
-        arguments = [str(open_films / name), "--classes", "from-csv", "--patients", str(open_films / "images.csv")]
+        arguments = [str(open_images / name), "--classes", "from-csv", "--patients", str(open_images / "images.csv")]
         main([*arguments, "--split", "stratified", "--json", str(tmp_path / "out.json")])
         found = json.loads((tmp_path / "out.json").read_text())
         assert (len(found["classes"]), found["images"]["with_finding"]) == (classes, images)

@@ -81,8 +81,10 @@ def _views(plan: Mapping) -> tuple[int, int]:
     from d2_cxr.projects.label_efficiency.cost import num_views, pretraining_settings
 
     from d2_cxr.datasets import loading
+    from d2_cxr.datasets.named_sets import named_set
 
-    return num_views(plan, len(loading.prepared_images(plan["pool"]))), pretraining_settings(plan)["image_size"]
+    pool = loading.prepared_images(map(named_set, plan["pool"]))
+    return num_views(plan, len(pool)), pretraining_settings(plan)["image_size"]
 
 
 def _plan_teacher(settings: dict, arm: dict, label_fraction: int, seed: int) -> dict:

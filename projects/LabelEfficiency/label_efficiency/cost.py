@@ -5,6 +5,7 @@ An estimate decides nothing: no arm's length depends on it.
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
 from collections.abc import Callable
@@ -138,12 +139,18 @@ def describe(study: Study, costs: dict[str, float], jobs: int, threads: int) -> 
     lines.append(f"  arms {arms}; labels {', '.join(map(str, fractions))} %; seeds {study.settings['seeds']}")
     wall = max(sum(costs.values()) / jobs, max(costs.values(), default=0))
     lines.append(f"  about {duration(wall)} with {jobs} side by side, {threads} thread{'s' * (threads > 1)} each")
+    load, cores = os.getloadavg()[0], os.cpu_count() or 1
+    if load > 1.5 * cores:
+        lines.append(
+            f"  timed while other programs ran (load {load:.1f} on {counted(cores, 'core')}): "
+            "on a quiet machine it takes less"
+        )
     if wall > 2 * _DAY:
         lines.append(f"  {_CHEAPER}")
     if len(fractions) < 5:
         lines.append(
-            f"  {len(fractions)} label fractions: the report cannot say what the next labels buy, which takes 5 "
-            "(--plan certificate has them)"
+            f"  {counted(len(fractions), 'label fraction')}: the report cannot say what the next labels buy, which "
+            "takes 5 (--plan certificate has them)"
         )
     return "\n".join(lines)
 

@@ -47,8 +47,9 @@ def _num_images(dataset: Mapping, study_dir: Path, names: list[str], labeled: li
     from d2_cxr.projects.label_efficiency.stages import register
 
     from d2_cxr.datasets import loading
+    from d2_cxr.datasets.named_sets import named_set
 
     if not (register(dataset, study_dir) / "dataset.json").is_file():
         return None
-    images, known = ({image["file_name"] for image in loading.prepared_images(part)} for part in (names, labeled))
-    return len(images - known)
+    pool, train = (loading.prepared_images(map(named_set, part)) for part in (names, labeled))
+    return len({image["file_name"] for image in pool} - {image["file_name"] for image in train})
