@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from d2_cxr.projects.label_efficiency.report.pool_sizes import PoolSizes, families
+from d2_cxr.projects.label_efficiency.report.pool_sizes import PoolSizes, families, pool_images
 from d2_cxr.projects.label_efficiency.report.study_results import Run, StudyResults
 
 LABELED = {10: 50, 30: 150, 100: 500}
@@ -112,6 +112,11 @@ def test_only_arms_that_differ_in_their_pool_alone_are_compared(change):
     results = study(pretraining=pretraining)
     assert families(results) == [] and families(study())
     assert PoolSizes(results, ByHand(SCORES)).rows() == [] == PoolSizes(results, ByHand(SCORES)).lines()
+
+
+def test_a_runs_row_can_name_the_images_of_its_pool():
+    results = study()
+    assert {run.arm: pool_images(results.settings, run) for run in results.runs} == {"random": None, **POOLS}
 
 
 def test_each_pool_is_a_line_with_its_images_in_the_chart():

@@ -19,7 +19,7 @@ from d2_cxr.projects.label_efficiency.report.figures import learning_curves
 from d2_cxr.projects.label_efficiency.report.label_savings import compare, interval, resample, share_reaching
 from d2_cxr.projects.label_efficiency.report.report_figures import band, primary_metric, primary_name
 from d2_cxr.projects.label_efficiency.report.scores import Scores, curves
-from d2_cxr.projects.label_efficiency.report.study_results import StudyResults
+from d2_cxr.projects.label_efficiency.report.study_results import Run, StudyResults
 from d2_cxr.projects.label_efficiency.report.tables import cell, training_images
 from markupsafe import Markup
 
@@ -210,17 +210,22 @@ def _but_for_its_pool(settings: Mapping, arm: Mapping) -> str | None:
 
 
 def _pool(results: StudyResults, arm: str) -> Pool:
-    pretrained, teacher = _plans(results.settings, results.settings["arms"][arm])
-    words = dict.fromkeys(pool_words(plan) for plan in (pretrained, teacher) if plan is not None)
+    words = dict.fromkeys(pool_words(plan) for plan in _plans(results.settings, results.settings["arms"][arm]) if plan)
     images = {}
     for label_fraction in results.label_fractions:
-        cards = [run.card or {} for run in results.select(arm, label_fraction)]
-        of_weights = [(card.get("weights_card") or {}).get("num_images") for card in cards]
-        of_teacher = [((card.get("preview") or {}).get("teacher") or {}).get("pool_images") for card in cards]
-        counts = [count for count in (of_weights if pretrained else of_teacher) if count]
+        counts = [count for run in results.select(arm, label_fraction) if (count := pool_images(results.settings, run))]
         if counts:
             images[label_fraction] = round(sum(counts) / len(counts))
     return Pool(arm, " and ".join(words), images)
+
+
+def pool_images(settings: Mapping, run: Run) -> int | None:
+    """Return how many images a run's pretraining learned from, else its teacher; None without either."""
+    pretrained, teacher = _plans(settings, settings.get("arms", {}).get(run.arm, {}))
+    card = run.card or {}
+    if pretrained is not None:
+        return (card.get("weights_card") or {}).get("num_images")
+    return ((card.get("preview") or {}).get("teacher") or {}).get("pool_images") if teacher is not None else None
 
 
 def _size(pool: Pool) -> float:
