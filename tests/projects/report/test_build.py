@@ -186,7 +186,7 @@ def test_a_study_without_any_run_still_has_a_page(study_folder):
     assert build_report(study_folder, resamples=20).is_file()
 
 
-def test_the_same_folder_gives_the_same_page(study_folder):
+def test_the_same_folder_gives_the_same_page(drawn_anew, study_folder):
     first = build_report(study_folder, resamples=20).read_bytes()
     assert build_report(study_folder, resamples=20).read_bytes() == first
 
