@@ -15,6 +15,7 @@ from d2_cxr.projects.label_efficiency.report.answer import (
     comparisons,
     labels_needed,
     main_arms,
+    over_all_classes,
     trust,
 )
 from d2_cxr.projects.label_efficiency.report.label_savings import next_labels, resample
@@ -86,7 +87,7 @@ def context(results: StudyResults, scores: Scores, output: Path) -> dict:
         "seeds": results.seeds,
         "resamples": scores.resamples,
         "answer": answer(results, rows),
-        "trust": trust(results, rows, controls),
+        "trust": [*trust(results, rows, controls), *over_all_classes(results, scores, main_arms(results))],
         "comparisons": rows,
         "comparison_columns": COMPARISON_COLUMNS,
         "next_labels": _next_labels(results, scores),
@@ -122,7 +123,8 @@ _CONTROLS_NOTE = (
     "Negative control: the pretrained weights permuted within each tensor, which keeps their scale and destroys their "
     "features; it should gain nothing. Positive control: a backbone trained on the renderer's own truth; if it "
     "does not gain, the study is insensitive. Compute-matched control: random initialization, trained longer by the "
-    "compute that pretraining took."
+    "compute that pretraining took. Of a teacher: its boxes given to other images, which should gain nothing, and its "
+    "schedule on labeled images alone, whose gain is not that of unlabeled images."
 )
 
 
@@ -146,10 +148,8 @@ _NEXT = (
 
 def _next_labels(results: StudyResults, scores: Scores) -> list[str]:
     if len(results.label_fractions) < 5:
-        return [
-            f"{len(results.label_fractions)} label fractions were run. Extrapolating a curve takes at least 5; "
-            "run_study.py --plan certificate has them."
-        ]
+        number = counted(len(results.label_fractions), "label fraction was", "label fractions were")
+        return [f"{number} run. Extrapolating a curve takes at least 5; run_study.py --plan certificate has them."]
     table, lines = curves(results, scores, *primary_metric(results)), []
     drawn = resample(table)
     for arm in results.arms:
