@@ -1,4 +1,5 @@
-"""Measure a stage: `prepare`, `near_duplicates`, `evaluate`, `pretrain`, `train`, `growth`, or all on a `gpu`.
+"""Measure a stage: `prepare`, `near_duplicates`, `evaluate`, `pretrain`, `train`, `compiled`, `growth`, or all on a
+`gpu`.
 
 Each is in tools/benchmarks/ with its own options.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from d2_cxr import artifacts
@@ -36,6 +36,9 @@ _ENDING = re.compile(
     r"|(?P<official>official_test)|(?P<whole>train_unlabeled)"
     r"|train_(?P<kind>labeled|unlabeled)_(?P<percent>[1-9]0)(_seed(?P<seed>\d))?"
 )
+_POOL = re.compile(r"(?P<whole>.+)_pool_(?P<percent>[1-9]\d?)_seed(?P<seed>\d)")
+_POOL_PARTS = ("train", "negative_train", "unlabeled")
+_OTHER_ORDER = 1000  # added to a pool's seed: in the labels' own order a small pool would be the labeled images
 
 FOLDERS: dict[str, Path] = {}  # set name -> folder, as registered
 OWN: set[str] = set()  # those that `register_prepared` named
@@ -60,6 +63,8 @@ class NamedSet:
         kind: "boxes", "negative" (images without findings), "unlabeled" (no annotation may be seen).
         percent_labeled: percentage of the training images *with* labels if the name cuts a fraction, else None.
         seed: of a nested random fraction; None for the cut in the JSON's order.
+        pool_percent: percentage of the unlabeled images if the name cuts a pool to it, else None.
+        pool_seed: of that nested random cut.
     """
 
     name: str
@@ -69,6 +74,8 @@ class NamedSet:
     kind: str
     percent_labeled: int | None = None
     seed: int | None = None
+    pool_percent: int | None = None
+    pool_seed: int = 0
 
     @property
     def folder(self) -> Path:
@@ -172,18 +179,28 @@ class NamedSet:
         require_same_annotations(self.folder)
         images = artifacts.read_json(self.json)["images"]
         self._check_published(images)
-        if self.percent_labeled is None:
+        if self.percent_labeled is None and self.pool_percent is None:
             return images
         names = [image_name(image["file_name"]) for image in images]
         patients = {
             name: str(image["patient"]) for name, image in zip(names, images, strict=True) if "patient" in image
         }
+        wanted = set(self._cut_to_pool(self._cut_to_fraction(names, patients), patients))
+        return [image for name, image in zip(names, images, strict=True) if name in wanted]
+
+    def _cut_to_fraction(self, names: list[str], patients: dict[str, str]) -> list[str]:
+        if self.percent_labeled is None:
+            return names
         if self.seed is None:
             labeled, unlabeled = splits.published_fraction(names, self.percent_labeled, patients)
         else:
             labeled, unlabeled = splits.nested_fraction(names, self.percent_labeled, self.seed, patients)
-        wanted = set(unlabeled if self.kind == "unlabeled" else labeled)
-        return [image for name, image in zip(names, images, strict=True) if name in wanted]
+        return unlabeled if self.kind == "unlabeled" else labeled
+
+    def _cut_to_pool(self, names: list[str], patients: dict[str, str]) -> list[str]:
+        if self.pool_percent is None:
+            return names
+        return splits.nested_fraction(names, self.pool_percent, _OTHER_ORDER + self.pool_seed, patients)[0]
 
     def image_names(self) -> list[str]:
         """Return the names of `images()`."""
@@ -300,6 +317,11 @@ def add_own(name: str, folder: Path) -> None:
 
 def _parse(name: str, set_name: str) -> NamedSet | None:
     """Return what a name of the set means, None where its ending is unknown."""
+    if pool := _POOL.fullmatch(name):
+        whole = _parse(pool["whole"], set_name)
+        if whole is None or whole.kind == "boxes" or whole.part not in _POOL_PARTS or whole.pool_percent:
+            return None
+        return replace(whole, name=name, pool_percent=int(pool["percent"]), pool_seed=int(pool["seed"]))
     ending = name[len(set_name) + 1 :]
     split = "published" if set_name == PUBLISHED_SET else "stratified"
     if set_name == PUBLISHED_SET and ending.startswith("stratified_"):

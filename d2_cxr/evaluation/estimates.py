@@ -31,8 +31,16 @@ def image_weights(matches: Matches, resamples: int, seed: int) -> np.ndarray:
     copies = np.zeros((len(negative_group), resamples), dtype=np.float32)
     for stratum in (np.flatnonzero(~negative_group), np.flatnonzero(negative_group)):
         if len(stratum):
-            copies[stratum] = _draw(len(stratum), resamples, rng)
+            copies[stratum] = draw(len(stratum), resamples, rng)
     return copies[groups]
+
+
+def draw(number: int, resamples: int, rng: np.random.Generator) -> np.ndarray:
+    """Return how often each of `number` things is drawn in each resample, (number, resamples)."""
+    copies = np.empty((number, resamples), dtype=np.float32)
+    for resample in range(resamples):
+        copies[:, resample] = np.bincount(rng.integers(number, size=number), minlength=number)
+    return copies
 
 
 def corrected(values: np.ndarray, interpolated: bool) -> np.ndarray:
@@ -206,14 +214,6 @@ def _count(computed: metrics.Computation, unit: str, area: int, index: int | Non
     if unit == "images":
         return int(original.sum())
     return int(average_precision.truth_boxes(computed.matches, original, index, area)[0])
-
-
-def _draw(number: int, resamples: int, rng: np.random.Generator) -> np.ndarray:
-    """Return how often each of `number` things is drawn in each resample, (number, resamples)."""
-    copies = np.empty((number, resamples), dtype=np.float32)
-    for resample in range(resamples):
-        copies[:, resample] = np.bincount(rng.integers(number, size=number), minlength=number)
-    return copies
 
 
 def _plain(value: float) -> float | None:

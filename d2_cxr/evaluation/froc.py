@@ -34,8 +34,7 @@ class Marks:
     @property
     def ends(self) -> np.ndarray:
         """Last index of each run of equal scores with a found box: the thresholds at which sensitivity rises."""
-        last = np.searchsorted(-self.score, -self.score[self.finds], side="right") - 1
-        return np.unique(last)
+        return _ends(self.score, self.finds)
 
 
 def marks(matches: Matches, classes: Sequence[int] | None = None, rule: str = "iou", negatives: bool = True) -> Marks:
@@ -47,11 +46,16 @@ def marks(matches: Matches, classes: Sequence[int] | None = None, rule: str = "i
         wanted[list(classes)] = True
     keep = wanted[matches.dt_class] & (negatives | (matches.dt_image < matches.num_findings_images))
     lesion = matches.dt_lesion[keep, list(HIT_RULES).index(rule)]
-    finds = np.zeros(len(lesion), dtype=bool)
-    pointing = np.flatnonzero(lesion >= 0)
-    finds[pointing[np.unique(lesion[pointing], return_index=True)[1]]] = True
     lesions = wanted[matches.gt_class] & ~matches.gt_crowd
-    return Marks(matches.dt_image[keep], matches.dt_score[keep], finds, lesion < 0, matches.gt_image[lesions])
+    return pointing(matches.dt_image[keep], matches.dt_score[keep], lesion, matches.gt_image[lesions])
+
+
+def pointing(image: np.ndarray, score: np.ndarray, lesion: np.ndarray, lesion_image: np.ndarray) -> Marks:
+    """Collect detections (N,) by falling score, each with the truth box `lesion` that it points at, -1 for none."""
+    finds = np.zeros(len(lesion), dtype=bool)
+    aimed = np.flatnonzero(lesion >= 0)
+    finds[aimed[np.unique(lesion[aimed], return_index=True)[1]]] = True
+    return Marks(image, score, finds, lesion < 0, lesion_image)
 
 
 def sensitivities(
@@ -95,19 +99,27 @@ def _highest(
     return np.stack([found_up_to[number, columns] for number in admitted])
 
 
-def curve(
-    matches: Matches, classes: Sequence[int] | None = None, rule: str = "iou", negatives: bool = True
-) -> dict[str, np.ndarray]:
+def curve(matches: Matches, classes: Sequence[int] | None = None, negatives: bool = True) -> dict[str, np.ndarray]:
     """Return the FROC curve: `score`, `sensitivity`, `false_positives_per_image`, each (K,), by falling score."""
-    chosen = marks(matches, classes, rule, negatives)
+    chosen = marks(matches, classes, negatives=negatives)
     num_images = matches.num_images if negatives else matches.num_findings_images
-    ones = np.ones((num_images, 1), dtype=np.float32)
-    found, false = (ranking.counts_up_to(counted, ones) for counted in _stretches(chosen, num_images))
+    return points(chosen.score, chosen.finds, chosen.false, len(chosen.lesion_image), num_images)
+
+
+def points(
+    score: np.ndarray, found: np.ndarray, false: np.ndarray, num_lesions: int, num_images: int
+) -> dict[str, np.ndarray]:
+    """Return the FROC curve of detections by falling score, and how many boxes each finds and falsely marks, (N,)."""
+    ends = _ends(score, found > 0)
     return {
-        "score": chosen.score[chosen.ends],
-        "sensitivity": found[:, 0].astype(np.float64) / max(1, len(chosen.lesion_image)),
-        "false_positives_per_image": false[:, 0].astype(np.float64) / max(1, num_images),
+        "score": score[ends],
+        "sensitivity": np.cumsum(found)[ends] / max(1, num_lesions),
+        "false_positives_per_image": np.cumsum(false)[ends] / max(1, num_images),
     }
+
+
+def _ends(score: np.ndarray, finds: np.ndarray) -> np.ndarray:
+    return np.unique(np.searchsorted(-score, -score[finds], side="right") - 1)
 
 
 def lowest_score(matches: Matches, rate: float, classes: Sequence[int] | None = None) -> float | None:
@@ -116,9 +128,9 @@ def lowest_score(matches: Matches, rate: float, classes: Sequence[int] | None = 
     The score is that of a detection that finds a box; None where no box is found at that rate. Classes (default all)
     are pooled.
     """
-    points = curve(matches, classes)
-    admitted = points["false_positives_per_image"] <= rate
-    return float(points["score"][admitted][-1]) if admitted.any() else None
+    found = curve(matches, classes)
+    admitted = found["false_positives_per_image"] <= rate
+    return float(found["score"][admitted][-1]) if admitted.any() else None
 
 
 def choose_thresholds(matches: Matches, rate: float) -> dict[str, float | None]:

@@ -34,6 +34,7 @@ HIT_RULES = {
     "center": "the detection's center lies in the truth box",
     "iobb": "intersection over the detection's area > 0.5",
 }
+MAX_ROWS = 4096  # of one step that are chosen for at once, which keeps memory small
 VOC_IOU = 0.4  # VinBigData's challenge: strictly more
 
 
@@ -142,7 +143,7 @@ def match_arrays(arrays: CocoArrays) -> Matches:
     same = arrays.dt_class[pairs.dt] == arrays.gt_class[pairs.gt]
     counts = ~arrays.gt_crowd[pairs.gt]
     walk = arrays.dt_image * num_classes + arrays.dt_class
-    rank, rank_image = _rank(walk), _rank(arrays.dt_image)
+    rank, rank_image = places_within(walk), places_within(arrays.dt_image)
     own, other = pairs.select(same & counts), pairs.select(~same & counts)
     shapes = (arrays.dt_area, arrays.gt_area, arrays.gt_crowd)
     return Matches(
@@ -167,7 +168,14 @@ def ranked(arrays: CocoArrays) -> CocoArrays:
     return replace(arrays, **{name: getattr(arrays, name)[order] for name in columns})
 
 
-def _rank(walk: np.ndarray) -> np.ndarray:
+def lesions_pointed_at(arrays: CocoArrays, rule: str) -> np.ndarray:
+    """Return the truth box that each detection points at by one of HIT_RULES (D,), or -1; a column of `dt_lesion`."""
+    pairs, overlap = _overlapping_pairs(arrays)
+    own = (arrays.dt_class[pairs.dt] == arrays.gt_class[pairs.gt]) & ~arrays.gt_crowd[pairs.gt]
+    return _lesions(pairs.select(own), overlap[own], arrays)[:, list(HIT_RULES).index(rule)]
+
+
+def places_within(walk: np.ndarray) -> np.ndarray:
     """Return the place (from 0) of each entry among those of the same number, in array order."""
     order = np.argsort(walk, kind="stable")
     _, start, count = np.unique(walk[order], return_index=True, return_counts=True)
@@ -293,13 +301,13 @@ def _padded(pairs: Pairs) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _steps(walk: np.ndarray, rank: np.ndarray) -> list[np.ndarray]:
-    """Split candidates into steps: step k holds the k-th one of every walk."""
+    """Split candidates into steps: step k holds the k-th one of every walk; those of one step in blocks."""
     order = np.lexsort((rank, walk))
     _, start, count = np.unique(walk[order], return_index=True, return_counts=True)
     step = np.arange(len(walk)) - np.repeat(start, count)
     by_step = np.argsort(step, kind="stable")
-    bounds = np.cumsum(np.bincount(step))[:-1]
-    return np.split(order[by_step], bounds)
+    steps = np.split(order[by_step], np.cumsum(np.bincount(step))[:-1])
+    return [rows[begin : begin + MAX_ROWS] for rows in steps for begin in range(0, len(rows), MAX_ROWS)]
 
 
 def _choose(

@@ -24,11 +24,14 @@ def prior_box_results(train_truth: Mapping, test_truth: Mapping) -> list[dict]:
     """
     _require_same_categories(train_truth, test_truth)
     prior = prior_boxes(train_truth)
+    in_pixels: dict[tuple, list] = {}  # by size, which most images of a set share
     results = []
     for image in test_truth["images"]:
-        frame = np.array([image["width"], image["height"]] * 2, dtype=np.float64)
-        for category, (box, prevalence) in prior.items():
-            xywh = box_math.xyxy_to_xywh((box * frame)[None])[0].tolist()
+        size = (image["width"], image["height"])
+        if size not in in_pixels:
+            corners = [box * np.array(size * 2, dtype=np.float64) for box, _ in prior.values()]
+            in_pixels[size] = box_math.xyxy_to_xywh(corners).tolist()
+        for (category, (_, prevalence)), xywh in zip(prior.items(), in_pixels[size], strict=True):
             results.append({"image_id": image["id"], "category_id": category, "bbox": xywh, "score": prevalence})
     return results
 

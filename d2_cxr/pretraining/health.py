@@ -141,7 +141,7 @@ def unlearned_alarms(final_top1: float | None, batch_size: int) -> list[str]:
     return [
         f"hardly learned: {100 * final_top1:.0f} % of the views find their image's other view among "
         f"{2 * batch_size - 1} (chance {100 * chance_level(batch_size):.1f} %); give it more views, another seed, or "
-        "another learning rate (optimizer.lr, scheduler.warmup_epochs)"
+        "another learning rate (optimizer.lr; scheduler.name=warmup_cosine with scheduler.warmup_epochs)"
     ]
 
 

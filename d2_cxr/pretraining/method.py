@@ -29,6 +29,7 @@ import torch
 from torch import nn
 
 from d2_cxr.checkpoint.timm_names import build_network, timm_name
+from d2_cxr.counted import counted
 
 if TYPE_CHECKING:  # what every method of solo-learn is
     from pytorch_lightning import LightningModule as _Method
@@ -92,7 +93,7 @@ def _put_stand_in() -> None:
 
 
 class WarmupCosine(torch.optim.lr_scheduler.LambdaLR):
-    """Linear warm-up, then a cosine (Loshchilov and Hutter, arXiv 1608.03983), a step an epoch.
+    """Linear warm-up, then a cosine (Loshchilov and Hutter, arXiv 1608.03983), in epochs or, given steps, in steps.
 
     The arguments are those that solo-learn passes. Epoch 0 has `warmup_start_lr`, epoch `warmup_epochs` - 1 the full
     rate, epoch `max_epochs` would have `eta_min`. Without a warm-up the full rate comes first.
@@ -208,6 +209,16 @@ class _OnImages(_Method):
             )
         return loss
 
+    def configure_optimizers(self):
+        """Let `warmup_cosine` change the rate at each step; by epochs a warm-up of one would not learn in the first."""
+        if self.scheduler != "warmup_cosine":
+            return super().configure_optimizers()
+        epochs, steps = (self.warmup_epochs, self.max_epochs), steps_per_epoch(self)
+        self.warmup_epochs, self.max_epochs = round(steps * epochs[0]), steps * epochs[1]
+        (optimizer,), (scheduler,) = super().configure_optimizers()
+        self.warmup_epochs, self.max_epochs = epochs
+        return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
+
     def on_train_start(self) -> None:
         super().on_train_start()
         updater = getattr(self, "momentum_updater", None)
@@ -233,6 +244,11 @@ class _OnImages(_Method):
             projection = _gathered(projection)
         self.projected.append(projection.detach())
         return projection
+
+
+def steps_per_epoch(method: Any) -> int:
+    """Return the optimizer's steps in an epoch of a module that has a trainer."""
+    return max(1, method.trainer.estimated_stepping_batches // method.trainer.max_epochs)
 
 
 def pooled(features: torch.Tensor | Sequence[torch.Tensor]) -> torch.Tensor:
@@ -263,7 +279,7 @@ def build_method(settings: Mapping, epochs: int) -> nn.Module:
         epochs: length of the run, for the schedule of the learning rate.
 
     Raises:
-        ValueError: the method is not one of `METHODS`, or has no such option.
+        ValueError: the method is not one of `METHODS`, or has no such option; the warm-up is as long as the run.
     """
     name = settings["method"]
     if name not in METHODS:
@@ -295,6 +311,11 @@ def _own_options(name: str, given: Mapping) -> dict:
 
 def _shared_arguments(settings: Mapping, epochs: int) -> dict:
     optimizer, scheduler = settings["optimizer"], settings["scheduler"]
+    if scheduler["warmup_epochs"] >= epochs:
+        raise ValueError(
+            f"scheduler.warmup_epochs is {scheduler['warmup_epochs']}, the run has {counted(epochs, 'epoch')}; give a "
+            "shorter warm-up (0.5 is half an epoch)"
+        )
     return {
         "encoder": _solo_name(settings["backbone"]),
         "num_classes": 1,  # every image is of class 0: the online classifier's loss is exactly 0

@@ -27,6 +27,7 @@ DEFAULTS = {
     "num_views": None,  # a budget of views instead, rounded up to whole epochs
     "optimizer": {"name": "sgd", "lr": 0.1, "weight_decay": 1e-4, "momentum": 0.9},  # sgd, adam, adamw
     "lars": False,  # layer-wise rates for large batches (sgd only)
+    # cosine: once an epoch; warmup_cosine: at each step, warmup_epochs may be a part of one, e.g. 0.5; step: at `steps`
     "scheduler": {"name": "warmup_cosine", "warmup_epochs": 0, "warmup_start_lr": 0.0, "min_lr": 0.0, "steps": []},
     "temperature": 0.2,  # of NT-Xent and of MoCo's loss
     "projection": {"hidden_dim": 2048, "output_dim": 128},
@@ -115,8 +116,20 @@ def complete(config: Mapping) -> dict:
         raise ValueError("batch_size is 1; contrastive learning needs at least two images")
     if settings["lars"] and settings["optimizer"]["name"] != "sgd":
         raise ValueError(f"lars goes with optimizer.name=sgd, not {settings['optimizer']['name']}")
+    _check_warmup(settings["scheduler"])
     view_rules(settings)
     return settings
+
+
+def _check_warmup(scheduler: Mapping) -> None:
+    epochs = scheduler["warmup_epochs"]
+    if epochs < 0:
+        raise ValueError(f"scheduler.warmup_epochs is {epochs}; give 0 or more, parts of an epoch are possible")
+    if epochs and scheduler["name"] != "warmup_cosine":
+        raise ValueError(
+            f"scheduler.warmup_epochs is {epochs}, but only scheduler.name=warmup_cosine has a warm-up, not "
+            f"{scheduler['name']}"
+        )
 
 
 def view_rules(settings: Mapping) -> ViewRules:

@@ -86,6 +86,9 @@ def own_set(tmp_path, registry):
         ("vindr_cxr_stratified_negative_train", "stratified/negative_train.json", "negative", None, None),
         ("phantom_cxr_train", "stratified/train.json", "boxes", None, None),
         ("phantom_cxr_train_unlabeled_70_seed0", "stratified/train.json", "unlabeled", 30, 0),
+        ("phantom_cxr_train_unlabeled_70_seed0_pool_25_seed0", "stratified/train.json", "unlabeled", 30, 0),
+        ("phantom_cxr_negative_train_pool_5_seed1", "stratified/negative_train.json", "negative", None, None),
+        ("vindr_cxr_unlabeled_pool_25_seed1", "unlabeled.json", "unlabeled", None, None),
     ],
 )
 def test_a_name_says_file_kind_and_share(name, json_path, kind, percent, seed):
@@ -106,6 +109,12 @@ def test_a_name_says_file_kind_and_share(name, json_path, kind, percent, seed):
         "vindr_cxr_stratified_official_test",
         "phantom_cxr_stratified_train",
         "phantom_cxr_official_test",
+        "phantom_cxr_train_pool_25_seed0",
+        "phantom_cxr_train_labeled_30_seed0_pool_25_seed0",
+        "phantom_cxr_negative_test_pool_25_seed0",
+        "phantom_cxr_unlabeled_pool_100_seed0",
+        "phantom_cxr_unlabeled_pool_25",
+        "phantom_cxr_unlabeled_pool_25_seed0_pool_25_seed0",
     ],
 )
 def test_a_name_that_means_nothing_is_refused(name):
@@ -173,6 +182,24 @@ def test_seeded_fractions_are_nested(own_set):
         set(named_sets.named_set(f"lungs_train_labeled_{percent}_seed5").image_names()) for percent in (30, 60)
     )
     assert small < large
+
+
+def test_pools_are_nested_keep_patients_whole_and_have_another_order_than_the_labels(own_set):
+    train = named_sets.named_set("lungs_train_unlabeled").image_names()  # 14 images of 7 patients
+    small, large = (
+        named_sets.named_set(f"lungs_train_unlabeled_pool_{percent}_seed5").image_names() for percent in (30, 60)
+    )
+    assert (len(train), len(small), len(large)) == (14, 4, 8) and set(small) < set(large) < set(train)
+    assert all(len({image for image in small if int(image[1:]) // 2 == patient}) in (0, 2) for patient in range(10))
+    labeled = named_sets.named_set("lungs_train_labeled_30_seed5").image_names()
+    assert len(labeled) == 4 and set(labeled) != set(small)
+
+
+def test_a_pool_of_a_fractions_complement_has_none_of_its_labeled_images(own_set):
+    labeled = named_sets.named_set("lungs_train_labeled_30_seed1").image_names()
+    complement = named_sets.named_set("lungs_train_unlabeled_70_seed1").image_names()
+    pool = named_sets.named_set("lungs_train_unlabeled_70_seed1_pool_50_seed1").image_names()
+    assert set(pool) < set(complement) and not set(pool) & set(labeled) and len(pool) == 4  # of 10, patients whole
 
 
 def test_images_for_pretraining_come_without_detectron2_and_without_labels(own_set):

@@ -82,6 +82,16 @@ def test_a_pool_that_leaks_is_refused_by_name(make_set):
     assert "--allow FILE" in message and "\n" not in message
 
 
+def test_a_cut_pool_is_compared_with_val_and_test_as_the_whole_one_is(make_set):
+    make_set("own", PARTS, IMAGES)
+    cut = "own_unlabeled_pool_75_seed0"
+    kept = set(named_sets.named_set(cut).image_names())
+    found = {(leak.image, leak.held_out) for leak in leakage.find_leaks([named_sets.named_set(cut)])}
+    assert len(kept) == 3 and found == {pair for pair in (("u2", "own_val"), ("u3", "own_test")) if pair[0] in kept}
+    with pytest.raises(leakage.LeakageError, match=f"{cut}: [12] images? leaks?"):
+        leakage.refuse_leaks([named_sets.named_set(cut)])
+
+
 def test_images_that_are_allowed_may_stay(make_set, tmp_path):
     make_set("own", PARTS, IMAGES)
     allowed = tmp_path / "allowed.txt"

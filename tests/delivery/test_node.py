@@ -1,3 +1,4 @@
+import os
 import signal
 import subprocess
 import sys
@@ -144,7 +145,7 @@ def test_a_report_that_was_sent_before_a_kill_is_cleared_away(tmp_path, archive,
 
 
 _SERVE = """
-import sys, time
+import os, sys, time
 from d2_cxr.delivery import node
 from d2_cxr.delivery.source import Algorithm, read_source, to_bytes
 from d2_cxr.delivery.structured_report import structured_report
@@ -152,15 +153,42 @@ node._SETTLED = -1
 def answer(path):
     time.sleep(0.05)
     return to_bytes(structured_report(read_source(path), [], {"Mass": 0.3}, Algorithm("d2_cxr", "0", "ab" * 32)))
-served = node.Node(sys.argv[1], answer, node.Peer("127.0.0.1", int(sys.argv[2]), "ARCHIVE"))
-while True:
-    served.work()
-    time.sleep(0.02)
+for _ in sys.stdin:  # a node for each line, forked with what was imported
+    number = os.fork()
+    if number == 0:
+        served = node.Node(sys.argv[1], answer, node.Peer("127.0.0.1", int(sys.argv[2]), "ARCHIVE"))
+        while True:
+            served.work()
+            time.sleep(0.02)
+    print(number, flush=True)
+    os.waitpid(number, 0)
+    print("killed", flush=True)
 """
 
 
-def test_killed_at_any_moment_every_image_is_answered_or_still_in_the_inbox(tmp_path, archive, image):
-    port, got, _ = archive
+@pytest.fixture
+def start_node(tmp_path, archive):
+    """Return a function that starts a node on tmp_path/node in a process, and returns a function that kills it."""
+    command = [sys.executable, "-c", _SERVE, str(tmp_path / "node"), str(archive[0])]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes, text=True, bufsize=1, start_new_session=True) as process:
+
+        def start():
+            process.stdin.write("\n")
+            number = int(process.stdout.readline())
+
+            def kill():
+                os.kill(number, signal.SIGKILL)
+                assert process.stdout.readline() == "killed\n"
+
+            return kill
+
+        yield start
+        os.killpg(process.pid, signal.SIGKILL)  # a node that a failed test left, too
+
+
+def test_killed_at_any_moment_every_image_is_answered_or_still_in_the_inbox(tmp_path, archive, image, start_node):
+    got = archive[1]
     numbers = range(1, 13)
     inbox = tmp_path / "node/inbox"
     inbox.mkdir(parents=True)
@@ -169,14 +197,13 @@ def test_killed_at_any_moment_every_image_is_answered_or_still_in_the_inbox(tmp_
     uids = {f"2.25.{number}" for number in numbers}
     chance = np.random.default_rng(0)
     for _ in range(30):
-        process = subprocess.Popen([sys.executable, "-c", _SERVE, str(tmp_path / "node"), str(port)])
+        kill = start_node()
         before = len(got)
         deadline = time.monotonic() + 60
         while len(got) < before + 2 and any(inbox.iterdir()) and time.monotonic() < deadline:
             time.sleep(0.02)
         time.sleep(chance.uniform(0, 0.1))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        kill()
         waiting = {path.stem for path in inbox.glob("2.25.*.dcm")}
         assert waiting | {referenced(report) for report in got} == uids
         if not waiting:

@@ -1,10 +1,12 @@
 import numpy as np
 import torch
 
+from d2_cxr.datasets.named_sets import named_set
 from d2_cxr.engine import teacher_pool
 from d2_cxr.engine.build_loaders import build_train_loader, training_images
 from d2_cxr.engine.run_sets import RunSets
 from d2_cxr.engine.strong_view import strong_view
+from d2_cxr.image_name import image_name
 
 TEACHER = [
     "DATASETS.TRAIN",
@@ -23,6 +25,13 @@ def test_the_pool_is_without_labels_and_without_labeled_images(tiny_cfg):
     assert len(labeled.findings) == 6 and len(pool.images) == 12 - 6
     assert not {image["file_name"] for image in pool.images} & {image["file_name"] for image in labeled.images}
     assert all(image["annotations"] == [] for image in pool.images)
+
+
+def test_a_cut_pool_is_cut_before_the_labeled_images_leave_it(tiny_cfg):
+    cfg = tiny_cfg(*TEACHER, "CXR.TEACHER.POOL", "['tiny_cxr_train_unlabeled_pool_50_seed1']")
+    labeled, cut = training_images(cfg, RunSets.of(cfg)), set(named_set(cfg.CXR.TEACHER.POOL[0]).image_names())
+    names = {image_name(image["file_name"]) for image in teacher_pool.load_pool(cfg, labeled).images}
+    assert len(cut) == 6 and names == cut - {image_name(image["file_name"]) for image in labeled.images}
 
 
 def test_negatives_that_are_shown_as_negatives_leave_the_pool(tiny_cfg):

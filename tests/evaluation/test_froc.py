@@ -98,4 +98,4 @@ def test_counts_at_a_fixed_threshold(three_images):
 
 def test_an_unknown_hit_rule_is_refused(three_images):
     with pytest.raises(ValueError, match="hit rule 'touch' is not one of iou, center, iobb"):
-        froc.curve(three_images, rule="touch")
+        froc.marks(three_images, rule="touch")

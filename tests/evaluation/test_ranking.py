@@ -99,7 +99,7 @@ def test_values_do_not_depend_on_the_size_of_a_block(sample, monkeypatch):
 def test_resamples_drawn_one_by_one_are_those_drawn_together():
     one, together = np.random.default_rng(3), np.random.default_rng(3).integers(7, size=(30, 7))
     counts = np.stack([np.bincount(row, minlength=7) for row in together], axis=1)
-    assert np.array_equal(estimates._draw(7, 30, one), counts)
+    assert np.array_equal(estimates.draw(7, 30, one), counts)
 
 
 def work(simulate, monkeypatch, num_images):

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 
+from d2_cxr.evaluation import froc
 from d2_cxr.evaluation import readers as readers_module
-from d2_cxr.evaluation.readers import compare_with_readers, make_cases
+from d2_cxr.evaluation.matching import HIT_RULES, match
+from d2_cxr.evaluation.readers import compare_with_readers, match_readers
 
 A, B, C = (0.0, 0.0, 10.0, 10.0), (50.0, 50.0, 10.0, 10.0), (80.0, 0.0, 10.0, 10.0)
 
@@ -79,7 +83,7 @@ def test_an_image_read_by_one_reader_is_no_case(images):
 
 
 def test_the_models_results_are_read_once_however_many_readers_there_are(images, monkeypatch):
-    """Four readers are four cases of each image; the model's COCO rows are not copied for each."""
+    """Four readers are four cases of each image; the model's three boxes are neither read nor held for each."""
     truth, results = images([], [(f, 1, *A, 0.5) for f in (1, 2, 3)], num_images=3)
     names = ["R1", "R2", "R3", "R4"]
     coco = readers_coco([(1, "R1", A)], dict.fromkeys((1, 2, 3), names))
@@ -91,9 +95,56 @@ def test_the_models_results_are_read_once_however_many_readers_there_are(images,
 
     to_arrays = readers_module.to_arrays
     monkeypatch.setattr(readers_module, "to_arrays", counting)
-    cases = make_cases(truth, results, coco)
-    assert sorted(read) == [1, 3]  # the readers' one box, the model's three
-    assert len(cases.model.dt_score) == 12 and cases.model.dt_image.tolist() == list(range(12))
+    matched = match_readers(truth, results, coco)
+    assert read == [3]
+    assert matched.scores.tolist() == [0.5] * 3
+    # Image 1's box is R1's own: false against the other readers where R1 is left out, found in the other three cases.
+    assert matched.found.tolist() == [3, 0, 0] and matched.false.tolist() == [1, 4, 4]
+
+
+def test_five_times_the_readers_take_little_more_memory(simulate):
+    truth, results = simulate(num_images=60, per_image=60)
+
+    def peak(num_readers: int) -> int:
+        names = [f"R{number}" for number in range(num_readers)]
+        boxes = [(box["image_id"], name, box["bbox"]) for box in truth["annotations"][:60] for name in names[:2]]
+        coco = readers_coco(boxes, {image["id"]: names for image in truth["images"]})
+        truth_of_one_class = {**truth, "categories": coco["categories"]}
+        answers = [{**row, "category_id": 1} for row in results]
+        tracemalloc.start()
+        try:
+            compare_with_readers(truth_of_one_class, answers, coco, resamples=20)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    peak(2)  # imports and caches
+    assert peak(10) <= 1.25 * peak(2)
+
+
+@pytest.mark.parametrize("rule", HIT_RULES)
+def test_one_reader_after_the_other_is_the_same_as_all_cases_matched_at_once(simulate, rule):
+    """Each image as one case a reader, all in one `match`; three readers of whom some read less, tied scores."""
+    truth, results = simulate(num_images=12, num_classes=1, num_ties=10)
+    boxes = [(box["image_id"], f"R{box['id'] % 3}", box["bbox"]) for box in truth["annotations"]]
+    read = {image["id"]: ["R0", "R1", "R2"][: 2 + image["id"] % 2] for image in truth["images"]}
+    coco = {**readers_coco(boxes, read), "categories": truth["categories"]}
+    cases = [(image, name) for image, names in read.items() for name in names]
+    repeated = {"images": [{"id": n, "file_name": f"{n}.png"} for n in range(len(cases))]}
+    repeated |= {"categories": truth["categories"], "annotations": []}
+    answers = []
+    for number, (image, name) in enumerate(cases):
+        repeated["annotations"] += [
+            {"id": len(repeated["annotations"]) + place, "image_id": number, "category_id": 1, "bbox": list(box)}
+            for place, (of, reader, box) in enumerate(boxes, start=1)
+            if of == image and reader != name
+        ]
+        answers += [{**row, "image_id": number} for row in results if row["image_id"] == image]
+    expected = froc.curve(match(repeated, answers), rule=rule)
+    table = compare_with_readers(truth, results, coco, fusion="none", hit_rule=rule, resamples=2)
+    assert len(expected["score"]) > 5
+    for key, values in table["model_curve"].items():
+        assert values == expected[key].tolist()
 
 
 def test_of_equal_scores_the_models_first_boxes_are_kept(images):

@@ -31,6 +31,11 @@ def test_held_out_images_are_refused(name):
         load_images([name])
 
 
+def test_a_cut_pool_is_a_part_of_the_whole_one(prepared, images):
+    cut = load_images(["tiny_train_unlabeled_pool_25_seed3"], [["tiny", str(prepared)]])
+    assert len(cut) == 6 and all(image in images for image in cut)  # a quarter of 24
+
+
 def test_an_unknown_name_is_one_line():
     with pytest.raises(ValueError, match="no data set 'vindr_train'"):
         load_images(["vindr_train"])

@@ -208,6 +208,26 @@ def test_warmup_and_cosine_have_their_values():
     assert rates == pytest.approx([0.2, 0.6, 1.0, 1.0, 0.868198, 0.55, 0.231802, 0.1], abs=1e-6)
 
 
+def test_a_warm_up_goes_by_steps_and_may_be_a_part_of_an_epoch(monkeypatch):
+    monkeypatch.setattr(adapter, "steps_per_epoch", lambda method: 4)
+    rule = {"name": "warmup_cosine", "warmup_epochs": 0.5}
+    method = build(optimizer={"name": "adamw", "lr": 1.0}, scheduler=rule)
+    (optimizer,), (plan,) = method.configure_optimizers()
+    rates = []
+    for _ in range(12):  # three epochs
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        plan["scheduler"].step()
+    assert plan["interval"] == "step" and (method.warmup_epochs, method.max_epochs) == (0.5, 3)
+    assert rates[:3] == [0, 1, 1] and rates[7] == pytest.approx(0.5)  # two steps up, then half of ten down
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0, abs=1e-9)
+
+
+def test_a_warm_up_as_long_as_the_run_is_refused():
+    with pytest.raises(ValueError, match=r"warmup_epochs is 3, the run has 3 epochs; give a shorter warm-up"):
+        build(scheduler={"name": "warmup_cosine", "warmup_epochs": 3})
+
+
 def test_another_version_of_solo_learn_is_refused(monkeypatch):
     monkeypatch.setattr(adapter.importlib.metadata, "version", lambda name: "1.0.6")
     with pytest.raises(ValueError, match=r"solo-learn 1\.0\.6 is installed.*pip install --no-deps solo-learn==1\.0\.2"):

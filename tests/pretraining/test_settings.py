@@ -40,6 +40,11 @@ def test_overrides_go_down_by_dots():
         ({"epochs": "ten"}, "epochs is 'ten'; it must be a whole number above 0"),
         ({"epochs": 0}, "epochs is 0; it must be"),
         ({"optimizer": {"weight_decay": "1e-4"}}, r"optimizer\.weight_decay is '1e-4', not a number .*write 1\.0e-4"),
+        ({"scheduler": {"warmup_epochs": -1}}, r"scheduler\.warmup_epochs is -1; give 0 or more"),
+        (
+            {"scheduler": {"name": "cosine", "warmup_epochs": 0.5}},
+            r"warmup_epochs is 0\.5, but only scheduler\.name=warmup_cosine has a warm-up, not cosine",
+        ),
         ({"lars": "no"}, "lars is 'no'; it can be true or false"),
         ({"lars": True, "optimizer": {"name": "adamw"}}, "lars goes with optimizer.name=sgd"),
     ],

@@ -1,4 +1,5 @@
 import json
+import math
 import os
 import subprocess
 import sys
@@ -52,6 +53,13 @@ def test_a_run_leaves_a_checkpoint_with_its_card_and_a_record(finished, tiny_con
     assert [epoch["epoch"] for epoch in record["history"]] == [1, 2]
     assert (record["precision"], record["precision_reason"]) == ("fp32", "as asked for")
     assert list((finished.parent / "tensorboard").glob("events.out.tfevents.*"))
+
+
+def test_a_warm_up_of_part_of_an_epoch_ends_within_it(tiny_config, tmp_path):
+    pretrain({**tiny_config, "scheduler": {"name": "warmup_cosine", "warmup_epochs": 0.7}}, tmp_path / "run")
+    history = json.loads((tmp_path / "run" / "pretraining.json").read_text())["history"]
+    # two of six steps up to .05, so the fourth is a quarter down the cosine
+    assert [epoch["lr"] for epoch in history] == pytest.approx([0, 0.05 * (1 + math.cos(math.pi / 4)) / 2])
 
 
 def test_its_weights_arrive_in_detectron2(finished, tmp_path):

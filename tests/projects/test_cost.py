@@ -64,6 +64,18 @@ def test_a_plan_of_days_names_what_makes_it_cheaper(study):
     assert "cheaper" not in cost.describe(study, {"train/a": 60.0}, 1, 1)
 
 
+def test_a_plan_that_was_timed_on_a_busy_machine_says_so(study, monkeypatch):
+    monkeypatch.setattr(cost.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(cost.os, "getloadavg", lambda: (6.44, 1.0, 1.0))
+    assert "other programs ran (load 6.4 on 2 cores)" in cost.describe(study, {"train/a": 60.0}, 1, 1)
+    monkeypatch.setattr(cost.os, "getloadavg", lambda: (2.5, 9.0, 9.0))  # this minute's
+    assert "other programs" not in cost.describe(study, {"train/a": 60.0}, 1, 1)
+
+
+def test_one_label_fraction_is_singular(study):
+    assert "1 label fraction: the report cannot say" in cost.describe(study, {"train/a": 60.0}, 1, 1)
+
+
 def test_a_view_of_a_network_of_timm_is_timed():
     pytest.importorskip("timm")
     settings = {"config": "configs/pretraining/simclr_effnet_lite0.yaml", "options": {"image_size": 32}}

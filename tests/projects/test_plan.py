@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from d2_cxr.projects.label_efficiency import pools
 from d2_cxr.projects.label_efficiency.names import pool_names, train_name
 from d2_cxr.projects.label_efficiency.plan import read_study
 from d2_cxr.projects.label_efficiency.study_file import check_inputs
@@ -92,7 +93,11 @@ def test_names_follow_the_published_or_the_nested_rule():
     assert train_name(settings, 100, 1) == "phantom_cxr_train"
     settings = {**settings, "labels": {"subsets": "published"}, "data": {"name": "vindr_cxr"}}
     assert train_name(settings, 30, 1) == "vindr_cxr_train_labeled_30"
-    assert pool_names(settings, "all+negative", 30, 1) == ["vindr_cxr_train_unlabeled", "vindr_cxr_negative_train"]
+    pool = ["vindr_cxr_train_unlabeled", "vindr_cxr_negative_train"]
+    assert pool_names(settings, {"pool": "all+negative"}, 30, 1) == pool
+    assert pool_names(settings, {"pool": "all+negative", "pool_fraction": 100}, 30, 1) == pool
+    cut = [f"{name}_pool_25_seed1" for name in pool]
+    assert pool_names(settings, {"pool": "all+negative", "pool_fraction": 25}, 30, 1) == cut
 
 
 def test_split_seeds_prepare_a_set_for_each_seed(tmp_path):
@@ -141,6 +146,18 @@ def test_split_seeds_prepare_a_set_for_each_seed(tmp_path):
         (
             {"pretraining": {"simclr": {"config": CONFIG, "pool": "test"}}},
             "pretraining: simclr: pool is test; give one of complement, all",
+        ),
+        (
+            {"pretraining": {"simclr": {"config": CONFIG, "pool_fractoin": 25}}},
+            "pretraining: simclr: unknown key pool_fractoin; did you mean pool_fraction",
+        ),
+        (
+            {"pretraining": {"simclr": {"config": CONFIG, "pool_fraction": 0}}},
+            "pretraining: simclr: pool_fraction is 0; give a whole number from 1 to 100",
+        ),
+        (
+            {"arms": {"a": {"config": CONFIG, "teacher": {"pool": "all", "pool_fraction": "25 %"}}}},
+            "arms: a: teacher: pool_fraction is 25 %; give a whole number from 1 to 100, e.g. 25",
         ),
     ],
 )
@@ -209,7 +226,13 @@ def test_every_study_of_the_project_can_be_laid_out(name):
 
 def test_the_assay_has_both_controls_and_five_seeds():
     stages = {stage.id: stage for stage in read_study(PROJECT / "phantoms.yaml").stages}
-    assert len([key for key in stages if key.startswith("train/")]) == (3 * 3 + 2) * 5
+    assert len([key for key in stages if key.startswith("train/")]) == (5 * 3 + 4) * 5
+    both = stages["train/simclr+teacher/30/seed1"]
+    assert both.settings["weights"] == "weights/simclr_seed1.pth" and "convert/simclr/seed1" in both.needs
+    pool = ["phantom_cxr_split1_train_unlabeled", "phantom_cxr_split1_negative_train"]
+    assert both.settings["arm_kinds"] == {"teacher": {"CXR.TEACHER.POOL": pool}}
+    longest = stages["train/random_longest/10/seed1"].settings["arm_kinds"]["compute_matched"]
+    assert longest["pool"] == pool and longest["teacher"] == {}
     assert stages["pretrain/supervised/seed4"].settings["truth"] == "phantoms/truth.json"
     assert (
         stages["train/random_longer/10/seed0"].settings["arm_kinds"]["compute_matched"]["pool"][0]
@@ -247,3 +270,35 @@ def test_an_arm_with_a_teacher_names_its_pool_and_its_control(tmp_path):
     assert kinds == {"teacher": options | {"CXR.TEACHER.POOL": ["phantom_cxr_train_unlabeled"]}}
     matched = stages["train/matched/10/seed1"].settings["arm_kinds"]["compute_matched"]
     assert matched == {"iterations": None, "teacher": options}
+
+
+def test_a_smaller_pool_is_a_name_in_pretraining_teacher_and_what_matches_them(tmp_path):
+    pretraining = {"simclr_25": {"config": CONFIG, "pool": "all+negative", "pool_fraction": 25}}
+    arms = {"random": {"config": CONFIG}, "matched": {"config": CONFIG, "compute_matched": "both"}}
+    arms["both"] = {"config": CONFIG, "weights": "simclr_25", "teacher": {"pool": "all", "pool_fraction": 50}}
+    laid = study(tmp_path, pretraining=pretraining, arms=arms)
+    stages = {stage.id: stage for stage in laid.stages}
+    pool = ["phantom_cxr_train_unlabeled_pool_25_seed1", "phantom_cxr_negative_train_pool_25_seed1"]
+    assert stages["pretrain/simclr_25/seed1"].settings["pool"] == pool
+    teacher = stages["train/both/10/seed1"].settings["arm_kinds"]["teacher"]
+    assert teacher == {"CXR.TEACHER.POOL": ["phantom_cxr_train_unlabeled_pool_50_seed1"]}
+    matched = stages["train/matched/10/seed1"].settings["arm_kinds"]["compute_matched"]
+    assert matched["pool"] == pool and matched["teacher"] == {}  # its compute is both together
+    assert pools.pool_lines(laid) == [
+        "  pool of pretraining simclr_25: 25 % of all+negative; images are counted once they are prepared",
+        "  pool of arm both: 50 % of all; images are counted once they are prepared",
+    ]
+
+
+def test_the_plan_counts_the_images_of_a_pool_and_leaves_out_a_teachers_labeled_ones(tmp_path, tiny_set):
+    pretraining = {"simclr": {"config": CONFIG, "pool": "all"}}
+    pretraining["simclr_50"] = pretraining["simclr"] | {"pool_fraction": 50}
+    arms = {"teacher": {"config": CONFIG, "teacher": {"pool": "all+negative"}}}
+    arms |= {name: {"config": CONFIG, "weights": name} for name in pretraining}
+    data = {"name": "tiny_cxr", "root": str(tiny_set)}
+    laid = study(tmp_path, pretraining=pretraining, arms=arms, data=data, labels={"label_fractions": [50]})
+    assert pools.pool_lines(laid) == [
+        "  pool of pretraining simclr: all; 12 images",
+        "  pool of pretraining simclr_50: 50 % of all; 6 images",
+        "  pool of arm teacher: all+negative; 12 images",  # 12 training images, 6 of them labeled, and 6 negative ones
+    ]

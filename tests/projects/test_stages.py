@@ -50,7 +50,7 @@ def test_a_trial_that_is_better_by_what_one_image_may_change_is_not_chosen(tmp_p
 
 
 def test_a_run_takes_the_value_that_was_chosen_for_its_arm(tmp_path, monkeypatch):
-    monkeypatch.setattr(stages, "_register", lambda dataset, study_dir: tmp_path)
+    monkeypatch.setattr(stages, "register", lambda dataset, study_dir: tmp_path)
     artifacts.write_json(tmp_path / "tuning/a.json", {"option": "SOLVER.BASE_LR", "value": 0.002})
     settings = {"options": {"SOLVER.BASE_LR": 0.1, "SOLVER.MAX_ITER": 5}, "dataset": {"name": "set"}, "weights": None}
     settings |= {"train": "set_train", "test": "set_test", "seed": 0, "evaluation": {}, "tuned": "tuning/a.json"}

@@ -6,7 +6,7 @@
 Simulated results, 100 detections on each of 880 images in 14 classes. `core` is matching, the COCO mAP family, FROC and
 AUROC, per class and over all, each with its resamples; `everything` is what `tools/evaluate.py` computes, with the
 prior-box row, errors and the comparison with three readers per image. `--growth` evaluates 500, 2,000 and 8,000 images,
-each in a separate process, and gives seconds and peak memory.
+each in a separate process, and gives seconds and peak memory; with `--readers` of everything, not of the metrics alone.
 """
 
 from __future__ import annotations
@@ -35,13 +35,14 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--resamples", type=int, default=1000, help="(%(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds, the median counts (%(default)s)")
     parser.add_argument("--growth", action="store_true", help="time and memory for 500, 2,000 and 8,000 images")
+    parser.add_argument("--readers", action="store_true", help="with --growth: also prior-box row and three readers")
     return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     if args.growth:
-        return _record.finish("evaluate", growth(args.classes, args.resamples), argv, args.json)
+        return _record.finish("evaluate", growth(args.classes, args.resamples, args.readers), argv, args.json)
     truth, results, readers = simulate(args.images, args.classes, args.detections)
     numbers = measure(truth, results, readers, args.resamples, args.rounds)
     return _record.finish("evaluate", numbers, argv, args.json)
@@ -75,14 +76,14 @@ def measure(truth: dict, results: list[dict], readers: dict, resamples: int, rou
     }
 
 
-def growth(classes: int, resamples: int) -> dict:
+def growth(classes: int, resamples: int, with_readers: bool = False) -> dict:
     """Return a row per number of images, and what 8,000 take over 2,000; 62 detections per image."""
-    rows = [_in_a_process(images, classes, resamples) for images in GROWTH]
+    rows = [_in_a_process(images, classes, resamples, with_readers) for images in GROWTH]
     print("| images | detections | seconds | CPU seconds | peak MB | input MB |\n| --- | --- | --- | --- | --- | --- |")
     for row in rows:
         print("| " + " | ".join(f"{value:,}" for value in row.values()) + " |")
     ratio = {key: round(rows[-1][key] / rows[-2][key], 2) for key in ("seconds", "cpu_seconds")}
-    return {"growth": rows, "last_over_the_one_before": ratio, "resamples": resamples}
+    return {"growth": rows, "last_over_the_one_before": ratio, "resamples": resamples, "readers": with_readers}
 
 
 def _in_a_process(*arguments: int) -> dict:
@@ -94,12 +95,13 @@ def _in_a_process(*arguments: int) -> dict:
     return row
 
 
-def _one_size(sender, images: int, classes: int, resamples: int) -> None:
+def _one_size(sender, images: int, classes: int, resamples: int, with_readers: bool) -> None:
     from d2_cxr.evaluation.evaluate import evaluate
 
-    truth, results, _ = simulate(images, classes, 62)
+    truth, results, readers = simulate(images, classes, 62)
+    more = {"train_truth": truth, "readers": readers} if with_readers else {}
     held, start, cpu = _peak_mb(), time.perf_counter(), time.process_time()
-    evaluate(truth, results, resamples=resamples)
+    evaluate(truth, results, resamples=resamples, **more)
     taken = {"seconds": time.perf_counter() - start, "cpu_seconds": time.process_time() - cpu}
     row = {"images": images, "detections": len(results), **{key: round(value, 2) for key, value in taken.items()}}
     sender.send({**row, "peak_mb": _peak_mb(), "input_mb": held})

@@ -10,13 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from d2_cxr.projects.label_efficiency.names import POOLS, in_repository, pool_names
-from d2_cxr.projects.label_efficiency.study_schema import OPTION, Keys, Named, Shape, choice, text
+from d2_cxr.projects.label_efficiency.names import POOLS, in_repository, pool_names, source
+from d2_cxr.projects.label_efficiency.study_schema import OPTION, Keys, Named, Shape, choice, text, whole
 
 from d2_cxr.selection import STRATEGIES
 
 # What an arm may set for itself: the input convention that its weights need, and the rate that was tuned for it.
 ARM_OPTIONS = ("MODEL.PIXEL_MEAN", "MODEL.PIXEL_STD", "INPUT.FORMAT", "MODEL.RESNETS.STRIDE_IN_1X1", "SOLVER.BASE_LR")
+
+POOL_KEYS: dict[str, Shape] = {"pool": choice(*POOLS), "pool_fraction": whole(1, 100, 25)}  # percent of its images
 
 
 @dataclass(frozen=True)
@@ -37,18 +39,21 @@ class ArmKind:
 
 
 def _plan_compute_matched(settings: dict, arm: dict, label_fraction: int, seed: int) -> dict:
-    """Name the work that another arm does in addition to its iterations: a pretraining, or a teacher."""
-    name = arm["compute_matched"]
-    plan = {"iterations": arm.get("iterations")}
-    if name in (settings.get("pretraining") or {}):
-        other = settings["pretraining"][name]
-        pool = pool_names(settings, other.get("pool", "all"), label_fraction, seed)
-        return plan | {"config": other["config"], "options": other.get("options") or {}, "pool": pool}
-    return plan | {"teacher": _teacher_options(settings["arms"][name]["teacher"])}
+    """Name the work that another arm does in addition to its iterations: a pretraining, a teacher, or both."""
+    name, pretraining = arm["compute_matched"], settings.get("pretraining") or {}
+    other = {"weights": name} if name in pretraining else settings["arms"][name]
+    plan: dict = {"iterations": arm.get("iterations")}
+    if source(other) in pretraining:
+        made = pretraining[source(other)]
+        plan |= {"config": made["config"], "options": made.get("options") or {}}
+        plan["pool"] = pool_names(settings, made, label_fraction, seed)
+    if "teacher" in other:
+        plan["teacher"] = _teacher_options(other["teacher"])
+    return plan
 
 
 def compute_matched_iterations(plan: Mapping, stage: Mapping) -> int:
-    """Return the iterations of an arm that trains for as much work as another spends on pretraining or on a teacher.
+    """Return the iterations of an arm that trains for as much work as another spends on pretraining and on a teacher.
 
     Work is counted in pixels that pass forward and backward: views x size^2 of a pretraining, images x size^2 of a
     detector step. A teacher's forward pass counts a third of both. Stated `iterations` are taken as they are.
@@ -59,15 +64,16 @@ def compute_matched_iterations(plan: Mapping, stage: Mapping) -> int:
 
     options = [part for pair in stage["options"].items() for part in pair]
     cfg = load_config(in_repository(stage["config"]), [*options, "MODEL.WEIGHTS", ""])
-    base = cfg.SOLVER.MAX_ITER
+    more = 0.0
     if "teacher" in plan:
         ratio = float(plan["teacher"].get("CXR.TEACHER.RATIO", cfg.CXR.TEACHER.RATIO))
         burn_in = float(plan["teacher"].get("CXR.TEACHER.BURN_IN", cfg.CXR.TEACHER.BURN_IN))
-        return round(base * (1 + 4 / 3 * ratio * (1 - burn_in)))
-    views, size = _views(plan)
-    sides = cfg.INPUT.MIN_SIZE_TRAIN
-    step = cfg.SOLVER.IMS_PER_BATCH * sum(side**2 for side in sides) / len(sides)
-    return base + round(views * size**2 / step)
+        more += cfg.SOLVER.MAX_ITER * 4 / 3 * ratio * (1 - burn_in)
+    if "pool" in plan:
+        views, size = _views(plan)
+        sides = cfg.INPUT.MIN_SIZE_TRAIN
+        more += views * size**2 / (cfg.SOLVER.IMS_PER_BATCH * sum(side**2 for side in sides) / len(sides))
+    return round(cfg.SOLVER.MAX_ITER + more)
 
 
 def _views(plan: Mapping) -> tuple[int, int]:
@@ -82,8 +88,8 @@ def _views(plan: Mapping) -> tuple[int, int]:
 
 
 def _plan_teacher(settings: dict, arm: dict, label_fraction: int, seed: int) -> dict:
-    pool = arm["teacher"].get("pool", "all")
-    return _teacher_options(arm["teacher"]) | {"CXR.TEACHER.POOL": pool_names(settings, pool, label_fraction, seed)}
+    pool = pool_names(settings, arm["teacher"], label_fraction, seed)
+    return _teacher_options(arm["teacher"]) | {"CXR.TEACHER.POOL": pool}
 
 
 def _teacher_options(teacher: dict) -> dict:
@@ -107,7 +113,7 @@ ARM_KINDS = {
     "teacher": ArmKind(
         Keys(
             {
-                "pool": choice(*POOLS),
+                **POOL_KEYS,
                 "control": choice("shuffled", "labeled"),
                 "options": Named(OPTION, "keys of CXR.TEACHER, e.g. {BURN_IN: 0.3}", name=r"[A-Z_]+"),
             }

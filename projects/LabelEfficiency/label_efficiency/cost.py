@@ -5,6 +5,7 @@ An estimate decides nothing: no arm's length depends on it.
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from d2_cxr.projects.label_efficiency.names import in_repository
+from d2_cxr.projects.label_efficiency.pools import pool_lines
 from d2_cxr.projects.label_efficiency.stage_log import output_to
 
 from d2_cxr import artifacts
@@ -67,7 +69,8 @@ def prepare(settings: dict, timing: Timing) -> float:
 
 def pretrain(settings: dict, timing: Timing) -> float:
     """Return the seconds of a pretraining."""
-    return _IMPORTS + num_views(settings, timing.images) * timing.view
+    images = max(1, timing.images * settings.get("pool_fraction", 100) // 100)
+    return _IMPORTS + num_views(settings, images) * timing.view
 
 
 def train(settings: dict, timing: Timing) -> float:
@@ -131,16 +134,23 @@ def describe(study: Study, costs: dict[str, float], jobs: int, threads: int) -> 
         mine = [stage for stage in study.stages if stage.kind == kind]
         left = [costs[stage.id] for stage in mine if stage.id in costs]
         lines.append(f"  {kind:<14}{len(mine):>4}, {len(left):>4} to do, about {duration(sum(left))}")
+    lines += pool_lines(study)
     arms, fractions = ", ".join(study.settings["arms"]), study.settings["labels"]["label_fractions"]
     lines.append(f"  arms {arms}; labels {', '.join(map(str, fractions))} %; seeds {study.settings['seeds']}")
     wall = max(sum(costs.values()) / jobs, max(costs.values(), default=0))
     lines.append(f"  about {duration(wall)} with {jobs} side by side, {threads} thread{'s' * (threads > 1)} each")
+    load, cores = os.getloadavg()[0], os.cpu_count() or 1
+    if load > 1.5 * cores:
+        lines.append(
+            f"  timed while other programs ran (load {load:.1f} on {counted(cores, 'core')}): "
+            "on a quiet machine it takes less"
+        )
     if wall > 2 * _DAY:
         lines.append(f"  {_CHEAPER}")
     if len(fractions) < 5:
         lines.append(
-            f"  {len(fractions)} label fractions: the report cannot say what the next labels buy, which takes 5 "
-            "(--plan certificate has them)"
+            f"  {counted(len(fractions), 'label fraction')}: the report cannot say what the next labels buy, which "
+            "takes 5 (--plan certificate has them)"
         )
     return "\n".join(lines)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
@@ -41,13 +42,26 @@ def test_name(settings: dict, seed: int, split: str = "test") -> str:
     return f"{prefix(settings, seed)}_{split}"
 
 
-def pool_names(settings: dict, pool: str, label_fraction: int, seed: int) -> list[str]:
-    """Return the registered names of a pool (POOLS), never a labeled name."""
-    start = prefix(settings, seed)
+def pool_names(settings: dict, plan: Mapping, label_fraction: int, seed: int) -> list[str]:
+    """Return the registered names of a pool, never a labeled name.
+
+    Args:
+        settings: of the study.
+        plan: of a pretraining or a teacher: `pool` (of POOLS) and `pool_fraction` (percent of its images, nested).
+    """
+    start, pool = prefix(settings, seed), plan.get("pool", "all")
+    fraction = plan.get("pool_fraction", 100)
+    cut = "" if fraction == 100 else f"_pool_{fraction}_seed{seed}"
     if pool == "complement" and label_fraction == 100:
         raise ValueError("pool: complement leaves no image at 100 % of the labels; drop the label fraction or take all")
     rest = f"train_unlabeled_{100 - label_fraction}{_fraction_suffix(settings, seed)}"
-    return [f"{start}_{part.format(complement=rest)}" for part in POOLS[pool]]
+    return [f"{start}_{part.format(complement=rest)}{cut}" for part in POOLS[pool]]
+
+
+def source(arm: dict) -> str | None:
+    """Return the name (or path) of an arm's weights; `permuted(NAME)` is the negative control of NAME."""
+    weights = arm.get("weights")
+    return weights.removeprefix("permuted(").removesuffix(")") if weights else None
 
 
 def run_folder(arm: str, label_fraction: int, seed: int) -> str:

@@ -17,11 +17,12 @@ from d2_cxr.projects.label_efficiency.names import (
     prefix,
     run_folder,
     set_name,
+    source,
     test_name,
     train_name,
 )
 from d2_cxr.projects.label_efficiency.replay import replay_stages
-from d2_cxr.projects.label_efficiency.study_file import read_settings, source
+from d2_cxr.projects.label_efficiency.study_file import read_settings
 
 _FEW = 10  # resamples of a trial's evaluation, whose intervals are not used
 
@@ -247,9 +248,11 @@ def _pretraining_stages(settings: dict, name: str, label_fraction: int, seed: in
     plan = settings["pretraining"][name]
     method = plan.get("method", "simclr")
     key = f"{name}/seed{seed}" if plan.get("pool", "all") != "complement" else f"{name}/{label_fraction}/seed{seed}"
-    pool = pool_names(settings, plan.get("pool", "all"), label_fraction, seed)
+    pool = pool_names(settings, plan, label_fraction, seed)
     made = {"dataset": _registered(settings, seed), "pool": pool, "seed": seed, "method": method}
     made |= {"config": plan["config"], "options": plan.get("options") or {}}
+    if "pool_fraction" in plan:
+        made["pool_fraction"] = plan["pool_fraction"]
     if method == "supervised":
         made["truth"] = "phantoms/truth.json"
     before, needs = [], _data_needs(settings, seed)

@@ -60,7 +60,7 @@ def _fingerprints(prepared: Path) -> dict:
 
 def statistics(stage: dict, study_dir: Path) -> dict:
     """Summarize the data for the report."""
-    root = _register(stage["settings"]["dataset"], study_dir)
+    root = register(stage["settings"]["dataset"], study_dir)
     output = study_dir / stage["output"]
     artifacts.write_json(output / "statistics.json", dataset_summary.summarize(root, stage["settings"], output))
     return {}
@@ -74,7 +74,7 @@ def pretrain(stage: dict, study_dir: Path) -> dict:
     from d2_cxr.pretraining.settings import read_settings
 
     settings = stage["settings"]
-    root = _register(settings["dataset"], study_dir)
+    root = register(settings["dataset"], study_dir)
     config = read_settings(
         in_repository(settings["config"]), [f"{key}={value}" for key, value in settings["options"].items()]
     )
@@ -121,7 +121,7 @@ def prior_box(stage: dict, study_dir: Path) -> dict:
     from d2_cxr.evaluation.prior_box import prior_box_results
 
     settings = stage["settings"]
-    root = _register(settings["dataset"], study_dir)
+    root = register(settings["dataset"], study_dir)
     train, test = (_truth(root, settings[part]) for part in ("train", "test"))
     negative = _truth(root, settings["test"].removesuffix("test") + "negative_test")
     every_image = {**test, "images": test["images"] + negative["images"]}
@@ -167,7 +167,7 @@ def buy(stage: dict, study_dir: Path) -> dict:
     from d2_cxr.projects.label_efficiency.replay import buy_labels
 
     settings, output = stage["settings"], study_dir / stage["output"]
-    root = _register(settings["dataset"], study_dir)
+    root = register(settings["dataset"], study_dir)
     buy_labels(settings, root, study_dir, output)
     return _fingerprints(output)
 
@@ -227,7 +227,7 @@ def _test_val_selected(cfg: CfgNode, run: Path) -> None:
 
 def detector_options(settings: dict, study_dir: Path) -> list:
     """Return a run's options as Detectron2's KEY VALUE list: data, weights, seed, shared options, and its arm's own."""
-    root = _register(settings["dataset"], study_dir)
+    root = register(settings["dataset"], study_dir)
     options = dict(settings["options"])
     options |= {
         "DATASETS.TRAIN": (settings["train"],),
@@ -281,7 +281,7 @@ def tidy(run: Path) -> None:
     (run / "last_checkpoint").unlink(missing_ok=True)
 
 
-def _register(dataset: dict, study_dir: Path) -> Path:
+def register(dataset: dict, study_dir: Path) -> Path:
     """Register the names of a set in this process; return its folder."""
     from d2_cxr.datasets import builtin, named_sets
 

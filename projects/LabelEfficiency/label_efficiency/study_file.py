@@ -7,6 +7,7 @@ from pathlib import Path
 
 import yaml
 from d2_cxr.projects.label_efficiency.arms import ARM_OPTIONS
+from d2_cxr.projects.label_efficiency.names import source
 from d2_cxr.projects.label_efficiency.study_keys import RENAMED, STUDY
 from d2_cxr.projects.label_efficiency.study_schema import check_shape, quoted, suggestion
 
@@ -114,12 +115,6 @@ def check_inputs(settings: dict) -> None:
         raise FileNotFoundError(
             f"subgroups: there is no table {table}; give yours on the command line: subgroups=CSV:COLUMN, or subgroups="
         )
-
-
-def source(arm: dict) -> str | None:
-    """Return the name (or path) of an arm's weights; `permuted(NAME)` is the negative control of NAME."""
-    weights = arm.get("weights")
-    return weights.removeprefix("permuted(").removesuffix(")") if weights else None
 
 
 def _rename(settings: dict, where: str, refuse_both: bool) -> None:

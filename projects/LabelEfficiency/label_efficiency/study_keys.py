@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from d2_cxr.projects.label_efficiency.arms import ARM_KINDS
-from d2_cxr.projects.label_efficiency.names import POOLS
+from d2_cxr.projects.label_efficiency.arms import ARM_KINDS, POOL_KEYS
 from d2_cxr.projects.label_efficiency.study_schema import (
     FLAG,
     OPTION,
@@ -98,7 +97,7 @@ _PRETRAINING = Named(
     Keys(
         {
             "config": _CONFIG,
-            "pool": choice(*POOLS),
+            **POOL_KEYS,
             "options": _OPTIONS,
             "method": choice("simclr", "supervised"),
             "init_from": text("a name under weights"),

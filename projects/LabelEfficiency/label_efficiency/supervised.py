@@ -24,7 +24,7 @@ from d2_cxr.counted import counted
 from d2_cxr.dicom.preprocess import Preprocess, box_map
 from d2_cxr.pretraining import settings as setting_rules
 from d2_cxr.pretraining.data import load_images
-from d2_cxr.pretraining.method import NotFiniteError, WarmupCosine
+from d2_cxr.pretraining.method import NotFiniteError, WarmupCosine, steps_per_epoch
 from d2_cxr.pretraining.train import run_once
 from d2_cxr.pretraining.views import crop_box, keyed_uniforms
 
@@ -173,10 +173,11 @@ class Supervised(pl.LightningModule):
         momentum = {"momentum": plan["momentum"]} if plan["name"] == "sgd" else {}
         optimizer = kinds[plan["name"]](self.parameters(), lr=plan["lr"], weight_decay=plan["weight_decay"], **momentum)
         scheduler = self.settings["scheduler"]
-        rates = WarmupCosine(
-            optimizer, scheduler["warmup_epochs"], self.epochs, scheduler["warmup_start_lr"], scheduler["min_lr"]
-        )
-        return [optimizer], [rates]
+        by_step = scheduler["name"] == "warmup_cosine"
+        times = steps_per_epoch(self) if by_step else 1
+        lengths = round(times * scheduler["warmup_epochs"]), times * self.epochs
+        rates = WarmupCosine(optimizer, *lengths, scheduler["warmup_start_lr"], scheduler["min_lr"])
+        return [optimizer], [{"scheduler": rates, "interval": "step" if by_step else "epoch"}]
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         """Put the card into the checkpoint."""

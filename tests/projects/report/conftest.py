@@ -1,10 +1,13 @@
 """A small study folder made by hand, after docs/formats.md: two arms, two shares, two seeds, 24 test images."""
 
+import functools
+import pickle
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from d2_cxr.projects.label_efficiency.report import figures
 
 from d2_cxr.artifacts import write_json
 from d2_cxr.evaluation.evaluate import evaluate
@@ -56,6 +59,31 @@ def write_run(study: Path, output: str, results: list[dict]) -> None:
 
 def planned(kind: str, stage_id: str, output: str) -> dict:
     return {"id": stage_id, "kind": kind, "needs": [], "output": output, "test": TEST}
+
+
+_CHARTS = {
+    name: getattr(figures, name) for name in ("learning_curves", "partition", "class_balance", "class_curves", "froc")
+}
+_drawn: dict[bytes, str] = {}
+
+
+@pytest.fixture
+def drawn_anew():
+    """Draw every chart of a test, also where an earlier test has drawn the same values."""
+
+
+@pytest.fixture(autouse=True)
+def drawn_once(request, monkeypatch):
+    """Drawing is two thirds of a report's time: charts of equal values are drawn once for all tests."""
+
+    def chart(name, *values, **options):
+        key = pickle.dumps((name, values, options))
+        if key not in _drawn:
+            _drawn[key] = _CHARTS[name](*values, **options)
+        return _drawn[key]
+
+    for name in () if "drawn_anew" in request.fixturenames else _CHARTS:
+        monkeypatch.setattr(figures, name, functools.partial(chart, name))
 
 
 @pytest.fixture

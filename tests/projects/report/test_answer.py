@@ -68,6 +68,14 @@ def test_the_favorable_end_of_the_interval_is_said_in_words():
     assert "neither clearly higher nor clearly lower" in found["sentence"]
 
 
+def test_one_label_fraction_measures_no_saving():
+    found = answer.answer(study(label_fractions=(10,)), [row() | {"saving": None}])
+    assert found["sentence"] == (
+        "With one label fraction, a label saving cannot be measured. With the same labels simclr's AP50 is higher than "
+        "that of random."
+    )
+
+
 def test_no_comparison_is_no_answer():
     assert answer.answer(study(), []) is None
 
@@ -101,6 +109,14 @@ GAIN, NONE = (0.05, 0.01, 0.09), (0.01, -0.02, 0.04)
         ({"weights": "truth"}, NONE, "The study is insensitive"),
         ({"weights": "permuted(simclr)"}, GAIN, "The negative control gains, too"),
         ({"weights": "permuted(simclr)"}, NONE, None),
+        (
+            {"teacher": {"control": "shuffled"}},
+            GAIN,
+            "The teacher's boxes on other images gain, too (c − random = +0.050",
+        ),
+        ({"teacher": {"control": "shuffled"}}, NONE, "The teacher's boxes on other images gain nothing"),
+        ({"teacher": {"control": "labeled"}}, GAIN, "The teacher's schedule gains without unlabeled images, too"),
+        ({"teacher": {"control": "labeled"}}, NONE, None),
     ],
 )
 def test_controls_limit_the_answer(arm, difference, beginning):

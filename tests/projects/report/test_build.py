@@ -150,6 +150,18 @@ def test_the_page_interprets_its_controls(study_folder, reference, control, weig
     assert said is None or said in page
 
 
+def test_one_label_fraction_is_drawn_as_dots_and_an_endpoint_of_some_classes_is_followed_by_all(study_folder):
+    content = read_json(study_folder / "study.json")
+    content["study"]["primary_endpoint"]["classes"] = ["Cardiomegaly"]
+    content["plan"] = [stage for stage in content["plan"] if "/10/" in stage["output"]]
+    write_json(study_folder / "study.json", content)
+    page = build_report(study_folder, resamples=50).read_text(encoding="utf-8")
+    assert "AP50 over 1 class at 10 % of the labels, 48 labeled images (line: 95 % interval)" in page
+    assert "With one label fraction, a label saving cannot be measured." in page
+    assert "1 label fraction was run." in page
+    assert re.search(r"AP50 over all classes: simclr − random = \+0\.\d{3} \[", page)
+
+
 def test_scores_of_subgroups_have_a_table_of_their_own(study_folder, tmp_path):
     images = [f"f{number}" for number in range(1, 25)]
     rows = [f"{image},{'AP' if number < 10 else 'PA'}" for number, image in enumerate(images)]
@@ -186,7 +198,7 @@ def test_a_study_without_any_run_still_has_a_page(study_folder):
     assert build_report(study_folder, resamples=20).is_file()
 
 
-def test_the_same_folder_gives_the_same_page(study_folder):
+def test_the_same_folder_gives_the_same_page(drawn_anew, study_folder):
     first = build_report(study_folder, resamples=20).read_bytes()
     assert build_report(study_folder, resamples=20).read_bytes() == first
 

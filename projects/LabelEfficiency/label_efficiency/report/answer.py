@@ -20,8 +20,13 @@ def main_arms(results: StudyResults) -> list[str]:
     return [arm for arm in results.arms if arm != baseline(results) and arm not in controls]
 
 
-def comparisons(results: StudyResults, scores: Scores, arms: list[str]) -> list[dict]:
+def comparisons(
+    results: StudyResults, scores: Scores, arms: list[str], measure: tuple[str, list[str] | None] | None = None
+) -> list[dict]:
     """Compare arms with the baseline: labels needed, and difference with interval, p and detectable difference.
+
+    Args:
+        measure: metric and classes (None: all); default: those of the primary endpoint.
 
     Returns:
         One row per arm that has runs: arm, pair, labels (text), saving (of `label_savings`; None at one label
@@ -29,7 +34,7 @@ def comparisons(results: StudyResults, scores: Scores, arms: list[str]) -> list[
     """
     if not any(run.done for run in results.runs):
         return []
-    table, reference, rows = curves(results, scores, *primary_metric(results)), baseline(results), []
+    table, reference, rows = curves(results, scores, *(measure or primary_metric(results))), baseline(results), []
     for arm in [arm for arm in arms if arm in results.arms]:
         found = compare(table, arm, reference)
         if found["difference"] is None:
@@ -91,10 +96,13 @@ def _no_saving_answer(results: StudyResults, row: dict) -> dict:
     count = f"{images:,} labeled images" if images else "labels"
     saving = row["saving"]
     sentence = f"No label saving was found for {row['arm']}"
-    if saving and saving["known"]:
+    if saving is None:
+        sentence = "With one label fraction, a label saving cannot be measured"
+    elif saving["known"]:
         most = "all " if results.label_fractions[-1] == 100 else ""
         sentence += f": at no label fraction that was run did it match {baseline(results)} trained on {most}{count}"
-    sentence += f". With the same labels its {name} is {_direction(cell)} than that of {baseline(results)}."
+    whose = f"{row['arm']}'s" if saving is None else "its"
+    sentence += f". With the same labels {whose} {name} is {_direction(cell)} than that of {baseline(results)}."
     if saving and saving["known"] and saving["interval"][0] is not None:
         sentence += (
             f" At the favorable end of the interval it matches with {_labels(saving['interval'][0])} of the labels."
@@ -174,7 +182,30 @@ def _other_controls(results: StudyResults, controls: list[dict]) -> list[str]:
                 f"The negative control gains, too ({_gain(row)}): pretrained weights then help, at least partly, by "
                 "their scale and not by learned features."
             )
+        sentences += _teacher_control(row, (plan.get(row["arm"], {}).get("teacher") or {}).get("control"))
     return sentences
+
+
+def _teacher_control(row: dict, control: str | None) -> list[str]:
+    """Interpret a teacher whose boxes are shuffled among images, or that sees labeled images alone."""
+    if control == "shuffled" and _is_gain(row):
+        return [
+            f"The teacher's boxes on other images gain, too ({_gain(row)}): it is not what the teacher sees that helps."
+        ]
+    if control == "shuffled":
+        return [f"The teacher's boxes on other images gain nothing ({_gain(row)}), as it should be."]
+    if control == "labeled" and _is_gain(row):
+        return [f"The teacher's schedule gains without unlabeled images, too ({_gain(row)}): only the rest is theirs."]
+    return []
+
+
+def over_all_classes(results: StudyResults, scores: Scores, arms: list[str]) -> list[str]:
+    """Return the differences over all classes in words, where the primary endpoint names some of them."""
+    metric, classes = primary_metric(results)
+    if not classes:
+        return []
+    rows = comparisons(results, scores, arms, (metric, None))
+    return [f"{metric} over all classes: {_gain(row)}." for row in rows if row["cell"]["low"] is not None]
 
 
 def _is_gain(row: dict) -> bool:

@@ -88,6 +88,8 @@ def build_report(study_dir: str | Path, output: str | Path | None = None, resamp
     if kept := run_rows(results):
         columns = list(dict.fromkeys(key for row in kept for key in row))
         artifacts.write_csv(output / "report" / "runs.csv", kept, columns)
+    if context["pool_rows"]:
+        _write_csv(output / "report" / "pool_sizes.csv", context["pool_columns"], context["pool_rows"])
     if context["subgroups"]:
         _write_csv(output / "report" / "subgroups.csv", context["subgroup_columns"], context["subgroups"])
     found = context["criterion"]

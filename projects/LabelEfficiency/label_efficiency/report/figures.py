@@ -24,11 +24,16 @@ def learning_curves(
 ) -> str:
     """A score against the label fraction, one line with its 95 % band per arm; labeled images on a second axis.
 
+    Of one label fraction, a dot with its interval per arm.
+
     Args:
         arms: {arm: [{label_fraction, mean, low, high}]}; low and high may be None.
         images: {label fraction in percent: number of labeled training images, None if unknown}.
         level: name and height of a horizontal line, e.g. the prior-box baseline.
     """
+    label_fractions = sorted({p["label_fraction"] for points in arms.values() for p in points})
+    if len(label_fractions) == 1:
+        return _dots(arms, metric, images, level)
     figure, axes = subplots(height=4.2)
     shown: list[chart_style.Point] = []
     for index, (arm, points) in enumerate(arms.items()):
@@ -42,10 +47,35 @@ def learning_curves(
             axes.vlines(*edges, color=color(index), alpha=0.5)
     if level:
         axes.axhline(level[1], color="black", linestyle=":", label=level[0])
-    _label_axis(axes, sorted({p["label_fraction"] for points in arms.values() for p in points}))
+    _label_axis(axes, label_fractions)
     _image_axis(axes, images)
     axes.set_ylabel(f"{metric} (band: 95 % interval)")
     axes.legend()
+    return svg(figure, shown)
+
+
+def _dots(
+    arms: Mapping[str, Sequence[Mapping]],
+    metric: str,
+    images: Mapping[int, int | None],
+    level: tuple[str, float] | None,
+) -> str:
+    figure, axes = subplots(height=1.4 + 0.34 * len(arms))
+    shown: list[chart_style.Point] = []
+    points = {arm: found[0] for arm, found in arms.items() if found}
+    for index, (arm, point) in enumerate(points.items()):
+        if point["low"] is not None:
+            axes.hlines(index, point["low"], point["high"], color=color(index), linewidth=2)
+        axes.plot([point["mean"]], [index], color=color(index), marker=MARKERS[index % len(MARKERS)])
+        shown.append((axes, point["mean"], index, _value(arm, metric, point, images)))
+    if level:
+        axes.axvline(level[1], color="black", linestyle=":", label=level[0])
+        axes.legend()
+    axes.set_yticks(range(len(points)), list(points))
+    axes.set_ylim(len(points) - 0.5, -0.5)
+    fraction = next((point["label_fraction"] for point in points.values()), None)
+    known = f", {images[fraction]:,} labeled images" if fraction is not None and images.get(fraction) else ""
+    axes.set_xlabel(f"{metric} at {fraction} % of the labels{known} (line: 95 % interval)")
     return svg(figure, shown)
 
 

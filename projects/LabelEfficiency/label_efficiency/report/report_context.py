@@ -15,9 +15,12 @@ from d2_cxr.projects.label_efficiency.report.answer import (
     comparisons,
     labels_needed,
     main_arms,
+    over_all_classes,
     trust,
 )
 from d2_cxr.projects.label_efficiency.report.label_savings import next_labels, resample
+from d2_cxr.projects.label_efficiency.report.pool_sizes import COLUMNS as POOL_COLUMNS
+from d2_cxr.projects.label_efficiency.report.pool_sizes import PoolSizes
 from d2_cxr.projects.label_efficiency.report.report_figures import primary_metric, primary_name
 from d2_cxr.projects.label_efficiency.report.scores import Scores, curves
 from d2_cxr.projects.label_efficiency.report.study_results import MISTAKES, Run, StudyResults
@@ -51,6 +54,7 @@ _SECTIONS = (
     ("figures", "Figures 1–4"),
     ("classes", "Classes"),
     ("froc", "FROC"),
+    ("pools", "Pool size against labels"),
     ("controls", "Controls"),
     ("subgroups", "Subgroups"),
     ("split", "Published split"),
@@ -67,7 +71,9 @@ def context(results: StudyResults, scores: Scores, output: Path) -> dict:
     rows = comparisons(results, scores, main_arms(results))
     controls = comparisons(results, scores, results.endpoint.get("controls", []))
     within = subgroup_rows(results, scores)
-    absent = {key for key, there in (("controls", controls), ("subgroups", within)) if not there}
+    pools = PoolSizes(results, scores)
+    optional = (("controls", controls), ("subgroups", within), ("pools", pools.families))
+    absent = {key for key, there in optional if not there}
     metric, names = primary_metric(results)
     definition = f"{metric}: {metrics.OVERALL[metric].definition}" + (f" ({', '.join(names)})" if names else "")
     return {
@@ -81,7 +87,7 @@ def context(results: StudyResults, scores: Scores, output: Path) -> dict:
         "seeds": results.seeds,
         "resamples": scores.resamples,
         "answer": answer(results, rows),
-        "trust": trust(results, rows, controls),
+        "trust": [*trust(results, rows, controls), *over_all_classes(results, scores, main_arms(results))],
         "comparisons": rows,
         "comparison_columns": COMPARISON_COLUMNS,
         "next_labels": _next_labels(results, scores),
@@ -89,6 +95,10 @@ def context(results: StudyResults, scores: Scores, output: Path) -> dict:
         "criterion_line": criterion_line(reached) if reached else "",
         "classes": [_with_text(row) for row in classes],
         "class_columns": _class_columns(classes),
+        "pool_rows": pools.rows(),
+        "pool_columns": POOL_COLUMNS,
+        "pool_lines": pools.lines(),
+        "pool_figures": pools.figures(),
         "controls": controls,
         "controls_note": _CONTROLS_NOTE,
         "subgroups": within,
@@ -113,7 +123,8 @@ _CONTROLS_NOTE = (
     "Negative control: the pretrained weights permuted within each tensor, which keeps their scale and destroys their "
     "features; it should gain nothing. Positive control: a backbone trained on the renderer's own truth; if it "
     "does not gain, the study is insensitive. Compute-matched control: random initialization, trained longer by the "
-    "compute that pretraining took."
+    "compute that pretraining took. Of a teacher: its boxes given to other images, which should gain nothing, and its "
+    "schedule on labeled images alone, whose gain is not that of unlabeled images."
 )
 
 
@@ -137,10 +148,8 @@ _NEXT = (
 
 def _next_labels(results: StudyResults, scores: Scores) -> list[str]:
     if len(results.label_fractions) < 5:
-        return [
-            f"{len(results.label_fractions)} label fractions were run. Extrapolating a curve takes at least 5; "
-            "run_study.py --plan certificate has them."
-        ]
+        number = counted(len(results.label_fractions), "label fraction was", "label fractions were")
+        return [f"{number} run. Extrapolating a curve takes at least 5; run_study.py --plan certificate has them."]
     table, lines = curves(results, scores, *primary_metric(results)), []
     drawn = resample(table)
     for arm in results.arms:

@@ -58,11 +58,12 @@ def _learning(results: StudyResults, scores: Scores) -> str:
         fraction: training_images([run for run in results.runs if run.done and run.label_fraction == fraction])
         for fraction in table.label_fractions
     }
-    bands = {arm: _band(table, drawn, arm) for arm in table.arms}
+    bands = {arm: band(table, drawn, arm) for arm in table.arms}
     return draw.learning_curves(bands, primary_name(results), images, level)
 
 
-def _band(table: Curves, drawn: np.ndarray, arm: str) -> list[dict]:
+def band(table: Curves, drawn: np.ndarray, arm: str) -> list[dict]:
+    """Return an arm's mean scores with their intervals, one {label_fraction, mean, low, high} for each fraction run."""
     points = []
     for place, fraction in enumerate(table.label_fractions):
         mean = table.mean(arm)[place]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from d2_cxr.projects.label_efficiency.report.pool_sizes import pool_images
 from d2_cxr.projects.label_efficiency.report.study_results import Run, StudyResults
 
 from d2_cxr import artifacts
@@ -10,15 +11,18 @@ from d2_cxr import artifacts
 def run_rows(results: StudyResults) -> list[dict]:
     """Return a row for each finished run, the prior-box baseline's included, in the order of the plan.
 
-    A row has arm, label_fraction (percent), seed, training and test images, every metric with the ends of its
-    interval (`_low`, `_high`; rounded to four places), commit, iterations and the sha256 of matches.npz.
+    A row has arm, label_fraction (percent), seed, pool_images (of arms with a pool), training and test images, every
+    metric with the ends of its interval (`_low`, `_high`; rounded to four places), commit, iterations and the sha256 of
+    matches.npz.
     """
-    return [_row(run) for run in (*results.runs, *results.prior_box) if run.evaluation]
+    runs = [run for run in (*results.runs, *results.prior_box) if run.evaluation]
+    return [_row(run, pool_images(results.settings, run)) for run in runs]
 
 
-def _row(run: Run) -> dict:
+def _row(run: Run, pool: int | None) -> dict:
     evaluation, card = run.evaluation or {}, run.card or {}
     row: dict = {"arm": run.arm, "label_fraction": run.label_fraction, "seed": run.seed}
+    row |= {} if pool is None else {"pool_images": pool}
     row |= {"training_images": card.get("num_train_images"), "test_images": evaluation["num_images"]}
     for name, metric in evaluation["metrics"].items():
         low, high = metric["interval"] or (None, None)
