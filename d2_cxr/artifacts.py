@@ -101,14 +101,14 @@ def write_json(path: str | os.PathLike, value, indent: int | None = 1) -> None:
 
 
 def read_json(path: str | os.PathLike):
-    """Read a JSON file.
+    """Read a JSON file, which anybody may have written.
 
     Raises:
-        ValueError: the file is not JSON; names it.
+        ValueError: the file is not JSON in UTF-8, or is nested too deeply; names it.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        return json.loads(Path(path).read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not a JSON file ({error}); was it cut short?") from error
 
 

@@ -32,6 +32,15 @@ def test_a_json_file_cut_short_is_named(tmp_path):
         artifacts.read_json(path)
 
 
+def test_a_json_file_nested_without_end_is_refused_and_a_byte_order_mark_is_not(tmp_path):
+    path = tmp_path / "odd.json"
+    path.write_text("[" * 100_000)
+    with pytest.raises(ValueError, match=r"odd\.json is not a JSON file \(maximum recursion depth"):
+        artifacts.read_json(path)
+    path.write_text('{"a": 1}', encoding="utf-8-sig")  # as editors on Windows save it
+    assert artifacts.read_json(path) == {"a": 1}
+
+
 def test_csv_comes_back_with_none_as_an_empty_cell(tmp_path):
     path = tmp_path / "new folder" / "a.csv"
     artifacts.write_csv(path, [{"a": 1, "b": None}, {"a": "x,y", "b": 2}], ["a", "b"])

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+from pathlib import Path
 
 from d2_cxr.cli import ToolParser, run_tool
 from d2_cxr.labels.formats import FORMATS
@@ -48,21 +49,27 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     from d2_cxr.audit.label_report import report_labels
+    from d2_cxr.datasets.image_sizes import sizes_in
+    from d2_cxr.labels.annotations import read_annotations
     from d2_cxr.labels.class_names import read_classes, read_names
 
-    text = report_labels(
+    annotations = read_annotations(
         args.csv,
+        read_classes(args.classes),
+        args.patients,
+        read_names(args.negative_names),
+        annotation_format=args.annotation_format,
+        size_of=sizes_in(args.images) if args.images else None,
+    )
+    text = report_labels(
+        annotations,
         split=args.split,
         seed=args.seed,
         fusion=args.fusion,
         iou_threshold=args.iou_threshold,
-        class_names=read_classes(args.classes),
-        patients_csv=args.patients,
-        negative_names=read_names(args.negative_names),
-        annotation_format=args.annotation_format,
-        images=args.images,
         json_path=args.json,
         html_path=args.html,
+        source=Path(args.csv).name,
         command=shlex.join(["python", "tools/label_statistics.py", *(sys.argv[1:] if argv is None else argv)]),
     )
     print(text)

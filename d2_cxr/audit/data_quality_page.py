@@ -104,7 +104,7 @@ def write(
 def thumbnail(path: Path, side: int = _THUMB) -> str:
     """Return the data URL of a small copy of an image, a JPEG of `side` pixels at most; "" where there is no file."""
     try:
-        return pages.jpeg_url(image_array.read_small(path, side))
+        return pages.jpeg_url(image_array.read_for_page(path, side))
     except FileNotFoundError:
         return ""
 

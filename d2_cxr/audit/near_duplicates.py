@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -85,14 +85,20 @@ def write(folder: Path, copies: Sequence[Mapping[str, str]]) -> None:
     artifacts.write_csv(folder / FILE, copies, COLUMNS)
 
 
-def read_small(paths: Sequence[Path]) -> np.ndarray:
-    """Return small copies of a set's prepared images, uint8 (N, 96, 96).
+def read_small(
+    paths: Sequence[str | Path], read: Callable[[str | Path], np.ndarray] = image_array.read_png
+) -> np.ndarray:
+    """Return small copies of prepared images, uint8 (N, 96, 96).
+
+    Args:
+        paths: of their PNGs.
+        read: by default the PNG itself, and not its row of the set's array, which may be of the images before.
 
     Raises:
-        FileNotFoundError: an image has no PNG.
+        FileNotFoundError: an image is missing.
     """
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # OpenCV lets other threads run
-        small = list(pool.map(_read_small, paths))
+        small = list(pool.map(lambda path: small_copy(read(path)), paths))
     return np.stack(small) if small else np.empty((0, _FINE, _FINE), np.uint8)
 
 
@@ -213,7 +219,3 @@ def _correlation(values: np.ndarray, others: np.ndarray) -> float:
 def _how(cropped: bool, mirrored: bool) -> str:
     words = [word for word, applies in (("cropped", cropped), ("mirrored", mirrored)) if applies]
     return " and ".join(words) or "encoded or resized anew"
-
-
-def _read_small(path: Path) -> np.ndarray:
-    return small_copy(image_array.read_png(path))  # not the array: it may be of the images before

@@ -64,8 +64,8 @@ def read_png(path: str | Path) -> np.ndarray:
     return pixels
 
 
-def read_small(file_name: str | Path, side: int) -> np.ndarray:
-    """Return `read`'s image, made smaller where its longer side has more pixels than `side`: for pages."""
+def read_for_page(file_name: str | Path, side: int) -> np.ndarray:
+    """Return `read`'s image, made smaller where its longer side has more pixels than `side`."""
     pixels = read(file_name)
     scale = side / max(pixels.shape)
     return pixels if scale >= 1 else cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-import numpy as np
-
 from d2_cxr.audit import near_duplicates
 from d2_cxr.counted import counted
 from d2_cxr.datasets import image_array, leakage, loading
@@ -95,7 +93,7 @@ def _refuse_near_duplicates(sets: RunSets, held_out: Sequence[NamedSet]) -> None
     learned, tested = sets.learned_images, loading.prepared_images(held_out)
     ours, theirs = (", ".join(named.name for named in these) for these in (sets.learned_from, held_out))
     logger.info("comparing %s with %d of %s", counted(len(learned), "image"), len(tested), theirs)
-    small = np.stack([near_duplicates.small_copy(image_array.read(one["file_name"])) for one in [*learned, *tested]])
+    small = near_duplicates.read_small([one["file_name"] for one in [*learned, *tested]], image_array.read)
     allowed = leakage.allowed_images()
     found = [
         (learned[pair.first]["image_name"], pair.how, tested[pair.second - len(learned)]["image_name"])

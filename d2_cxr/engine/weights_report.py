@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from detectron2.layers import FrozenBatchNorm2d
@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 
 BOTTOM_UP = "backbone.bottom_up."
 RANDOM = "random"
+_STATISTICS = ("running_mean", "running_var")
 _INPUT_BUFFERS = ("pixel_mean", "pixel_std")  # from the config, never from a file
 _GROUPS = (  # the first match names the group; without a match, the first two parts do
     r"backbone\.bottom_up\.network\.\w+(\.\d+)?",  # timm's: conv_stem, blocks.3, layer4.1
@@ -71,7 +72,7 @@ def weights_report(model: nn.Module, loaded: LoadReport) -> dict:
     """
     state = model.state_dict()
     trainable = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
-    parameters = {name for name, _ in model.named_parameters()} | _frozen_affine(model)
+    parameters = {name for name, _ in model.named_parameters()} | _frozen(model, ("weight", "bias"))
     norms = _norms(model)
     groups = {}
     for group, names in groups_of(model).items():
@@ -119,7 +120,7 @@ def missing_tensors(model: nn.Module, report: LoadReport) -> dict[str, str]:
     missing = [name for name in model.state_dict() if name not in _INPUT_BUFFERS and not _is_counter(name)]
     missing = [name for name in missing if name not in report.names]
     if report.folded_statistics:
-        frozen = _frozen_statistics(model)
+        frozen = _frozen(model, _STATISTICS)
         missing = [name for name in missing if name not in frozen]
     return {name: report.skipped.get(name, "it is not in the file") for name in missing}
 
@@ -149,14 +150,15 @@ def refusals(model: nn.Module, report: LoadReport) -> list[str]:
             f"{counted(len(holes), 'tensor')} of the backbone left random although MODEL.WEIGHTS is {report.file}, "
             f"first: {holes[0]} ({missing[holes[0]]}); convert the file with tools/convert_simclr_to_d2.py"
         )
-    frozen_statistics = _frozen_statistics(model)
-    without = [name for name in missing if name in frozen_statistics]
+    statistics = _frozen(model, _STATISTICS)
+    without = [name for name in missing if name in statistics]
     if without:
         found.append(
             f"FrozenBN lacks {counted(len(without), 'statistic')}, first: {without[0]}; with the initial 0 and 1 "
             "training diverges: use MODEL.RESNETS.NORM BN and MODEL.BACKBONE.FREEZE_AT 0"
         )
-    stuck = _stuck(model, missing)
+    fixed = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
+    stuck = [name for name in missing if name in fixed]
     if stuck:
         found.append(
             f"{counted(len(stuck), 'frozen parameter is', 'frozen parameters are')} random and would never learn, "
@@ -192,23 +194,10 @@ def _is_counter(name: str) -> bool:
     return name.endswith("num_batches_tracked")
 
 
-def _modules_of(model: nn.Module, kind: type[nn.Module]) -> list[str]:
-    return [name for name, module in model.named_modules() if isinstance(module, kind)]
-
-
-def _frozen_statistics(model: nn.Module) -> set[str]:
-    names = _modules_of(model, FrozenBatchNorm2d)
-    return {f"{name}.{buffer}" for name in names for buffer in ("running_mean", "running_var")}
-
-
-def _frozen_affine(model: nn.Module) -> set[str]:
-    names = _modules_of(model, FrozenBatchNorm2d)
-    return {f"{name}.{buffer}" for name in names for buffer in ("weight", "bias")}
-
-
-def _stuck(model: nn.Module, missing: Iterable[str]) -> list[str]:
-    fixed = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
-    return [name for name in missing if name in fixed]
+def _frozen(model: nn.Module, buffers: tuple[str, ...]) -> set[str]:
+    """Return the names of these buffers of every FrozenBN."""
+    names = [name for name, module in model.named_modules() if isinstance(module, FrozenBatchNorm2d)]
+    return {f"{name}.{buffer}" for name in names for buffer in buffers}
 
 
 def _norms(model: nn.Module) -> dict[str, str]:

@@ -113,7 +113,7 @@ def _figures(
             {
                 "name": str(matches.image_names[index]),
                 "negative": bool(matches.image_negative[index]),
-                "source": pages.jpeg_url(image_array.read_small(folder / image["file_name"], PAGE_SIDE)),
+                "source": pages.jpeg_url(image_array.read_for_page(folder / image["file_name"], PAGE_SIDE)),
                 "width": image["width"],
                 "height": image["height"],
                 "boxes": [*_reader_boxes(readers, image["id"]), *boxes[index]],

@@ -43,7 +43,7 @@ def write(
     figures = [
         {
             **row,
-            "source": pages.data_url(encode_png(image_array.read_small(image.png, _SIDE))),
+            "source": pages.data_url(encode_png(image_array.read_for_page(image.png, _SIDE))),
             **_boxes(seen, index, predictor.class_names, limits),
         }
         for index, (row, image) in enumerate(zip(rows, images, strict=True))

@@ -132,12 +132,13 @@ def label_statistics(size: int, folder: Path, csv: Path) -> Callable[[], object]
     import pandas as pd
 
     from d2_cxr.audit.label_report import report_labels
+    from d2_cxr.labels.annotations import read_annotations
 
     table = pd.read_csv(csv, dtype=str)
     copies = [table.assign(image_id=table["image_id"] + f"_{number}" * (number > 0)) for number in range(size)]
     path = folder / "labels.csv"
     pd.concat(copies).to_csv(path, index=False)
-    return lambda: report_labels(path, split="stratified", seed=1)
+    return lambda: report_labels(read_annotations(path), split="stratified", seed=1)
 
 
 def report(size: int, folder: Path) -> Callable[[], object]:

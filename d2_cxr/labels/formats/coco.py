@@ -10,9 +10,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from d2_cxr import artifacts
 from d2_cxr.counted import counted
 from d2_cxr.labels.class_names import NO_FINDING
-from d2_cxr.labels.formats.documents import SizeOf, box_of_points, read_json
+from d2_cxr.labels.formats.documents import SizeOf, box_of_points
 
 NAME = "coco"
 
@@ -28,7 +29,7 @@ def read(path: Path, size_of: SizeOf | None = None) -> tuple[list[dict], list[st
     Raises:
         ValueError: an annotation names an image or a category that the file does not list, or the file has none.
     """
-    document = read_json(path)
+    document = artifacts.read_json(path)
     images = {image["id"]: image for image in _entries(document, "images", ("id", "file_name"), path)}
     categories = {entry["id"]: str(entry["name"]) for entry in _entries(document, "categories", ("id", "name"), path)}
     annotations = list(_entries(document, "annotations", ("image_id", "category_id"), path))

@@ -16,9 +16,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import unquote
 
+from d2_cxr import artifacts
 from d2_cxr.image_name import SUFFIXES
 from d2_cxr.labels.class_names import NO_FINDING
-from d2_cxr.labels.formats.documents import Size, SizeOf, box_of_points, entries, read_json
+from d2_cxr.labels.formats.documents import Size, SizeOf, box_of_points, entries
 from d2_cxr.labels.label_table import numbers
 
 NAME = "label_studio"
@@ -38,7 +39,7 @@ def read(path: Path, size_of: SizeOf | None = None) -> tuple[list[dict], list[st
         ValueError: a task has no image, or a result no label.
     """
     rows: list[dict] = []
-    for number, task in enumerate(read_json(path), start=1):
+    for number, task in enumerate(artifacts.read_json(path), start=1):
         place = f"{path.name}, task {task.get('id', number) if isinstance(task, dict) else number}"
         if not isinstance(task, dict) or not isinstance(task.get("data"), dict):
             raise ValueError(f"{path}: {place} has no data; export as JSON, not as JSON-MIN")

@@ -10,9 +10,10 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
+from d2_cxr import artifacts
 from d2_cxr.counted import counted
 from d2_cxr.labels.class_names import NO_FINDING
-from d2_cxr.labels.formats.documents import SizeOf, box_of_points, entries, read_json
+from d2_cxr.labels.formats.documents import SizeOf, box_of_points, entries
 
 NAME = "labelme"
 
@@ -28,7 +29,7 @@ def read(path: Path, size_of: SizeOf | None = None) -> tuple[list[dict], list[st
     Raises:
         ValueError: a shape has no label.
     """
-    document = read_json(path)
+    document = artifacts.read_json(path)
     image = {
         "image_name": str(document["imagePath"]).replace("\\", "/") or path.stem,
         "width": document.get("imageWidth"),

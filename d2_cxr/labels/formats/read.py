@@ -11,7 +11,7 @@ from d2_cxr import artifacts
 from d2_cxr.image_name import image_name
 from d2_cxr.labels.csv_formats import read_csv
 from d2_cxr.labels.formats import FORMATS, coco, cvat, label_studio, labelme, voc, yolo
-from d2_cxr.labels.formats.documents import SizeOf, read_json, read_xml
+from d2_cxr.labels.formats.documents import SizeOf, read_xml
 from d2_cxr.labels.label_table import LabelTable, table_of
 from d2_cxr.labels.part_names import part_in_path
 from d2_cxr.labels.problems import Problems
@@ -171,7 +171,8 @@ def _parser_of(path: Path, anything: bool = False) -> ModuleType | None:
     with open(path, "rb") as file:
         start = file.read(64).removeprefix(b"\xef\xbb\xbf").lstrip()
     if start[:1] in (b"{", b"["):
-        document, parsers, known = read_json(path), _JSON, "COCO (images, annotations, …), Label Studio nor labelme"
+        document, parsers = artifacts.read_json(path), _JSON
+        known = "COCO (images, annotations, …), Label Studio nor labelme"
     elif start[:1] == b"<":
         document, parsers, known = read_xml(path.read_bytes(), path), _XML, "Pascal VOC nor CVAT for images"
     else:

@@ -243,9 +243,9 @@ def test_labelme(write, tmp_path):
 @pytest.mark.parametrize(
     "content, message",
     [
-        ('{"images": [', "is not valid JSON"),
+        ('{"images": [', "is not a JSON file"),
         ({"some": "thing"}, "neither COCO"),
-        ("[" * 5000, "is not valid JSON"),
+        ("[" * 5000, "is not a JSON file"),
         (COCO | {"annotations": []}, "not one annotation"),
         (
             COCO | {"annotations": [{"image_id": 8, "category_id": 3}]},
