@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib.abc
 import importlib.machinery
-import os
 import sys
 
 _CATALOG = "detectron2.data.catalog"
@@ -26,7 +25,7 @@ def register_when_detectron2_is_imported() -> None:
 def _register() -> None:
     from d2_cxr.datasets import builtin
 
-    builtin.register_all(os.environ.get("DETECTRON2_DATASETS", "datasets"))  # Detectron2's own rule and default
+    builtin.register_all()
 
 
 class _CatalogFinder(importlib.abc.MetaPathFinder):

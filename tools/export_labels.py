@@ -6,6 +6,7 @@ python tools/export_labels.py datasets/vindr_cxr --boxes fused --format label_st
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from pathlib import Path
 
 from d2_cxr.cli import ToolParser, run_tool
@@ -44,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     from d2_cxr.labels.class_names import read_classes, read_names
     from d2_cxr.labels.formats.write import write
-    from d2_cxr.preparation.export_boxes import export_of_findings, export_of_labels, export_of_set, with_names
+    from d2_cxr.preparation.export_boxes import export_of_findings, export_of_labels, export_of_set
 
     if (Path(args.input) / "dataset.json").is_file():
         export = export_of_set(args.input, args.boxes, args.pixels)
@@ -58,7 +59,8 @@ def main(argv: list[str] | None = None) -> int:
             negative_names=read_names(args.negative_names),
             annotation_format=args.annotation_format,
         )
-    write(with_names(export, args.model_version, args.image_url), args.format, args.output)
+    export = dataclasses.replace(export, model_version=args.model_version, image_url=args.image_url)
+    write(export, args.format, args.output)
     print(
         f"{args.output}: {counted(len(export.boxes), 'box')} of {counted(len(export.images), 'image')} as {args.format}"
     )

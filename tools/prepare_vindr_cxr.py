@@ -42,8 +42,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add("--name", help="of the set (default: the last part of --output); only vindr_cxr has a published split")
     add(
         "--classes",
-        help="card (a known set's names), extended, from-csv, or a file, one class per line (default: card for known "
-        "names, else from-csv)",
+        help="card (a known set's names), extended, from-csv, a file with a class a line, or names with commas "
+        "(default: card for known names, else from-csv)",
     )
     add("--negative-names", default="", help='class names that mean "No finding", with commas: Normal,Healthy')
     add("--columns", default="", metavar="THEIRS=OURS,…", help="of the tables: label=class_name,filename=image_id")

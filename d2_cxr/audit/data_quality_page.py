@@ -9,14 +9,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import cv2
-
 from d2_cxr.audit import pages, set_overview, verdicts
 from d2_cxr.counted import counted
 from d2_cxr.datasets import image_array, manifest
 from d2_cxr.drawing import class_color
 from d2_cxr.image_name import png_name
-from d2_cxr.labels.annotations import PROBLEMS
+from d2_cxr.labels.problems import PROBLEMS
 
 FILE = "data_quality.html"
 _CENSUS = {
@@ -106,12 +104,9 @@ def write(
 def thumbnail(path: Path, side: int = _THUMB) -> str:
     """Return the data URL of a small copy of an image, a JPEG of `side` pixels at most; "" where there is no file."""
     try:
-        image = image_array.read(path)
+        return pages.jpeg_url(image_array.read_small(path, side))
     except FileNotFoundError:
         return ""
-    scale = min(1.0, side / max(image.shape))
-    small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else image
-    return pages.jpeg_url(small)
 
 
 def _sheet(output: Path, files: Mapping[str, Mapping]) -> list[dict]:

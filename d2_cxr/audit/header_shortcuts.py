@@ -22,7 +22,7 @@ _RESAMPLES = 1000
 
 
 def header_shortcut_audit(
-    rows: Sequence[Mapping[str, str]], has_finding: Sequence[bool], groups: Sequence | None = None, seed: int = 0
+    rows: Sequence[Mapping[str, str]], has_finding: Sequence[bool], groups: Sequence | None = None
 ) -> dict | None:
     """Return how well the header predicts the label, cross-validated.
 
@@ -30,7 +30,6 @@ def header_shortcut_audit(
         rows: of the manifest, one per image.
         has_finding: the label of each.
         groups: patient of each image, whose images stay in one fold; None: every image alone.
-        seed: of the folds and the resamples.
 
     Returns:
         auroc, low and high (95 % bootstrap interval over images), images, with_finding; None where there are fewer than
@@ -42,8 +41,8 @@ def header_shortcut_audit(
     features = header_features(rows)
     if features.shape[1] == 0:
         return None
-    scores = _cross_validated(features, labels, groups, seed)
-    low, high = _interval(labels, scores, seed)
+    scores = _cross_validated(features, labels, groups)
+    low, high = _interval(labels, scores)
     return {
         "auroc": _auroc(labels, scores),
         "low": low,
@@ -72,13 +71,13 @@ def header_features(rows: Sequence[Mapping[str, str]]) -> np.ndarray:
     return (table[:, spread > 0] - table[:, spread > 0].mean(axis=0)) / spread[spread > 0]
 
 
-def _cross_validated(features, labels, groups, seed: int) -> np.ndarray:
+def _cross_validated(features, labels, groups) -> np.ndarray:
     from sklearn.linear_model import LogisticRegression  # scikit-learn takes a second to import
     from sklearn.model_selection import StratifiedGroupKFold
 
     groups = np.arange(len(labels)) if groups is None else np.asarray(groups)
     scores = np.zeros(len(labels))
-    for train, test in StratifiedGroupKFold(_FOLDS, shuffle=True, random_state=seed).split(features, labels, groups):
+    for train, test in StratifiedGroupKFold(_FOLDS, shuffle=True, random_state=0).split(features, labels, groups):
         model = LogisticRegression(max_iter=1000).fit(features[train], labels[train])
         scores[test] = model.decision_function(features[test])
     return scores
@@ -91,8 +90,8 @@ def _auroc(labels: np.ndarray, scores: np.ndarray) -> float:
     return float(above.mean() / 2 / len(order))
 
 
-def _interval(labels: np.ndarray, scores: np.ndarray, seed: int) -> tuple[float, float]:
-    rng = np.random.default_rng(seed)
+def _interval(labels: np.ndarray, scores: np.ndarray) -> tuple[float, float]:
+    rng = np.random.default_rng(0)
     positive, negative = np.flatnonzero(labels), np.flatnonzero(~labels)
     values = []
     for _ in range(_RESAMPLES):  # stratified, so that both kinds are in every resample

@@ -6,7 +6,7 @@ import os
 
 from d2_cxr.audit import label_charts, label_text, pages
 from d2_cxr.counted import counted
-from d2_cxr.labels.annotations import PROBLEMS
+from d2_cxr.labels.problems import PROBLEMS
 
 
 def write_page(path: str | os.PathLike, found: dict, audits: dict, source: str, command: str) -> None:
@@ -15,7 +15,7 @@ def write_page(path: str | os.PathLike, found: dict, audits: dict, source: str, 
     Args:
         path: of the HTML file.
         found: `statistics.label_statistics`.
-        audits: `audits.label_audits`.
+        audits: `label_audits.label_audits`.
         source: what the table is called in the title.
         command: that made the page.
     """
@@ -105,10 +105,10 @@ def _agreement(found: dict) -> dict:
     }
 
 
-def _most_in_common(shown: list[tuple[str, label_text.Table]], count: int = 3) -> label_text.Table:
-    """Return the pairs with most images in common, each subset's one below the other's."""
+def _most_in_common(shown: list[tuple[str, label_text.Table]]) -> label_text.Table:
+    """Return the three pairs with most images in common, each subset's one below the other's."""
     headers = shown[0][1][0]
-    rows = [[f"{row[0]}, {subset} images", *row[1:]] for subset, table in shown for row in table[1][:count]]
+    rows = [[f"{row[0]}, {subset} images", *row[1:]] for subset, table in shown for row in table[1][:3]]
     return headers, rows
 
 

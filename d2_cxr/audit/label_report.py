@@ -11,8 +11,9 @@ from d2_cxr.audit import label_text
 from d2_cxr.audit.label_audits import label_audits
 from d2_cxr.counted import counted
 from d2_cxr.datasets.image_sizes import sizes_in
-from d2_cxr.labels.annotations import PROBLEMS, read_annotations
+from d2_cxr.labels.annotations import read_annotations
 from d2_cxr.labels.fusion import PAPER_IOU_THRESHOLD, fuse_annotations
+from d2_cxr.labels.problems import PROBLEMS
 from d2_cxr.labels.statistics import label_statistics
 
 

@@ -27,6 +27,7 @@ import cv2
 import numpy as np
 
 from d2_cxr import artifacts
+from d2_cxr.datasets import image_array
 from d2_cxr.image_name import png_name
 
 FILE = "near_duplicates.csv"  # in a prepared set
@@ -215,7 +216,4 @@ def _how(cropped: bool, mirrored: bool) -> str:
 
 
 def _read_small(path: Path) -> np.ndarray:
-    image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)  # not the array: it may be of the images before
-    if image is None:
-        raise FileNotFoundError(f"{path} is missing or not an image; prepare the set again")
-    return small_copy(image)
+    return small_copy(image_array.read_png(path))  # not the array: it may be of the images before

@@ -44,10 +44,10 @@ def data_url(png: bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 
-def jpeg_url(pixels: np.ndarray, quality: int = 80) -> str:
+def jpeg_url(pixels: np.ndarray) -> str:
     """Return gray pixels, uint8 (H, W), as the source of an <img>: a JPEG, a quarter of a PNG's size."""
     import cv2  # pages without pictures do without
 
-    done, content = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    done, content = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 80])
     assert done, pixels.shape
     return f"data:image/jpeg;base64,{base64.b64encode(content.tobytes()).decode()}"

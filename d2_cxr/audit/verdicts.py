@@ -39,19 +39,12 @@ def _files(counts: Mapping[str, int]) -> tuple[str, str, str]:
 def _labels(counts: Mapping[str, int]) -> tuple[str, str, str]:
     split = "published" if "published_train" in counts else "stratified"
     if f"{split}_train" not in counts:
-        return (
-            YELLOW,
-            "Labels",
-            "There are none: the images serve for pretraining only.",
-        )
+        return YELLOW, "Labels", "There are none: the images serve for pretraining only."
     boxes, lost = counts.get("fused_boxes", 0), counts.get("boxes_left_out", 0) + counts.get("boxes_outside", 0)
     empty = [part for part in ("train", "val", "test") if not counts[f"{split}_{part}"]]
     if empty:
-        return (
-            RED,
-            "Labels",
-            f"No image with findings is in {' and '.join(empty)}: label more images, or split them in another way.",
-        )
+        where = " and ".join(empty)
+        return RED, "Labels", f"No image with findings is in {where}: label more images, or split them in another way."
     cut = counts.get("boxes_partly_outside", 0)
     if not lost and not cut:
         return GREEN, "Labels", f"All boxes ({boxes:,}) lie inside their images."

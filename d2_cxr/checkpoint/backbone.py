@@ -17,7 +17,7 @@ from d2_cxr.checkpoint.timm_names import NETWORK, convert_timm_state, timm_name
 
 
 def read_backbone(
-    path: str | Path, architecture: str, pixel_mean: Sequence[float], pixel_std: Sequence[float], trust: bool = False
+    path: str | Path, architecture: str, pixel_mean: Sequence[float], pixel_std: Sequence[float]
 ) -> tuple[str, dict]:
     """Return a file's description and its complete backbone: torchvision's or timm's name -> tensor, no classifier.
 
@@ -29,7 +29,7 @@ def read_backbone(
     Raises:
         ConversionError: the backbone is incomplete, of another architecture, or was trained on pixels scaled otherwise.
     """
-    content = load_weights_file(path, trust)
+    content = load_weights_file(path)
     state = state_dict_of(content, Path(path))
     timm = timm_name(architecture)
     converted = below(state, NETWORK if timm else BOTTOM_UP)

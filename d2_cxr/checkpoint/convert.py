@@ -21,7 +21,7 @@ from d2_cxr.checkpoint.loading import load_weights_file
 from d2_cxr.checkpoint.resnet_names import BOTTOM_UP, torchvision_to_detectron2
 from d2_cxr.checkpoint.sources import PREFIXES, is_head, is_momentum, state_dict_of
 from d2_cxr.checkpoint.timm_names import NETWORK, convert_timm_state, input_convention, timm_name
-from d2_cxr.checkpoint.weights_card import WeightsCard, project_commit
+from d2_cxr.checkpoint.weights_card import WeightsCard
 from d2_cxr.counted import counted
 
 __all__ = ["ConversionError", "convert_file", "convert_state", "state_dict_of", "torchvision_to_detectron2"]
@@ -153,7 +153,7 @@ def _card(
     if timm and not conversion.prefix:
         card.source_format = card.source_format or "timm"
     card.source_format = card.source_format or PREFIXES.get(conversion.prefix, f"prefix {conversion.prefix}")
-    card.project_version, card.project_commit = __version__, project_commit()
+    card.project_version, card.project_commit = __version__, artifacts.project_commit()
     return card
 
 

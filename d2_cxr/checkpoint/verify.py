@@ -19,14 +19,13 @@ class ParityError(ValueError):
     """Features at some stage differ from the original network's; says where and by how much."""
 
 
-def file_parity(converted: Mapping, original: Mapping, architecture: str, seed: int = 0) -> dict[str, float]:
+def file_parity(converted: Mapping, original: Mapping, architecture: str) -> dict[str, float]:
     """Load converted tensors into Detectron2's FPN backbone and compare it with the original network.
 
     Args:
         converted: Detectron2 name, `backbone.bottom_up.` included -> tensor.
         original: torchvision's or timm's name -> tensor, complete without the classifier.
         architecture: "resnet50", "timm:tf_efficientnet_lite0", ...
-        seed: of the random image.
 
     Returns:
         Stage -> max |a - b| / max |b|, each at most `LIMIT`.
@@ -39,19 +38,16 @@ def file_parity(converted: Mapping, original: Mapping, architecture: str, seed: 
     if expected != set(converted):
         raise ParityError(f"names differ from Detectron2's, first: {sorted(expected ^ set(converted))[0]}")
     backbone.load_state_dict({name.removeprefix("backbone."): v for name, v in converted.items()}, strict=False)
-    return check(feature_parity(backbone.bottom_up, original, architecture, seed=seed))
+    return check(feature_parity(backbone.bottom_up, original, architecture))
 
 
-def feature_parity(
-    bottom_up, original: Mapping, architecture: str | None = None, size: int = 64, seed: int = 0
-) -> dict[str, float]:
+def feature_parity(bottom_up, original: Mapping, architecture: str | None = None) -> dict[str, float]:
     """Compare a Detectron2 backbone with the original network, torchvision's or timm's, on random images.
 
     Args:
         bottom_up: `model.backbone.bottom_up` of an FPN detector, on any device; its mode is restored.
         original: torchvision's or timm's name -> tensor, complete without the classifier.
         architecture: as in `file_parity`; None: a ResNet, recognized by its tensors.
-        size: side of the image in pixels; 64 gives 2 x 2 positions at res5.
 
     Returns:
         Stage -> max |a - b| / max |b| for res2 ... res5, computed in evaluation mode and float32; infinite where the
@@ -60,7 +56,7 @@ def feature_parity(
     import torch
 
     device = next(bottom_up.parameters()).device
-    image = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(seed))
+    image = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))  # 2 x 2 positions at res5
     timm = timm_name(architecture)
     if timm:
         reference = timm_stages(timm, original, image)
@@ -79,7 +75,7 @@ def feature_parity(
     return {stage: _difference(features[stage].float().cpu(), reference[stage]) for stage in STAGES}
 
 
-def detector_parity(model, weights: Mapping, seed: int = 0) -> dict[str, float]:
+def detector_parity(model, weights: Mapping) -> dict[str, float]:
     """Check the backbone of a loaded detector against the network in a converted file.
 
     Args:
@@ -93,9 +89,9 @@ def detector_parity(model, weights: Mapping, seed: int = 0) -> dict[str, float]:
     bottom_up = model.backbone.bottom_up
     if all(name.startswith(NETWORK) for name in inside):
         original = {name.removeprefix(NETWORK): value for name, value in inside.items()}
-        return check(feature_parity(bottom_up, original, PREFIX + bottom_up.name, seed=seed))
+        return check(feature_parity(bottom_up, original, PREFIX + bottom_up.name))
     original = {detectron2_to_torchvision(name.removeprefix(BOTTOM_UP)): value for name, value in inside.items()}
-    return check(feature_parity(bottom_up, original, seed=seed))
+    return check(feature_parity(bottom_up, original))
 
 
 def check(parity: Mapping[str, float], limit: float = LIMIT) -> dict[str, float]:

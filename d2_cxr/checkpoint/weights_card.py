@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from d2_cxr.artifacts import project_commit as project_commit
 from d2_cxr.checkpoint.fingerprint import require_same_tensors
 from d2_cxr.checkpoint.loading import load_weights_file
 
@@ -233,18 +232,9 @@ ZOO_CONVENTIONS: tuple[tuple[str, WeightsCard], ...] = (
     (r"ImageNetPretrained/MSRA/R-50\.pkl$", _zoo(50, "supervised ImageNet, MSRA")),
     (r"ImageNetPretrained/MSRA/R-101\.pkl$", _zoo(101, "supervised ImageNet, MSRA")),
     (r"ImageNetPretrained/FAIR/X-101-32x8d\.pkl$", _zoo(101, "supervised ImageNet, FAIR", **_RESNEXT)),
-    (
-        _COCO + r"\w*X_101_32x8d\w*/.*\.pkl$",
-        _zoo(101, "supervised COCO", **_RESNEXT),
-    ),
-    (
-        _COCO + r"\w*R_?101\w*/.*\.pkl$",
-        _zoo(101, "supervised COCO"),
-    ),
-    (
-        _COCO + r"\w*R_?50\w*/.*\.pkl$",
-        _zoo(50, "supervised COCO"),
-    ),
+    (_COCO + r"\w*X_101_32x8d\w*/.*\.pkl$", _zoo(101, "supervised COCO", **_RESNEXT)),
+    (_COCO + r"\w*R_?101\w*/.*\.pkl$", _zoo(101, "supervised COCO")),
+    (_COCO + r"\w*R_?50\w*/.*\.pkl$", _zoo(50, "supervised COCO")),
 )
 
 

@@ -1,9 +1,9 @@
 """The names of prepared sets in Detectron2's catalog.
 
-`register_all(root)` is called once Detectron2's catalog is imported, with `$DETECTRON2_DATASETS`: the built-in sets,
-and every folder below the root with a dataset.json. `register_prepared(name, root)` adds a set that lies
-elsewhere, before or after that. Seeded fractions (NAME_train_labeled_30_seed1) are not listed: the catalog registers
-them on demand. A name is resolved when it is loaded; a missing set raises then.
+`register_all()` is called once Detectron2's catalog is imported: the built-in sets, and every folder below
+`$DETECTRON2_DATASETS` with a dataset.json. `register_prepared(name, root)` adds a set that lies elsewhere, before or
+after that. Seeded fractions (NAME_train_labeled_30_seed1) are not listed: the catalog registers them on demand. A name
+is resolved when it is loaded; a missing set raises then.
 """
 
 from __future__ import annotations
@@ -17,10 +17,14 @@ from d2_cxr.datasets import named_sets
 from d2_cxr.datasets.named_sets import NamedSet, UnknownDatasetError, named_set
 
 
-def register_all(root: str | os.PathLike) -> None:
-    """Register the built-in sets below `root`, the own sets registered so far and the prepared sets found there."""
+def register_all(root: str | os.PathLike | None = None) -> None:
+    """Register the built-in sets below `root`, the own sets registered so far, and the prepared sets that are found.
+
+    Args:
+        root: of the built-in sets; default: `$DETECTRON2_DATASETS`, below which the others are found.
+    """
     for set_name in named_sets.BUILTIN.keys() - named_sets.OWN:
-        named_sets.FOLDERS[set_name] = Path(root) / set_name
+        named_sets.FOLDERS[set_name] = Path(root or named_sets.root()) / set_name
     _register_on_demand()
     for set_name in sorted(named_sets.known_sets()):
         for named in named_sets.sets_of(set_name):

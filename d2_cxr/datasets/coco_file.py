@@ -25,24 +25,21 @@ def check_readers_file(path: Path) -> None:
     Raises:
         ValueError: names the file and the entry.
     """
-    content = artifacts.read_json(path)
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} holds a {type(content).__name__}, not an object")
-    categories = _ids(path, content, "categories", _category_problem)
-    images = {entry["id"] for entry in _entries(path, content, "images", _read_image_problem)}
-    for index, entry in enumerate(_entries(path, content, "annotations", _readers_box_problem)):
-        if entry["image_id"] not in images or entry["category_id"] not in categories:
-            raise ValueError(f"{path}: entry {index + 1} of 'annotations' is of an unknown image or category")
+    _check_content(path, _read_image_problem, _readers_box_problem)
 
 
 @functools.lru_cache(maxsize=256)
 def _check(path: Path, written: int) -> None:
+    _check_content(path, _image_problem, _annotation_problem)
+
+
+def _check_content(path: Path, image_problem: Callable[[dict], str], annotation_problem: Callable[[dict], str]) -> None:
     content = artifacts.read_json(path)
     if not isinstance(content, dict):
         raise ValueError(f"{path} is not a COCO file: it holds a {type(content).__name__}, not an object")
-    images = _ids(path, content, "images", _image_problem)
+    images = _ids(path, content, "images", image_problem)
     categories = _ids(path, content, "categories", _category_problem)
-    annotations = _ids(path, content, "annotations", _annotation_problem)
+    annotations = _ids(path, content, "annotations", annotation_problem)
     for number, entry in annotations.items():
         if entry["image_id"] not in images:
             raise ValueError(f"{path}: annotation {number} has image_id {entry['image_id']}, which is not an image")
@@ -87,8 +84,6 @@ def _image_problem(image: dict) -> str:
 
 
 def _read_image_problem(image: dict) -> str:
-    if not isinstance(image.get("id"), int):
-        return f"has id {repr(image.get('id'))[:60]}, expected a whole number"
     readers = image.get("readers", [])
     if not isinstance(readers, list) or not all(isinstance(reader, str) for reader in readers):
         return f"has readers {str(readers)[:60]!r}, expected a list of names"

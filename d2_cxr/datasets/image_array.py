@@ -49,10 +49,26 @@ def read(file_name: str | Path) -> np.ndarray:
     array, rows = open_array(os.path.dirname(folder)) if os.path.basename(folder) == "images" else (None, {})
     if array is not None and image in rows:
         return np.asarray(array[rows[image]])  # no copy: that takes longer than the cut that a view makes of it
-    pixels = cv2.imread(str(file_name), cv2.IMREAD_GRAYSCALE)
+    return read_png(file_name)
+
+
+def read_png(path: str | Path) -> np.ndarray:
+    """Return the pixels (H, W) uint8 of a prepared PNG itself, whatever an array of its set holds.
+
+    Raises:
+        FileNotFoundError: it is missing or not an image.
+    """
+    pixels = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
     if pixels is None:
-        raise FileNotFoundError(f"{file_name} is missing or not an image; prepare the set again")
+        raise FileNotFoundError(f"{path} is missing or not an image; prepare the set again")
     return pixels
+
+
+def read_small(file_name: str | Path, side: int) -> np.ndarray:
+    """Return `read`'s image, made smaller where its longer side has more pixels than `side`: for pages."""
+    pixels = read(file_name)
+    scale = side / max(pixels.shape)
+    return pixels if scale >= 1 else cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
 
 
 def open_array(root: str | Path) -> tuple[np.ndarray | None, dict[str, int]]:
@@ -98,9 +114,5 @@ def _open_array(root: Path, written: int) -> tuple[np.ndarray | None, dict[str, 
 def _fill(path: str, folder: Path, images: list[str], size: int) -> None:
     array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(len(images), size, size))
     for index, name in enumerate(images):
-        png = folder / "images" / png_name(name)
-        pixels = cv2.imread(str(png), cv2.IMREAD_GRAYSCALE)
-        if pixels is None:
-            raise FileNotFoundError(f"{png} is missing; prepare the set again")
-        array[index] = pixels
+        array[index] = read_png(folder / "images" / png_name(name))
     array.flush()

@@ -148,10 +148,9 @@ def _images(sets: Iterable[NamedSet]) -> list[_Image]:
     found = []
     for named in sets:
         folder = named.folder.resolve()
-        listed = artifacts.read_json(named.json)["images"] if named.exists else []
         copies = _near_copies(folder)
-        by_name = {image_name(image["file_name"]): image for image in listed}
-        for image in loading.prepared_images([named]) if listed else []:
+        by_name = {image_name(image["file_name"]): image for image in (named.images() if named.exists else [])}
+        for image in loading.prepared_images([named]) if by_name else []:
             own = image["image_name"]
             keys: list[tuple] = [("the same file", image["source_sha256"]), ("the same pixels", image["image_sha256"])]
             keys += _patient_keys(by_name[own], folder)

@@ -21,7 +21,6 @@ FORMAT_VERSION = 2  # of a prepared set: dataset.json's format_version
 PARTS = ("train", "val", "test")
 HELD_OUT = ("val", "test", "negative_val", "negative_test")
 PERCENTS = tuple(range(10, 100, 10))
-SEEDS = tuple(range(10))
 
 # Sets below $DETECTRON2_DATASETS and their classes. Phantoms are rendered with VinDr-CXR's classes.
 BUILTIN = {
@@ -218,7 +217,7 @@ class NamedSet:
     def missing_message(self, path: Path | None = None) -> str:
         """Return one line for a set that is not prepared: the file, the root and the command that prepares it."""
         path = self.json if path is None else path
-        line = f"data set {self.name}: {path} is missing ($DETECTRON2_DATASETS is {_root()})"
+        line = f"data set {self.name}: {path} is missing ($DETECTRON2_DATASETS is {root()})"
         if self.split == "published" and (self.folder / "dataset.json").is_file():
             notes = artifacts.read_json(self.folder / "dataset.json").get("notes", [])
             why = next((note for note in notes if "published split was not written" in note), "it was not written")
@@ -260,12 +259,17 @@ def named_set(name: str) -> NamedSet:
 
 def known_sets() -> set[str]:
     """Return the names of all sets: built in, registered, and prepared below `$DETECTRON2_DATASETS`."""
-    return {*BUILTIN, *FOLDERS, *_found_below_root()}
+    return {*BUILTIN, *FOLDERS, *_found_belowroot()}
+
+
+def root() -> Path:
+    """Return the folder of prepared sets: `$DETECTRON2_DATASETS`, else "datasets", by Detectron2's own rule."""
+    return Path(os.environ.get("DETECTRON2_DATASETS", "datasets"))
 
 
 def set_folder(set_name: str) -> Path:
     """Return the folder of a set, by the set's own name ("vindr_cxr")."""
-    return FOLDERS.get(set_name) or _root() / set_name
+    return FOLDERS.get(set_name) or root() / set_name
 
 
 def classes_of_set(set_name: str) -> tuple[str, ...] | None:
@@ -344,14 +348,10 @@ def _parse(name: str, set_name: str) -> NamedSet | None:
     return NamedSet(name, set_name, split, "train", "unlabeled", 100 - percent, seed)  # complement of the labeled
 
 
-def _root() -> Path:
-    return Path(os.environ.get("DETECTRON2_DATASETS", "datasets"))  # Detectron2's own rule and default
-
-
-def _found_below_root() -> list[str]:
+def _found_belowroot() -> list[str]:
     """Return the folders below the root that hold a dataset.json; no file is opened."""
     try:
-        with os.scandir(_root()) as entries:
+        with os.scandir(root()) as entries:
             return [entry.name for entry in entries if os.path.isfile(os.path.join(entry.path, "dataset.json"))]
     except OSError:
         return []

@@ -6,14 +6,16 @@ import yaml
 from detectron2.config import CfgNode, get_cfg
 
 import d2_cxr
-from d2_cxr.checkpoint.weights_card import WeightsCard, project_commit
+from d2_cxr import artifacts
+from d2_cxr.checkpoint.weights_card import WeightsCard
 from d2_cxr.config import RENAMED_KEYS
 from d2_cxr.counted import counted
-from d2_cxr.datasets.provenance import images_fingerprint
 from d2_cxr.engine.run_sets import RunSets
 
 
-def detector_card(cfg: CfgNode, sets: RunSets, origin: WeightsCard | None, num_images: int) -> WeightsCard:
+def detector_card(
+    cfg: CfgNode, sets: RunSets, origin: WeightsCard | None, num_images: int, fingerprints: dict[str, str | None]
+) -> WeightsCard:
     """Return the card of a detector trained with a config.
 
     Args:
@@ -21,6 +23,7 @@ def detector_card(cfg: CfgNode, sets: RunSets, origin: WeightsCard | None, num_i
         sets: of the run.
         origin: card of the weights that it started from.
         num_images: training images with findings.
+        fingerprints: name of each training set -> its images_fingerprint, None where it has none.
     """
     first = sets.train[0]
     start = cfg.MODEL.WEIGHTS.rsplit("/", 1)[-1] or "random"
@@ -36,12 +39,12 @@ def detector_card(cfg: CfgNode, sets: RunSets, origin: WeightsCard | None, num_i
         source_format="d2_cxr detector",
         data_names=[named.name for named in sets.train],
         num_images=num_images,
-        data_fingerprints={named.name: images_fingerprint(named.folder) for named in sets.train},
+        data_fingerprints=fingerprints,
         preprocess=first.preprocess or None,
         license=origin.license if origin else None,
         citation=origin.citation if origin else None,
         project_version=d2_cxr.__version__,
-        project_commit=project_commit(),
+        project_commit=artifacts.project_commit(),
         config=portable_config(cfg),
         class_names=list(first.class_names),
     )

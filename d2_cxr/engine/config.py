@@ -209,8 +209,8 @@ def _check_recipe(cfg: CfgNode) -> None:
 def _as_list(opts: Sequence[str]) -> list:
     """Accept Detectron2's `KEY VALUE ...` as well as the older `KEY=VALUE ...`."""
     opts = [str(entry) for entry in opts]
-    if opts and "=" in str(opts[0]) and not str(opts[0]).startswith("="):
-        opts = [part for entry in opts for part in str(entry).split("=", 1)]
+    if opts and "=" in opts[0] and not opts[0].startswith("="):
+        opts = [part for entry in opts for part in entry.split("=", 1)]
     if len(opts) % 2:
         raise ValueError(f"options come as KEY VALUE pairs; {opts[-1]!r} has no value")
     return [part for key, value in zip(opts[::2], opts[1::2], strict=True) for part in (key, _as_names(key, value))]

@@ -1,4 +1,4 @@
-"""`detectron2.yaml` of a run: the detector as plain Detectron2 reads it, without a key of ours."""
+"""A run's config.yaml, and detectron2.yaml: the detector as plain Detectron2 reads it, without a key of ours."""
 
 from __future__ import annotations
 
@@ -19,21 +19,20 @@ _TIMM = """\
 """
 
 
-def write_plain_config(cfg: CfgNode) -> Path:
-    """Write a run's config next to its model_final.pth, with MODEL.WEIGHTS set to that file.
+def write_configs(cfg: CfgNode) -> None:
+    """Write both next to a run's model_final.pth; the plain one's MODEL.WEIGHTS is that file.
 
     Args:
         cfg: of the run; not changed.
     """
-    plain = cfg.clone()
+    folder, plain = Path(cfg.OUTPUT_DIR), cfg.clone()
+    artifacts.write_text(folder / "config.yaml", cfg.dump())
     plain.defrost()
-    plain.MODEL.WEIGHTS = str(Path(cfg.OUTPUT_DIR) / "model_final.pth")
+    plain.MODEL.WEIGHTS = str(folder / "model_final.pth")
     plain.pop("CXR")
     comment = _COMMENT
     if cfg.MODEL.TIMM.NAME:
         comment += _TIMM
     else:
         plain.MODEL.pop("TIMM")
-    path = Path(cfg.OUTPUT_DIR) / NAME
-    artifacts.write_text(path, comment + plain.dump())
-    return path
+    artifacts.write_text(folder / NAME, comment + plain.dump())

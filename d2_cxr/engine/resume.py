@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 from detectron2.config import CfgNode
 
+from d2_cxr import artifacts
 from d2_cxr.checkpoint.fingerprint import require_same_tensors
 from d2_cxr.checkpoint.loading import load_weights_file, load_yaml
 from d2_cxr.config import RENAMED_KEYS
@@ -40,8 +41,9 @@ def finished_results(cfg: CfgNode, resume: bool) -> dict | None:
     Raises:
         ValueError: a run is finished here and `resume` is False, its config differs, or its weights are damaged.
     """
-    results = run_record.finished_results(cfg.OUTPUT_DIR)
-    if results is None:
+    path = Path(cfg.OUTPUT_DIR) / "run.json"
+    record = artifacts.read_json(path) if path.is_file() else {}
+    if record.get("status") != run_record.FINISHED:
         return None
     if not resume:
         raise ValueError(f"{cfg.OUTPUT_DIR} holds a finished run; choose another OUTPUT_DIR, or --resume to keep it")
@@ -50,7 +52,7 @@ def finished_results(cfg: CfgNode, resume: bool) -> dict | None:
         path = Path(cfg.OUTPUT_DIR) / name
         if name == "model_final.pth" or path.is_file():
             _require_whole(path)
-    return results
+    return record.get("results", {})
 
 
 def last_checkpoint(output_dir: str | Path) -> Path | None:

@@ -15,7 +15,7 @@ import torch
 from detectron2.config import CfgNode
 
 from d2_cxr import __version__, artifacts
-from d2_cxr.checkpoint.weights_card import WeightsCard, project_commit
+from d2_cxr.checkpoint.weights_card import WeightsCard
 from d2_cxr.datasets.named_sets import NamedSet
 from d2_cxr.datasets.provenance import images_fingerprint
 from d2_cxr.engine.run_sets import RunSets
@@ -67,7 +67,7 @@ def start_values(
         "format_version": FORMAT_VERSION,
         "command": sys.argv,
         "project_version": __version__,
-        "commit": project_commit(),
+        "commit": artifacts.project_commit(),
         "seed": seed,
         "versions": versions(),
         "hardware": hardware(cfg.MODEL.DEVICE),
@@ -81,15 +81,6 @@ def start_values(
         "weights_card": card.to_dict() if card else None,
         "weights_unchecked": bool(cfg.MODEL.WEIGHTS) and card is None,
     }
-
-
-def finished_results(output_dir: str | Path) -> dict | None:
-    """Return the results of a run that finished in this folder, None where none did."""
-    path = Path(output_dir) / "run.json"
-    if not path.is_file():
-        return None
-    record = artifacts.read_json(path)
-    return record.get("results", {}) if record.get("status") == FINISHED else None
 
 
 def dataset_record(named: NamedSet) -> dict:

@@ -24,7 +24,7 @@ from d2_cxr.engine.card import detector_card
 from d2_cxr.engine.config import register_datasets, setup
 from d2_cxr.engine.evaluate import evaluate_model, evaluate_only, test_on_all, validation_thresholds
 from d2_cxr.engine.loop import Trainer
-from d2_cxr.engine.plain_config import write_plain_config
+from d2_cxr.engine.plain_config import write_configs
 from d2_cxr.engine.run_log import log_to
 from d2_cxr.engine.run_sets import RunSets
 from d2_cxr.engine.set_checks import check_sets
@@ -67,8 +67,8 @@ def train(cfg: CfgNode, resume: bool = False) -> dict:
 
 def _train(cfg: CfgNode, continued: bool) -> dict:
     """Check everything, write what is known before the first step, train, test."""
-    train_step.set_machine(cfg)
     seed = _seed(cfg, continued)
+    train_step.set_machine(cfg)
     seed_all_rng(seed + comm.get_rank())
     sets = RunSets.of(cfg)
     images = training_images(cfg, sets)
@@ -84,7 +84,8 @@ def _train(cfg: CfgNode, continued: bool) -> dict:
         _begin(cfg, continued)
         trainer = Trainer(cfg, sets, images, seed, pool)
         record.values["precision"] = list(trainer.precision)
-        card = detector_card(cfg, sets, start.card, len(images.findings))
+        fingerprints = {named.name: values["datasets"][named.name].get("images_fingerprint") for named in sets.train}
+        card = detector_card(cfg, sets, start.card, len(images.findings), fingerprints)
         trainer.checkpointer.extra = {"card": card.to_dict(), "images": image_hashes(sets.learned_images, start.images)}
         _place_weights(trainer, continued, start)
         record.start()
@@ -149,10 +150,9 @@ def _place_weights(trainer: Trainer, continued: bool, start: StartWeights) -> No
 
 
 def _begin(cfg: CfgNode, continued: bool) -> None:
-    """Write the config; a run that starts anew does not append to an interrupted one's metrics, nor resume from it."""
+    """Write the configs; a run that starts anew does not append to an interrupted one's metrics, nor resume from it."""
     if comm.is_main_process():
-        artifacts.write_text(Path(cfg.OUTPUT_DIR) / "config.yaml", cfg.dump())
-        write_plain_config(cfg)
+        write_configs(cfg)
         if not continued:
             (Path(cfg.OUTPUT_DIR) / "last_checkpoint").unlink(missing_ok=True)
             (Path(cfg.OUTPUT_DIR) / "metrics.json").unlink(missing_ok=True)

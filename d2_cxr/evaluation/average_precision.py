@@ -44,7 +44,7 @@ def average_precision(
 
     Args:
         classes: positions in `matches.class_names`; default all.
-        areas, thresholds: positions in greedy.AREA_NAMES and greedy.IOU_THRESHOLDS.
+        areas, thresholds: positions in matching.AREA_NAMES and matching.IOU_THRESHOLDS.
         negatives: count detections on negative images, too.
 
     Returns:

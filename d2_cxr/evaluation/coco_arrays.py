@@ -71,17 +71,13 @@ def to_arrays(
     truth: Mapping,
     results: Sequence[Mapping],
     negative_truth: Mapping | None = None,
-    negative_results: Sequence[Mapping] | None = None,
-    patients: Mapping | None = None,
 ) -> CocoArrays:
     """Read COCO truth and COCO results into arrays.
 
     Args:
         truth: COCO dict of the images with findings.
-        results: COCO results (image_id, category_id, bbox XYWH, score); may hold those of negative images too.
+        results: COCO results (image_id, category_id, bbox XYWH, score) on these images and on the negative ones.
         negative_truth: COCO dict of images without findings (images only).
-        negative_results: results on the negative images, where they are kept apart.
-        patients: patient by image name or COCO image id; default: `patient` of the images, else each image by itself.
 
     Raises:
         ValueError: a value has another type than COCO's, or names an image or class that the truth does not have.
@@ -100,19 +96,15 @@ def to_arrays(
         image_ids=np.array([image["id"] for image in images], dtype=np.int64),
         image_names=np.array(names, dtype=np.str_),
         image_negative=np.arange(len(images)) >= len(findings),
-        image_group=_groups(images, names, patients),
+        image_group=_groups(images),
         **_truth_columns(truth.get("annotations", []), image_of, class_of),
-        **_detection_columns([*results, *(negative_results or [])], image_of, class_of),
+        **_detection_columns(results, image_of, class_of),
     )
 
 
-def _groups(images: list[Mapping], names: list[str], patients: Mapping | None) -> np.ndarray:
-    keys = []
-    for image, name in zip(images, names, strict=True):
-        patient = image.get("patient")
-        if patients is not None:
-            patient = patients.get(name, patients.get(image["id"]))
-        keys.append(("image", image["id"]) if patient is None else ("patient", str(patient)))
+def _groups(images: list[Mapping]) -> np.ndarray:
+    known = [(image["id"], image.get("patient")) for image in images]
+    keys = [("image", number) if patient is None else ("patient", str(patient)) for number, patient in known]
     numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
     return np.array([numbers[key] for key in keys], dtype=np.int64)
 

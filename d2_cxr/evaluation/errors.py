@@ -33,11 +33,9 @@ def kinds(matches: Matches) -> np.ndarray:
     return np.where(np.isin(matches.dt_coco[:, 0, 0], (HIT, IGNORED)), -1, kind)
 
 
-def working_score(matches: Matches, false_positives: float = 1.0) -> float | None:
-    """Return the lowest score with at most so many false positives per image, all classes pooled; None if none."""
-    points = froc.curve(matches)
-    admitted = points["false_positives_per_image"] <= false_positives
-    return float(points["score"][admitted][-1]) if admitted.any() else None
+def working_score(matches: Matches) -> float | None:
+    """Return the lowest score with at most 1 false positive per image, all classes pooled; None if none."""
+    return froc.lowest_score(matches, 1.0)
 
 
 def breakdown(matches: Matches, score: float | None = None) -> dict:

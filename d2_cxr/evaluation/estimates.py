@@ -15,7 +15,6 @@ import numpy as np
 from d2_cxr.evaluation import average_precision, metrics
 from d2_cxr.evaluation.matching import Matches
 
-LEVEL = 0.95
 BIAS_OF_SAMPLE = 2.0  # in units of what a resample adds: 1 / (2**0.58 - 1), bias ~ images**-0.58 as simulated
 
 
@@ -73,13 +72,12 @@ def resample_bias(values: np.ndarray) -> np.ndarray:
     return np.where(defined.any(axis=-1) & np.isfinite(values[..., 0]), mean - values[..., 0], 0.0)
 
 
-def interval(values: np.ndarray, level: float = LEVEL) -> list[float] | None:
-    """Percentile interval of resampled values (B,), undefined ones (NaN) left out; None where none is defined."""
+def interval(values: np.ndarray) -> list[float] | None:
+    """95 % percentile interval of resampled values (B,), undefined ones (NaN) left out; None where none is defined."""
     defined = values[np.isfinite(values)]
     if len(defined) == 0:
         return None
-    tail = 50 * (1 - level)
-    return [float(value) for value in np.percentile(defined, [tail, 100 - tail])]
+    return [float(value) for value in np.percentile(defined, [2.5, 97.5])]
 
 
 def p_value(differences: np.ndarray) -> float:

@@ -28,15 +28,11 @@ COMPARED = ("mAP", "AP50", "mAP_support_weighted", "AR_agnostic", "AP40_vinbigda
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What an evaluation found: the document, and the matches it rests on."""
+    """What an evaluation found: the content of `evaluation.json` (plain types, no NaN), and what it rests on."""
 
     document: dict
     matches: Matches
     prior_box: Matches | None = None
-
-    def to_json(self) -> dict:
-        """Return the content of `evaluation.json`: plain types, no NaN."""
-        return self.document
 
     def value(self, metric: str, class_name: str | None = None) -> float | None:
         """Return a point value, overall or of one class."""
@@ -74,10 +70,8 @@ def evaluate(
     truth: Mapping,
     results: Sequence[Mapping],
     negative_truth: Mapping | None = None,
-    negative_results: Sequence[Mapping] | None = None,
     resamples: int = 1000,
     seed: int = 0,
-    patients: Mapping | None = None,
     train_truth: Mapping | None = None,
     dataset: str = "",
     chosen_thresholds: Mapping | None = None,
@@ -90,10 +84,10 @@ def evaluate(
     """Evaluate COCO results against COCO truth.
 
     Args:
-        truth, results: COCO dict of images with findings, COCO results (boxes XYWH in pixels of the prepared image).
-        negative_truth, negative_results: the same of images without findings; results may also be in `results`.
+        truth: COCO dict of images with findings; `patient` of an image says whose it is.
+        results: COCO results (boxes XYWH in pixels of the prepared image), those on negative images included.
+        negative_truth: COCO dict of images without findings.
         resamples: of images (patients, where known) for every interval; 0 leaves intervals out.
-        patients: patient by image name or image id; default: `patient` of the images.
         train_truth: COCO dict of the training images; adds the prior-box row.
         chosen_thresholds: content of a `thresholds.json` from other images; adds `at_thresholds`.
         readers: COCO of single readers' boxes; adds `readers`, model and readers under one rule, where two have read.
@@ -105,8 +99,11 @@ def evaluate(
     Raises:
         ValueError: results and truth do not belong together, or the grouping lacks images; says where.
     """
-    matching = checked_matches if check else _unchecked_matches
-    matches, problems = matching(truth, results, negative_truth, negative_results, patients)
+    problems: list[str] = []
+    if check:
+        matches, problems = checked_matches(truth, results, negative_truth)
+    else:
+        matches = match(truth, results, negative_truth)
     if grouping is not None:
         subgroups.members(matches, grouping)  # a mistake shows before the resamples are computed
     weights = estimates.with_original(estimates.image_weights(matches, resamples, seed))
@@ -120,13 +117,12 @@ def evaluate(
         document["at_thresholds"] = thresholds.report(matches, chosen_thresholds, dataset, weights)
     images = _all_images(truth, negative_truth)
     if readers is not None and read_twice(images, readers):
-        answers = [*results, *(negative_results or [])]
         document["readers"] = compare_with_readers(
-            images, answers, readers, fusion, iou_threshold, "iou", resamples, seed
+            images, results, readers, fusion, iou_threshold, "iou", resamples, seed
         )
     baseline = None
     if train_truth is not None:
-        baseline = match(truth, prior_box_results(train_truth, images), negative_truth, None, patients)
+        baseline = match(truth, prior_box_results(train_truth, images), negative_truth)
         document["rows"]["prior_box"] = _row(computation, estimates.computation(baseline, weights))
     return Evaluation(document, matches, baseline)
 
@@ -150,11 +146,7 @@ def read_evaluation(path: str | os.PathLike) -> dict:
 
 
 def checked_matches(
-    truth: Mapping,
-    results: Sequence[Mapping],
-    negative_truth: Mapping | None = None,
-    negative_results: Sequence[Mapping] | None = None,
-    patients: Mapping | None = None,
+    truth: Mapping, results: Sequence[Mapping], negative_truth: Mapping | None = None
 ) -> tuple[Matches, list[str]]:
     """Match as `matching.match` does, and compare the results with images and truth; arguments as `evaluate`.
 
@@ -164,10 +156,10 @@ def checked_matches(
     Raises:
         ValueError: as `evaluate`.
     """
-    arrays = to_arrays(truth, results, negative_truth, negative_results, patients)
+    arrays = to_arrays(truth, results, negative_truth)
     by_id = {image["id"]: image for image in _all_images(truth, negative_truth)["images"]}
     images = [by_id[image] for image in arrays.image_ids.tolist()]
-    problems = find_problems(arrays, images, [*results, *(negative_results or [])], truth["categories"])
+    problems = find_problems(arrays, images, results, truth["categories"])
     for problem in problems:
         logger.warning(problem)
     return match_arrays(arrays), problems
@@ -187,10 +179,6 @@ def compare(ours: Matches, theirs: Matches, resamples: int = 1000, seed: int = 0
         for name in estimates.defined_overall(ours)
     }
     return {"n": ours.num_images, "resamples": resamples, "seed": seed, "metrics": differences}
-
-
-def _unchecked_matches(*truth_and_results) -> tuple[Matches, list[str]]:
-    return match(*truth_and_results), []
 
 
 def _all_images(truth: Mapping, negative_truth: Mapping | None) -> dict:

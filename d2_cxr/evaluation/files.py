@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from d2_cxr import artifacts
@@ -53,18 +54,13 @@ def evaluate_files(
     Raises:
         FileNotFoundError, ValueError: in one line, before anything is written.
     """
-    if root is not None:
-        register_below(dataset, root)
-    named = load_ground_truth(dataset)
-    rows, negatives = read_results(results), negative_rows(results, negative_results)
+    named, rows = read_truth_and_results(dataset, results, negative_results, root)
     chosen = artifacts.read_json(thresholds) if thresholds else None
     grouping = read_grouping(subgroups) if subgroups else None
-    negative = named.negative if negatives is not None else None
     evaluation = evaluate(
         named.truth,
         rows,
-        negative,
-        negatives,
+        named.negative,
         resamples=resamples,
         seed=seed,
         train_truth=named.train,
@@ -77,12 +73,31 @@ def evaluate_files(
     )
     comparison = None
     if other is not None:
-        comparison = compare(evaluation.matches, _other_matches(other, named, negative), resamples, seed)
+        comparison = compare(evaluation.matches, _other_matches(other, named), resamples, seed)
     _write(evaluation, comparison, output, false_positives)
     return evaluation
 
 
-def negative_rows(results: Path, negative_results: Path | None = None) -> list[dict] | None:
+def read_truth_and_results(
+    dataset: str, results: Path, negative_results: Path | None = None, root: str | os.PathLike | None = None
+) -> tuple[GroundTruth, list[dict]]:
+    """Return the truth of a named set, `negative` only where there are results on it, and all results.
+
+    Args:
+        negative_results: default: NEGATIVE_RESULTS next to `results`, if it exists.
+        root: folder of prepared sets; default: the registered ones.
+
+    Raises:
+        FileNotFoundError, ValueError: unknown set, missing file, or results that are none.
+    """
+    if root is not None:
+        register_below(dataset, root)
+    named, rows = load_ground_truth(dataset), read_results(results)
+    negatives = _negative_rows(results, negative_results)
+    return (named, rows + negatives) if negatives is not None else (replace(named, negative=None), rows)
+
+
+def _negative_rows(results: Path, negative_results: Path | None = None) -> list[dict] | None:
     """Read the results on negative images: that file, or NEGATIVE_RESULTS next to `results`; None without either."""
     beside = results.parent / NEGATIVE_RESULTS
     if negative_results is None and not beside.is_file():
@@ -90,15 +105,15 @@ def negative_rows(results: Path, negative_results: Path | None = None) -> list[d
     return read_results(negative_results or beside)
 
 
-def _other_matches(other: Path, named: GroundTruth, negative: Mapping | None) -> Matches:
+def _other_matches(other: Path, named: GroundTruth) -> Matches:
     if other.suffix == ".npz":
         return Matches.load(other)
-    negatives = negative_rows(other) if negative is not None else None
-    if negative is not None and negatives is None:
+    rows, negatives = read_results(other), _negative_rows(other) if named.negative is not None else []
+    if negatives is None:
         raise ValueError(
             f"{other} has no {NEGATIVE_RESULTS} next to it, but the evaluated run has; compare equal images"
         )
-    return checked_matches(named.truth, read_results(other), negative, negatives)[0]
+    return checked_matches(named.truth, rows + negatives, named.negative)[0]
 
 
 def _write(evaluation: Evaluation, comparison: dict | None, output: Path, false_positives: float) -> None:

@@ -63,7 +63,6 @@ def sensitivities(
     weights: np.ndarray,
     classes: Sequence[int] | None = None,
     rates: Sequence[float] = RATES,
-    rule: str = "iou",
     negatives: bool = True,
 ) -> np.ndarray:
     """Return the sensitivity at rates of false positives per image, these classes pooled under one threshold.
@@ -71,7 +70,7 @@ def sensitivities(
     Returns:
         (rates, B) in [0, 1]; NaN where a resample contains no truth box of these classes.
     """
-    chosen = marks(matches, classes, rule, negatives)
+    chosen = marks(matches, classes, negatives=negatives)
     weights = weights if negatives else weights[: matches.num_findings_images]
     num_lesions = ranking.totals(chosen.lesion_image, weights)
     found, false = _stretches(chosen, len(weights))
@@ -100,11 +99,9 @@ def _highest(
     return np.stack([found_up_to[number, columns] for number in admitted])
 
 
-def curve(
-    matches: Matches, classes: Sequence[int] | None = None, rule: str = "iou", negatives: bool = True
-) -> dict[str, np.ndarray]:
+def curve(matches: Matches, classes: Sequence[int] | None = None, negatives: bool = True) -> dict[str, np.ndarray]:
     """Return the FROC curve: `score`, `sensitivity`, `false_positives_per_image`, each (K,), by falling score."""
-    chosen = marks(matches, classes, rule, negatives)
+    chosen = marks(matches, classes, negatives=negatives)
     num_images = matches.num_images if negatives else matches.num_findings_images
     return points(chosen.score, chosen.finds, chosen.false, len(chosen.lesion_image), num_images)
 
@@ -125,21 +122,24 @@ def _ends(score: np.ndarray, finds: np.ndarray) -> np.ndarray:
     return np.unique(np.searchsorted(-score, -score[finds], side="right") - 1)
 
 
-def choose_thresholds(matches: Matches, rate: float, rule: str = "iou") -> dict[str, float | None]:
-    """Choose per class the lowest score with at most `rate` false positives per image (negative images counted).
+def lowest_score(matches: Matches, rate: float, classes: Sequence[int] | None = None) -> float | None:
+    """Return the lowest score with at most `rate` false positives per image (negative images counted).
 
-    The score is that of a detection that finds a box; None where no box is found at that rate.
+    The score is that of a detection that finds a box; None where no box is found at that rate. Classes (default all)
+    are pooled.
     """
-    thresholds = {}
-    for index, name in enumerate(matches.class_names):
-        points = curve(matches, [index], rule)
-        admitted = points["false_positives_per_image"] <= rate
-        thresholds[name] = float(points["score"][admitted][-1]) if admitted.any() else None
-    return thresholds
+    found = curve(matches, classes)
+    admitted = found["false_positives_per_image"] <= rate
+    return float(found["score"][admitted][-1]) if admitted.any() else None
+
+
+def choose_thresholds(matches: Matches, rate: float) -> dict[str, float | None]:
+    """Choose the `lowest_score` of each class at a rate."""
+    return {name: lowest_score(matches, rate, [index]) for index, name in enumerate(matches.class_names)}
 
 
 def at_thresholds(
-    matches: Matches, thresholds: Mapping[str, float | None], weights: np.ndarray, rule: str = "iou"
+    matches: Matches, thresholds: Mapping[str, float | None], weights: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Count per class the detections that reach a fixed threshold (None: no detection does).
 
@@ -150,7 +150,7 @@ def at_thresholds(
     split = matches.num_findings_images
     rows: dict[str, list] = {"found": [], "lesions": [], "false_findings": [], "false_negatives": []}
     for index, name in enumerate(matches.class_names):
-        chosen = marks(matches, [index], rule)
+        chosen = marks(matches, [index])
         threshold = thresholds.get(name)
         passing = chosen.score >= (np.inf if threshold is None else threshold)
         false = chosen.image[chosen.false & passing]

@@ -95,15 +95,12 @@ def readers_of(folder: str | os.PathLike) -> dict:
 def _fusion(folder: Path) -> dict:
     """Read how the set's boxes were fused; {} where it does not say."""
     path = folder / "dataset.json"
-    fusion = artifacts.read_json(path).get("fusion") if path.is_file() else None
-    if isinstance(fusion, Mapping):
-        rule, iou = fusion.get("rule"), fusion.get("iou_threshold")
-        if rule is not None and not isinstance(rule, str):
-            raise ValueError(f"{path}: the rule of fusion is {str(rule)[:40]}; prepare the set again")
-        if iou is not None and (isinstance(iou, bool) or not isinstance(iou, int | float) or not 0 <= iou <= 1):
-            raise ValueError(f"{path}: the iou_threshold of fusion is {str(iou)[:40]}; prepare the set again")
-        renamed = {"fusion": rule, "iou_threshold": iou}
-        return {key: value for key, value in renamed.items() if value is not None}
-    if fusion is not None and not isinstance(fusion, str):
+    fusion = (artifacts.read_json(path).get("fusion") if path.is_file() else None) or {}
+    if not isinstance(fusion, Mapping):
         raise ValueError(f"{path}: fusion is {str(fusion)[:40]}; prepare the set again")
-    return {"fusion": fusion} if fusion else {}
+    rule, iou = fusion.get("rule"), fusion.get("iou_threshold")
+    if rule is not None and not isinstance(rule, str):
+        raise ValueError(f"{path}: the rule of fusion is {str(rule)[:40]}; prepare the set again")
+    if iou is not None and (isinstance(iou, bool) or not isinstance(iou, int | float) or not 0 <= iou <= 1):
+        raise ValueError(f"{path}: the iou_threshold of fusion is {str(iou)[:40]}; prepare the set again")
+    return {key: value for key, value in {"fusion": rule, "iou_threshold": iou}.items() if value is not None}

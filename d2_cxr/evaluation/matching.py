@@ -130,15 +130,9 @@ class Matches:
         return self.class_names.index(name)
 
 
-def match(
-    truth: Mapping,
-    results: Sequence[Mapping],
-    negative_truth: Mapping | None = None,
-    negative_results: Sequence[Mapping] | None = None,
-    patients: Mapping | None = None,
-) -> Matches:
+def match(truth: Mapping, results: Sequence[Mapping], negative_truth: Mapping | None = None) -> Matches:
     """Match COCO results to COCO truth; arguments and errors as `coco_arrays.to_arrays`."""
-    return match_arrays(to_arrays(truth, results, negative_truth, negative_results, patients))
+    return match_arrays(to_arrays(truth, results, negative_truth))
 
 
 def match_arrays(arrays: CocoArrays) -> Matches:

@@ -56,9 +56,9 @@ def _ap(
     return values
 
 
-def _ar(max_detections: int, area: int = 0) -> Values:
+def _ar(max_detections: int) -> Values:
     def values(matches: Matches, weights: np.ndarray, classes: Sequence[int]) -> np.ndarray:
-        return precision.recall(matches, weights, max_detections, area, classes).mean(axis=1)
+        return precision.recall(matches, weights, max_detections, classes=classes).mean(axis=1)
 
     return values
 

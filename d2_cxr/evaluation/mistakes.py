@@ -5,21 +5,18 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from d2_cxr import boxes as box_math
 from d2_cxr.audit import pages
 from d2_cxr.datasets import image_array
-from d2_cxr.datasets.builtin import register_below
 from d2_cxr.datasets.named_sets import named_set
 from d2_cxr.evaluation import errors, froc
-from d2_cxr.evaluation.coco_arrays import CocoArrays, read_results, to_arrays
-from d2_cxr.evaluation.files import negative_rows
-from d2_cxr.evaluation.ground_truth import GroundTruth, load_ground_truth
+from d2_cxr.evaluation.coco_arrays import CocoArrays, to_arrays
+from d2_cxr.evaluation.files import read_truth_and_results
+from d2_cxr.evaluation.ground_truth import GroundTruth
 from d2_cxr.evaluation.matching import HIT_RULES, Matches, match_arrays, ranked
 from d2_cxr.evaluation.stratified_sensitivity import best_pointing_score
 
@@ -84,13 +81,8 @@ def read_matched(
     Raises:
         FileNotFoundError, ValueError: unknown set, missing file, or results that do not fit.
     """
-    if root is not None:
-        register_below(dataset, root)
-    truth = load_ground_truth(dataset)
-    rows, negatives = read_results(Path(results)), negative_rows(Path(results))
-    if negatives is None:
-        truth = replace(truth, negative=None)
-    arrays = ranked(to_arrays(truth.truth, rows, truth.negative, negatives))
+    truth, rows = read_truth_and_results(dataset, Path(results), root=root)
+    arrays = ranked(to_arrays(truth.truth, rows, truth.negative))
     return truth, arrays, match_arrays(arrays)
 
 
@@ -121,7 +113,7 @@ def _figures(
             {
                 "name": str(matches.image_names[index]),
                 "negative": bool(matches.image_negative[index]),
-                "source": _data_url(folder / image["file_name"]),
+                "source": pages.jpeg_url(image_array.read_small(folder / image["file_name"], PAGE_SIDE)),
                 "width": image["width"],
                 "height": image["height"],
                 "boxes": [*_reader_boxes(readers, image["id"]), *boxes[index]],
@@ -158,10 +150,3 @@ def _reader_boxes(readers: Mapping | None, image: int) -> list[dict]:
         _box("reader", xyxy, names[box["category_id"]], None, str(box["reader"]))
         for box, xyxy in zip(own, corners, strict=True)
     ]
-
-
-def _data_url(path: Path) -> str:
-    pixels = image_array.read(path)
-    scale = min(1.0, PAGE_SIDE / max(pixels.shape))
-    small = cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else pixels
-    return pages.jpeg_url(small)

@@ -30,20 +30,20 @@ def froc_figure(evaluation: Evaluation) -> Figure:
     return figure
 
 
-def class_figure(evaluation: Evaluation, metric: str = "AP50") -> Figure:
-    """Draw a metric by class with 95 % intervals, most frequent class first, and the prior-box baseline if known."""
+def class_figure(evaluation: Evaluation) -> Figure:
+    """Draw AP50 by class with 95 % intervals, most frequent class first, and the prior-box baseline if known."""
     table = evaluation.document["per_class"]
-    names = _by_frequency(table, metric)
+    names = _by_frequency(table)
     prior = evaluation.document["rows"].get("prior_box", {}).get("per_class", {})
     figure, axes = chart_style.subplots(height=1.3 + 0.34 * max(1, len(names)))
     for place, name in enumerate(names):
-        entry = table[name][metric]
+        entry = table[name]["AP50"]
         if entry["interval"]:
             axes.plot(entry["interval"], [place, place], color=_MODEL, linewidth=2)
         axes.plot(entry["value"], place, "o", color=_MODEL, label="model, 95 % interval" if place == 0 else None)
-        if metric in prior.get(name, {}):
+        if "AP50" in prior.get(name, {}):
             label = "prior-box baseline" if place == 0 else None
-            axes.plot(prior[name][metric]["value"], place, "D", color=_PRIOR, markersize=5, label=label)
+            axes.plot(prior[name]["AP50"]["value"], place, "D", color=_PRIOR, markersize=5, label=label)
     labels = [
         f"{name} ({counted(table[name]['num_boxes'], 'box')}, {counted(table[name]['num_images'], 'image')})"
         for name in names
@@ -51,7 +51,7 @@ def class_figure(evaluation: Evaluation, metric: str = "AP50") -> Figure:
     axes.set_yticks(range(len(names)), labels)
     axes.invert_yaxis()
     axes.set_xlim(0, 1)
-    axes.set_xlabel(f"{metric} (fraction of 1)")
+    axes.set_xlabel("AP50 (fraction of 1)")
     axes.set_title(f"{evaluation.document['dataset']}: {_images(evaluation)}", fontsize=10)
     if names:
         figure.legend(loc="outside lower center", ncols=2, frameon=False)
@@ -68,13 +68,13 @@ def froc_svg(evaluation: Evaluation) -> str:
     return chart_style.svg(figure, points)
 
 
-def class_svg(evaluation: Evaluation, metric: str = "AP50") -> str:
+def class_svg(evaluation: Evaluation) -> str:
     """Return `class_figure` as SVG with each value and its interval."""
-    figure = class_figure(evaluation, metric)
+    figure = class_figure(evaluation)
     (axes,) = figure.axes
     table = evaluation.document["per_class"]
-    entries = [(name, table[name][metric]) for name in _by_frequency(table, metric)]
-    points = [(axes, e["value"], place, f"{name}: {metric} {_value(e)}") for place, (name, e) in enumerate(entries)]
+    entries = [(name, table[name]["AP50"]) for name in _by_frequency(table)]
+    points = [(axes, e["value"], place, f"{name}: AP50 {_value(e)}") for place, (name, e) in enumerate(entries)]
     return chart_style.svg(figure, points)
 
 
@@ -99,8 +99,8 @@ def _pooled_panel(axes: Axes, evaluation: Evaluation) -> None:
     _froc_axes(axes)
 
 
-def _by_frequency(table: Mapping, metric: str) -> list[str]:
-    known = (name for name in table if table[name][metric]["value"] is not None)
+def _by_frequency(table: Mapping) -> list[str]:
+    known = (name for name in table if table[name]["AP50"]["value"] is not None)
     return sorted(known, key=lambda name: -table[name]["num_boxes"])
 
 

@@ -21,9 +21,9 @@ from d2_cxr import boxes as box_math
 from d2_cxr.evaluation import estimates, froc, ranking
 from d2_cxr.evaluation.coco_arrays import CocoArrays, to_arrays
 from d2_cxr.evaluation.matching import HIT_RULES, lesions_pointed_at, places_within, ranked
-from d2_cxr.labels.annotations import CORNERS
 from d2_cxr.labels.coco import reader_order
 from d2_cxr.labels.fusion import fuse_annotations
+from d2_cxr.labels.label_table import CORNERS
 
 DEFINITION = (
     "each reader against the fused boxes of the other readers of the image, the model against the same with its "

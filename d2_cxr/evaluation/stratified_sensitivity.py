@@ -55,7 +55,7 @@ def best_pointing_score(matches: Matches) -> np.ndarray:
 
 
 def _mean(matches: Matches, keep: np.ndarray, column: np.ndarray, weights: np.ndarray) -> dict:
-    """Average a column over truth boxes, with its estimates interval."""
+    """Average a column over truth boxes, with its interval."""
     images = matches.gt_image[keep]
     sums = np.stack([np.bincount(images, power, minlength=matches.num_images) for power in (column[keep], keep[keep])])
     total, number = ranking.weighted_sums(sums, weights)

@@ -89,8 +89,8 @@ def by_subgroup(matches: Matches, weights: np.ndarray, grouping: Grouping) -> di
     """Describe METRICS within each subgroup.
 
     Args:
-        weights: (F, 1 + B), the original sample first; resamples are those of all images, so
-                that the size of a subgroup varies.
+        weights: (F, 1 + B), the original sample first; resamples are those of all images, so that the size of a
+            subgroup varies.
 
     Returns:
         column, num_images_without_value, subgroups {value: num_images, num_findings_images, num_negative_images,

@@ -18,7 +18,7 @@ FORMAT_VERSION = 1
 DEFAULT_RATE = 1 / 8  # per class; 14 classes then give at most 1.75 false positives per image
 
 
-def choose(matches: Matches, dataset: str, rate: float = DEFAULT_RATE, rule: str = "iou") -> dict:
+def choose(matches: Matches, dataset: str, rate: float = DEFAULT_RATE) -> dict:
     """Return the content of `thresholds.json`.
 
     It holds per class the lowest score with at most `rate` false positives per image, negative images counted, or null
@@ -30,9 +30,9 @@ def choose(matches: Matches, dataset: str, rate: float = DEFAULT_RATE, rule: str
         "num_images": matches.num_images,
         "num_negative_images": int(matches.image_negative.sum()),
         "false_positives_per_image": rate,
-        "hit_rule": HIT_RULES[rule],
+        "hit_rule": HIT_RULES["iou"],
         "definition": "per class the lowest score with at most that many false positives per image; null: no report",
-        "thresholds": froc.choose_thresholds(matches, rate, rule),
+        "thresholds": froc.choose_thresholds(matches, rate),
     }
 
 

@@ -13,25 +13,15 @@ from pathlib import Path
 import pandas as pd
 
 from d2_cxr.image_name import image_name
-from d2_cxr.labels.box_rules import cut_to_images, usable_boxes
+from d2_cxr.labels.box_rules import usable_boxes
 from d2_cxr.labels.class_matching import classes_with_boxes, match_classes, own_names
 from d2_cxr.labels.class_names import NO_FINDING
 from d2_cxr.labels.formats.documents import SizeOf
 from d2_cxr.labels.formats.read import hash_of, read_labels
-from d2_cxr.labels.label_table import CORNERS, number
-from d2_cxr.labels.patients import patients_of, read_patients
-from d2_cxr.labels.problems import LEFT_OUT, PROBLEMS, Problems
+from d2_cxr.labels.label_table import number
+from d2_cxr.labels.patients import patients_of
+from d2_cxr.labels.problems import Problems
 from d2_cxr.labels.spelling import one_spelling
-
-__all__ = [
-    "CORNERS",
-    "LEFT_OUT",
-    "PROBLEMS",
-    "Annotations",
-    "cut_to_images",
-    "read_annotations",
-    "read_patients",
-]
 
 
 @dataclass(frozen=True)

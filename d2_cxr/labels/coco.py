@@ -13,7 +13,7 @@ import pandas as pd
 
 from d2_cxr.boxes import xywh_to_xyxy, xyxy_to_xywh
 from d2_cxr.image_name import image_name
-from d2_cxr.labels.annotations import CORNERS
+from d2_cxr.labels.label_table import CORNERS
 
 IMAGE_KEYS = ("id", "file_name", "width", "height", "source_width", "source_height", "patient", "patient_code")
 _DECIMALS = 3

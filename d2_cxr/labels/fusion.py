@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from d2_cxr.boxes import aligned_iou
-from d2_cxr.labels.annotations import CORNERS
+from d2_cxr.labels.label_table import CORNERS
 
 PAPER_IOU_THRESHOLD = 0.2
 

@@ -37,25 +37,21 @@ class LabelTable:
     class_names: tuple[str, ...] = ()
 
 
-def table_of(
-    rows: Iterable[Mapping], format_name: str, class_names: Sequence[str] = (), consensus: bool | None = None
-) -> LabelTable:
-    """Return the label table of rows that a parser found.
+def table_of(rows: Iterable[Mapping], format_name: str, class_names: Sequence[str]) -> LabelTable:
+    """Return the label table of rows that a parser found; a consensus where no row names a reader.
 
     Args:
         rows: image_name, class_name, place, and where known corners (four numbers), reader_id, width, height, split,
             patient_id; a row without corners is a finding, or "No finding", without a place in the image.
         format_name: of the parser.
         class_names: in the order of the file's ids.
-        consensus: None: where no row names a reader.
     """
     frame = pd.DataFrame([_row(row) for row in rows])
     if frame.empty:
         frame = pd.DataFrame(columns=COLUMNS)
     frame[CORNERS] = frame[CORNERS].astype(np.float64).round(_DECIMALS)  # what is left of shares and percentages
     frame["row"] = np.arange(len(frame))
-    if consensus is None:
-        consensus = not frame["reader_id"].notna().any()
+    consensus = not frame["reader_id"].notna().any()
     if consensus:
         frame["reader_id"] = CONSENSUS
     return LabelTable(frame, format_name, None, consensus, tuple(class_names))

@@ -8,7 +8,6 @@ come from the `Patient ID` column of `Data_Entry_2017.csv`, given as the table o
 
 from __future__ import annotations
 
-NAME = "nih_bbox"
 CLASS_NAMES = (
     "Atelectasis",
     "Cardiomegaly",

@@ -9,7 +9,6 @@ mixing this set with NIH or ChestX-Det.
 
 from __future__ import annotations
 
-NAME = "rsna_pneumonia"
 CLASS_NAMES = ("Lung Opacity",)
 EXTRA_CLASS_NAMES: tuple[str, ...] = ()
 ALIASES: dict[str, str] = {"Pneumonia": "Lung Opacity"}

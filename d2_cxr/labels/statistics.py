@@ -16,9 +16,10 @@ import pandas as pd
 
 from d2_cxr.boxes import aligned_iou
 from d2_cxr.labels import splits, vindr_cxr
-from d2_cxr.labels.annotations import CORNERS, Annotations
+from d2_cxr.labels.annotations import Annotations
 from d2_cxr.labels.coco import reader_order
 from d2_cxr.labels.fusion import PAPER_IOU_THRESHOLD, fuse_annotations, fusion_report
+from d2_cxr.labels.label_table import CORNERS
 
 REPEAT_THRESHOLD = 0.4  # a class on a smaller fraction of the training images is repeated
 
@@ -84,8 +85,8 @@ def split_images(annotations: Annotations, split: str, seed: int = 0) -> splits.
     raise ValueError(f"split {split!r} is neither 'published' nor 'stratified'")
 
 
-def repeat_factors(labels: np.ndarray, threshold: float = REPEAT_THRESHOLD) -> tuple[np.ndarray, np.ndarray]:
-    """Return r(c) = max(1, sqrt(threshold / f(c))) by class (C,) and r(I) = max over an image's classes by image (N,).
+def repeat_factors(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return r(c) = max(1, sqrt(0.4 / f(c))) by class (C,) and r(I) = max over an image's classes by image (N,).
 
     Args:
         labels: (N, C) bool; f(c) is the fraction of these images with c. A class on none has r(c) = inf; an image
@@ -94,7 +95,7 @@ def repeat_factors(labels: np.ndarray, threshold: float = REPEAT_THRESHOLD) -> t
     labels = np.asarray(labels, dtype=bool)
     share = labels.mean(axis=0) if len(labels) else np.zeros(labels.shape[1])
     with np.errstate(divide="ignore"):
-        by_class = np.maximum(1.0, np.sqrt(threshold / share))
+        by_class = np.maximum(1.0, np.sqrt(REPEAT_THRESHOLD / share))
     by_image = np.where(labels, by_class, 1.0).max(axis=1, initial=1.0)
     return by_class, by_image
 
@@ -155,15 +156,12 @@ def box_density(fused: pd.DataFrame, parts: splits.Split) -> dict[str, float | N
     return {name: float(per_image.reindex(ids, fill_value=0).mean()) if ids else None for name, ids in images.items()}
 
 
-def reader_agreement(
-    boxes: pd.DataFrame, readings: pd.DataFrame, iou_threshold: float = PAPER_IOU_THRESHOLD
-) -> list[dict]:
+def reader_agreement(boxes: pd.DataFrame, readings: pd.DataFrame) -> list[dict]:
     """Return the agreement of every pair of readers who read an image in common, in number order.
 
     Args:
         boxes: image_name, class_name, reader_id and corners of the single readers' boxes.
         readings: image_name, reader_id: who read what.
-        iou_threshold: of the second of the two definitions.
 
     Returns:
         dicts of readers ([A, B]), images (images on which both are left after (image, class) groups with fewer than two
@@ -182,7 +180,7 @@ def reader_agreement(
             "images_both_drew": drew.get(pair, 0),
             "images_both_read": read[pair],
             "pairs_all": _moments(ious.get(pair, np.zeros(0))),
-            f"pairs_iou>{iou_threshold:g}": _moments(ious.get(pair, np.zeros(0)), iou_threshold),
+            "pairs_iou>0.2": _moments(ious.get(pair, np.zeros(0)), PAPER_IOU_THRESHOLD),
         }
         for pair in sorted(read, key=lambda pair: (reader_order(pair[0]), reader_order(pair[1])))
     ]

@@ -15,8 +15,6 @@ from collections.abc import Mapping, Sequence
 
 from d2_cxr import artifacts
 
-NAME = "vindr_cxr"
-
 CLASS_NAMES = (  # class_id order of the Kaggle file; its id 14 is "No finding"
     "Aortic enlargement",
     "Atelectasis",

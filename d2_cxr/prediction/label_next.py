@@ -20,7 +20,7 @@ from d2_cxr.prediction import findings, label_next_page
 from d2_cxr.prediction.predictor import Predictor
 from d2_cxr.prediction.prepared_predictions import Predictions, predict_prepared
 from d2_cxr.prediction.work_list import Candidate, WorkList, candidates, duplicate_pairs
-from d2_cxr.preparation.export_boxes import export_of_findings, with_names, with_queue
+from d2_cxr.preparation.export_boxes import export_of_findings
 from d2_cxr.selection import DEFAULT, strategies
 from d2_cxr.selection.picks import pick
 
@@ -178,9 +178,10 @@ def _write(
     findings.write_json(output / "findings.json", pre_annotated)
     detector = {"card": predictor.card.to_dict(), "thresholds": predictor.thresholds}
     artifacts.write_json(output / "detector.json", detector)
-    export = with_names(export_of_findings(output / "findings.json"), predictor.weights.parent.name, image_url)
     queue = {image.name: (index + 1) / len(picked) for index, image in enumerate(picked)}
+    export = export_of_findings(output / "findings.json")
+    export = replace(export, model_version=predictor.weights.parent.name, image_url=image_url, queue=queue)
     for name in formats:
-        write(with_queue(export, queue), name, output / name)
+        write(export, name, output / name)
     label_next_page.write(output / "label_next.html", rows, picked, seen, predictor, work, strategy)
     artifacts.write_csv(output / "label_next.csv", rows, COLUMNS, for_people=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from d2_cxr.audit import pages
@@ -42,7 +41,11 @@ def write(
     """
     limits = limits_of(predictor.class_names, predictor.thresholds)
     figures = [
-        {**row, "source": _data_url(image.png), **_boxes(seen, index, predictor.class_names, limits)}
+        {
+            **row,
+            "source": pages.data_url(encode_png(image_array.read_small(image.png, _SIDE))),
+            **_boxes(seen, index, predictor.class_names, limits),
+        }
         for index, (row, image) in enumerate(zip(rows, images, strict=True))
     ]
     context = {"figures": figures, "size": predictor.preprocess.size, "words": str(work), "strategy": strategy}
@@ -61,10 +64,3 @@ def _boxes(seen: Predictions, index: int, class_names: Sequence[str], limits: np
         box = {key: round(float(value), 1) for key, value in sides.items()}
         described.append(box | {"color": color, "text": f"{class_names[place]} {score:.2f}"})
     return {"drawn": described}
-
-
-def _data_url(path: str) -> str:
-    pixels = image_array.read(path)
-    scale = min(1.0, _SIDE / max(pixels.shape))
-    small = cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else pixels
-    return pages.data_url(encode_png(small))

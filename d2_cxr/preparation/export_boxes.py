@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +13,9 @@ from d2_cxr.datasets.image_sizes import sizes_in
 from d2_cxr.datasets.manifest import list_sources
 from d2_cxr.dicom.preprocess import Preprocess, box_map
 from d2_cxr.image_name import image_name, png_name
-from d2_cxr.labels.annotations import CORNERS, Annotations, read_annotations
+from d2_cxr.labels.annotations import read_annotations
 from d2_cxr.labels.formats.write import Export
-from d2_cxr.labels.label_table import CONSENSUS
+from d2_cxr.labels.label_table import CONSENSUS, CORNERS
 
 _BOX_COLUMNS = ["image_name", "class_name", *CORNERS, "reader_id", "score"]
 
@@ -34,8 +33,9 @@ def export_of_set(folder: str | Path, boxes: str = "readers", pixels: str = "sou
     """
     folder = Path(folder)
     description = artifacts.read_json(folder / "dataset.json")
-    names = ["readers.json"] if boxes == "readers" else _fused_files(folder)
-    files = [artifacts.read_json(folder / "annotations" / name) for name in names if _exists(folder, name)]
+    parts = [f"stratified/{prefix}{part}.json" for part in ("train", "val", "test") for prefix in ("", "negative_")]
+    paths = [folder / "annotations" / name for name in (["readers.json"] if boxes == "readers" else parts)]
+    files = [artifacts.read_json(path) for path in paths if path.is_file()]
     if not files or not any(file["images"] for file in files):
         raise ValueError(f"{folder} has no {boxes} boxes: it was prepared without labels")
     rules = Preprocess.from_dict(description["preprocess"])
@@ -52,12 +52,13 @@ def export_of_set(folder: str | Path, boxes: str = "readers", pixels: str = "sou
         for box in file["annotations"]:
             image = by_id[box["image_id"]]
             x, y, width, height = box["bbox"]
-            corners = _in_source(image, [x, y, x + width, y + height], rules) if pixels == "source" else None
+            corners = [x, y, x + width, y + height]
+            corners = _in_source(image, corners, rules) if pixels == "source" else corners
             found.append(
                 {
                     "image_name": image_name(image["file_name"]),
                     "class_name": categories[box["category_id"]],
-                    **dict(zip(CORNERS, corners or [x, y, x + width, y + height], strict=True)),
+                    **dict(zip(CORNERS, corners, strict=True)),
                     "reader_id": box.get("reader"),
                 }
             )
@@ -106,8 +107,8 @@ def export_of_labels(path: str | Path, images: str | Path | None = None, **optio
     sizes = dict(labels.sizes or {})
     files = {source.image_name: source.file for source in list_sources(images)} if images else {}
     rows = []
-    known = _known_images(labels)
-    for name in known:
+    known = {*labels.finding_ids, *labels.negative_ids}  # of other images it is not known what is on them
+    for name in (name for name in labels.image_names if name in known):
         size = sizes.get(name) or (size_of(name) if size_of else None)
         if size is None:
             raise ValueError(f"{path}: the size of image {name} is not known; --images names the folder of the images")
@@ -120,16 +121,6 @@ def export_of_labels(path: str | Path, images: str | Path | None = None, **optio
     return _export(rows, found, readings, labels.class_names)
 
 
-def with_names(export: Export, model_version: str, image_url: str) -> Export:
-    """Return the export with what Label Studio shows: the model's name, and where the images lie."""
-    return replace(export, model_version=model_version, image_url=image_url)
-
-
-def with_queue(export: Export, queue: Mapping[str, float]) -> Export:
-    """Return the export with the place of each image in Label Studio's queue, by image name."""
-    return replace(export, queue=queue)
-
-
 def _export(
     images: Iterable[Mapping], boxes: Iterable[Mapping], readings: Iterable[Mapping], names: Iterable[str]
 ) -> Export:
@@ -137,20 +128,6 @@ def _export(
     table = table.astype({"reader_id": object, "score": object})
     read = pd.DataFrame(list(readings), columns=["image_name", "reader_id"]).astype(object)
     return Export(pd.DataFrame(list(images)), table, read.where(read.notna(), None), tuple(names))
-
-
-def _known_images(labels: Annotations) -> list[str]:
-    """Return the images with a usable box and those without findings; of others it is not known what is on them."""
-    known = {*labels.finding_ids, *labels.negative_ids}
-    return [name for name in labels.image_names if name in known]
-
-
-def _fused_files(folder: Path) -> list[str]:
-    return [f"stratified/{prefix}{part}.json" for part in ("train", "val", "test") for prefix in ("", "negative_")]
-
-
-def _exists(folder: Path, name: str) -> bool:
-    return (folder / "annotations" / name).is_file()
 
 
 def _in_source(image: Mapping, box: list[float], rules: Preprocess) -> list[float]:

@@ -14,11 +14,12 @@ from d2_cxr.datasets.image_sizes import sizes_of
 from d2_cxr.datasets.manifest import Source
 from d2_cxr.dicom.preprocess import Preprocess
 from d2_cxr.image_name import image_name
-from d2_cxr.labels.annotations import Annotations, read_annotations, read_patients
+from d2_cxr.labels.annotations import Annotations, read_annotations
+from d2_cxr.labels.class_names import read_classes
 from d2_cxr.labels.csv_formats import CSV_FORMATS
 from d2_cxr.labels.fusion import PAPER_IOU_THRESHOLD, fuse_annotations
 from d2_cxr.labels.given_splits import choose_parts, parts_like
-from d2_cxr.labels.patients import IN_NAMES, patients_in_names
+from d2_cxr.labels.patients import IN_NAMES, patients_in_names, read_patients
 from d2_cxr.labels.spelling import similar_names
 from d2_cxr.preparation.image_names import ImageNames, is_image, personal_looking
 from d2_cxr.preparation.options import PrepareOptions
@@ -291,13 +292,4 @@ def _hint_at_spellings(table: Annotations, sources: Sequence[Source]) -> None:
 
 
 def _class_names(classes: str | Sequence[str]) -> str | list[str]:
-    if not isinstance(classes, str):
-        return list(classes)
-    if classes in ("card", "extended", "from-csv"):
-        return classes
-    if not Path(classes).is_file():
-        raise FileNotFoundError(f"classes {classes!r} is not one of card, extended, from-csv, and no such file exists")
-    names = [line.strip() for line in Path(classes).read_text(encoding="utf-8").splitlines()]
-    if not any(names):
-        raise ValueError(f"{classes} names no class; write one per line")
-    return [name for name in names if name]
+    return read_classes(classes) if isinstance(classes, str) else list(classes)

@@ -18,8 +18,8 @@ from d2_cxr.counted import counted
 from d2_cxr.datasets import image_array, manifest
 from d2_cxr.datasets.manifest import Source
 from d2_cxr.image_name import image_name, png_name
-from d2_cxr.labels.annotations import LEFT_OUT, PROBLEMS
 from d2_cxr.labels.patients import likely_patients
+from d2_cxr.labels.problems import LEFT_OUT, PROBLEMS
 from d2_cxr.preparation import prepared_set, workers
 from d2_cxr.preparation.image_names import is_image
 from d2_cxr.preparation.options import PrepareOptions
@@ -42,7 +42,7 @@ def prepare(options: PrepareOptions) -> dict[str, int]:
     """
     plan = make_plan(options)
     shard = options.shard
-    sources = plan.sources if shard is None else _shard(plan.sources, *shard)
+    sources = plan.sources if shard is None else plan.sources[shard[0] - 1 :: shard[1]]
     state = Progress(plan.output, plan.settings)
     state.forget_changed(sources)
     if shard is None and state.is_finished(sources):
@@ -59,10 +59,6 @@ def prepare(options: PrepareOptions) -> dict[str, int]:
         image_array.write(plan.output)
     _report(counts, options.strict)
     return counts
-
-
-def _shard(sources: list[Source], index: int, number: int) -> list[Source]:
-    return sources[index - 1 :: number]
 
 
 def _prepare_images(plan: Plan, state: Progress, sources: Sequence[Source], options: PrepareOptions) -> int:
@@ -147,20 +143,7 @@ def _finish(plan: Plan, state: Progress) -> dict[str, int]:
 def _lists(plan: Plan, rows: Sequence[Mapping], copies: Sequence[Mapping]) -> prepared_set.Assembly:
     images = prepared_set.number_images(rows, plan.rules.size, plan.patients, plan.patient_codes)
     in_folder = [row["image_name"] for row in rows if row["outcome"] == "prepared" and row["part"] == "images"]
-    fusion, seed = plan.settings["fusion"]["rule"], plan.settings["split"]["seed"]
-    lists = prepared_set.assemble(
-        plan.name,
-        plan.annotations,
-        images,
-        plan.rules,
-        fusion,
-        seed,
-        plan.order,
-        plan.patients,
-        in_folder,
-        copies,
-        plan.parts,
-    )
+    lists = prepared_set.assemble(plan, images, in_folder, copies)
     if plan.annotations and plan.patients is None:
         lists.notes += _patients_in_names(plan.annotations.image_names)
     if plan.test_annotations:

@@ -17,10 +17,12 @@ from d2_cxr.datasets import named_sets
 from d2_cxr.dicom.preprocess import Preprocess, box_map
 from d2_cxr.image_name import image_name, png_name
 from d2_cxr.labels import coco, splits, vindr_cxr
-from d2_cxr.labels.annotations import CORNERS, Annotations, cut_to_images
-from d2_cxr.labels.box_rules import check_extent
+from d2_cxr.labels.annotations import Annotations
+from d2_cxr.labels.box_rules import check_extent, cut_to_images
 from d2_cxr.labels.fusion import PAPER_IOU_THRESHOLD, fuse_annotations
 from d2_cxr.labels.given_splits import given_split
+from d2_cxr.labels.label_table import CORNERS
+from d2_cxr.preparation.plan import Plan
 
 Row = Mapping[str, str]
 
@@ -34,7 +36,6 @@ class Assembly:
         counts: images and boxes by part.
         notes: sentences for the user: what was not written, what was left out.
         left_out: image -> why it is not among the unlabeled ones.
-        unlabeled, without_image: image ids.
     """
 
     files: dict[str, dict] = field(default_factory=dict)
@@ -88,44 +89,25 @@ def number_images(
 
 
 def assemble(
-    name: str,
-    annotations: Annotations | None,
-    images: Images,
-    rules: Preprocess,
-    fusion: str = "mean",
-    seed: int = 0,
-    order: Sequence[str] | None = None,
-    patients: Mapping[str, str] | None = None,
-    in_folder: Sequence[str] = (),
-    copies: Sequence[Mapping[str, str]] = (),
-    parts: Mapping[str, str] | None = None,
+    plan: Plan, images: Images, in_folder: Sequence[str], copies: Sequence[Mapping[str, str]] = ()
 ) -> Assembly:
     """Return the JSON files of the set without its official test images.
 
     Args:
-        name: of the set; "vindr_cxr" may have the published split.
-        annotations: None where there are only images.
+        plan: of the preparation.
         images: those that were prepared.
-        rules: how they were.
-        fusion: rule of `fuse_annotations`; a consensus is never fused.
-        seed: of the stratified split and of the images without findings.
-        order: finding images in the published order, from another table; None: the table's own.
-        patients: image -> patient.
         in_folder: the images of the input folder, prepared or not; of them, those without annotations are unlabeled.
-        parts: image -> train, val or test where the split is given; None: the stratified split.
         copies: near duplicates; those of val or test images are not among the unlabeled.
     """
-    result = Assembly()
+    result, annotations = Assembly(), plan.annotations
     if annotations is None:
-        result.files["unlabeled.json"] = coco.to_coco(
-            images.of(sorted(images.rows)), no_boxes(), named_sets.BUILTIN.get(name, ())
-        )
+        classes = named_sets.BUILTIN.get(plan.name, ())
+        result.files["unlabeled.json"] = coco.to_coco(images.of(sorted(images.rows)), no_boxes(), classes)
         result.counts["unlabeled"] = len(images.rows)
         return result
-    boxes = map_boxes(annotations, images, rules, result)
-    rule = "none" if annotations.consensus else fusion
-    fused = _fuse(boxes, rule)
-    for folder, split, negative in _all_splits(name, annotations, images, seed, order, patients, parts, result):
+    boxes = map_boxes(annotations, images, plan.rules, result)
+    fused = _fuse(boxes, plan.settings["fusion"]["rule"])
+    for folder, split, negative in _all_splits(plan, annotations, images, result):
         _write_split(folder, split, negative, images, fused, annotations.class_names, result)
     readers = coco.readers_to_coco(
         images.of(annotations.image_names), boxes, annotations.readings, annotations.class_names
@@ -133,7 +115,7 @@ def assemble(
     result.files["readers.json"] = readers
     _note_empty_parts(result)
     result.counts |= {"readers_boxes": len(readers["annotations"]), "fused_boxes": len(fused)}
-    _write_unlabeled(annotations, images, patients, in_folder, copies, result)
+    _write_unlabeled(annotations, images, plan.patients, in_folder, copies, result)
     return result
 
 
@@ -189,26 +171,19 @@ def _fuse(boxes: pd.DataFrame, rule: str) -> pd.DataFrame:
 
 
 def _all_splits(
-    name: str,
-    annotations: Annotations,
-    images: Images,
-    seed: int,
-    order: Sequence[str] | None,
-    patients: Mapping[str, str] | None,
-    parts: Mapping[str, str] | None,
-    assembly: Assembly,
+    plan: Plan, annotations: Annotations, images: Images, assembly: Assembly
 ) -> list[tuple[str, splits.Split, splits.Split]]:
     """Return (folder, split of the images with findings, split of those without)."""
-    if parts is not None:
-        finding, negative = (
-            given_split(names, parts, seed, patients) for names in (annotations.finding_ids, annotations.negative_ids)
-        )
+    seed, patients = plan.settings["split"]["seed"], plan.patients
+    if plan.parts is not None:
+        both = annotations.finding_ids, annotations.negative_ids
+        finding, negative = (given_split(names, plan.parts, seed, patients) for names in both)
         return [("stratified", finding, negative)]
     labels = splits.label_matrix(annotations.finding_ids, annotations.boxes, annotations.class_names)
     stratified = splits.stratified_split(annotations.finding_ids, labels, seed, patients)
     negative = splits.random_split(annotations.negative_ids, seed, patients, follow=stratified)
     found = [("stratified", stratified, negative)]
-    published = _published(name, annotations, images, order, assembly)
+    published = _published(plan, annotations, images, assembly)
     if published:
         found.append(("published", published, splits.random_split(annotations.negative_ids, seed, patients)))
     return found
@@ -222,11 +197,11 @@ def _note_empty_parts(assembly: Assembly) -> None:
         )
 
 
-def _published(name: str, annotations: Annotations, images: Images, order, assembly: Assembly) -> splits.Split | None:
+def _published(plan: Plan, annotations: Annotations, images: Images, assembly: Assembly) -> splits.Split | None:
     """Return VinDr-CXR's published split where the table's images are those, in that order, and all are prepared."""
-    if name != named_sets.PUBLISHED_SET:
+    if plan.name != named_sets.PUBLISHED_SET:
         return None
-    split = splits.published_split(annotations.finding_ids if order is None else order)
+    split = splits.published_split(annotations.finding_ids if plan.order is None else plan.order)
     if not vindr_cxr.is_published(split):
         assembly.notes.append(
             "the published split was not written: the table's images, or their order, are not VinDr-CXR's; only the "

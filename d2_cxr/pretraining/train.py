@@ -138,7 +138,7 @@ def make_card(
     from d2_cxr.checkpoint.image_list import image_hashes
     from d2_cxr.checkpoint.resnet_names import depth_of
     from d2_cxr.checkpoint.timm_names import timm_name
-    from d2_cxr.checkpoint.weights_card import WeightsCard, project_commit
+    from d2_cxr.checkpoint.weights_card import WeightsCard
     from d2_cxr.pretraining.method import CITATIONS
 
     roots = {name: _dataset_json(name) for name in settings["datasets"]}
@@ -163,7 +163,7 @@ def make_card(
         license=settings["license"],
         citation=CITATIONS.get(settings["method"]),
         project_version=__version__,
-        project_commit=project_commit(),
+        project_commit=artifacts.project_commit(),
     )
     public = {key: value for key, value in settings.items() if key != "sets"}  # folders of this machine stay here
     return {**card.to_dict(), "images": image_hashes(images), "settings": public, "identity": identity}

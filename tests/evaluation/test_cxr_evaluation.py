@@ -72,7 +72,7 @@ def test_negative_images_are_told_apart_by_their_id(toy, tmp_path):
     assert (document["num_findings_images"], document["num_negative_images"]) == (12, 1)
     rows = json.loads((tmp_path / "negative_instances_results.json").read_text())
     assert [(row["image_id"], row["category_id"]) for row in rows] == [(500, 1)]
-    assert document == json.loads(json.dumps(evaluator.evaluation.to_json()))
+    assert document == json.loads(json.dumps(evaluator.evaluation.document))
 
 
 def test_images_without_a_prediction_are_refused(toy):

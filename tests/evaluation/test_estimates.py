@@ -65,7 +65,8 @@ def test_metrics_with_negative_images_are_resampled_equally(simulate):
 
 def test_weights_are_seeded_and_keep_a_patients_images_together(simulate):
     truth, results = simulate(num_images=12)
-    matches = match(truth, results, patients={f"f{i}": i // 3 for i in range(12)})
+    images = [{**image, "patient": index // 3} for index, image in enumerate(truth["images"])]
+    matches = match({**truth, "images": images}, results)
     weights = estimates.image_weights(matches, 50, seed=7)
     assert np.array_equal(weights, estimates.image_weights(matches, 50, seed=7))
     assert not np.array_equal(weights, estimates.image_weights(matches, 50, seed=8))
@@ -77,7 +78,7 @@ def test_a_class_that_vanishes_in_resamples_is_counted(images):
     """Class 2 is on 1 of 4 images: about (3/4)^4 = 32 % of the resamples lack it."""
     boxes = [(image, 1, 0, 0, 10, 10) for image in (1, 2, 3)] + [(4, 2, 0, 0, 10, 10)]
     truth, results = images(boxes, [(*box, 0.9) for box in boxes], num_images=4, num_classes=2)
-    document = evaluate(truth, results, resamples=400).to_json()
+    document = evaluate(truth, results, resamples=400).document
     assert document["metrics"]["mAP"]["num_classes"] == 2
     assert 90 < document["metrics"]["mAP"]["reduced_resamples"] < 170
     vanished = document["per_class"]["class 2"]["AP"]["undefined_resamples"]

@@ -16,7 +16,7 @@ NORMAL = {"images": [{"id": 900 + i, "file_name": f"n{i}.png", "width": 512, "he
 
 def test_every_metric_has_value_interval_n_and_definition(simulate):
     truth, results = simulate(num_images=15)
-    document = evaluate(truth, results, NORMAL, resamples=30, dataset="some_test").to_json()
+    document = evaluate(truth, results, NORMAL, resamples=30, dataset="some_test").document
     json.dumps(document, allow_nan=False)
     assert (document["dataset"], document["num_images"], document["num_negative_images"]) == ("some_test", 20, 5)
     assert document["num_boxes"] == len(truth["annotations"])
@@ -32,7 +32,7 @@ def test_every_metric_has_value_interval_n_and_definition(simulate):
 
 
 def test_names_promised_to_others_are_there(simulate):
-    metrics = evaluate(*simulate(num_images=5), resamples=5).to_json()["metrics"]
+    metrics = evaluate(*simulate(num_images=5), resamples=5).document["metrics"]
     promised = "mAP AP50 AP75 AP_small AP_medium AP_large AR_1 AR_10 AR_100 AR_agnostic AR_agnostic_small"
     promised += (
         " AP40_vinbigdata mean_best_iou std_best_iou mAP_support_weighted mAP_30_images froc_sens_at_1/8 froc_sens_at_8"
@@ -44,8 +44,8 @@ def test_names_promised_to_others_are_there(simulate):
 def test_negative_images_change_only_what_counts_them(simulate):
     truth, results = simulate(num_images=12)
     extra = [{"image_id": 900, "category_id": 1, "bbox": [0, 0, 50, 50], "score": 0.99}]
-    alone = evaluate(truth, results, resamples=0).to_json()["metrics"]
-    both = evaluate(truth, results, NORMAL, extra, resamples=0).to_json()["metrics"]
+    alone = evaluate(truth, results, resamples=0).document["metrics"]
+    both = evaluate(truth, results + extra, NORMAL, resamples=0).document["metrics"]
     for name in ("mAP", "AP50", "AR_100", "AR_agnostic", "mean_best_iou", "AP40_vinbigdata"):
         assert both[name]["value"] == alone[name]["value"], name
     assert both["froc_findings_only_sens_at_1"]["value"] == alone["froc_sens_at_1"]["value"]
@@ -59,7 +59,7 @@ def test_rare_classes_are_left_out_of_map_30_images(images):
         (image, 2, 50, 50, 10, 10) for image in range(1, 30)
     ]
     truth, results = images(boxes, [(image, 1, 0, 0, 10, 10, 0.9) for image in range(1, 31)], 30, 2)
-    found = evaluate(truth, results, resamples=0).to_json()["metrics"]
+    found = evaluate(truth, results, resamples=0).document["metrics"]
     assert found["mAP"]["value"] == pytest.approx(0.5)
     assert found["mAP_30_images"]["value"] == pytest.approx(1)
     assert (found["mAP_30_images"]["num_classes"], found["mAP_30_images"]["n"]) == (1, 30)
@@ -104,8 +104,8 @@ def test_order_of_images_boxes_and_results_does_not_matter(simulate):
     truth, results = simulate(num_images=20)
     turned = {**truth, "images": truth["images"][::-1], "annotations": truth["annotations"][::-1]}
     a, b = evaluate(truth, results, resamples=20), evaluate(turned, results[::-1], resamples=20)
-    for name, entry in a.to_json()["metrics"].items():
-        other = b.to_json()["metrics"][name]
+    for name, entry in a.document["metrics"].items():
+        other = b.document["metrics"][name]
         assert other["value"] == pytest.approx(entry["value"], abs=1e-12), name
         assert other["interval"] == pytest.approx(entry["interval"], abs=1e-12), name
 
@@ -122,7 +122,7 @@ def test_thresholds_are_reported_on_other_images_only(simulate):
     val, test = simulate(num_images=40, num_classes=2, seed=1), simulate(num_images=40, num_classes=2, seed=2)
     chosen = thresholds.choose(match(*val), "set_val", rate=0.5)
     assert chosen["chosen_on"] == "set_val" and set(chosen["thresholds"]) == {"class 0", "class 1"}
-    report = evaluate(*test, dataset="set_test", resamples=20, chosen_thresholds=chosen).to_json()["at_thresholds"]
+    report = evaluate(*test, dataset="set_test", resamples=20, chosen_thresholds=chosen).document["at_thresholds"]
     pooled = report["pooled"]
     assert 0 < pooled["sensitivity"]["value"] <= 1
     assert 0 < pooled["false_positives_per_finding_image"]["value"] < 2

@@ -66,7 +66,7 @@ def test_equal_scores_pass_together(images):
 )
 def test_hit_rules(images, box, hits):
     matches = match(*images([(1, 1, *SQUARE)], [(1, 1, *box, 0.5)]))
-    assert {rule: at_rates(matches, [8], rule=rule)[0] == 1 for rule in hits} == hits
+    assert {rule: froc.marks(matches, rule=rule).finds.any() for rule in hits} == hits
 
 
 def test_another_class_finds_nothing(images):
@@ -98,4 +98,4 @@ def test_counts_at_a_fixed_threshold(three_images):
 
 def test_an_unknown_hit_rule_is_refused(three_images):
     with pytest.raises(ValueError, match="hit rule 'touch' is not one of iou, center, iobb"):
-        froc.curve(three_images, rule="touch")
+        froc.marks(three_images, rule="touch")

@@ -147,7 +147,7 @@ def test_results_on_half_of_the_images_are_told(detector):
         "results: no detection on 15 of 30 images, first f15; are results of some images missing?"
     ]
     negative = {"images": [{"id": 100 + n, "file_name": f"n{n}.png", "width": 512, "height": 512} for n in range(30)]}
-    line = problems(truth, results, negative_truth=negative, negative_results=[])
+    line = problems(truth, results, negative_truth=negative)
     assert line == ["results: no detection on 30 of 60 images, first n0; are results of some images missing?"]
 
 

@@ -30,7 +30,7 @@ def test_it_stands_as_a_row_beside_the_model(images):
     boxes = [(image, 1, 10, 10, 40, 40) for image in range(1, 7)]
     truth, results = images(boxes, [(image, 1, 12, 12, 40, 40, 0.9) for image in range(1, 7)], num_images=6)
     evaluation = evaluate(truth, results, resamples=20, train_truth=truth)
-    row = evaluation.to_json()["rows"]["prior_box"]
+    row = evaluation.document["rows"]["prior_box"]
     assert row["metrics"]["AP50"]["value"] == pytest.approx(1)
     assert row["per_class"]["class 1"]["AP50"]["value"] == pytest.approx(1)
     assert row["model_minus_row"]["mean_best_iou"]["difference"] == pytest.approx(38**2 / (2 * 1600 - 38**2) - 1)

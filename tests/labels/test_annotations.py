@@ -5,7 +5,10 @@ import gzip
 import pytest
 
 from d2_cxr.labels import nih_bbox, rsna_pneumonia, vindr_cxr
-from d2_cxr.labels.annotations import PROBLEMS, cut_to_images, read_annotations, read_patients
+from d2_cxr.labels.annotations import read_annotations
+from d2_cxr.labels.box_rules import cut_to_images
+from d2_cxr.labels.patients import read_patients
+from d2_cxr.labels.problems import PROBLEMS
 
 KAGGLE = "image_id,class_name,class_id,rad_id,x_min,y_min,x_max,y_max"
 

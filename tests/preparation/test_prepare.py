@@ -361,7 +361,7 @@ def test_other_settings_need_another_folder(archive, tmp_path):
 BAD = [
     ({"fusion": "median"}, "fusion rule 'median'"),
     ({"findings_only": True, "annotations": None}, "--findings-only needs --annotations"),
-    ({"classes": "classes.txt"}, "no such file exists"),
+    ({"classes": "classes.txt"}, "is not one of card"),
     ({"name": "train"}, "cannot name a set"),
     ({"test_annotations": "x.csv"}, "needs both"),
     ({"shard": (3, 2)}, "shard 3/2"),

@@ -1,10 +1,13 @@
 """Which images VinDr-CXR's lists hold, from its real table and images that are only said to be prepared."""
 
+from pathlib import Path
+
 import pytest
 
 from d2_cxr.dicom.preprocess import Preprocess
 from d2_cxr.labels.annotations import read_annotations
 from d2_cxr.preparation import prepared_set
+from d2_cxr.preparation.plan import Plan
 
 
 def pretend_prepared(image_names) -> prepared_set.Images:
@@ -21,7 +24,20 @@ def table(vinbigdata_csv):
 
 
 def lists(table, images):
-    return prepared_set.assemble("vindr_cxr", table, images, Preprocess(), in_folder=list(images.rows))
+    plan = Plan(
+        name="vindr_cxr",
+        output=Path("vindr_cxr"),
+        sources=[],
+        annotations=table,
+        test_annotations=None,
+        order=None,
+        patients=None,
+        patient_codes=None,
+        parts=None,
+        rules=Preprocess(),
+        settings={"fusion": {"rule": "mean"}, "split": {"seed": 0}},
+    )
+    return prepared_set.assemble(plan, images, list(images.rows))
 
 
 def test_the_published_split_is_written_where_every_image_is_there(table):

@@ -9,7 +9,7 @@ import platform
 import sys
 
 from d2_cxr import artifacts
-from d2_cxr.checkpoint.weights_card import project_commit
+from d2_cxr.artifacts import project_commit
 
 
 def parser(stage: str, description: str | None) -> argparse.ArgumentParser:

@@ -21,12 +21,12 @@ _SHAPES = ("box", "polygon", "ellipse", "mask", "polyline", "points", "skeleton"
 
 
 def is_format(root: Element) -> bool:
-    """Tell whether an XML document is CVAT's for images or videos."""
+    """Whether an XML document is CVAT's for images or videos."""
     return root.tag == "annotations" and (root.find("image") is not None or root.find("track") is not None)
 
 
 def is_archive(path: Path) -> bool:
-    """Tell whether a ZIP holds CVAT's annotations.xml.
+    """Whether a ZIP holds CVAT's annotations.xml.
 
     Raises:
         ValueError: the archive is damaged.

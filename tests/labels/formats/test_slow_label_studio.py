@@ -13,13 +13,14 @@ import time
 import urllib.error
 import urllib.request
 import venv
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from d2_cxr.labels.annotations import read_annotations
 from d2_cxr.labels.formats.write import write
-from d2_cxr.preparation.export_boxes import export_of_findings, export_of_labels, with_queue
+from d2_cxr.preparation.export_boxes import export_of_findings, export_of_labels
 
 pytestmark = pytest.mark.slow
 
@@ -116,7 +117,7 @@ def queue(tmp_path):
     other = image | {"file": "ward/b.png", "image_name": "b", "findings": [box]}
     (tmp_path / "findings.json").write_text(json.dumps([image, other]))
     (tmp_path / "detector.json").write_text(json.dumps({"card": {"class_names": CLASSES}, "thresholds": None}))
-    export = with_queue(export_of_findings(tmp_path / "findings.json"), {"b": 0.5, "a": 1.0})
+    export = replace(export_of_findings(tmp_path / "findings.json"), queue={"b": 0.5, "a": 1.0})
     write(export, "label_studio", tmp_path / "queue")
     return tmp_path / "queue"
 
