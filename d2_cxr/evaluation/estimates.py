@@ -32,7 +32,8 @@ def image_weights(matches: Matches, resamples: int, seed: int) -> np.ndarray:
     for stratum in (np.flatnonzero(~negative_group), np.flatnonzero(negative_group)):
         if len(stratum):
             copies[stratum] = draw(len(stratum), resamples, rng)
-    return copies[groups]
+    alone = np.array_equal(groups, np.arange(len(copies)))  # no two images of one patient: nothing to repeat
+    return copies if alone else copies[groups]
 
 
 def draw(number: int, resamples: int, rng: np.random.Generator) -> np.ndarray:

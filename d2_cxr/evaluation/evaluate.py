@@ -106,6 +106,12 @@ def evaluate(
         matches = match(truth, results, negative_truth)
     if grouping is not None:
         subgroups.members(matches, grouping)  # a mistake shows before the resamples are computed
+    images, compared, baseline = _all_images(truth, negative_truth), None, None
+    # What holds many boxes is matched before the resamples, which are as large again.
+    if readers is not None and read_twice(images, readers):
+        compared = compare_with_readers(images, results, readers, fusion, iou_threshold, "iou", resamples, seed)
+    if train_truth is not None:
+        baseline = match(truth, prior_box_results(train_truth, images), negative_truth)
     weights = estimates.with_original(estimates.image_weights(matches, resamples, seed))
     computation = estimates.computation(matches, weights)
     document = {**_header(matches, dataset, resamples, seed), **_tables(computation), "problems": problems, "rows": {}}
@@ -115,14 +121,9 @@ def evaluate(
         document["subgroups"] = subgroups.by_subgroup(matches, weights, grouping)
     if chosen_thresholds is not None:
         document["at_thresholds"] = thresholds.report(matches, chosen_thresholds, dataset, weights)
-    images = _all_images(truth, negative_truth)
-    if readers is not None and read_twice(images, readers):
-        document["readers"] = compare_with_readers(
-            images, results, readers, fusion, iou_threshold, "iou", resamples, seed
-        )
-    baseline = None
-    if train_truth is not None:
-        baseline = match(truth, prior_box_results(train_truth, images), negative_truth)
+    if compared is not None:
+        document["readers"] = compared
+    if baseline is not None:
         document["rows"]["prior_box"] = _row(computation, estimates.computation(baseline, weights))
     return Evaluation(document, matches, baseline)
 
