@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+ONE_WORKER = ("--jobs", "1")  # one process imports the stack; the slow tests run two side by side
 
 
 def script(path: str):
@@ -31,7 +32,7 @@ def study(tmp_path_factory, request):
     patch.chdir(ROOT)
     output = tmp_path_factory.mktemp("study")
     runner = script("projects/LabelEfficiency/run_study.py")
-    command = ["--config-file", "projects/LabelEfficiency/test.yaml", "--output", str(output)]
+    command = ["--config-file", "projects/LabelEfficiency/test.yaml", "--output", str(output), *ONE_WORKER]
     assert runner.main(command) == 0
     return output, lambda: runner.main(command)
 
@@ -112,6 +113,7 @@ def figures(output: Path) -> dict:
     return found
 
 
+@pytest.mark.slow  # its branches alone: a stage, a training and a pretraining that were killed each have a fast test
 def test_a_study_killed_twice_ends_in_the_same_figures(study, tmp_path):
     kill_when(tmp_path, lambda: begun(tmp_path, "pretrain"))
     kill_when(tmp_path, lambda: any(tmp_path.glob("runs/*/*/*/last_checkpoint")))

@@ -99,9 +99,11 @@ def _highest(
     return np.stack([found_up_to[number, columns] for number in admitted])
 
 
-def curve(matches: Matches, classes: Sequence[int] | None = None, negatives: bool = True) -> dict[str, np.ndarray]:
+def curve(
+    matches: Matches, classes: Sequence[int] | None = None, rule: str = "iou", negatives: bool = True
+) -> dict[str, np.ndarray]:
     """Return the FROC curve: `score`, `sensitivity`, `false_positives_per_image`, each (K,), by falling score."""
-    chosen = marks(matches, classes, negatives=negatives)
+    chosen = marks(matches, classes, rule, negatives)
     num_images = matches.num_images if negatives else matches.num_findings_images
     return points(chosen.score, chosen.finds, chosen.false, len(chosen.lesion_image), num_images)
 

@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,18 +13,19 @@ SHORT = ("CXR.VAL_AT_END", "False", "DATASETS.TEST", "()")
 
 
 @pytest.fixture
-def interrupted(tiny_cfg):
+def interrupted(tiny_cfg, trained_once):
     """Return a function: KEY VALUE pairs -> config of a run that was interrupted after two of four iterations."""
 
     def make(*opts):
-        cfg = tiny_cfg("SOLVER.MAX_ITER", "4", "SOLVER.CHECKPOINT_PERIOD", "2", *SHORT)
-        trainer.train(cfg)
+        lasting = ("SOLVER.MAX_ITER", "4", "SOLVER.CHECKPOINT_PERIOD", "2", *SHORT)
+        cfg = tiny_cfg(*lasting, *opts)
         folder = Path(cfg.OUTPUT_DIR)
-        (folder / "model_final.pth").unlink()
+        shutil.copytree(trained_once(*lasting).OUTPUT_DIR, folder, ignore=shutil.ignore_patterns("model_*"))
+        shutil.copy(Path(trained_once(*lasting).OUTPUT_DIR) / "model_0000001.pth", folder)
         (folder / "last_checkpoint").write_text("model_0000001.pth")
         record = artifacts.read_json(folder / "run.json")
         artifacts.write_json(folder / "run.json", {**record, "status": "failed"})
-        return tiny_cfg("SOLVER.MAX_ITER", "4", "SOLVER.CHECKPOINT_PERIOD", "2", *SHORT, *opts)
+        return cfg
 
     return make
 

@@ -51,11 +51,11 @@ def killed_after(monkeypatch, iterations):
 @pytest.mark.parametrize("killed_at", [1, 3])  # in the burn-in and behind it
 @pytest.mark.parametrize("thresholds", ["[0.06]", "[]"])
 def test_a_resumed_run_equals_the_uninterrupted_one(tiny_cfg, trained_once, monkeypatch, killed_at, thresholds):
-    opts = [*TEACHER, *SHORT, "SOLVER.CHECKPOINT_PERIOD", "1", "CXR.TEACHER.THRESHOLDS", thresholds]
+    opts = [*TEACHER, *SHORT, "CXR.TEACHER.THRESHOLDS", thresholds]
     whole, parts = trained_once(*opts), tiny_cfg(*opts, output="parts")
     with monkeypatch.context() as patch, pytest.raises(Killed):
         killed_after(patch, killed_at)
-        trainer.train(parts)
+        trainer.train(tiny_cfg(*opts, "SOLVER.CHECKPOINT_PERIOD", str(killed_at), output="parts"))
     trainer.train(parts, resume=True)
     a, b = content_of(whole.OUTPUT_DIR), content_of(parts.OUTPUT_DIR)
     student = [content["trainer"]["hooks"]["Teaching"]["student"] for content in (a, b)]

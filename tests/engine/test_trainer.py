@@ -127,8 +127,9 @@ def killed_after(monkeypatch, iterations):
 
 
 def test_a_resumed_run_equals_the_uninterrupted_one(tiny_cfg, monkeypatch):
-    opts = ["SOLVER.MAX_ITER", "5", "SOLVER.CHECKPOINT_PERIOD", "2", *VALIDATION, "CXR.VAL_AT_END", "False"]
-    whole, parts = tiny_cfg(*opts, output="whole"), tiny_cfg(*opts, output="parts")
+    opts = ["SOLVER.MAX_ITER", "5", *VALIDATION, "CXR.VAL_AT_END", "False"]
+    whole = tiny_cfg(*opts, output="whole")
+    parts = tiny_cfg(*opts, "SOLVER.CHECKPOINT_PERIOD", "2", output="parts")
     expected = trainer.train(whole)
     with monkeypatch.context() as patch, pytest.raises(Killed):
         killed_after(patch, 3)
@@ -141,8 +142,9 @@ def test_a_resumed_run_equals_the_uninterrupted_one(tiny_cfg, monkeypatch):
 
 
 def test_starting_over_keeps_nothing_of_an_interrupted_run(tiny_cfg, monkeypatch):
-    opts = ["SOLVER.MAX_ITER", "2", "SOLVER.CHECKPOINT_PERIOD", "1", "CXR.VAL_AT_END", "False", "DATASETS.TEST", "()"]
-    first, second = tiny_cfg(*opts, output="first"), tiny_cfg(*opts, output="second")
+    opts = ["SOLVER.MAX_ITER", "2", "CXR.VAL_AT_END", "False", "DATASETS.TEST", "()"]
+    first = tiny_cfg(*opts, output="first")
+    second = tiny_cfg(*opts, "SOLVER.CHECKPOINT_PERIOD", "1", output="second")
     trainer.train(first)
     with monkeypatch.context() as patch, pytest.raises(Killed):
         killed_after(patch, 1)

@@ -486,7 +486,7 @@ def test_lateral_views_and_other_body_parts_are_counted(tmp_path, make_dicom):
     assert [row["view_position"] for row in rows] == ["", "LL", ""]
 
 
-def test_sigterm_ends_quietly_with_143_and_the_same_command_goes_on(archive, tmp_path):
+def test_sigterm_ends_quietly_with_143_and_the_same_command_goes_on(archive, tmp_path, load_tool):
     tool = Path(__file__).parents[2] / "tools/prepare_vindr_cxr.py"
     command = [sys.executable, str(tool), "--dicom-dir", str(archive[0]), "--annotations", str(archive[1])]
     command += ["--name", "own_cxr", "--size", "32", "--jobs", "1", "--output", str(tmp_path / "set")]
@@ -496,6 +496,6 @@ def test_sigterm_ends_quietly_with_143_and_the_same_command_goes_on(archive, tmp
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate()
     assert process.returncode == 143 and "Traceback" not in errors
-    assert subprocess.run(command, stderr=subprocess.DEVNULL, check=False).returncode == 0
+    assert load_tool("prepare_vindr_cxr").main(command[2:]) == 0
     run(archive, tmp_path / "whole", classes="from-csv")  # as the tool does for an own set
     assert contents(tmp_path / "set") == contents(tmp_path / "whole")

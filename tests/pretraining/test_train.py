@@ -56,7 +56,8 @@ def test_a_run_leaves_a_checkpoint_with_its_card_and_a_record(finished, tiny_con
 
 
 def test_a_warm_up_of_part_of_an_epoch_ends_within_it(tiny_config, tmp_path):
-    pretrain({**tiny_config, "scheduler": {"name": "warmup_cosine", "warmup_epochs": 0.7}}, tmp_path / "run")
+    scheduler = {"name": "warmup_cosine", "warmup_epochs": 0.7}
+    pretrain({**tiny_config, "scheduler": scheduler, "checkpoint_every": 2}, tmp_path / "run")
     history = json.loads((tmp_path / "run" / "pretraining.json").read_text())["history"]
     # two of six steps up to .05, so the fourth is a quarter down the cosine
     assert [epoch["lr"] for epoch in history] == pytest.approx([0, 0.05 * (1 + math.cos(math.pi / 4)) / 2])
@@ -119,7 +120,7 @@ def epochs(monkeypatch):
 
 def test_every_epoch_has_views_and_an_order_of_its_own(epochs, tiny_config, tmp_path):
     """Lightning sets the epoch of what it finds at `batch_sampler.sampler`; else all epochs repeat the first."""
-    pretrain({**tiny_config, "epochs": 3}, tmp_path / "three")
+    pretrain({**tiny_config, "epochs": 3, "checkpoint_every": 3}, tmp_path / "three")
     assert epochs == [0, 1, 2]
 
 

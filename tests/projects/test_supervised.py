@@ -81,6 +81,7 @@ def test_it_learns_what_can_be_seen(truth, tiny_config, tmp_path):
     adamw = {"name": "adamw", "lr": 0.001, "weight_decay": 0.0}
     whole = {"crop_scale": [1.0, 1.0], "noise": "none", "flip": 0.0, "blur": 0.0}
     config = {**tiny_config, "epochs": 8, "optimizer": adamw, "augmentation": whole, "truth": truth}
+    config["checkpoint_every"] = 8  # writing costs as much as learning here
     train_supervised(config, tmp_path / "run")
     losses = [epoch["loss"] for epoch in artifacts.read_json(tmp_path / "run/pretraining.json")["history"]]
     assert losses[-1] < 0.5 * losses[0]
