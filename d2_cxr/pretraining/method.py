@@ -11,6 +11,7 @@ pytorch-lightning 1. Each gap that is closed here has a test that it still exist
 6. NT-Xent contrasts the images of one process only: projections are gathered from all.
 7. A momentum method restarts its schedule of tau on resume.
 8. Only ResNet-18 and 50 are offered: 34, 101 and networks of timm are put in their place.
+9. `warmup_cosine` changes the rate once an epoch, so a warm-up of one epoch trains it at rate 0: by steps here.
 """
 
 from __future__ import annotations

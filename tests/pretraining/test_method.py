@@ -208,6 +208,10 @@ def test_warmup_and_cosine_have_their_values():
     assert rates == pytest.approx([0.2, 0.6, 1.0, 1.0, 0.868198, 0.55, 0.231802, 0.1], abs=1e-6)
 
 
+def test_gap_9_rates_change_once_an_epoch(solo):
+    assert '"interval"' not in inspect.getsource(solo.base.BaseMethod.configure_optimizers)  # Lightning's default
+
+
 def test_a_warm_up_goes_by_steps_and_may_be_a_part_of_an_epoch(monkeypatch):
     monkeypatch.setattr(adapter, "steps_per_epoch", lambda method: 4)
     rule = {"name": "warmup_cosine", "warmup_epochs": 0.5}
