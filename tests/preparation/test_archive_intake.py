@@ -10,8 +10,8 @@ import numpy as np
 import pydicom
 import pytest
 
-from d2_cxr.audit.label_report import sizes_in
 from d2_cxr.datasets import manifest
+from d2_cxr.datasets.image_sizes import sizes_in
 from d2_cxr.datasets.manifest import list_sources
 from d2_cxr.dicom.preprocess import Preprocess
 from d2_cxr.preparation import prepare as prepare_module

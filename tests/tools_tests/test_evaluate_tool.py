@@ -46,6 +46,7 @@ def prepared(tmp_path):
     drawn = [
         {**_moved(rng, box), "reader": f"R{r}"} for box in test["annotations"] for r in (1, 2, 3) if rng.random() < 0.8
     ]
+    drawn = [{**box, "id": i} for i, box in enumerate(drawn, start=1)]
     images = [{**image, "readers": ["R1", "R2", "R3"]} for image in test["images"] + negative["images"]]
     _write(folder / "annotations/readers.json", {"images": images, "annotations": drawn, "categories": CLASSES})
     _write(
