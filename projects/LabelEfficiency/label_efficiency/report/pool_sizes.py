@@ -220,7 +220,7 @@ def _pool(results: StudyResults, arm: str) -> Pool:
 
 
 def pool_images(settings: Mapping, run: Run) -> int | None:
-    """Return how many images a run's pretraining learned from, else its teacher; None without either."""
+    """Return the number of images that a run's pretraining saw, else its teacher; None without either."""
     pretrained, teacher = _plans(settings, settings.get("arms", {}).get(run.arm, {}))
     card = run.card or {}
     if pretrained is not None:
