@@ -142,7 +142,7 @@ def describe(study: Study, costs: dict[str, float], jobs: int, threads: int) -> 
     load, cores = os.getloadavg()[0], os.cpu_count() or 1
     if load > 1.5 * cores:
         lines.append(
-            f"  timed while other programs ran (load {load:.1f} on {counted(cores, 'core')}): "
+            f"  other programs are running (load {load:.1f} on {counted(cores, 'core')}): "
             "on a quiet machine it takes less"
         )
     if wall > 2 * _DAY:

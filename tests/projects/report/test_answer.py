@@ -114,7 +114,7 @@ GAIN, NONE = (0.05, 0.01, 0.09), (0.01, -0.02, 0.04)
             GAIN,
             "The teacher's boxes on other images gain, too (c − random = +0.050",
         ),
-        ({"teacher": {"control": "shuffled"}}, NONE, "The teacher's boxes on other images gain nothing"),
+        ({"teacher": {"control": "shuffled"}}, NONE, "The teacher's boxes on other images show no gain"),
         ({"teacher": {"control": "labeled"}}, GAIN, "The teacher's schedule gains without unlabeled images, too"),
         ({"teacher": {"control": "labeled"}}, NONE, None),
     ],

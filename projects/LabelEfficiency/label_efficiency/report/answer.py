@@ -193,7 +193,7 @@ def _teacher_control(row: dict, control: str | None) -> list[str]:
             f"The teacher's boxes on other images gain, too ({_gain(row)}): it is not what the teacher sees that helps."
         ]
     if control == "shuffled":
-        return [f"The teacher's boxes on other images gain nothing ({_gain(row)}), as it should be."]
+        return [f"The teacher's boxes on other images show no gain ({_gain(row)}), as it should be."]
     if control == "labeled" and _is_gain(row):
         return [f"The teacher's schedule gains without unlabeled images, too ({_gain(row)}): only the rest is theirs."]
     return []
