@@ -1,6 +1,7 @@
 """Fixtures that several rooms share: tools as modules, tiny DICOM files, weights, a prepared set, real data."""
 
 import copy
+import gc
 import importlib.util
 import os
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import yaml
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
@@ -23,6 +25,15 @@ ROOT = Path(__file__).resolve().parents[1]
 if "D2_CXR_FILMS" in os.environ:  # the name until 0.2.0, which a shell's profile may still set
     os.environ.setdefault("D2_CXR_IMAGES", os.environ["D2_CXR_FILMS"])
 pytest_plugins = ["tiny_detector"]  # a set and a detector that several rooms share
+if yaml.__with_libyaml__:  # the same language, read and written ten times as fast; a run holds ten configs
+    yaml.SafeLoader, yaml.SafeDumper = yaml.CSafeLoader, yaml.CSafeDumper
+gc.disable()  # while the stack is imported
+
+
+def pytest_collection_finish():
+    """Leave what is imported, half a million objects, out of every later collection of garbage."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,7 @@
 """A prepared set of a few pictures, written by hand in the form of docs/formats.md, and a detector as small."""
 
+import importlib
+
 import cv2
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ TINY = [  # KEY VALUE pairs that make configs/quick_schedules/demo_R_18.yaml a m
     *("SOLVER.IMS_PER_BATCH", "2", "SOLVER.WARMUP_ITERS", "0"),
     *("CXR.AMP", "off", "CXR.RESAMPLES", "20", "CXR.NUM_THREADS", "1"),
 ]
+NETWORK = ("MODEL.BACKBONE.NAME", "build_tiny_fpn_backbone")  # of tiny_network.py, which another process does not know
 
 
 def picture(number: int, with_finding: bool) -> tuple[np.ndarray, list[tuple[int, list[int]]]]:
@@ -101,8 +104,9 @@ def tiny_opts():
 def tiny_setup(tiny_set, opts, output):
     from d2_cxr.engine.config import setup
 
+    importlib.import_module("tiny_network")  # registers the backbone
     config = "configs/quick_schedules/demo_R_18.yaml"
-    return setup(config, [*TINY, "CXR.DATASETS", f"[['tiny_cxr', '{tiny_set}']]", *opts], output)
+    return setup(config, [*TINY, *NETWORK, "CXR.DATASETS", f"[['tiny_cxr', '{tiny_set}']]", *opts], output)
 
 
 @pytest.fixture
@@ -137,9 +141,8 @@ def finished(tiny_set, tmp_path_factory):
     from d2_cxr.engine import trainer
 
     folder = tmp_path_factory.mktemp("finished") / "run"
-    opts = [*TINY, "CXR.DATASETS", f"[['tiny_cxr', '{tiny_set}']]", "SOLVER.MAX_ITER", "4"]
-    opts += ["TEST.EVAL_PERIOD", "2", "CXR.NEGATIVE_RATIO", "0.5", "CXR.VAL_LOSS", "True"]
-    cfg = trainer.setup("configs/quick_schedules/demo_R_18.yaml", opts, folder)
+    opts = ["SOLVER.MAX_ITER", "4", "TEST.EVAL_PERIOD", "2", "CXR.NEGATIVE_RATIO", "0.5", "CXR.VAL_LOSS", "True"]
+    cfg = tiny_setup(tiny_set, opts, folder)
     return cfg, trainer.train(cfg), folder
 
 

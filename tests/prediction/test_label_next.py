@@ -99,7 +99,7 @@ def test_images_are_looked_at_once_also_after_an_interruption(predictor, pool, t
     first = predict_prepared(predictor, images[:5], path)
     monkeypatch.setattr(prepared_predictions.image_array, "read", lambda path: pytest.fail("looked at again"))
     again = predict_prepared(predictor, images[:5][::-1], path)
-    assert np.array_equal(again.features[::-1], first.features) and first.features.shape == (5, 512)
+    assert np.array_equal(again.features[::-1], first.features) and first.features.shape == (5, 64)
     assert np.array_equal(again.of(4)[0], first.of(0)[0])
 
 
