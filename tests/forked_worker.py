@@ -1,15 +1,30 @@
 """A preparation worker that is forked from a process with its imports, not started anew: half a second less each.
 
 Only the start differs: the worker is a process of its own, with the same code between the same two pipes, and can be
-ended alone. tests/preparation/test_workers.py and the tests of commands start real ones.
+ended alone. tests/preparation/test_workers.py and tests/test_flow.py start real ones.
 """
 
 import multiprocessing
 import os
+import sys
 from multiprocessing import reduction
+
+import pytest
+
+from d2_cxr.preparation import workers
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["d2_cxr.preparation.image_worker", "pydicom.pixels", "PIL.PngImagePlugin"])
+
+
+@pytest.fixture(autouse=True)
+def forked_workers(request, monkeypatch):
+    """Replace the start of a worker where this is imported; a test that replaces the interpreter starts that one."""
+    start, interpreter = workers._start_process, sys.executable
+    if request.path.name != "test_workers.py":
+        monkeypatch.setattr(
+            workers, "_start_process", lambda: ForkedWorker() if sys.executable == interpreter else start()
+        )
 
 
 class ForkedWorker:
@@ -50,8 +65,6 @@ def _work(pipes: _Pipes) -> None:
     for source, target in ((pipes.tasks, 0), (pipes.answers, 1)):
         os.dup2(source, target)
         os.close(source)
-    import sys
-
     from d2_cxr.preparation import image_worker
 
     sys.stdin, sys.stdout = open(0, encoding="utf-8"), open(1, "w", encoding="utf-8")  # noqa: SIM115

@@ -7,12 +7,14 @@ import random
 import subprocess
 import sys
 import time
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
+import torch
+from d2_cxr.projects.label_efficiency import schedule
 
 ROOT = Path(__file__).resolve().parents[1]
-ONE_WORKER = ("--jobs", "1")  # one process imports the stack; the slow tests run two side by side
 
 
 def script(path: str):
@@ -23,6 +25,23 @@ def script(path: str):
     return module
 
 
+class Here:
+    """A study's worker in this process, which has imported the stack; the slow tests start two and compare figures."""
+
+    def __init__(self, jobs: int, threads: int):
+        self.threads = threads
+
+    def submit(self, work, *arguments) -> Future:
+        future, threads = Future(), torch.get_num_threads()
+        torch.set_num_threads(self.threads)
+        future.set_result(work(*arguments))
+        torch.set_num_threads(threads)
+        return future
+
+    def shutdown(self, wait: bool, cancel_futures: bool) -> None:
+        pass
+
+
 @pytest.fixture(scope="module")
 def study(tmp_path_factory, request):
     """The folder of a finished study."""
@@ -30,9 +49,12 @@ def study(tmp_path_factory, request):
     request.addfinalizer(patch.undo)
     patch.syspath_prepend(ROOT / "projects" / "LabelEfficiency")
     patch.chdir(ROOT)
+    patch.setattr(schedule, "LocalWorkers", Here)
+    patch.setattr(os, "cpu_count", lambda: 1)  # as many processes render images
+    patch.setattr(sys, "argv", sys.argv)  # a worker sets another
     output = tmp_path_factory.mktemp("study")
     runner = script("projects/LabelEfficiency/run_study.py")
-    command = ["--config-file", "projects/LabelEfficiency/test.yaml", "--output", str(output), *ONE_WORKER]
+    command = ["--config-file", "projects/LabelEfficiency/test.yaml", "--output", str(output)]
     assert runner.main(command) == 0
     return output, lambda: runner.main(command)
 

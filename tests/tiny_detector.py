@@ -20,7 +20,7 @@ TINY = [  # KEY VALUE pairs that make configs/quick_schedules/demo_R_18.yaml a m
     *("INPUT.MIN_SIZE_TEST", "64", "INPUT.MAX_SIZE_TEST", "64"),
     *("MODEL.FPN.OUT_CHANNELS", "16", "MODEL.ROI_BOX_HEAD.FC_DIM", "32"),
     *("SOLVER.IMS_PER_BATCH", "2", "SOLVER.WARMUP_ITERS", "0"),
-    *("CXR.AMP", "off", "CXR.RESAMPLES", "20", "CXR.NUM_THREADS", "1"),
+    *("CXR.AMP", "off", "CXR.RESAMPLES", "20", "CXR.NUM_THREADS", "1", "TEST.DETECTIONS_PER_IMAGE", "10"),
 ]
 NETWORK = ("MODEL.BACKBONE.NAME", "build_tiny_fpn_backbone")  # of tiny_network.py, which another process does not know
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from forked_worker import forked_workers  # noqa: F401
 from PIL import Image
 
 from d2_cxr import artifacts
