@@ -9,11 +9,13 @@ marked `| safe`.
 from __future__ import annotations
 
 import base64
+import functools
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import jinja2
     import numpy as np
 
 from d2_cxr import artifacts
@@ -30,13 +32,18 @@ def write_page(path: str | os.PathLike, template: str, folder: str | Path | None
         folder: of the template; None: this package's templates. Either may extend this package's base.html.j2.
         values: what the template prints; a missing one is an error.
     """
+    artifacts.write_text(path, _environment(folder).get_template(template).render(**values))
+
+
+@functools.cache
+def _environment(folder: str | Path | None) -> jinja2.Environment:
+    """Return what compiles the templates: once for all pages of a process, which takes longer than to fill them."""
     import jinja2  # takes a while to import
 
     folders = [str(path) for path in (folder, TEMPLATES) if path is not None]
-    environment = jinja2.Environment(
+    return jinja2.Environment(
         loader=jinja2.FileSystemLoader(folders), autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined
     )
-    artifacts.write_text(path, environment.get_template(template).render(**values))
 
 
 def data_url(png: bytes) -> str:
