@@ -176,8 +176,8 @@ def test_importing_the_package_imports_neither_torch_nor_detectron2():
     assert heavy == "set()"
 
 
-# What a fresh interpreter does, each in a child of its own of one process that has imported torch already, which is
-# most of the time that Detectron2 takes.
+# What a fresh interpreter does, each in a child of its own of one process that has imported already what both packages
+# import, which is most of the time.
 STARTS = {
     "ours first": "import d2_cxr, detectron2.data",
     "detectron2 first": "import detectron2.data, d2_cxr",
@@ -197,7 +197,7 @@ STARTS = {
 }
 _FORK = """
 import json, os, sys, traceback
-import torch, torchvision
+import cv2, fvcore.nn, omegaconf, pandas, torch, torchvision
 assert not {{"detectron2", "d2_cxr"}} & set(sys.modules)
 for name, code in {starts!r}.items():
     read, write = os.pipe()
