@@ -27,12 +27,16 @@ if "D2_CXR_FILMS" in os.environ:  # the name until 0.2.0, which a shell's profil
 pytest_plugins = ["tiny_detector"]  # a set and a detector that several rooms share
 if yaml.__with_libyaml__:  # the same language, read and written ten times as fast; a run holds ten configs
     yaml.SafeLoader, yaml.SafeDumper = yaml.CSafeLoader, yaml.CSafeDumper
-gc.disable()  # while the stack is imported
 
 
 def pytest_collection_modifyitems(items):
     """Begin with the longest, a study: at the end, one of two processes would wait for it."""
     items.sort(key=lambda item: item.path.name != "test_flow.py")
+
+
+def pytest_collectstart():
+    """Collect no garbage while the stack is imported."""
+    gc.disable()
 
 
 def pytest_collection_finish():

@@ -14,6 +14,8 @@ import pytest
 import torch
 from d2_cxr.projects.label_efficiency import schedule
 
+from d2_cxr.datasets import builtin, named_sets
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -46,7 +48,10 @@ class Here:
 def study(tmp_path_factory, request):
     """The folder of a finished study."""
     patch = pytest.MonkeyPatch()
+    request.addfinalizer(builtin.register_all)  # without the study's phantom_cxr
     request.addfinalizer(patch.undo)
+    patch.setattr(named_sets, "FOLDERS", dict(named_sets.FOLDERS))
+    patch.setattr(named_sets, "OWN", set(named_sets.OWN))
     patch.syspath_prepend(ROOT / "projects" / "LabelEfficiency")
     patch.chdir(ROOT)
     patch.setattr(schedule, "LocalWorkers", Here)
