@@ -6,6 +6,7 @@ Pure: names and shapes in, names out. torchvision strides in the 3x3 of a bottle
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -71,7 +72,8 @@ def recognize(names: Iterable[str]) -> str:
     return _BLOCKS[kind, tuple(blocks)]
 
 
-def expected_shapes(architecture: str) -> dict[str, tuple[int, ...]]:
+@functools.cache
+def expected_shapes(architecture: str) -> Mapping[str, tuple[int, ...]]:
     """Return torchvision's name -> shape of every parameter and buffer of the architecture, without `fc`."""
     import torch
     import torchvision

@@ -7,6 +7,7 @@ left out. Its tensors keep that network's names, below `backbone.bottom_up.netwo
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
 
@@ -67,8 +68,7 @@ def convert_timm_state(state: Mapping[str, object], name: str, prefix: str | Non
     Raises:
         ConversionError: names the tensor that is missing, has another shape or is not finite.
     """
-    expected = {key: tuple(value.shape) for key, value in build_network(name).state_dict().items()}
-    whole = _created(name).state_dict()
+    expected, whole = _shapes(name)
     prefix, sources, notes = _sources(state, _matched_by_order(state, whole), expected, whole, prefix)
     found = {key: state[source] for key, source in sources.items()}
     notes += add_counters(found, expected)
@@ -88,7 +88,8 @@ def timm_stages(name: str, state: Mapping[str, object], image) -> dict:
     import torch
 
     extractor, network = build_network(name), _created(name).eval()
-    own = {key: _feature_name(key, extractor.state_dict()) for key in network.state_dict()}
+    known = extractor.state_dict()
+    own = {key: _feature_name(key, known) for key in network.state_dict()}
     network.load_state_dict({key: state[feature] for key, feature in own.items() if feature}, strict=False)
     features: dict = {}
     for stage, (_, _, module) in stage_modules(extractor).items():
@@ -98,6 +99,16 @@ def timm_stages(name: str, state: Mapping[str, object], image) -> dict:
     with torch.no_grad():
         network(image)
     return features
+
+
+@functools.cache  # both networks are made, with random weights
+def _shapes(name: str) -> tuple[Mapping[str, tuple[int, ...]], Mapping[str, tuple[int, ...]]]:
+    """Return name -> shape of the tensors of the feature extractor and of timm's whole network."""
+    extractor, whole = (
+        {key: tuple(value.shape) for key, value in network.state_dict().items()}
+        for network in (build_network(name), _created(name))
+    )
+    return extractor, whole
 
 
 def _sources(state: Mapping, by_order: Mapping, expected: Mapping, whole: Mapping, prefix: str | None):
@@ -125,7 +136,7 @@ def _matched_by_order(state: Mapping, whole: Mapping) -> dict[str, str]:
     pairs = dict(zip(whole, state, strict=True))
     for ours, theirs in pairs.items():
         same_word = theirs.rpartition(".")[2] == ours.rpartition(".")[2]
-        if not same_word or tuple(getattr(state[theirs], "shape", ())) != tuple(whole[ours].shape):
+        if not same_word or tuple(getattr(state[theirs], "shape", ())) != whole[ours]:
             return {}
     return pairs
 
