@@ -37,7 +37,7 @@ _ENDING = re.compile(
     r"|train_(?P<kind>labeled|unlabeled)_(?P<percent>[1-9]0)(_seed(?P<seed>\d))?"
 )
 _POOL = re.compile(r"(?P<whole>.+)_pool_(?P<percent>[1-9]\d?)_seed(?P<seed>\d)")
-_POOL_PARTS = ("train", "negative_train", "unlabeled")
+POOL_PARTS = ("train", "negative_train", "unlabeled")
 _OTHER_ORDER = 1000  # added to a pool's seed: in the labels' own order a small pool would be the labeled images
 
 FOLDERS: dict[str, Path] = {}  # set name -> folder, as registered
@@ -319,7 +319,7 @@ def _parse(name: str, set_name: str) -> NamedSet | None:
     """Return what a name of the set means, None where its ending is unknown."""
     if pool := _POOL.fullmatch(name):
         whole = _parse(pool["whole"], set_name)
-        if whole is None or whole.kind == "boxes" or whole.part not in _POOL_PARTS or whole.pool_percent:
+        if whole is None or whole.kind == "boxes" or whole.part not in POOL_PARTS or whole.pool_percent:
             return None
         return replace(whole, name=name, pool_percent=int(pool["percent"]), pool_seed=int(pool["seed"]))
     ending = name[len(set_name) + 1 :]

@@ -46,7 +46,7 @@ def resolve_anchors(cfg: CfgNode, images: Sequence[dict], stored: str | Path | N
     if stored is not None and Path(stored).is_file():
         _take(cfg, load_yaml(stored))
         return
-    boxes = _at_network_size(cfg, images)
+    boxes = _at_network_size(images, max(cfg.INPUT.MIN_SIZE_TRAIN), cfg.INPUT.MAX_SIZE_TRAIN)
     levels = cfg.MODEL.RPN.IN_FEATURES
     least = _BOXES_A_SIZE * len(levels)
     if len(boxes) < least:
@@ -117,9 +117,9 @@ def _centers(values: np.ndarray, number: int) -> np.ndarray:
     return centers
 
 
-def _at_network_size(cfg: CfgNode, images: Sequence[dict]) -> np.ndarray:
+def _at_network_size(images: Sequence[dict], short: int, longest: int) -> np.ndarray:
     """Return widths and heights (N, 2) of the images' boxes in pixels of the network's input."""
-    short, longest, found = max(cfg.INPUT.MIN_SIZE_TRAIN), cfg.INPUT.MAX_SIZE_TRAIN, [np.zeros((0, 2))]
+    found = [np.zeros((0, 2))]
     for image in images:
         shape = image["height"], image["width"]
         height, width = ResizeShortestEdge.get_output_shape(*shape, short, longest) if short else shape

@@ -4,15 +4,9 @@ from __future__ import annotations
 
 from detectron2.config import CfgNode
 
-from d2_cxr.datasets.named_sets import named_set
+from d2_cxr.datasets.named_sets import POOL_PARTS, named_set
 
-POOL_PARTS = ("train", "negative_train", "unlabeled")
 CONTROLS = ("", "shuffled", "labeled")
-
-
-def burn_in(cfg: CfgNode) -> int:
-    """Return the iterations on labels alone."""
-    return round(cfg.CXR.TEACHER.BURN_IN * cfg.SOLVER.MAX_ITER)
 
 
 def check(cfg: CfgNode) -> None:

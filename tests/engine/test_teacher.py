@@ -218,7 +218,7 @@ def pool_sample(number):
 def stepped(tiny_cfg, found=(), **keys):
     opts = [part for key, value in keys.items() for part in (f"CXR.TEACHER.{key}", str(value))]
     cfg = tiny_cfg(*TEACHER, "CXR.TEACHER.THRESHOLDS", "[0.5, 0.9]", *opts)
-    return teacher.TeacherStudent(cfg, Stub(found), 2)
+    return teacher.TeacherStudent(cfg.CXR.TEACHER, Stub(found), 2)
 
 
 def test_a_box_counts_above_the_threshold_of_its_class(tiny_cfg):
