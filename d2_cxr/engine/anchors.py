@@ -44,7 +44,7 @@ def resolve_anchors(cfg: CfgNode, images: Sequence[dict], stored: str | Path | N
     if cfg.CXR.ANCHORS == "fixed":
         return
     if stored is not None and Path(stored).is_file():
-        _take(cfg, load_yaml(stored))
+        _take(cfg.MODEL.ANCHOR_GENERATOR, load_yaml(stored))
         return
     boxes = _at_network_size(images, max(cfg.INPUT.MIN_SIZE_TRAIN), cfg.INPUT.MAX_SIZE_TRAIN)
     levels = cfg.MODEL.RPN.IN_FEATURES
@@ -82,7 +82,7 @@ def take_from_card(cfg: CfgNode, card: WeightsCard | None, source: str) -> None:
             f"CXR.ANCHORS auto: {source} does not say which anchors it was trained with; state them in "
             "MODEL.ANCHOR_GENERATOR and set CXR.ANCHORS fixed"
         )
-    _take(cfg, yaml.safe_load(card.config))
+    _take(cfg.MODEL.ANCHOR_GENERATOR, yaml.safe_load(card.config))
 
 
 def fit(boxes: np.ndarray, sizes: int, ratios: int) -> tuple[list[float], list[float]]:
@@ -133,6 +133,6 @@ def _about_zero(sides: np.ndarray) -> np.ndarray:
     return np.concatenate([-sides / 2, sides / 2], axis=1)
 
 
-def _take(cfg: CfgNode, values: Mapping) -> None:
-    own, theirs = cfg.MODEL.ANCHOR_GENERATOR, values["MODEL"]["ANCHOR_GENERATOR"]
-    own.SIZES, own.ASPECT_RATIOS = theirs["SIZES"], theirs["ASPECT_RATIOS"]
+def _take(generator: CfgNode, config: Mapping) -> None:
+    theirs = config["MODEL"]["ANCHOR_GENERATOR"]
+    generator.SIZES, generator.ASPECT_RATIOS = theirs["SIZES"], theirs["ASPECT_RATIOS"]
