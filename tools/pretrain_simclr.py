@@ -25,7 +25,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--output", default="output/pretraining", help="folder of the run (%(default)s)")
     parser.add_argument("--dry-run", action="store_true", help="write 16 pairs of views as OUTPUT/views.png and stop")
     parser.add_argument(
-        "--allow", metavar="FILE", help="file with names of images, one per line, to use although they leak"
+        "--allow", metavar="FILE", help="file with names of images, one per line, to use although they are held out"
     )
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings that differ from the config")
     return parser.parse_args(argv)

@@ -82,9 +82,11 @@ PARTS = ("machine", "images", *(part for part in DETECTORS if part != _COMPILED)
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = _record.parser("gpu", __doc__)
-    parser.add_argument("--output", type=Path, required=True, help="folder of the parts; also what a later call skips")
-    parser.add_argument("--minutes", type=float, default=9.0, help="in which all ends (%(default)s)")
-    parser.add_argument("--tiny", action="store_true", help="every part in small, on a CPU too")
+    parser.add_argument(
+        "--output", type=Path, required=True, help="folder of the parts; a later call skips those that are there"
+    )
+    parser.add_argument("--minutes", type=float, default=9.0, help="time limit of all parts (%(default)s)")
+    parser.add_argument("--tiny", action="store_true", help="small sizes, which run on a CPU too")
     parser.add_argument("--part", choices=PARTS, help="measure this part alone, in this process")
     return parser.parse_args(argv)
 
