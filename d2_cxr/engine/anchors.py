@@ -51,16 +51,16 @@ def resolve_anchors(cfg: CfgNode, images: Sequence[dict], stored: str | Path | N
     least = _BOXES_A_SIZE * len(levels)
     if len(boxes) < least:
         raise ValueError(
-            f"CXR.ANCHORS auto: {len(boxes)} training boxes are too few to fit {len(levels)} anchor sizes, it "
-            f"takes {least}; set CXR.ANCHORS fixed, or label more images"
+            f"CXR.ANCHORS auto: {len(boxes)} training boxes are too few to fit {len(levels)} anchor sizes; "
+            f"{least} are needed: set CXR.ANCHORS fixed, or label more images"
         )
     sizes, ratios = fit(boxes, len(levels), _RATIOS)
     generator = cfg.MODEL.ANCHOR_GENERATOR
     before = mean_best_iou(boxes, list(chain(*generator.SIZES)), list(chain(*generator.ASPECT_RATIOS)))
     generator.SIZES, generator.ASPECT_RATIOS = [[size] for size in sizes], [ratios]
     logger.info(
-        "anchors fitted to %d training boxes: %s px, height/width %s; with centers on the boxes' their mean best IoU "
-        "is %.2f, that of the config's own %.2f",
+        "anchors fitted to %d training boxes: %s px, height/width %s; mean best IoU with the boxes %.2f (%.2f with the "
+        "anchors of the config)",
         len(boxes),
         ", ".join(f"{level} {size:g}" for level, size in zip(levels, sizes, strict=True)),
         ", ".join(f"{ratio:g}" for ratio in ratios),

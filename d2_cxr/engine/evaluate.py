@@ -138,7 +138,7 @@ def check_detector(cfg: CfgNode, path: str) -> tuple[dict | None, list[str] | No
     card = own or zoo_card(path)
     anchors.take_from_card(cfg, card, path)
     if card is None:
-        logger.warning("%s carries no card: nothing can be compared with the config", path)
+        logger.warning("%s has no card: nothing can be compared with the config", path)
         return None, None
     found = contradictions(card, cfg)
     for named in map(named_set, cfg.DATASETS.TEST):

@@ -165,7 +165,7 @@ def _check_tensors(content: Mapping, weights: str, norm: str) -> list[str]:
 
 
 def _zoo_card(weights: str, unchecked: bool) -> WeightsCard | None:
-    """Return the model zoo's card for the place of weights that carry none.
+    """Return the model zoo's card for the place of weights that have none.
 
     Raises:
         ValueError: there is none, and CXR.WEIGHTS_UNCHECKED is off.
@@ -173,7 +173,7 @@ def _zoo_card(weights: str, unchecked: bool) -> WeightsCard | None:
     card = zoo_card(weights)
     if card is None and not unchecked:
         raise ValueError(
-            f"{weights} carries no card and is not a known file of Detectron2's zoo, so nothing can "
+            f"{weights} has no card and is not a known file of Detectron2's zoo, so nothing can "
             "be compared with the config; convert it with tools/convert_simclr_to_d2.py, or set "
             "CXR.WEIGHTS_UNCHECKED True"
         )

@@ -62,7 +62,7 @@ def write_gallery(
         score = errors.working_score(matches)
     if worst:
         if matches is None:
-            raise ValueError("--worst needs --results: the worst images are those with most errors")
+            raise ValueError("--worst needs --results: the worst images are those with the most errors")
         image_names = [row["image"] for row in errors.worst_images(matches, number, score)]
     images = choose_images(named.truth, image_names, number, seed)
     folder = named_set(dataset).image_root

@@ -52,7 +52,7 @@ def report(matches: Matches, document: Mapping, dataset: str, weights: np.ndarra
     """
     check_thresholds(document, matches.class_names, "thresholds")
     if not isinstance(document.get("chosen_on"), str):
-        raise ValueError("the thresholds do not say on which set they were chosen (chosen_on): they may be this one's")
+        raise ValueError("the thresholds do not state on which set they were chosen (chosen_on); choose them again")
     if dataset and document["chosen_on"] == dataset:
         raise ValueError(f"the thresholds were chosen on {dataset}; report them on another set")
     counts = froc.at_thresholds(matches, document["thresholds"], weights)

@@ -73,7 +73,7 @@ class Predictor:
         content, card = load_with_card(weights)
         if card is None:
             raise ValueError(
-                f"{weights} carries no card, so its images' preparation is unknown; give a run's model_final.pth"
+                f"{weights} has no card, so its images' preparation is unknown; give a run's model_final.pth"
             )
         self.weights, self.card = Path(weights), card
         cfg = config_of(self.card, str(weights))

@@ -42,7 +42,7 @@ def load_images(names: Sequence[str], sets: Sequence[Sequence[str]] = ()) -> lis
         raise ValueError("datasets is empty; name at least one, e.g. datasets=[vindr_cxr_train_unlabeled]")
     for name in names:
         if name.endswith(("_val", "_test")):
-            raise ValueError(f"{name} is held out: pretraining on it would leak images into the evaluation")
+            raise ValueError(f"{name} is held out: pretraining on it would leak validation or test images")
     for name, folder in sets:
         builtin.register_prepared(name, folder)
     try:
