@@ -162,7 +162,7 @@ def precise_thresholds(path: Path) -> list[float]:
     """
     comm.synchronize()
     matches = Matches.load(path)
-    hits = matches.dt_lesion[:, list(HIT_RULES).index("iou")] >= 0
+    hits = matches.pointed_at() >= 0
     found = []
     for index in range(len(matches.class_names)):
         ours = matches.dt_class == index  # by falling score
@@ -210,7 +210,7 @@ def measure(found: Sequence[list[dict]], truth: Sequence[list[dict]], names: Seq
 
 
 def _counts(matches: Matches, index: int) -> dict[str, int]:
-    ours, lesion = matches.dt_class == index, matches.dt_lesion[:, list(HIT_RULES).index("iou")]
+    ours, lesion = matches.dt_class == index, matches.pointed_at()
     found = np.unique(lesion[ours & (lesion >= 0)])
     return {
         "boxes": int(ours.sum()),

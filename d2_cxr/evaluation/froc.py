@@ -45,7 +45,7 @@ def marks(matches: Matches, classes: Sequence[int] | None = None, rule: str = "i
     if classes is not None:
         wanted[list(classes)] = True
     keep = wanted[matches.dt_class] & (negatives | (matches.dt_image < matches.num_findings_images))
-    lesion = matches.dt_lesion[keep, list(HIT_RULES).index(rule)]
+    lesion = matches.pointed_at(rule)[keep]
     lesions = wanted[matches.gt_class] & ~matches.gt_crowd
     return pointing(matches.dt_image[keep], matches.dt_score[keep], lesion, matches.gt_image[lesions])
 

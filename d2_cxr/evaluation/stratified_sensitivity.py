@@ -49,7 +49,7 @@ def by_truth_box(matches: Matches, weights: np.ndarray, score: float | None = No
 def best_pointing_score(matches: Matches) -> np.ndarray:
     """Return the highest score of a detection that points at each truth box (G,), -inf without one."""
     best = np.full(len(matches.gt_image), -np.inf)
-    lesion = matches.dt_lesion[:, 0]
+    lesion = matches.pointed_at()
     np.maximum.at(best, lesion[lesion >= 0], matches.dt_score[lesion >= 0])
     return best
 
