@@ -3,8 +3,8 @@
 python tools/label_next.py --weights output/clinic/model_final.pth --dataset clinic_unlabeled --output next
 
 DIR holds label_next.csv (the images, first to label first), label_next.html (with pictures), findings.json and a folder
-for each --format. Boxes count in the pixels of the source images. A second call with the same weights and DIR looks at
-each image only once.
+for each --format. Boxes count in the pixels of the source images. A second call with the same weights and DIR does not
+predict an image again.
 """
 
 from __future__ import annotations

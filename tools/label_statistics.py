@@ -1,4 +1,4 @@
-"""Show what a table of annotations says before any image is opened: counts, class balance, splits, agreement, audits.
+"""Describe a table of annotations without opening an image: counts, class balance, splits, agreement, audits.
 
     python tools/label_statistics.py train.csv --html labels.html --json labels.json
 

@@ -1,4 +1,4 @@
-"""Find what a trained detector finds on image files: DICOM, PNG or JPEG.
+"""Run a trained detector on image files (DICOM, PNG or JPEG) and write its findings.
 
 python tools/predict.py --weights output/run/model_final.pth image.dicom more_images/ --output output/findings
 

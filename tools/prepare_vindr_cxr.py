@@ -22,7 +22,7 @@ EXAMPLE = """examples:
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = ToolParser(
-        description="Prepare chest images and readers' boxes for Detectron2. After a kill, run the same command again.",
+        description="Prepare chest images and readers' boxes for Detectron2. If it is interrupted, run the same command again.",
         epilog=EXAMPLE,
     )
     add = parser.add_argument
@@ -33,10 +33,10 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         metavar="DIR",
         help="folder, or zip or tar archive (read in place), of DICOM, PNG, JPEG, TIFF or BMP files, at any depth",
     )
-    add("--output", required=True, help="folder of the set, customarily $DETECTRON2_DATASETS/NAME")
+    add("--output", required=True, help="folder of the set, usually $DETECTRON2_DATASETS/NAME")
     add(
         "--annotations",
-        help="labels: CSV (Kaggle's, PhysioNet's, RSNA's, NIH's), or COCO, YOLO, VOC, CVAT, …; none: no labels",
+        help="labels: CSV (Kaggle's, PhysioNet's, RSNA's, NIH's), or COCO, YOLO, VOC, CVAT, … (default: no labels)",
     )
     add("--annotation-format", choices=FORMATS, help="format of --annotations (default: detected)")
     add("--name", help="name of the set (default: the last part of --output); only vindr_cxr has a published split")
@@ -61,7 +61,12 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         choices=("squash", "letterbox"),
         help="how the image becomes a square (%(default)s)",
     )
-    add("--equalize", default="histogram", choices=("histogram", "stretch", "none"), help="contrast (%(default)s)")
+    add(
+        "--equalize",
+        default="histogram",
+        choices=("histogram", "stretch", "none"),
+        help="how gray levels are equalized (%(default)s)",
+    )
     add("--window", default="file", choices=("file", "full"), help="the file's window or its full range (%(default)s)")
     add("--findings-only", action="store_true", help="prepare only images with findings")
     add("--test-dicom-dir", help="VinDr-CXR's official test images, a folder or archive")

@@ -1,4 +1,4 @@
-"""Pretrain a backbone on images without labels, by solo-learn's SimCLR.
+"""Pretrain a backbone on images without labels, with solo-learn's SimCLR.
 
     python tools/pretrain_simclr.py --config configs/pretraining/simclr_R_50_recommended.yaml \\
         --output output/simclr datasets=[vindr_cxr_train_unlabeled,vindr_cxr_negative_train] batch_size=128

@@ -1,9 +1,9 @@
-"""Read structured reports back into a label table: corrected in a viewer, or a radiologist's own.
+"""Read structured reports, corrected in a viewer or a radiologist's own, into a label table.
 
 python tools/read_sr.py reports/ --output boxes.csv --reader R1 --images dicom/
 
-Every rectangle of a TID 1500 report becomes a row; a report replaces older ones of its reader on the same image. The
-table is read by everything that reads annotations (tools/prepare_vindr_cxr.py, tools/label_statistics.py).
+Every rectangle of a TID 1500 report becomes a row; a report replaces older ones of its reader on the same image. Every
+tool that reads annotations reads the table (tools/prepare_vindr_cxr.py, tools/label_statistics.py).
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 python tools/serve_dicom.py --weights output/run/model_final.pth --folder node/ --send-to ORTHANC@127.0.0.1:4242
 
-Images come by C-STORE, or are put into node/inbox/; each report goes to the node named by --send-to. Images that were
-not answered when it was stopped are answered after the next start. Research only, not for diagnosis.
+Images arrive by C-STORE or in node/inbox/; each report is sent to the node given by --send-to. Images that wait when
+the server stops are answered after its next start. Research only, not for diagnosis.
 """
 
 from __future__ import annotations

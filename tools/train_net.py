@@ -1,4 +1,4 @@
-"""Train and evaluate a detector: on a prepared set with what suits set and machine, or with a config of yours.
+"""Train and evaluate a detector on a prepared set, with a preset for set and machine or with your own config.
 
 d2cxr train --set clinic=datasets/clinic --output output/clinic
 python tools/train_net.py --config-file configs/VinDr-CXR/faster_rcnn_R_50_FPN.yaml --num-gpus 1 OUTPUT_DIR output/run

@@ -3,7 +3,7 @@
     python tools/benchmark.py pretrain
     python tools/benchmark.py pretrain --rate --backbone resnet50 --size 224 --batch-size 256
 
-The first takes one core: two views of an image of 512 x 512 px, from the file (a PNG for solo-learn, a row of the
+The first uses one core: two views of an image of 512 x 512 px, from the file (a PNG for solo-learn, a row of the
 memory-mapped array or a PNG here). The second trains: views a second with images read and augmented, and with one batch
 that is on the device already.
 """
