@@ -22,7 +22,7 @@ EXAMPLE = """examples:
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = ToolParser(
-        description="Prepare chest images and readers' boxes for Detectron2. If it is interrupted, run the same command again.",
+        description="Prepare chest images and readers' boxes for Detectron2. The same command continues an interrupted one.",
         epilog=EXAMPLE,
     )
     add = parser.add_argument

@@ -19,7 +19,7 @@ class PrepareOptions:
         dicom_dir: folder, or zip or tar archive, of images as DICOM, PNG, JPEG, TIFF or BMP, at any depth. An image's
             name is its file name without the suffix, or, where many files share a name in different folders, its path
             below this folder or in the archive.
-        output: folder of the set; its last part is customarily its name.
+        output: folder of the set; its last part is usually its name.
         annotations: labels (d2_cxr/labels/formats); None: every image is unlabeled.
         name: of the set; only "vindr_cxr" has a published split.
         classes: "card", "extended", "from-csv", a file with a class a line, or the names.
