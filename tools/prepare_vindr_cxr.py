@@ -22,7 +22,7 @@ EXAMPLE = """examples:
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = ToolParser(
-        description="Prepare chest images and readers' boxes for Detectron2. The same command continues an interrupted one.",
+        description="Prepare chest images and readers' boxes for Detectron2; run again to continue.",
         epilog=EXAMPLE,
     )
     add = parser.add_argument
