@@ -75,7 +75,7 @@ def sensitivities(
     num_lesions = ranking.totals(chosen.lesion_image, weights)
     found, false = _stretches(chosen, len(weights))
     highest = ranking.in_blocks(lambda block: _highest(found, false, block, rates), weights)
-    return np.where(num_lesions > 0, highest / np.maximum(num_lesions, 1), np.nan)
+    return ranking.ratio(highest, num_lesions)
 
 
 def _stretches(chosen: Marks, num_images: int) -> tuple[sparse.csr_matrix, sparse.csr_matrix]:

@@ -59,5 +59,4 @@ def _mean(matches: Matches, keep: np.ndarray, column: np.ndarray, weights: np.nd
     images = matches.gt_image[keep]
     sums = np.stack([np.bincount(images, power, minlength=matches.num_images) for power in (column[keep], keep[keep])])
     total, number = ranking.weighted_sums(sums, weights)
-    values = np.where(number > 0, total / np.maximum(number, 1), np.nan)
-    return estimates.estimate(values, int(keep.sum()), "boxes")
+    return estimates.estimate(ranking.ratio(total, number), int(keep.sum()), "boxes")

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from d2_cxr.evaluation import estimates, froc
+from d2_cxr.evaluation import estimates, froc, ranking
 from d2_cxr.evaluation.matching import HIT_RULES, Matches
 
 FORMAT_VERSION = 1
@@ -113,5 +113,4 @@ def _operating_point(counts: Mapping[str, np.ndarray], images: Mapping[str, np.n
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray, unit: str) -> dict:
-    values = np.where(whole > 0, part / np.maximum(whole, 1), np.nan)
-    return estimates.estimate(values, int(whole[0]), unit)
+    return estimates.estimate(ranking.ratio(part, whole), int(whole[0]), unit)
