@@ -31,7 +31,7 @@ COMMANDS = {  # command: (module with main(argv), what it does)
     "label-next": ("d2_cxr.tools.label_next", "which images to label next, pre-annotated for an annotation tool"),
     "report": ("d2_cxr.tools.report", "a study's report from its run folders"),
     "phantoms": ("d2_cxr.tools.make_phantom", "render synthetic images with known truth"),
-    "demo": ("d2_cxr.projects.LabelEfficiency.run_study", "the whole way on phantoms: minutes, no data needed"),
+    "demo": ("d2_cxr.projects.LabelEfficiency.run_study", "a whole study on phantoms: minutes, no data needed"),
     "doctor": ("d2_cxr.doctor", "what is installed, what is missing, the remedy"),
     "install-detectron2": ("d2_cxr.tools.install_detectron2", "install Detectron2 without a compiler"),
 }

@@ -72,7 +72,7 @@ def prepare(
     Raises:
         ValueError, FileNotFoundError, NotADirectoryError: input that cannot be used, in one line.
     """
-    from d2_cxr.datasets.named_sets import BUILTIN
+    from d2_cxr.datasets.set_folders import BUILTIN
     from d2_cxr.dicom.preprocess import Preprocess
     from d2_cxr.labels.class_names import read_names
     from d2_cxr.labels.csv_headers import read_columns

@@ -66,7 +66,7 @@ def add_cxr_config(cfg) -> None:
     # Images of each set whose pixels are compared with the manifest before training; -1 compares all.
     cfg.CXR.CHECK_IMAGES = 16
 
-    # Train with weights that carry no card and are no known zoo file; the weights report says so.
+    # Train with weights that have no card and are no known zoo file; the weights report says so.
     cfg.CXR.WEIGHTS_UNCHECKED = False
 
     # Length of the schedule in epochs of the resampled training set; 0 keeps SOLVER.MAX_ITER and SOLVER.STEPS.

@@ -134,3 +134,8 @@ def encode_png(pixels: np.ndarray) -> bytes:
     done, content = cv2.imencode(".png", pixels)
     assert done, pixels.shape
     return content.tobytes()
+
+
+def encode_rgb(pixels: np.ndarray) -> bytes:
+    """Return a picture (H, W, 3) RGB uint8, as this file draws it, as a PNG without metadata."""
+    return encode_png(np.ascontiguousarray(pixels[..., ::-1]))

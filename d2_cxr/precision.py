@@ -54,7 +54,7 @@ def speedup(device: str = "cpu", rounds: int = 5) -> float:
 def _measured(device: str) -> tuple[str, str]:
     ratio = speedup(device)
     name = "bf16" if ratio >= WORTHWHILE else "fp32"
-    return name, f"bf16 is {ratio:.2f} times as fast as fp32 here; it must be {WORTHWHILE:g} times to be taken"
+    return name, f"bf16 is {ratio:.2f} times as fast as fp32 here; it is used from {WORTHWHILE:g} times on"
 
 
 def _of_gpu(device: str) -> tuple[str, str]:

@@ -23,7 +23,7 @@ def main(argv: list[str] | None = None) -> int:
     names = sorted(path.stem for path in FOLDER.glob("[a-z]*.py"))
     parser = ToolParser(description=__doc__, usage="benchmark.py STAGE [options]")
     parser.add_argument("stage", choices=names, help="what to measure; STAGE --help shows its options")
-    parser.add_argument("options", nargs=argparse.REMAINDER, help="of that stage")
+    parser.add_argument("options", nargs=argparse.REMAINDER, help="options of that stage")
     args = parser.parse_args(argv)
     sys.path.insert(0, str(FOLDER.parent))  # where the stages find what they share, however this file was started
     return importlib.import_module(f"benchmarks.{args.stage}").main(args.options) or 0

@@ -20,8 +20,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--no-verify", dest="verify", action="store_false", help="do not compare features with Detectron2's backbone"
     )
     parser.add_argument("--detector", metavar="FILE", help="keep FPN, RPN and heads of this Detectron2 detector")
-    parser.add_argument("--pixel-mean", nargs=3, type=float, metavar=("R", "G", "B"), help="0-255, if not stated")
-    parser.add_argument("--pixel-std", nargs=3, type=float, metavar=("R", "G", "B"), help="0-255, if not stated")
+    parser.add_argument(
+        "--pixel-mean", nargs=3, type=float, metavar=("R", "G", "B"), help="0-255, if the file does not state it"
+    )
+    parser.add_argument(
+        "--pixel-std", nargs=3, type=float, metavar=("R", "G", "B"), help="0-255, if the file does not state it"
+    )
     parser.add_argument("--prefix", help="prefix of the backbone's names, e.g. encoder.; may be empty")
     parser.add_argument("--timm", metavar="NAME", help="the file is timm's model NAME, e.g. tf_efficientnet_lite0")
     parser.add_argument(

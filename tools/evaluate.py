@@ -27,12 +27,16 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="results on NAME's negative images; default: the file next to --results, if it exists",
     )
     parser.add_argument("--root", metavar="DIR", help="folder of prepared sets; default: $DETECTRON2_DATASETS")
-    parser.add_argument("--compare", metavar="OTHER", help="another run's results or matches.npz: differences, p")
-    parser.add_argument("--thresholds", metavar="FILE", help="thresholds.json chosen on other images, to report at")
     parser.add_argument(
-        "--subgroups", metavar="CSV:COLUMN", help="also within subgroups: a table with image_id and COLUMN (view)"
+        "--compare", metavar="OTHER", help="results or matches.npz of another run: reports differences and p"
     )
-    parser.add_argument("--output", metavar="DIR", help="default: the folder of --results")
+    parser.add_argument(
+        "--thresholds", metavar="FILE", help="report at the thresholds of this thresholds.json, chosen on other images"
+    )
+    parser.add_argument(
+        "--subgroups", metavar="CSV:COLUMN", help="also evaluate subgroups: a table with image_id and COLUMN, e.g. view"
+    )
+    parser.add_argument("--output", metavar="DIR", help="folder of the evaluation; default: that of --results")
     parser.add_argument("--resamples", type=int, default=1000, metavar="N", help="bootstrap resamples (1000)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the resamples (0)")
     parser.add_argument(
@@ -43,7 +47,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="false positives per image and class, for thresholds.json (1/8)",
     )
     parser.add_argument("--json", action="store_true", help="print the metrics as JSON")
-    parser.add_argument("--strict", action="store_true", help="exit code 1 if the results have problems")
+    parser.add_argument("--strict", action="store_true", help="exit with code 1 if the results have problems")
     return parser.parse_args(argv)
 
 

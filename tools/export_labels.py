@@ -26,17 +26,22 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add("input", help="folder of a prepared set, findings.json of tools/predict.py, or labels in any known format")
     add("--format", required=True, choices=("coco", "yolo", "voc", "cvat", "label_studio"))
     add("--output", required=True, help="folder to write")
-    add("--boxes", default="readers", choices=("readers", "fused"), help="of a prepared set (%(default)s)")
-    add("--pixels", default="source", choices=("source", "prepared"), help="of a prepared set's boxes (%(default)s)")
-    add("--images", metavar="FOLDER", help="of labels that do not give the sizes of their images")
-    add("--classes", default="card", help="of labels: card, extended, from-csv, a file, or names with commas")
-    add("--negative-names", default="", help='of labels: class names that mean "No finding", with commas')
-    add("--annotation-format", choices=FORMATS, help="of labels (default: detected)")
-    add("--model-version", default="d2_cxr", help="what Label Studio calls predicted boxes (%(default)s)")
+    add("--boxes", default="readers", choices=("readers", "fused"), help="which boxes of a prepared set (%(default)s)")
+    add(
+        "--pixels",
+        default="source",
+        choices=("source", "prepared"),
+        help="pixels in which a prepared set's boxes are written (%(default)s)",
+    )
+    add("--images", metavar="FOLDER", help="images of labels that do not state the sizes of their images")
+    add("--classes", default="card", help="classes of labels: card, extended, from-csv, a file, or names with commas")
+    add("--negative-names", default="", help='class names of labels that mean "No finding", with commas')
+    add("--annotation-format", choices=FORMATS, help="format of labels (default: detected)")
+    add("--model-version", default="d2_cxr", help="name of the predictions in Label Studio (%(default)s)")
     add(
         "--image-url",
         default="/data/local-files/?d=images/",
-        help="what Label Studio puts before a file name (%(default)s)",
+        help="URL in Label Studio, without the file name (%(default)s)",
     )
     return parser.parse_args(argv)
 

@@ -3,8 +3,8 @@
 python tools/label_next.py --weights output/clinic/model_final.pth --dataset clinic_unlabeled --output next
 
 DIR holds label_next.csv (the images, first to label first), label_next.html (with pictures), findings.json and a folder
-for each --format. Boxes count in the pixels of the source images. A second call with the same weights and DIR looks at
-each image only once.
+for each --format. Boxes count in the pixels of the source images. A second call with the same weights and DIR does not
+predict an image again.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--weights", required=True, metavar="FILE", help="model_final.pth or model_best.pth of a run")
     add("--dataset", required=True, nargs="+", metavar="NAME", help="images without labels, e.g. clinic_unlabeled")
     add("--output", required=True, metavar="DIR", help="folder to write")
-    add("--number", type=positive, default=50, metavar="N", help="of images to pick (%(default)s)")
+    add("--number", type=positive, default=50, metavar="N", help="number of images to pick (%(default)s)")
     add("--strategy", choices=STRATEGIES, default=DEFAULT, help=_STRATEGIES)
-    add("--seed", type=int, default=0, metavar="N", help="of what is left to chance (%(default)s)")
+    add("--seed", type=int, default=0, metavar="N", help="seed of random choices (%(default)s)")
     formats = ("coco", "yolo", "voc", "cvat", "label_studio")
-    add("--format", nargs="+", default=["label_studio"], choices=formats, help="to write (label_studio)")
+    add("--format", nargs="+", default=["label_studio"], choices=formats, help="formats to write (label_studio)")
     add(
         "--image-url",
         default="/data/local-files/?d=images/",
-        help="what Label Studio puts before a file name (%(default)s)",
+        help="URL in Label Studio, without the file name (%(default)s)",
     )
     add("--root", metavar="DIR", help="folder of prepared sets; default: $DETECTRON2_DATASETS")
     add("--device", help="cpu, cuda, cuda:1; default: a GPU if there is one")

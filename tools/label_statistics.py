@@ -1,4 +1,4 @@
-"""Show what a table of annotations says before any image is opened: counts, class balance, splits, agreement, audits.
+"""Describe a table of annotations without opening an image: counts, class balance, splits, agreement, audits.
 
     python tools/label_statistics.py train.csv --html labels.html --json labels.json
 
@@ -24,10 +24,16 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("csv", help="labels: CSV (.gz, .zip), or a file or folder of COCO, YOLO, VOC, CVAT, …")
     parser.add_argument("--json", metavar="OUT", help="write everything as JSON")
     parser.add_argument("--html", metavar="OUT", help="write a page with charts")
-    parser.add_argument("--split", choices=["published", "stratified"], default="published")
-    parser.add_argument("--seed", type=int, default=0, help="of the stratified split and of the audits (default 0)")
-    parser.add_argument("--fusion", default="mean", help="mean, majority:K or none (default mean)")
-    parser.add_argument("--iou-threshold", type=float, default=0.2, help="of the fusion (default 0.2)")
+    parser.add_argument("--split", choices=["published", "stratified"], default="published", help="rule of the split")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of the stratified split and of the audits (default 0)"
+    )
+    parser.add_argument(
+        "--fusion", default="mean", help="how readers' boxes are fused: mean, majority:K or none (default mean)"
+    )
+    parser.add_argument(
+        "--iou-threshold", type=float, default=0.2, help="IoU above which boxes are fused (default 0.2)"
+    )
     parser.add_argument(
         "--classes",
         default="card",
@@ -40,8 +46,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         metavar="NAMES",
         help='class names that mean "No finding", separated by commas, for example Normal,Healthy',
     )
-    parser.add_argument("--annotation-format", choices=FORMATS, help="of the labels (default: detected)")
-    parser.add_argument("--images", metavar="FOLDER", help="the images, whose sizes YOLO's labels need")
+    parser.add_argument("--annotation-format", choices=FORMATS, help="format of the labels (default: detected)")
+    parser.add_argument("--images", metavar="FOLDER", help="folder of the images; YOLO's labels need their sizes")
     parser.add_argument("--patients", metavar="CSV", help="second table with image_id and patient_id")
     return parser.parse_args(argv)
 

@@ -1,4 +1,4 @@
-"""Find what a trained detector finds on image files: DICOM, PNG or JPEG.
+"""Run a trained detector on image files (DICOM, PNG or JPEG) and write its findings.
 
 python tools/predict.py --weights output/run/model_final.pth image.dicom more_images/ --output output/findings
 
@@ -33,16 +33,24 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--thresholds", metavar="FILE", help="a thresholds.json to use instead of the card's")
     parser.add_argument("--device", help="cpu, cuda, cuda:1; default: a GPU if there is one")
-    parser.add_argument("--json", action="store_true", help="print what findings.json holds")
+    parser.add_argument("--json", action="store_true", help="print the content of findings.json")
     parser.add_argument("--no-overlays", action="store_true", help="write no pictures")
     dicom = parser.add_argument_group("DICOM objects for a viewer (docs/reading_room.md)")
     dicom.add_argument("--sr", action="append_const", const="sr", dest="kinds", help="a structured report per image")
-    dicom.add_argument("--gsps", action="append_const", const="gsps", dest="kinds", help="a presentation state")
-    dicom.add_argument("--key-image", action="append_const", const="key_image", dest="kinds", help="boxes burned in")
-    dicom.add_argument("--assume-uids", action="store_true", help="derive UIDs for files without, from their sha256")
+    dicom.add_argument(
+        "--gsps", action="append_const", const="gsps", dest="kinds", help="a presentation state per image"
+    )
+    dicom.add_argument(
+        "--key-image",
+        action="append_const",
+        const="key_image",
+        dest="kinds",
+        help="a copy of each image with boxes burned in",
+    )
+    dicom.add_argument("--assume-uids", action="store_true", help="derive missing UIDs from the sha256 of the file")
     args = parser.parse_args(argv)
     if args.assume_uids and not args.kinds:
-        parser.error("--assume-uids is about DICOM objects: name --sr, --gsps or --key-image")
+        parser.error("--assume-uids needs --sr, --gsps or --key-image")
     return args
 
 

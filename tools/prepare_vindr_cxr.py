@@ -22,7 +22,7 @@ EXAMPLE = """examples:
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = ToolParser(
-        description="Prepare chest images and readers' boxes for Detectron2. After a kill, run the same command again.",
+        description="Prepare chest images and readers' boxes for Detectron2; run again to continue.",
         epilog=EXAMPLE,
     )
     add = parser.add_argument
@@ -33,34 +33,44 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         metavar="DIR",
         help="folder, or zip or tar archive (read in place), of DICOM, PNG, JPEG, TIFF or BMP files, at any depth",
     )
-    add("--output", required=True, help="folder of the set, customarily $DETECTRON2_DATASETS/NAME")
+    add("--output", required=True, help="folder of the set, usually $DETECTRON2_DATASETS/NAME")
     add(
         "--annotations",
-        help="labels: CSV (Kaggle's, PhysioNet's, RSNA's, NIH's), or COCO, YOLO, VOC, CVAT, …; none: no labels",
+        help="labels: CSV (Kaggle's, PhysioNet's, RSNA's, NIH's), or COCO, YOLO, VOC, CVAT, … (default: no labels)",
     )
-    add("--annotation-format", choices=FORMATS, help="of the labels, a file or folder (default: detected)")
-    add("--name", help="of the set (default: the last part of --output); only vindr_cxr has a published split")
+    add("--annotation-format", choices=FORMATS, help="format of --annotations (default: detected)")
+    add("--name", help="name of the set (default: the last part of --output); only vindr_cxr has a published split")
     add(
         "--classes",
         help="card (a known set's names), extended, from-csv, a file with a class a line, or names with commas "
         "(default: card for known names, else from-csv)",
     )
     add("--negative-names", default="", help='class names that mean "No finding", with commas: Normal,Healthy')
-    add("--columns", default="", metavar="THEIRS=OURS,…", help="of the tables: label=class_name,filename=image_id")
+    add("--columns", default="", metavar="THEIRS=OURS,…", help="names of columns: label=class_name,filename=image_id")
     add(
         "--patients",
         metavar="CSV",
-        help="of image_id and patient_id: splits keep a patient's images together; or names: the part before the "
-        "last _ or - of an image's name",
+        help="table of image_id and patient_id, so that a split keeps a patient's images together; or the word names: "
+        "the part of an image's name before the last _ or -",
     )
-    add("--fusion", default="mean", help="of several readers' boxes: mean, majority:K or none (%(default)s)")
+    add("--fusion", default="mean", help="how readers' boxes are fused: mean, majority:K or none (%(default)s)")
     add("--size", type=int, default=512, help="side of the prepared image in pixels (%(default)s)")
-    add("--resize", default="squash", choices=("squash", "letterbox"), help="(%(default)s)")
-    add("--equalize", default="histogram", choices=("histogram", "stretch", "none"), help="(%(default)s)")
-    add("--window", default="file", choices=("file", "full"), help="the file's window, or the full range (%(default)s)")
-    add("--findings-only", action="store_true", help="only images with findings")
+    add(
+        "--resize",
+        default="squash",
+        choices=("squash", "letterbox"),
+        help="how the image becomes a square (%(default)s)",
+    )
+    add(
+        "--equalize",
+        default="histogram",
+        choices=("histogram", "stretch", "none"),
+        help="how gray levels are equalized (%(default)s)",
+    )
+    add("--window", default="file", choices=("file", "full"), help="the file's window or its full range (%(default)s)")
+    add("--findings-only", action="store_true", help="prepare only images with findings")
     add("--test-dicom-dir", help="VinDr-CXR's official test images, a folder or archive")
-    add("--test-annotations", help="and their annotations_test.csv")
+    add("--test-annotations", help="annotations_test.csv of those images")
     add("--order-csv", help="CSV whose rows have the published order, when that of --annotations differs")
     add("--rename", metavar="KEYFILE", help="give images pseudonyms; the key file is made where it does not exist")
     add("--rename-map", metavar="CSV", help="also write image names and their pseudonyms to this file")
@@ -79,19 +89,19 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add(
         "--split-by",
         metavar="COLUMN=VALUE,…",
-        help="of these tables, for example site=B: such images are the test set; fold=2: the next fold is val",
+        help="columns of these tables, e.g. site=B: such images are the test set; fold=2: the next fold is val",
     )
     add(
         "--split-like",
         metavar="SET",
         help="an earlier set: its val and test images stay val and test, with their patients; others are train",
     )
-    add("--seed", type=int, default=0, help="of the stratified split (%(default)s)")
+    add("--seed", type=int, default=0, help="seed of the stratified split (%(default)s)")
     add("--array", action="store_true", help="also write images.npy, which loads faster than PNGs")
     add("--jobs", type=positive, help="worker processes (default: one per processor)")
     add("--strict", action="store_true", help="exit with code 1 if an image or box was refused, left out or is missing")
     add("--json", action="store_true", help="print counts, classes and names as JSON")
-    add("--shard", help="i/n: prepare only every n-th image; a last run without it writes the lists")
+    add("--shard", help="i/n: prepare only every n-th image; a last run without --shard writes the lists")
     return parser.parse_args(argv)
 
 

@@ -1,4 +1,4 @@
-"""Pretrain a backbone on images without labels, by solo-learn's SimCLR.
+"""Pretrain a backbone on images without labels, with solo-learn's SimCLR.
 
     python tools/pretrain_simclr.py --config configs/pretraining/simclr_R_50_recommended.yaml \\
         --output output/simclr datasets=[vindr_cxr_train_unlabeled,vindr_cxr_negative_train] batch_size=128
@@ -25,7 +25,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--output", default="output/pretraining", help="folder of the run (%(default)s)")
     parser.add_argument("--dry-run", action="store_true", help="write 16 pairs of views as OUTPUT/views.png and stop")
     parser.add_argument(
-        "--allow", metavar="FILE", help="file with names of images, one per line, to use although they leak"
+        "--allow", metavar="FILE", help="file with names of images, one per line, to use although they are held out"
     )
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings that differ from the config")
     return parser.parse_args(argv)

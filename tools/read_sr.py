@@ -1,9 +1,9 @@
-"""Read structured reports back into a label table: corrected in a viewer, or a radiologist's own.
+"""Read structured reports, corrected in a viewer or a radiologist's own, into a label table.
 
 python tools/read_sr.py reports/ --output boxes.csv --reader R1 --images dicom/
 
-Every rectangle of a TID 1500 report becomes a row; a report replaces older ones of its reader on the same image. The
-table is read by everything that reads annotations (tools/prepare_vindr_cxr.py, tools/label_statistics.py).
+Every rectangle of a TID 1500 report becomes a row; a report replaces older ones of its reader on the same image. Every
+tool that reads annotations reads the table (tools/prepare_vindr_cxr.py, tools/label_statistics.py).
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from d2_cxr.counted import counted
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = ToolParser(description=__doc__)
-    parser.add_argument("reports", metavar="FOLDER", help="a folder, searched through, or one file")
-    parser.add_argument("--output", required=True, metavar="CSV", help="the label table")
-    parser.add_argument("--reader", metavar="NAME", help="reader of all reports; else the observer that each names")
-    parser.add_argument("--images", metavar="DIR", help="the DICOM images: their names become image names")
+    parser.add_argument("reports", metavar="FOLDER", help="folder of reports, at any depth, or one file")
+    parser.add_argument("--output", required=True, metavar="CSV", help="label table to write")
+    parser.add_argument("--reader", metavar="NAME", help="reader of all reports; default: the observer that each names")
+    parser.add_argument("--images", metavar="DIR", help="folder of the DICOM images, whose names become image names")
     return parser.parse_args(argv)
 
 

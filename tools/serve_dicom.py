@@ -2,8 +2,8 @@
 
 python tools/serve_dicom.py --weights output/run/model_final.pth --folder node/ --send-to ORTHANC@127.0.0.1:4242
 
-Images come by C-STORE, or are put into node/inbox/; each report goes to the node named by --send-to. Images that were
-not answered when it was stopped are answered after the next start. Research only, not for diagnosis.
+Images arrive by C-STORE or in node/inbox/; each report is sent to the node given by --send-to. Images that wait when
+the server stops are answered after its next start. Research only, not for diagnosis.
 """
 
 from __future__ import annotations
@@ -20,19 +20,23 @@ from d2_cxr.cli import ToolParser, run_tool
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = ToolParser(description=__doc__)
     parser.add_argument("--weights", required=True, metavar="FILE", help="model_final.pth or model_best.pth of a run")
-    parser.add_argument("--folder", required=True, metavar="DIR", help="gets inbox/, outbox/ and refused/")
-    parser.add_argument("--send-to", required=True, metavar="TITLE@HOST:PORT", help="the node that gets the reports")
-    parser.add_argument("--title", default="D2CXR", help="our AE title, which callers must use")
-    parser.add_argument("--port", type=int, default=11112)
+    parser.add_argument("--folder", required=True, metavar="DIR", help="folder for inbox/, outbox/ and refused/")
+    parser.add_argument("--send-to", required=True, metavar="TITLE@HOST:PORT", help="node that receives the reports")
+    parser.add_argument("--title", default="D2CXR", help="AE title of this node (%(default)s)")
+    parser.add_argument("--port", type=int, default=11112, help="port of this node (%(default)s)")
     parser.add_argument(
-        "--address", default="127.0.0.1", help="address of the interface; other than loopback needs --allow"
+        "--address",
+        default="127.0.0.1",
+        help="address to listen at (%(default)s); any but a loopback address needs --allow",
     )
-    parser.add_argument("--allow", nargs="*", default=[], metavar="TITLE", help="AE titles that may send; all if none")
     parser.add_argument(
-        "--max-waiting", type=int, default=100, metavar="N", help="most images waiting; further ones are refused"
+        "--allow", nargs="*", default=[], metavar="TITLE", help="AE titles that may send images (default: all)"
     )
-    parser.add_argument("--thresholds", metavar="FILE", help="a thresholds.json, instead of the card's")
-    parser.add_argument("--device", help="cpu, cuda, cuda:1; a GPU where there is one")
+    parser.add_argument(
+        "--max-waiting", type=int, default=100, metavar="N", help="images that may wait; more are refused (%(default)s)"
+    )
+    parser.add_argument("--thresholds", metavar="FILE", help="a thresholds.json to use instead of the card's")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1; default: a GPU if there is one")
     return parser.parse_args(argv)
 
 

@@ -2,7 +2,7 @@
 
     python3 tools/setup_environment.py .venv
 
-uv installs what is locked in under a minute; where it cannot be had, or does not reach the registry that pip is set up
+uv installs what is locked in under a minute; without it, or where it does not reach the registry that pip is set up
 for, pip does the same in a few minutes. Nothing is resolved: the lock is complete (docs/dependencies.md says why).
 """
 

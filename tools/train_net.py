@@ -1,4 +1,4 @@
-"""Train and evaluate a detector: on a prepared set with what suits set and machine, or with a config of yours.
+"""Train and evaluate a detector on a prepared set, with a preset for set and machine or with your own config.
 
 d2cxr train --set clinic=datasets/clinic --output output/clinic
 python tools/train_net.py --config-file configs/VinDr-CXR/faster_rcnn_R_50_FPN.yaml --num-gpus 1 OUTPUT_DIR output/run
@@ -19,27 +19,28 @@ from d2_cxr.cli import ToolParser, run_tool
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = ToolParser(description=__doc__)
-    parser.add_argument("--set", metavar="NAME=FOLDER", help="a prepared set: trains on its train part")
-    parser.add_argument(
+    add = parser.add_argument
+    add("--set", metavar="NAME=FOLDER", help="train on the train part of this prepared set")
+    add(
         "--preset",
         choices=("auto", "quick"),
-        help="resolution, batch, rate and length by set and machine (default: auto, without a config)",
+        help="choose resolution, batch, rate and length by set and machine (default without a config: auto)",
     )
-    parser.add_argument("--weights", metavar="FILE", help="file, URL or random (default: the best available)")
-    parser.add_argument("--output", metavar="DIR", help="folder of the run, as OUTPUT_DIR")
-    parser.add_argument("--config-file", default="", metavar="FILE", help="a YAML of configs/, or your own")
-    parser.add_argument("--resume", action="store_true", help="continue from the last checkpoint in OUTPUT_DIR")
-    parser.add_argument("--eval-only", action="store_true", help="evaluate MODEL.WEIGHTS on DATASETS.TEST")
-    parser.add_argument("--num-gpus", type=int, default=1, metavar="N", help="processes per machine, also without GPUs")
-    parser.add_argument("--num-machines", type=int, default=1, metavar="N")
-    parser.add_argument("--machine-rank", type=int, default=0, metavar="RANK", help="number of this machine, from 0")
-    parser.add_argument(
-        "--dist-url", default="auto", metavar="URL", help="address of the first machine, for N machines"
+    add("--weights", metavar="FILE", help="start weights: file, URL or random (default: the best available)")
+    add("--output", metavar="DIR", help="folder of the run (OUTPUT_DIR)")
+    add("--config-file", default="", metavar="FILE", help="a YAML of configs/, or your own")
+    add("--resume", action="store_true", help="continue from the last checkpoint in OUTPUT_DIR")
+    add("--eval-only", action="store_true", help="evaluate MODEL.WEIGHTS on DATASETS.TEST")
+    add("--num-gpus", type=int, default=1, metavar="N", help="processes per machine, on a CPU too (%(default)s)")
+    add("--num-machines", type=int, default=1, metavar="N", help="number of machines (%(default)s)")
+    add("--machine-rank", type=int, default=0, metavar="RANK", help="number of this machine, from 0")
+    add("--dist-url", default="auto", metavar="URL", help="address of the first machine, for several machines")
+    add(
+        "--allow",
+        metavar="FILE",
+        help="file with names of images, one per line, that may be in both training and test sets",
     )
-    parser.add_argument(
-        "--allow", metavar="FILE", help="file with names of images, one per line, that may be in training and test sets"
-    )
-    parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config keys, after all options")
+    add("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config keys, after all options")
     args = parser.parse_args(argv)
     late = next((word for word in args.opts if word.startswith("--")), None)
     if late:

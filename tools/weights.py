@@ -20,13 +20,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     weights = commands.add_parser("publish", help="weights as one file, with card, model page and sha256")
     weights.add_argument("run", metavar="RUN", help="a run's folder, or a weights file with a card")
     weights.add_argument("--output", required=True, metavar="DIR", help="folder for the files")
-    weights.add_argument("--name", help="of the model; default: of the run's folder")
-    weights.add_argument("--license", metavar="SPDX", help="of the weights; default: the card's")
+    weights.add_argument("--name", help="name of the model; default: that of the run's folder")
+    weights.add_argument("--license", metavar="SPDX", help="license of the weights; default: that of the card")
     result = commands.add_parser("result", help="a result card: data fingerprints, protocol, metrics")
     result.add_argument("run", metavar="RUN", help="a finished run's folder")
     result.add_argument("--output", required=True, metavar="DIR", help="folder for result.json and its page")
-    result.add_argument("--title", help="one line; default: architecture and number of labeled images")
-    result.add_argument("--dataset", metavar="NAME", help="of the run's test sets; default: the first")
+    result.add_argument("--title", help="title in one line; default: architecture and number of labeled images")
+    result.add_argument("--dataset", metavar="NAME", help="one of the run's test sets; default: the first")
     return parser.parse_args(argv)
 
 

@@ -50,9 +50,8 @@ def check_names(inside: Mapping, expected: Mapping, prefix: str, architecture: s
         )
     unknown = sorted(inside.keys() - expected.keys())
     if unknown:
-        raise ConversionError(
-            f"{counted(len(unknown), 'name')} below {prefix!r} not part of {architecture}, first: {prefix}{unknown[0]}"
-        )
+        number = counted(len(unknown), "name below the prefix is", "names below the prefix are")
+        raise ConversionError(f"{number} not part of {architecture}, first: {prefix}{unknown[0]}")
 
 
 def checked_tensor(name: str, value, shape: tuple[int, ...], notes: list[str]):

@@ -39,7 +39,7 @@ def require_same_tensors(content: Mapping, source: str) -> None:
     if stated is not None and fingerprint(content["model"]) != stated:
         raise WeightsError(
             f"{source}: its tensors are not those that its card was written for (sha256 {str(stated)[:12]}); the file "
-            "was changed or damaged: take the original, or convert or train again"
+            "was changed or damaged: use the original, or convert or train again"
         )
 
 

@@ -2,7 +2,7 @@
 
 After timm's `PretrainedCfg`: one record of input convention, architecture and origin, stored inside the weights file
 (key `card` of a `.pth`, key `d2_cxr` of pretraining's `last.ckpt`; docs/formats.md, 2). None means "not known" and
-is not compared. Weights of Detectron2's model zoo carry no card; their conventions are the table below.
+is not compared. Weights of Detectron2's model zoo have no card; their conventions are the table below.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ def contradictions(card: WeightsCard, cfg: CfgNode) -> list[str]:
 
 
 def read_card(path: str | Path) -> WeightsCard | None:
-    """Return the card inside a weights file or a pretraining checkpoint, None when it carries none.
+    """Return the card inside a weights file or a pretraining checkpoint, None when it has none.
 
     Raises:
         FileNotFoundError, WeightsError: see `load_weights_file`.
@@ -149,7 +149,7 @@ def read_card(path: str | Path) -> WeightsCard | None:
 
 
 def load_with_card(path: str | Path, source: str = "") -> tuple[dict, WeightsCard | None]:
-    """Return what a weights file holds and its card; None where it carries none.
+    """Return what a weights file holds and its card; None where it has none.
 
     Args:
         path: the file on this machine.

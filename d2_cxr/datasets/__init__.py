@@ -2,7 +2,8 @@
 
 from d2_cxr.datasets.builtin import register_all, register_prepared
 from d2_cxr.datasets.loading import prepared_images
-from d2_cxr.datasets.named_sets import NamedSet, UnknownDatasetError, named_set, set_folder
+from d2_cxr.datasets.named_sets import NamedSet, UnknownDatasetError, named_set
+from d2_cxr.datasets.set_folders import set_folder
 
 __all__ = [
     "NamedSet",

@@ -13,7 +13,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from d2_cxr.datasets import named_sets
+from d2_cxr.datasets import named_sets, set_folders
 from d2_cxr.datasets.named_sets import NamedSet, UnknownDatasetError, named_set
 
 
@@ -23,10 +23,10 @@ def register_all(root: str | os.PathLike | None = None) -> None:
     Args:
         root: of the built-in sets; default: `$DETECTRON2_DATASETS`, below which the others are found.
     """
-    for set_name in named_sets.BUILTIN.keys() - named_sets.OWN:
-        named_sets.FOLDERS[set_name] = Path(root or named_sets.root()) / set_name
+    for set_name in set_folders.BUILTIN.keys() - set_folders.OWN:
+        set_folders.FOLDERS[set_name] = Path(root or set_folders.root()) / set_name
     _register_on_demand()
-    for set_name in sorted(named_sets.known_sets()):
+    for set_name in sorted(set_folders.known_sets()):
         for named in named_sets.sets_of(set_name):
             _register(named)
 
@@ -77,7 +77,7 @@ def _register(named: NamedSet) -> None:
         evaluator_type="coco" if named.is_whole_split_with_boxes else "cxr",
         prepared_root=str(named.folder),
     )
-    classes = named_sets.classes_at_registration(named.set_name)
+    classes = set_folders.classes_at_registration(named.set_name)
     if classes:  # else Detectron2 learns them from the JSON when the set is loaded
         ids = {index + 1: index for index in range(len(classes))}
         metadata.set(thing_classes=list(classes), thing_dataset_id_to_contiguous_id=ids)

@@ -1,34 +1,26 @@
 """What a data-set name means: `named_set("vindr_cxr_train_labeled_60")` parses it once, at the door.
 
-Parsing opens no file. Sets are the built-in ones, those given to `register_prepared`, and every prepared set below
-`$DETECTRON2_DATASETS` (docs/formats.md). Nothing here needs Detectron2.
+Parsing opens no file. set_folders.py knows which sets there are. Nothing here needs Detectron2.
 """
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from d2_cxr import artifacts
+from d2_cxr.datasets import set_folders
 from d2_cxr.datasets.coco_file import check_coco_file
 from d2_cxr.datasets.provenance import require_same_annotations
 from d2_cxr.image_name import image_name
-from d2_cxr.labels import nih_bbox, rsna_pneumonia, splits, vindr_cxr
+from d2_cxr.labels import splits, vindr_cxr
 
 FORMAT_VERSION = 2  # of a prepared set: dataset.json's format_version
 PARTS = ("train", "val", "test")
 HELD_OUT = ("val", "test", "negative_val", "negative_test")
 PERCENTS = tuple(range(10, 100, 10))
 
-# Sets below $DETECTRON2_DATASETS and their classes. Phantoms are rendered with VinDr-CXR's classes.
-BUILTIN = {
-    "vindr_cxr": vindr_cxr.CLASS_NAMES,
-    "phantom_cxr": vindr_cxr.CLASS_NAMES,
-    "rsna_pneumonia": rsna_pneumonia.CLASS_NAMES,
-    "nih_bbox": nih_bbox.CLASS_NAMES,
-}
 PUBLISHED_SET = "vindr_cxr"  # the only set with a published split; everywhere else NAME_* is the stratified one
 
 _ENDING = re.compile(
@@ -37,11 +29,8 @@ _ENDING = re.compile(
     r"|train_(?P<kind>labeled|unlabeled)_(?P<percent>[1-9]0)(_seed(?P<seed>\d))?"
 )
 _POOL = re.compile(r"(?P<whole>.+)_pool_(?P<percent>[1-9]\d?)_seed(?P<seed>\d)")
-_POOL_PARTS = ("train", "negative_train", "unlabeled")
+POOL_PARTS = ("train", "negative_train", "unlabeled")
 _OTHER_ORDER = 1000  # added to a pool's seed: in the labels' own order a small pool would be the labeled images
-
-FOLDERS: dict[str, Path] = {}  # set name -> folder, as registered
-OWN: set[str] = set()  # those that `register_prepared` named
 
 
 class UnknownDatasetError(KeyError, ValueError):
@@ -80,7 +69,7 @@ class NamedSet:
     @property
     def folder(self) -> Path:
         """Folder of the prepared set."""
-        return set_folder(self.set_name)
+        return set_folders.set_folder(self.set_name)
 
     @property
     def json(self) -> Path:
@@ -109,7 +98,7 @@ class NamedSet:
         Raises:
             FileNotFoundError: a set without a card that is not prepared.
         """
-        classes = classes_of_set(self.set_name)
+        classes = set_folders.classes_of_set(self.set_name)
         if classes is None:
             raise FileNotFoundError(self.missing_message(self.folder / "dataset.json"))
         return classes
@@ -217,14 +206,17 @@ class NamedSet:
     def missing_message(self, path: Path | None = None) -> str:
         """Return one line for a set that is not prepared: the file, the root and the command that prepares it."""
         path = self.json if path is None else path
-        line = f"data set {self.name}: {path} is missing ($DETECTRON2_DATASETS is {root()})"
+        line = f"data set {self.name}: {path} is missing ($DETECTRON2_DATASETS is {set_folders.root()})"
         if self.split == "published" and (self.folder / "dataset.json").is_file():
             notes = artifacts.read_json(self.folder / "dataset.json").get("notes", [])
             why = next((note for note in notes if "published split was not written" in note), "it was not written")
             return f"{line}; {why}; the stratified names are {self.set_name}_stratified_train, ..."
         if self.part == "official_test":
             return f"{line}; prepare with --test-dicom-dir DIR --test-annotations annotations_test.csv"
-        return f"{line}; {_prepare_command(self.set_name, self.folder)}"
+        return (
+            f"{line}; prepare it with: python tools/prepare_vindr_cxr.py --dicom-dir DIR --annotations TRAIN.csv "
+            f"--name {self.set_name} --output {self.folder}"
+        )
 
     def _check_published(self, images: list[dict]) -> None:
         """Raise if the images of a published split of VinDr-CXR, or their order, are not the published ones."""
@@ -243,7 +235,7 @@ def named_set(name: str) -> NamedSet:
     Raises:
         UnknownDatasetError: the name begins with no known set or ends in no known way.
     """
-    for set_name in sorted(known_sets(), key=len, reverse=True):
+    for set_name in sorted(set_folders.known_sets(), key=len, reverse=True):
         if name.startswith(f"{set_name}_"):
             parsed = _parse(name, set_name)
             if parsed is not None:
@@ -251,46 +243,10 @@ def named_set(name: str) -> NamedSet:
     hint = ""
     if "_normal_" in name:
         hint = f"; it is called {name.replace('_normal_', '_negative_')} now"
-    known = ", ".join(sorted(known_sets()))
+    known = ", ".join(sorted(set_folders.known_sets()))
     raise UnknownDatasetError(
         f"no data set {name!r}{hint}; known sets are {known}, their names are listed in docs/formats.md"
     )
-
-
-def known_sets() -> set[str]:
-    """Return the names of all sets: built in, registered, and prepared below `$DETECTRON2_DATASETS`."""
-    return {*BUILTIN, *FOLDERS, *_found_belowroot()}
-
-
-def root() -> Path:
-    """Return the folder of prepared sets: `$DETECTRON2_DATASETS`, else "datasets", by Detectron2's own rule."""
-    return Path(os.environ.get("DETECTRON2_DATASETS", "datasets"))
-
-
-def set_folder(set_name: str) -> Path:
-    """Return the folder of a set, by the set's own name ("vindr_cxr")."""
-    return FOLDERS.get(set_name) or root() / set_name
-
-
-def classes_of_set(set_name: str) -> tuple[str, ...] | None:
-    """Return the classes of a set: those of its dataset.json, else of its card; None where neither is there.
-
-    Raises:
-        ValueError: dataset.json has no list of names.
-    """
-    path = set_folder(set_name) / "dataset.json"
-    if not path.is_file():
-        return BUILTIN.get(set_name)
-    values = artifacts.read_json(path)
-    names = values.get("class_names") if isinstance(values, dict) else None
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise ValueError(f"{path}: class_names is not a list of names; prepare the set again")
-    return tuple(names)
-
-
-def classes_at_registration(set_name: str) -> tuple[str, ...] | None:
-    """Return the classes of an own set, if it is prepared; of any other set those that are known without its files."""
-    return classes_of_set(set_name) if set_name in OWN else BUILTIN.get(set_name)
 
 
 def sets_of(set_name: str) -> list[NamedSet]:
@@ -311,15 +267,15 @@ def add_own(name: str, folder: Path) -> None:
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name) or _ENDING.fullmatch(name):
         raise ValueError(f"{name!r} cannot name a set: use letters, digits and _ and none of train, val, test alone")
-    FOLDERS[name] = folder
-    OWN.add(name)
+    set_folders.FOLDERS[name] = folder
+    set_folders.OWN.add(name)
 
 
 def _parse(name: str, set_name: str) -> NamedSet | None:
     """Return what a name of the set means, None where its ending is unknown."""
     if pool := _POOL.fullmatch(name):
         whole = _parse(pool["whole"], set_name)
-        if whole is None or whole.kind == "boxes" or whole.part not in _POOL_PARTS or whole.pool_percent:
+        if whole is None or whole.kind == "boxes" or whole.part not in POOL_PARTS or whole.pool_percent:
             return None
         return replace(whole, name=name, pool_percent=int(pool["percent"]), pool_seed=int(pool["seed"]))
     ending = name[len(set_name) + 1 :]
@@ -346,19 +302,3 @@ def _parse(name: str, set_name: str) -> NamedSet | None:
     if match["kind"] == "labeled":
         return NamedSet(name, set_name, split, "train", "boxes", percent, seed)
     return NamedSet(name, set_name, split, "train", "unlabeled", 100 - percent, seed)  # complement of the labeled
-
-
-def _found_belowroot() -> list[str]:
-    """Return the folders below the root that hold a dataset.json; no file is opened."""
-    try:
-        with os.scandir(root()) as entries:
-            return [entry.name for entry in entries if os.path.isfile(os.path.join(entry.path, "dataset.json"))]
-    except OSError:
-        return []
-
-
-def _prepare_command(set_name: str, folder: Path) -> str:
-    return (
-        "prepare it with: python tools/prepare_vindr_cxr.py --dicom-dir DIR --annotations TRAIN.csv "
-        f"--name {set_name} --output {folder}"
-    )

@@ -143,7 +143,7 @@ def read_source(path: str | Path, assume_uids: bool = False) -> Source:
     missing = [keyword for keyword in UIDS if not _is_uid(dataset, keyword)]
     if missing and not assume_uids:
         raise DeliveryError(
-            f"{path} lacks {', '.join(map(header.element_name, missing))}: a report would point nowhere; "
+            f"{path} lacks {', '.join(map(header.element_name, missing))}, so no report can refer to it; "
             "--assume-uids derives them from the file's sha256"
         )
     if missing:
@@ -248,7 +248,7 @@ def _read(path: Path) -> Dataset:
 def _check_frames(path: Path, dataset: Dataset) -> None:
     frames = header.number(dataset, "NumberOfFrames") or 1
     if frames > 1:
-        raise DeliveryError(f"{path}: Number of Frames (0028,0008) is {frames:g}: an image has one")
+        raise DeliveryError(f"{path}: Number of Frames (0028,0008) is {frames:g}: only images of one frame are read")
 
 
 def _is_uid(dataset: Dataset, keyword: str) -> bool:

@@ -142,7 +142,7 @@ def _zip_members(path: str | Path) -> Iterator[Member]:
                 refusal = "it is encrypted; unpack the archive with its password to a folder"
             elif info.compress_type not in (_STORED, _DEFLATED):
                 method = _OTHER_METHODS.get(info.compress_type, f"method {info.compress_type}")
-                refusal = f"it is compressed by {method}, which is not read; pack the archive again with Deflate"
+                refusal = f"it is compressed by {method}, which is not supported; pack the archive again with Deflate"
             elif not 0 <= info.header_offset <= end - info.compress_size:
                 refusal = "it lies outside the archive: the list of files is damaged"
             place = (info.header_offset, info.compress_size, info.file_size, info.compress_type, info.CRC)

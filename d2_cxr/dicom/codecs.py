@@ -50,7 +50,8 @@ def decode_samples(frame: bytes, form: PixelFormat, syntax: str) -> np.ndarray:
         raise
     except Exception as error:
         raise ImageError(f"the {syntax_name(syntax)} pixels cannot be decoded ({type(error).__name__})") from error
-    raise ImageError(f"Transfer Syntax UID (0002,0010) is {syntax_name(syntax)}, which is not decoded here")
+    name = syntax_name(syntax)
+    raise ImageError(f"Transfer Syntax UID (0002,0010) is {name}, which is not supported; decompress the file")
 
 
 def _rle(frame: bytes, form: PixelFormat, unpack) -> np.ndarray:
@@ -82,7 +83,7 @@ def decode_jpeg_2000(frame: bytes, form: PixelFormat, min_size: int | None) -> n
     depth = frame[start + 42]  # Ssiz: sign, and precision less one
     precision, signed = (depth & 0x7F) + 1, bool(depth & 0x80)
     if components != 1 or precision > 16:
-        raise ImageError(f"the JPEG 2000 pixels have {components} components of {precision} bits: an image has one")
+        raise ImageError(f"the JPEG 2000 pixels have {components} components of {precision} bits: a radiograph has one")
     _check_size(frame[start : start + 43], form)
     reduce = _reduction(frame, form, min_size)
     pixels = _pillow_jpeg_2000(frame, reduce)

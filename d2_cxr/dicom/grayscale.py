@@ -27,7 +27,7 @@ def transform(dataset: Dataset, form: PixelFormat, notes: list[str]) -> Grayscal
     window = _window(dataset, notes) if voi_lut is None else None
     function = (code(dataset, "VOILUTFunction") or "LINEAR") if window else "LINEAR"
     if function not in ("LINEAR", "LINEAR_EXACT", "SIGMOID"):
-        raise ImageError(f"VOI LUT Function (0028,1056) is {function}: none of LINEAR, LINEAR_EXACT, SIGMOID")
+        raise ImageError(f"VOI LUT Function (0028,1056) is {function}, not LINEAR, LINEAR_EXACT or SIGMOID")
     if modality_lut is not None or voi_lut is not None or function == "SIGMOID":
         return _table(form, slope, intercept, modality_lut, voi_lut, window, function, inverted)
     falls = inverted != (slope < 0)  # high stored values are dark

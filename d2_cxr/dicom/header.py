@@ -18,7 +18,7 @@ from pydicom.tag import Tag
 
 from d2_cxr.dicom.stored_image import ImageError
 
-# PS3.3 C.7.3.1.1.1. VinDr-CXR's images carry no modality. OT and SC hold what scanners and converters made.
+# PS3.3 C.7.3.1.1.1. VinDr-CXR's images have no modality. OT and SC hold what scanners and converters made.
 RADIOGRAPHS = ("CR", "DX", "RG", "RF", "OT", "SC")
 
 # Codes that may be quoted. Anything else in these elements may be a name or a number of a patient.
@@ -90,10 +90,10 @@ def pixel_format(dataset: Dataset, notes: list[str]) -> PixelFormat:
         raise ImageError(f"Rows (0028,0010) {rows} x Columns (0028,0011) {columns} is not a possible image size")
     frames = number(dataset, "NumberOfFrames")
     if frames is not None and frames > 1:
-        raise ImageError(f"Number of Frames (0028,0008) is {frames:g}: an image has one")
+        raise ImageError(f"Number of Frames (0028,0008) is {frames:g}: only images of one frame are read")
     allocated = int(required(dataset, "BitsAllocated"))
     if allocated not in (8, 16):
-        raise ImageError(f"Bits Allocated (0028,0100) is {allocated}: images have 8 or 16")
+        raise ImageError(f"Bits Allocated (0028,0100) is {allocated}: only 8 and 16 are read")
     stored = number(dataset, "BitsStored")
     if stored is None:
         notes.append(f"Bits Stored (0028,0101) is missing: {allocated} assumed")
@@ -208,7 +208,7 @@ def numbers(dataset: Dataset, keyword: str) -> list[float]:
 
 def _refuse_without_pixels(dataset: Dataset) -> None:
     if "FloatPixelData" in dataset or "DoubleFloatPixelData" in dataset:
-        raise ImageError("Float Pixel Data (7FE0,0008): images have integers")
+        raise ImageError("the image has Float Pixel Data (7FE0,0008): only integers are read")
     if "PixelData" not in dataset or dataset["PixelData"].is_empty:
         raise ImageError("Pixel Data (7FE0,0010) is missing")
 

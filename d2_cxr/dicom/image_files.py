@@ -41,7 +41,7 @@ def decode_image(content: bytes, min_size: int | None = None) -> StoredImage:
         raise ImageError("the file is empty")
     other = pictures.other_kind(content)
     if other:
-        raise ImageError(f"the file is {other}, which is not read; convert it to PNG or TIFF")
+        raise ImageError(f"the file is {other}, which is not supported; convert it to PNG or TIFF")
     raise ImageError("neither DICOM nor PNG nor JPEG nor TIFF nor BMP by its first bytes")
 
 

@@ -140,7 +140,7 @@ def _opened(content: bytes, kind: str | None):
     limits.check_pixels(*image.size, len(content))
     pages = getattr(image, "n_frames", 1)
     if pages > 1 and kind == "TIFF":
-        raise ImageError(f"the TIFF has {pages} pages: an image has one")
+        raise ImageError(f"the TIFF has {pages} pages: only one page is read")
     return image
 
 
@@ -152,7 +152,7 @@ def _pixels(image, content: bytes, kind: str) -> np.ndarray:
     if image.mode in _WIDE_GRAY:
         return _wide_gray(np.asarray(image))
     if image.mode == "F":
-        raise ImageError("the pixels are floating-point numbers: images have integers")
+        raise ImageError("the pixels are floating-point numbers: only integers are read")
     if image.mode in ("L", "1"):
         return np.array(image.convert("L"))
     has_alpha = image.mode in ("LA", "La", "RGBA", "RGBa", "PA") or "transparency" in image.info
@@ -181,7 +181,7 @@ def _wide_color(content: bytes) -> np.ndarray:
 def _wide_gray(pixels: np.ndarray) -> np.ndarray:
     low, high = int(pixels.min()), int(pixels.max())
     if low < -32768 or high > (32767 if low < 0 else 65535):
-        raise ImageError(f"the pixels reach from {low} to {high}: images have 16 bits at most")
+        raise ImageError(f"the pixels reach from {low} to {high}: at most 16 bits are read")
     return pixels.astype(np.int16 if low < 0 else np.uint16)
 
 

@@ -147,7 +147,9 @@ def _transfer_syntax(dataset: Dataset, notes: list[str]) -> str:
     if found == uids.JPEGBaseline8Bit and _JPEG_LS_FRAME in frame[:256]:
         found = uids.JPEGLSLossless
     if found is None:
-        raise ImageError("Transfer Syntax UID (0002,0010) is missing and the pixels begin like none that is known")
+        raise ImageError(
+            "Transfer Syntax UID (0002,0010) is missing, and the first bytes of the pixels fit none that is known"
+        )
     notes.append(f"Transfer Syntax UID (0002,0010) is missing: {found.keyword}, as the pixels' first bytes show")
     return found
 

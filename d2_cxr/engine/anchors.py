@@ -44,23 +44,23 @@ def resolve_anchors(cfg: CfgNode, images: Sequence[dict], stored: str | Path | N
     if cfg.CXR.ANCHORS == "fixed":
         return
     if stored is not None and Path(stored).is_file():
-        _take(cfg, load_yaml(stored))
+        _take(cfg.MODEL.ANCHOR_GENERATOR, load_yaml(stored))
         return
-    boxes = _at_network_size(cfg, images)
+    boxes = _at_network_size(images, max(cfg.INPUT.MIN_SIZE_TRAIN), cfg.INPUT.MAX_SIZE_TRAIN)
     levels = cfg.MODEL.RPN.IN_FEATURES
     least = _BOXES_A_SIZE * len(levels)
     if len(boxes) < least:
         raise ValueError(
-            f"CXR.ANCHORS auto: {len(boxes)} training boxes are too few to fit {len(levels)} anchor sizes, it "
-            f"takes {least}; set CXR.ANCHORS fixed, or label more images"
+            f"CXR.ANCHORS auto: {len(boxes)} training boxes are too few to fit {len(levels)} anchor sizes; "
+            f"{least} are needed: set CXR.ANCHORS fixed, or label more images"
         )
     sizes, ratios = fit(boxes, len(levels), _RATIOS)
     generator = cfg.MODEL.ANCHOR_GENERATOR
     before = mean_best_iou(boxes, list(chain(*generator.SIZES)), list(chain(*generator.ASPECT_RATIOS)))
     generator.SIZES, generator.ASPECT_RATIOS = [[size] for size in sizes], [ratios]
     logger.info(
-        "anchors fitted to %d training boxes: %s px, height/width %s; with centers on the boxes' their mean best IoU "
-        "is %.2f, that of the config's own %.2f",
+        "anchors fitted to %d training boxes: %s px, height/width %s; mean best IoU with the boxes %.2f (%.2f with the "
+        "anchors of the config)",
         len(boxes),
         ", ".join(f"{level} {size:g}" for level, size in zip(levels, sizes, strict=True)),
         ", ".join(f"{ratio:g}" for ratio in ratios),
@@ -82,7 +82,7 @@ def take_from_card(cfg: CfgNode, card: WeightsCard | None, source: str) -> None:
             f"CXR.ANCHORS auto: {source} does not say which anchors it was trained with; state them in "
             "MODEL.ANCHOR_GENERATOR and set CXR.ANCHORS fixed"
         )
-    _take(cfg, yaml.safe_load(card.config))
+    _take(cfg.MODEL.ANCHOR_GENERATOR, yaml.safe_load(card.config))
 
 
 def fit(boxes: np.ndarray, sizes: int, ratios: int) -> tuple[list[float], list[float]]:
@@ -117,9 +117,9 @@ def _centers(values: np.ndarray, number: int) -> np.ndarray:
     return centers
 
 
-def _at_network_size(cfg: CfgNode, images: Sequence[dict]) -> np.ndarray:
+def _at_network_size(images: Sequence[dict], short: int, longest: int) -> np.ndarray:
     """Return widths and heights (N, 2) of the images' boxes in pixels of the network's input."""
-    short, longest, found = max(cfg.INPUT.MIN_SIZE_TRAIN), cfg.INPUT.MAX_SIZE_TRAIN, [np.zeros((0, 2))]
+    found = [np.zeros((0, 2))]
     for image in images:
         shape = image["height"], image["width"]
         height, width = ResizeShortestEdge.get_output_shape(*shape, short, longest) if short else shape
@@ -133,6 +133,6 @@ def _about_zero(sides: np.ndarray) -> np.ndarray:
     return np.concatenate([-sides / 2, sides / 2], axis=1)
 
 
-def _take(cfg: CfgNode, values: Mapping) -> None:
-    own, theirs = cfg.MODEL.ANCHOR_GENERATOR, values["MODEL"]["ANCHOR_GENERATOR"]
-    own.SIZES, own.ASPECT_RATIOS = theirs["SIZES"], theirs["ASPECT_RATIOS"]
+def _take(generator: CfgNode, config: Mapping) -> None:
+    theirs = config["MODEL"]["ANCHOR_GENERATOR"]
+    generator.SIZES, generator.ASPECT_RATIOS = theirs["SIZES"], theirs["ASPECT_RATIOS"]

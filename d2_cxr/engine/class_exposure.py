@@ -62,9 +62,9 @@ def preview(images: TrainingImages, threshold: float, schedule: dict) -> dict:
 def log_preview(values: dict) -> None:
     """Log the table, the epoch's length, the schedule and the warnings."""
     width = max([len(row["class"]) for row in values["classes"]] + [5])
-    lines = [f"{'class':{width}}  images  share  an epoch shows: plain  balanced"]
+    lines = [f"{'class':{width}}  images  frequency  an epoch shows: plain  balanced"]
     lines += [
-        f"{row['class']:{width}} {row['images']:6d} {row['frequency']:6.1%} {row['plain']:21.0f} {row['balanced']:9.0f}"
+        f"{row['class']:{width}}{row['images']:8d}{row['frequency']:11.1%}{row['plain']:23.0f}{row['balanced']:10.0f}"
         for row in values["classes"]
     ]
     logger.info("Repeat threshold %g:\n%s", values["repeat_threshold"], "\n".join(lines))

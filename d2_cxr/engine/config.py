@@ -69,7 +69,7 @@ def setup(config_file: str | Path = "", opts: Sequence[str] = (), output_dir: st
     if output_dir is not None:
         cfg.OUTPUT_DIR = str(output_dir)
     cfg.MODEL.WEIGHTS = checked(cfg.MODEL.WEIGHTS)
-    register_datasets(cfg)
+    register_datasets(cfg.CXR.DATASETS)
     _check_names(cfg)
     set_num_classes(cfg)
     _check_device(cfg)
@@ -96,9 +96,9 @@ def _found(config_file: str | Path) -> Path:
     return packaged
 
 
-def register_datasets(cfg: CfgNode) -> None:
+def register_datasets(entries: Sequence) -> None:
     """Register the own sets of `CXR.DATASETS`, [[name, folder], ...]; again in every process that uses the config."""
-    for entry in cfg.CXR.DATASETS:
+    for entry in entries:
         if len(entry) != 2:
             raise ValueError(f"CXR.DATASETS holds {entry}; give [[name, folder of the prepared set], ...]")
         name, folder = entry

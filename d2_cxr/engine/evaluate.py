@@ -42,9 +42,9 @@ def evaluate_only(cfg: CfgNode, from_checkpoint: bool = False) -> dict:
     """
     cfg = cfg.clone()
     cfg.defrost()
-    register_datasets(cfg)
+    register_datasets(cfg.CXR.DATASETS)
     with log_to(cfg.OUTPUT_DIR, comm.get_rank()):
-        train_step.set_machine(cfg)
+        train_step.set_machine(cfg.CXR.NUM_THREADS, cfg.CXR.TF32)
         last = resume.last_checkpoint(cfg.OUTPUT_DIR) if from_checkpoint else None
         path = str(last or cfg.MODEL.WEIGHTS)
         thresholds, class_names = check_detector(cfg, path)
@@ -138,7 +138,7 @@ def check_detector(cfg: CfgNode, path: str) -> tuple[dict | None, list[str] | No
     card = own or zoo_card(path)
     anchors.take_from_card(cfg, card, path)
     if card is None:
-        logger.warning("%s carries no card: nothing can be compared with the config", path)
+        logger.warning("%s has no card: nothing can be compared with the config", path)
         return None, None
     found = contradictions(card, cfg)
     for named in map(named_set, cfg.DATASETS.TEST):

@@ -29,7 +29,7 @@ def launch(
     """
     seen = torch.cuda.device_count()
     if 0 < seen < num_gpus:
-        raise ValueError(f"--num-gpus {num_gpus}: PyTorch sees {seen} of them here (CUDA_VISIBLE_DEVICES?)")
+        raise ValueError(f"--num-gpus is {num_gpus}, but PyTorch sees {seen}; check CUDA_VISIBLE_DEVICES")
     where = {"num_machines": num_machines, "machine_rank": machine_rank, "dist_url": dist_url}
     try:
         detectron2_launch(_run, num_gpus, **where, args=(config_file, opts, resume, eval_only))

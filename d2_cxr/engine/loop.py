@@ -156,7 +156,8 @@ class Trainer(TrainerBase):
             return precise_thresholds(Path(cfg.OUTPUT_DIR) / "inference" / validation.name / "matches.npz")
 
         health = TeacherHealth(cfg, images, pool, teacher.pseudo_boxes)
-        return teacher.Teaching(cfg, teacher.TeacherStudent(cfg, model, len(images.class_names)), health, choose)
+        stepped = teacher.TeacherStudent(pool.keys, model, len(images.class_names))
+        return teacher.Teaching(pool, stepped, health, choose)
 
     def _validation_hook(self) -> cxr_hooks.Validation:
         cfg, validation = self.cfg, self.sets.validation

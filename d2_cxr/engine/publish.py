@@ -39,7 +39,7 @@ def publish(run: str | Path, output: str | Path, name: str | None = None, licens
     weights = Path(run) / "model_final.pth" if Path(run).is_dir() else Path(run)
     content, card = load_with_card(weights)
     if card is None:
-        raise ValueError(f"{weights} carries no card; publish a run's model_final.pth, or weights of `convert`")
+        raise ValueError(f"{weights} has no card; publish a run's model_final.pth, or weights of `convert`")
     card.license = license_name or card.license
     if not card.license:
         raise ValueError("no license is known for these weights; name one with --license, e.g. CC-BY-NC-4.0")

@@ -46,7 +46,9 @@ def finished_results(cfg: CfgNode, resume: bool) -> dict | None:
     if record.get("status") != run_record.FINISHED:
         return None
     if not resume:
-        raise ValueError(f"{cfg.OUTPUT_DIR} holds a finished run; choose another OUTPUT_DIR, or --resume to keep it")
+        raise ValueError(
+            f"{cfg.OUTPUT_DIR} holds a finished run; choose another OUTPUT_DIR, or give --resume to get its results"
+        )
     require_same_config(cfg, "the run that finished here")
     for name in ("model_final.pth", "model_best.pth"):
         path = Path(cfg.OUTPUT_DIR) / name

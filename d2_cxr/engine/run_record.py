@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from detectron2.config import CfgNode
 
 from d2_cxr import __version__, artifacts
-from d2_cxr.checkpoint.weights_card import WeightsCard
 from d2_cxr.datasets.named_sets import NamedSet
 from d2_cxr.datasets.provenance import images_fingerprint
 from d2_cxr.engine.run_sets import RunSets
+from d2_cxr.engine.start_weights import StartWeights
 
 FORMAT_VERSION = 1
 RUNNING, FINISHED, FAILED = "running", "finished", "failed"
@@ -60,7 +59,7 @@ class RunRecord:
 
 
 def start_values(
-    cfg: CfgNode, sets: RunSets, seed: int, schedule: Mapping, preview: Mapping, card: WeightsCard | None
+    sets: RunSets, start: StartWeights, seed: int, device: str, schedule: Mapping, preview: Mapping
 ) -> dict:
     """Return what is known of a run before its first step, plain values."""
     return {
@@ -70,16 +69,16 @@ def start_values(
         "commit": artifacts.project_commit(),
         "seed": seed,
         "versions": versions(),
-        "hardware": hardware(cfg.MODEL.DEVICE),
-        "train": list(cfg.DATASETS.TRAIN),
-        "test": list(cfg.DATASETS.TEST),
+        "hardware": hardware(device),
+        "train": [named.name for named in sets.train],
+        "test": [named.name for named in sets.test],
         "datasets": {named.name: dataset_record(named) for named in (*sets.train, *sets.test)},
         "num_train_images": preview["num_images"],
         "schedule": dict(schedule),
         "preview": dict(preview),
-        "weights": cfg.MODEL.WEIGHTS or None,
-        "weights_card": card.to_dict() if card else None,
-        "weights_unchecked": bool(cfg.MODEL.WEIGHTS) and card is None,
+        "weights": start.stated or None,
+        "weights_card": start.card.to_dict() if start.card else None,
+        "weights_unchecked": start.unchecked,
     }
 
 

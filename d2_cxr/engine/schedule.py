@@ -67,20 +67,14 @@ def schedule_warnings(cfg: CfgNode) -> list[str]:
         found.append(
             f"the warm-up (SOLVER.WARMUP_ITERS {warm_up}) takes at least half of the {steps} iterations; shorten it"
         )
-    reached = largest_rate(cfg)
+    multiplier = build_lr_scheduler(cfg, torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0))._multiplier
+    reached = cfg.SOLVER.BASE_LR * max(multiplier(step / steps) for step in range(steps))
     if reached < _NEAR * cfg.SOLVER.BASE_LR:
         found.append(
             f"the learning rate reaches {reached:.3g} at most, never SOLVER.BASE_LR {cfg.SOLVER.BASE_LR:g}; set "
             f"SOLVER.WARMUP_ITERS {steps // 10}, or lengthen the run"
         )
     return found
-
-
-def largest_rate(cfg: CfgNode) -> float:
-    """Return the largest learning rate of any iteration under Detectron2's scheduler."""
-    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=cfg.SOLVER.BASE_LR)
-    factor, steps = build_lr_scheduler(cfg, optimizer)._multiplier, cfg.SOLVER.MAX_ITER
-    return cfg.SOLVER.BASE_LR * max(factor(step / steps) for step in range(steps))
 
 
 def _set_iterations(cfg: CfgNode, epoch_length: float, batch: int) -> None:

@@ -29,11 +29,13 @@ class StartWeights:
     """A weights file in memory.
 
     Attributes:
+        stated: MODEL.WEIGHTS, "" for random weights.
         path: the file on this machine; "" for random weights.
         content: of the file, {} for random weights.
         card: of the file, or of the model zoo for its place; None where there is none.
     """
 
+    stated: str = ""
     path: str = ""
     content: Mapping = field(default_factory=dict)
     card: WeightsCard | None = None
@@ -42,6 +44,11 @@ class StartWeights:
     def images(self) -> torch.Tensor | None:
         """The images that the weights were trained on, (N, 16) uint8; None where the file has no list."""
         return self.content.get("images")
+
+    @property
+    def unchecked(self) -> bool:
+        """Whether nothing could be compared with the config."""
+        return bool(self.stated) and self.card is None
 
 
 def read_start_weights(cfg: CfgNode, sets: RunSets) -> StartWeights:
@@ -53,19 +60,20 @@ def read_start_weights(cfg: CfgNode, sets: RunSets) -> StartWeights:
         ValueError: every contradiction in one line: input convention, preprocessing, or images of validation and test
             among those that the weights were trained on.
     """
-    if not cfg.MODEL.WEIGHTS:
+    stated = cfg.MODEL.WEIGHTS
+    if not stated:
         return StartWeights()
-    path = local_path(cfg.MODEL.WEIGHTS)
-    content, own = load_with_card(path, cfg.MODEL.WEIGHTS)
-    card = own or _zoo_card(cfg)
+    path = local_path(stated)
+    content, own = load_with_card(path, stated)
+    card = own or _zoo_card(stated, cfg.CXR.WEIGHTS_UNCHECKED)
     found = contradictions(card, cfg) if card else []
-    found += _check_tensors(content, cfg)
+    found += _check_tensors(content, stated, cfg.MODEL.RESNETS.NORM)
     if card:
         found += preprocessing_contradictions(card.preprocess or {}, sets.train[0].preprocess)
     found += seen_images(content.get("images"), sets.held_out)
     if found:
-        raise ValueError(f"{cfg.MODEL.WEIGHTS} cannot start this run: {'; '.join(found)}")
-    return StartWeights(path, content, card)
+        raise ValueError(f"{stated} cannot start this run: {'; '.join(found)}")
+    return StartWeights(stated, path, content, card)
 
 
 def checked(weights: str) -> str:
@@ -138,34 +146,34 @@ def preprocessing_contradictions(card: Mapping, rules: Mapping) -> list[str]:
     return found
 
 
-def _check_tensors(content: Mapping, cfg: CfgNode) -> list[str]:
+def _check_tensors(content: Mapping, weights: str, norm: str) -> list[str]:
     """Raise on tensors that cannot be trained from; return why frozen BatchNorm statistics are only initial values.
 
     A file without a card may have its statistics folded into the affine terms, as Caffe2's have: it is warned of.
     """
     tensors = content.get("model", content.get("blobs", content))
     tensors = {name: value for name, value in tensors.items() if hasattr(value, "shape")}
-    require_finite(tensors, cfg.MODEL.WEIGHTS)
+    require_finite(tensors, weights)
     own = {name: torch.as_tensor(value) for name, value in tensors.items() if name.startswith(BOTTOM_UP)}
     if not never_updated(own):
         return []
     fresh = "its BatchNorm statistics were never updated (every mean is 0, every variance 1)"
-    if cfg.MODEL.RESNETS.NORM == "FrozenBN" and "card" in content:
+    if norm == "FrozenBN" and "card" in content:
         return [f"{fresh} and FrozenBN would keep them; set MODEL.RESNETS.NORM BN, MODEL.BACKBONE.FREEZE_AT 0"]
-    logger.warning("%s: %s; training must update them", cfg.MODEL.WEIGHTS, fresh)
+    logger.warning("%s: %s; training must update them", weights, fresh)
     return []
 
 
-def _zoo_card(cfg: CfgNode) -> WeightsCard | None:
-    """Return the model zoo's card for the place of weights that carry none.
+def _zoo_card(weights: str, unchecked: bool) -> WeightsCard | None:
+    """Return the model zoo's card for the place of weights that have none.
 
     Raises:
         ValueError: there is none, and CXR.WEIGHTS_UNCHECKED is off.
     """
-    card = zoo_card(cfg.MODEL.WEIGHTS)
-    if card is None and not cfg.CXR.WEIGHTS_UNCHECKED:
+    card = zoo_card(weights)
+    if card is None and not unchecked:
         raise ValueError(
-            f"{cfg.MODEL.WEIGHTS} carries no card and is not a known file of Detectron2's zoo, so nothing can "
+            f"{weights} has no card and is not a known file of Detectron2's zoo, so nothing can "
             "be compared with the config; convert it with tools/convert_simclr_to_d2.py, or set "
             "CXR.WEIGHTS_UNCHECKED True"
         )

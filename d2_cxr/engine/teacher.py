@@ -22,7 +22,7 @@ from detectron2.structures import Boxes, Instances
 from torch import nn
 
 from d2_cxr.engine.teacher_health import TeacherHealth
-from d2_cxr.engine.teacher_settings import burn_in
+from d2_cxr.engine.teacher_pool import Pool
 
 IGNORED = -1  # the class of a RoI that Detectron2 leaves out of the classification loss
 LEARNED = ("loss_rpn_cls", "loss_cls")  # of the losses on the teacher's boxes
@@ -34,18 +34,18 @@ class TeacherStudent(nn.Module):
     The teacher is not a submodule: DistributedDataParallel and the optimizer have nothing to do with it.
     """
 
-    def __init__(self, cfg: CfgNode, teacher: nn.Module, classes: int):
+    def __init__(self, keys: CfgNode, teacher: nn.Module, classes: int):
         """
         Args:
+            keys: CXR.TEACHER of the run.
             teacher: a model of Detectron2 in training mode; the student begins as its copy.
             classes: number of classes.
         """
         super().__init__()
         self.student = copy.deepcopy(teacher)
         self._teacher = (teacher,)
-        self._weight, self._control = cfg.CXR.TEACHER.WEIGHT, cfg.CXR.TEACHER.CONTROL
-        self._uncertain = cfg.CXR.TEACHER.UNCERTAIN
-        fixed = list(cfg.CXR.TEACHER.THRESHOLDS) or [float("inf")]
+        self._weight, self._control, self._uncertain = keys.WEIGHT, keys.CONTROL, keys.UNCERTAIN
+        fixed = list(keys.THRESHOLDS) or [float("inf")]
         self.thresholds = torch.tensor(fixed * (classes if len(fixed) == 1 else 1), dtype=torch.float32)
         self.pseudo: list[Instances] = []  # the boxes of the last step, one entry a pool image
 
@@ -122,15 +122,15 @@ class Teaching(HookBase):
     """
 
     def __init__(
-        self, cfg: CfgNode, stepped: TeacherStudent, health: TeacherHealth, choose: Callable[[], Sequence[float]]
+        self, pool: Pool, stepped: TeacherStudent, health: TeacherHealth, choose: Callable[[], Sequence[float]]
     ):
         """
         Args:
             choose: () -> a threshold a class, from validation; called after the burn-in where the config has none.
         """
         self.stepped, self._health, self._choose = stepped, health, choose
-        self._largest, self._burn_in = cfg.CXR.TEACHER.EMA, burn_in(cfg)
-        self._chosen_on_validation = not cfg.CXR.TEACHER.THRESHOLDS and cfg.CXR.TEACHER.CONTROL != "labeled"
+        self._largest, self._burn_in = pool.keys.EMA, pool.burn_in
+        self._chosen_on_validation = not pool.keys.THRESHOLDS and pool.keys.CONTROL != "labeled"
 
     def before_train(self) -> None:
         """Give the student the weights that the run begins with."""

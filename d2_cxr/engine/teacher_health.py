@@ -23,7 +23,6 @@ from d2_cxr.datasets.mapper import CXRMapper
 from d2_cxr.datasets.named_sets import named_set
 from d2_cxr.engine.build_loaders import TrainingImages
 from d2_cxr.engine.teacher_pool import Pool
-from d2_cxr.engine.teacher_settings import burn_in
 from d2_cxr.evaluation.matching import HIT_RULES, Matches, match
 
 logger = logging.getLogger(__name__)
@@ -48,8 +47,8 @@ class TeacherHealth:
         self._path = Path(cfg.OUTPUT_DIR) / "teacher.json"
         self._names, self._label, self._cfg = labeled.class_names, label, cfg
         self._labeled = _boxes_an_image(labeled.findings, len(self._names))
-        self._known = cfg.CXR.TEACHER.CONTROL != "labeled"
-        self._pool, self._burn_in = pool, burn_in(cfg)
+        self._known = pool.keys.CONTROL != "labeled"
+        self._pool, self._burn_in = pool, pool.burn_in
         self._period = max(1, (cfg.SOLVER.MAX_ITER - self._burn_in) // REPORTS)
         self._counts, self._empty, self._images = np.zeros(len(self._names), dtype=np.int64), 0, 0
         self.history: list[dict] = []
@@ -97,7 +96,7 @@ class TeacherHealth:
         """Return precision and recall on pool images whose truth is known, and the boxes on negative ones."""
         images = self._pool.images
         images = [images[index] for index in np.linspace(0, len(images) - 1, min(CHECKED, len(images))).astype(int)]
-        truth = known_truth(self._cfg.CXR.TEACHER.POOL, self._names)
+        truth = known_truth(self._pool.keys.POOL, self._names)
         images = [image for image in images if image["file_name"] in truth]
         mapper = CXRMapper.from_config(self._cfg, is_train=False)
         found = []
@@ -122,8 +121,8 @@ class TeacherHealth:
     def _record(self, thresholds: torch.Tensor) -> dict:
         limits = [value if np.isfinite(value) else None for value in thresholds.tolist()]
         return {
-            "pool": list(self._cfg.CXR.TEACHER.POOL),
-            "control": self._cfg.CXR.TEACHER.CONTROL,
+            "pool": list(self._pool.keys.POOL),
+            "control": self._pool.keys.CONTROL,
             "burn_in": self._burn_in,
             "thresholds": dict(zip(self._names, limits, strict=True)),
             "hit_rule": HIT_RULES["iou"],
@@ -163,7 +162,7 @@ def precise_thresholds(path: Path) -> list[float]:
     """
     comm.synchronize()
     matches = Matches.load(path)
-    hits = matches.dt_lesion[:, list(HIT_RULES).index("iou")] >= 0
+    hits = matches.pointed_at() >= 0
     found = []
     for index in range(len(matches.class_names)):
         ours = matches.dt_class == index  # by falling score
@@ -211,7 +210,7 @@ def measure(found: Sequence[list[dict]], truth: Sequence[list[dict]], names: Seq
 
 
 def _counts(matches: Matches, index: int) -> dict[str, int]:
-    ours, lesion = matches.dt_class == index, matches.dt_lesion[:, list(HIT_RULES).index("iou")]
+    ours, lesion = matches.dt_class == index, matches.pointed_at()
     found = np.unique(lesion[ours & (lesion >= 0)])
     return {
         "boxes": int(ours.sum()),

@@ -5,7 +5,7 @@ No label of the pool is read here, nor anywhere in training: teacher_health.py a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,6 @@ from d2_cxr.datasets.mapper import CXRMapper, ImageDataset
 from d2_cxr.datasets.samplers import PositionedSampler
 from d2_cxr.engine.build_loaders import TrainingImages
 from d2_cxr.engine.strong_view import strong_view
-from d2_cxr.engine.teacher_settings import burn_in
 
 _OTHER_ORDER = 1_000_003  # added to the run's seed: the pool's order is another than that of the labels
 
@@ -30,11 +29,15 @@ class Pool:
         images: dataset dicts without annotations; with control "labeled" the training images with theirs.
         factors: (N,) float32, expected draws of each an epoch of the pool.
         batch: images in a step, of all processes together.
+        burn_in: iterations on labels alone, before the first batch.
+        keys: CXR.TEACHER of the run.
     """
 
     images: list[dict]
     factors: torch.Tensor
     batch: int
+    burn_in: int
+    keys: CfgNode
 
 
 def load_pool(cfg: CfgNode, labeled: TrainingImages) -> Pool | None:
@@ -48,14 +51,15 @@ def load_pool(cfg: CfgNode, labeled: TrainingImages) -> Pool | None:
     if not keys.POOL:
         return None
     batch = max(1, round(keys.RATIO * cfg.SOLVER.IMS_PER_BATCH))
+    burn_in = round(keys.BURN_IN * cfg.SOLVER.MAX_ITER)
     if keys.CONTROL == "labeled":
-        return Pool(labeled.images, labeled.factors, batch)
+        return Pool(labeled.images, labeled.factors, batch, burn_in, keys)
     known = {image["file_name"] for image in labeled.images}
     found = {image["file_name"]: image for name in keys.POOL for image in DatasetCatalog.get(name)}
     images = [{**image, "annotations": []} for name, image in found.items() if name not in known]
     if not images:
         raise ValueError(f"CXR.TEACHER.POOL {list(keys.POOL)} holds no image that is not labeled")
-    return Pool(images, torch.ones(len(images)), batch)
+    return Pool(images, torch.ones(len(images)), batch, burn_in, keys)
 
 
 class PoolLoader:
@@ -70,7 +74,7 @@ class PoolLoader:
             labeled: Detectron2's loader of the training images.
             seed: of the run.
         """
-        self._labeled, self._burn_in, self._batch = labeled, burn_in(cfg), pool.batch
+        self._labeled, self._burn_in, self._batch = labeled, pool.burn_in, pool.batch
         self._start, seed = 0, seed + _OTHER_ORDER
         mapper = _TwoViews(CXRMapper.from_config(cfg, is_train=True, seed=seed, weak=True), seed)
         self._sampler = PositionedSampler(pool.factors, seed=seed)
@@ -109,14 +113,18 @@ class _TwoViews:
         return {**sample, "strong": strong.expand(3, *strong.shape)}
 
 
-def preview(cfg: CfgNode, pool: Pool) -> dict:
-    """Return the preview of a teacher, plain values; `text` in one line, with the cost of a step."""
-    start, keys = burn_in(cfg), cfg.CXR.TEACHER
-    steps, labeled = cfg.SOLVER.MAX_ITER - start, cfg.SOLVER.IMS_PER_BATCH
+def preview(pool: Pool, schedule: Mapping) -> dict:
+    """Return the preview of a teacher, plain values; `text` in one line, with the cost of a step.
+
+    Args:
+        schedule: of `schedule.resolve`.
+    """
+    start, keys = pool.burn_in, pool.keys
+    steps, labeled = schedule["max_iter"] - start, schedule["batch"]
     # Forward is one part, backward two; the teacher's forward pass one more. The control "labeled" needs no teacher.
     parts = 3 if keys.CONTROL == "labeled" else 4
     cost = (3 * labeled + parts * pool.batch) / (3 * labeled)
-    total = (start + steps * cost) / cfg.SOLVER.MAX_ITER
+    total = (start + steps * cost) / schedule["max_iter"]
     epochs = steps * pool.batch / float(pool.factors.sum())
     text = (
         f"{start} iterations on labels, then {steps} with {pool.batch} of {len(pool.images)} pool images each "

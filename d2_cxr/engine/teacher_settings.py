@@ -4,15 +4,9 @@ from __future__ import annotations
 
 from detectron2.config import CfgNode
 
-from d2_cxr.datasets.named_sets import named_set
+from d2_cxr.datasets.named_sets import POOL_PARTS, named_set
 
-POOL_PARTS = ("train", "negative_train", "unlabeled")
 CONTROLS = ("", "shuffled", "labeled")
-
-
-def burn_in(cfg: CfgNode) -> int:
-    """Return the iterations on labels alone."""
-    return round(cfg.CXR.TEACHER.BURN_IN * cfg.SOLVER.MAX_ITER)
 
 
 def check(cfg: CfgNode) -> None:
@@ -35,14 +29,16 @@ def check(cfg: CfgNode) -> None:
             f"CXR.TEACHER.BURN_IN is {keys.BURN_IN}, a fraction of the iterations; give 0 or more, but less than 1"
         )
     if not 0 <= keys.EMA < 1:
-        raise ValueError(f"CXR.TEACHER.EMA {keys.EMA} is not in [0, 1)")
+        raise ValueError(f"CXR.TEACHER.EMA is {keys.EMA}; give 0 or more, but less than 1")
     if not 0 <= keys.UNCERTAIN <= 1:
-        raise ValueError(f"CXR.TEACHER.UNCERTAIN {keys.UNCERTAIN} is not in [0, 1]")
-    if keys.RATIO <= 0 or keys.WEIGHT < 0:
-        raise ValueError(f"CXR.TEACHER.RATIO {keys.RATIO} must be above 0, WEIGHT {keys.WEIGHT} not below it")
+        raise ValueError(f"CXR.TEACHER.UNCERTAIN is {keys.UNCERTAIN}; give a score from 0 to 1")
+    if keys.RATIO <= 0:
+        raise ValueError(f"CXR.TEACHER.RATIO is {keys.RATIO}; give a number above 0")
+    if keys.WEIGHT < 0:
+        raise ValueError(f"CXR.TEACHER.WEIGHT is {keys.WEIGHT}; give 0 or more")
     classes = cfg.MODEL.ROI_HEADS.NUM_CLASSES
     if len(keys.THRESHOLDS) not in (0, 1, classes):
-        raise ValueError(f"CXR.TEACHER.THRESHOLDS has length {len(keys.THRESHOLDS)}; give 0, 1 or {classes} of them")
+        raise ValueError(f"CXR.TEACHER.THRESHOLDS has {len(keys.THRESHOLDS)} values; give 0, 1 or {classes}")
     _check_names(cfg)
 
 
@@ -54,7 +50,9 @@ def _check_names(cfg: CfgNode) -> None:
         except KeyError as error:
             raise ValueError(f"CXR.TEACHER.POOL: {error.args[0]}") from error
         if named.part not in POOL_PARTS:
-            raise ValueError(f"CXR.TEACHER.POOL: {name} is held out; learning from it would leak images into the test")
+            raise ValueError(
+                f"CXR.TEACHER.POOL: {name} is held out; learning from it would leak validation or test images"
+            )
         if named.kind == "boxes":
             raise ValueError(
                 f"CXR.TEACHER.POOL: {name} has labels; give NAME_train_unlabeled, a fraction's complement "

@@ -159,10 +159,10 @@ def _images_channels_last(_module: nn.Module, inputs: tuple) -> tuple:
     return (inputs[0].contiguous(memory_format=torch.channels_last), *inputs[1:])
 
 
-def set_machine(cfg: CfgNode) -> None:
-    """Set PyTorch's number of threads and TF32 from the config."""
-    if cfg.CXR.NUM_THREADS > 0:
-        torch.set_num_threads(cfg.CXR.NUM_THREADS)
-    if cfg.CXR.TF32:
+def set_machine(threads: int, tf32: bool) -> None:
+    """Set PyTorch's number of threads, where it is above 0, and TF32."""
+    if threads > 0:
+        torch.set_num_threads(threads)
+    if tf32:
         torch.set_float32_matmul_precision("high")
         torch.backends.cudnn.allow_tf32 = True

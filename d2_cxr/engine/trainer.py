@@ -51,7 +51,7 @@ def train(cfg: CfgNode, resume: bool = False) -> dict:
     """
     cfg = cfg.clone()
     cfg.defrost()
-    register_datasets(cfg)
+    register_datasets(cfg.CXR.DATASETS)
     finished = resuming.finished_results(cfg, resume)
     continued = resuming.last_checkpoint(cfg.OUTPUT_DIR) is not None if resume and finished is None else False
     comm.synchronize()  # nobody writes before everybody has looked
@@ -67,19 +67,20 @@ def train(cfg: CfgNode, resume: bool = False) -> dict:
 
 def _train(cfg: CfgNode, continued: bool) -> dict:
     """Check everything, write what is known before the first step, train, test."""
-    seed = _seed(cfg, continued)
-    train_step.set_machine(cfg)
+    folder = Path(cfg.OUTPUT_DIR)
+    seed = _seed(cfg.SEED, folder / "run.json" if continued else None)
+    train_step.set_machine(cfg.CXR.NUM_THREADS, cfg.CXR.TF32)
     seed_all_rng(seed + comm.get_rank())
     sets = RunSets.of(cfg)
     images = training_images(cfg, sets)
     check_sets(sets, cfg.CXR.CHECK_IMAGES)
-    resolve_anchors(cfg, images.findings, Path(cfg.OUTPUT_DIR) / "config.yaml" if continued else None)
+    resolve_anchors(cfg, images.findings, folder / "config.yaml" if continued else None)
     plan = schedule.resolve(cfg, images.epoch_length)
     pool = teacher_pool.load_pool(cfg, images)
     shown = _shown_first(cfg, sets, images, plan, pool)
     start = read_start_weights(cfg, sets)
-    values = run_record.start_values(cfg, sets, seed, plan, shown, start.card)
-    record = run_record.RunRecord(cfg.OUTPUT_DIR, values, writes=comm.is_main_process())
+    values = run_record.start_values(sets, start, seed, cfg.MODEL.DEVICE, plan, shown)
+    record = run_record.RunRecord(folder, values, writes=comm.is_main_process())
     with _recorded(record):
         _begin(cfg, continued)
         trainer = Trainer(cfg, sets, images, seed, pool)
@@ -99,7 +100,7 @@ def _shown_first(
     """Log what an epoch shows, the schedule and the warnings; return it for run.json."""
     shown = class_exposure.preview(images, cfg.DATALOADER.REPEAT_THRESHOLD, plan)
     if pool:
-        shown["teacher"] = teacher_pool.preview(cfg, pool)
+        shown["teacher"] = teacher_pool.preview(pool, plan)
     shown["warnings"] += schedule.schedule_warnings(cfg)
     if cfg.CXR.VAL_AT_END and not sets.has_validation:
         shown["warnings"].append(
@@ -121,13 +122,12 @@ def _recorded(record: run_record.RunRecord) -> Iterator[None]:
         raise
 
 
-def _seed(cfg: CfgNode, continued: bool) -> int:
-    """Return SEED; where that is negative, one random seed for all processes, which a resumed run keeps."""
-    if cfg.SEED >= 0:
-        return cfg.SEED
-    path = Path(cfg.OUTPUT_DIR) / "run.json"
-    if continued and path.is_file():
-        return artifacts.read_json(path)["seed"]
+def _seed(stated: int, resumed: Path | None) -> int:
+    """Return SEED; where that is negative, one random seed for all processes, which a resumed run keeps (run.json)."""
+    if stated >= 0:
+        return stated
+    if resumed is not None and resumed.is_file():
+        return artifacts.read_json(resumed)["seed"]
     return comm.shared_random_seed() % 2**31
 
 
@@ -143,7 +143,7 @@ def _place_weights(trainer: Trainer, continued: bool, start: StartWeights) -> No
     if found:
         raise ValueError("; ".join(found))
     report = weights_report.weights_report(model, trainer.checkpointer.report)
-    report["unchecked"] = bool(trainer.cfg.MODEL.WEIGHTS) and start.card is None
+    report["unchecked"] = start.unchecked
     weights_report.log_report(report)
     if comm.is_main_process():
         artifacts.write_json(Path(trainer.cfg.OUTPUT_DIR) / "weights.json", report)

@@ -146,9 +146,10 @@ def refusals(model: nn.Module, report: LoadReport) -> list[str]:
     found = []
     holes = [name for name in missing if name.startswith(BOTTOM_UP)] if report.file else []
     if holes:
+        number = counted(len(holes), "tensor of the backbone is", "tensors of the backbone are")
         found.append(
-            f"{counted(len(holes), 'tensor')} of the backbone left random although MODEL.WEIGHTS is {report.file}, "
-            f"first: {holes[0]} ({missing[holes[0]]}); convert the file with tools/convert_simclr_to_d2.py"
+            f"{number} random although MODEL.WEIGHTS is {report.file}, first: {holes[0]} ({missing[holes[0]]}); "
+            "convert the file with tools/convert_simclr_to_d2.py"
         )
     statistics = _frozen(model, _STATISTICS)
     without = [name for name in missing if name in statistics]

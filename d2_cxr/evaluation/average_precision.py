@@ -85,7 +85,7 @@ def recall(
     for row, index in enumerate(classes):
         keep = (matches.dt_class == index) & (matches.dt_rank < max_detections)
         num_truth = truth_boxes(matches, weights, index, area)
-        values[row] = _share(_hits_by_image(matches.dt_image, matches.dt_coco, keep, area, weights), num_truth)
+        values[row] = ranking.ratio(_hits_by_image(matches.dt_image, matches.dt_coco, keep, area, weights), num_truth)
     return values
 
 
@@ -94,7 +94,7 @@ def agnostic_recall(matches: Matches, weights: np.ndarray, max_detections: int, 
     weights = weights[: matches.num_findings_images]
     keep = matches.dt_rank_image < max_detections
     hits = _hits_by_image(matches.dt_image, matches.dt_agnostic, keep, area, weights)
-    return _share(hits, truth_boxes(matches, weights, None, area))
+    return ranking.ratio(hits, truth_boxes(matches, weights, None, area))
 
 
 def truth_boxes(matches: Matches, weights: np.ndarray, index: int | None = None, area: int = 0) -> np.ndarray:
@@ -156,10 +156,6 @@ def _hits_by_image(
     counts = np.bincount(cells, minlength=len(IOU_THRESHOLDS) * len(weights))
     counts = counts.reshape(len(IOU_THRESHOLDS), len(weights)).astype(np.float32)
     return (counts @ weights.astype(np.float32, copy=False)).astype(np.float64)
-
-
-def _share(hits: np.ndarray, num_truth: np.ndarray) -> np.ndarray:
-    return np.where(num_truth > 0, hits / np.maximum(num_truth, 1), np.nan)
 
 
 def _all_point(images: np.ndarray, hits: np.ndarray, truth_images: np.ndarray, weights: np.ndarray) -> np.ndarray:

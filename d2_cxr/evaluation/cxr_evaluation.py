@@ -20,6 +20,7 @@ from d2_cxr import artifacts
 from d2_cxr.counted import counted
 from d2_cxr.evaluation import thresholds
 from d2_cxr.evaluation.evaluate import Evaluation, evaluate
+from d2_cxr.evaluation.files import NEGATIVE_RESULTS
 from d2_cxr.evaluation.ground_truth import load_coco, readers_of, training_set
 
 logger = logging.getLogger(__name__)
@@ -129,7 +130,7 @@ class CXREvaluator(DatasetEvaluator):
         artifacts.write_json(output / "coco_instances_results.json", findings, indent=None)
         if self._negative_name:
             negatives = [row for row in results if row["image_id"] not in own]
-            artifacts.write_json(output / "negative_instances_results.json", negatives, indent=None)
+            artifacts.write_json(output / NEGATIVE_RESULTS, negatives, indent=None)
         artifacts.write_json(output / "thresholds.json", thresholds.choose(evaluation.matches, self._name))
         path = evaluation.write(output)
         logger.info("Evaluated %s of %s: %s", counted(len(truth["images"]), "image"), self._name, path)

@@ -179,7 +179,7 @@ def require_same_truth(a: Matches, b: Matches) -> None:
     for name in ("image_names", "image_negative", "gt_image", "gt_class", "gt_area"):
         if not np.array_equal(getattr(a, name), getattr(b, name)):
             raise ValueError(
-                f"the runs were evaluated on different truth ({name} differs); only equal images can be paired"
+                f"the runs were evaluated on different truth ({name} differs); compare runs on the same images"
             )
 
 

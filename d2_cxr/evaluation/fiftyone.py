@@ -38,8 +38,7 @@ def write_fiftyone(
         FileNotFoundError, ValueError: unknown set, missing file or image, or results that do not fit.
     """
     truth, arrays, matches = read_matched(dataset, results, root)
-    images = truth.truth["images"] + (truth.negative or {"images": []})["images"]
-    folder, source = Path(output), named_set(dataset).image_root
+    images, folder, source = truth.images, Path(output), named_set(dataset).image_root
     for image in images:
         path = source / image["file_name"]
         if not path.is_file():

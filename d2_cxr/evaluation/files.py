@@ -111,7 +111,7 @@ def _other_matches(other: Path, named: GroundTruth) -> Matches:
     rows, negatives = read_results(other), _negative_rows(other) if named.negative is not None else []
     if negatives is None:
         raise ValueError(
-            f"{other} has no {NEGATIVE_RESULTS} next to it, but the evaluated run has; compare equal images"
+            f"{other} has no {NEGATIVE_RESULTS} next to it, but the evaluated run has; compare runs on the same images"
         )
     return checked_matches(named.truth, rows + negatives, named.negative)[0]
 

@@ -45,7 +45,7 @@ def marks(matches: Matches, classes: Sequence[int] | None = None, rule: str = "i
     if classes is not None:
         wanted[list(classes)] = True
     keep = wanted[matches.dt_class] & (negatives | (matches.dt_image < matches.num_findings_images))
-    lesion = matches.dt_lesion[keep, list(HIT_RULES).index(rule)]
+    lesion = matches.pointed_at(rule)[keep]
     lesions = wanted[matches.gt_class] & ~matches.gt_crowd
     return pointing(matches.dt_image[keep], matches.dt_score[keep], lesion, matches.gt_image[lesions])
 
@@ -75,7 +75,7 @@ def sensitivities(
     num_lesions = ranking.totals(chosen.lesion_image, weights)
     found, false = _stretches(chosen, len(weights))
     highest = ranking.in_blocks(lambda block: _highest(found, false, block, rates), weights)
-    return np.where(num_lesions > 0, highest / np.maximum(num_lesions, 1), np.nan)
+    return ranking.ratio(highest, num_lesions)
 
 
 def _stretches(chosen: Marks, num_images: int) -> tuple[sparse.csr_matrix, sparse.csr_matrix]:

@@ -16,7 +16,7 @@ from d2_cxr.counted import counted
 from d2_cxr.datasets import image_array
 from d2_cxr.datasets.builtin import register_below
 from d2_cxr.datasets.named_sets import named_set
-from d2_cxr.drawing import class_color, contact_sheet, draw_boxes
+from d2_cxr.drawing import class_color, contact_sheet, draw_boxes, encode_rgb
 from d2_cxr.evaluation import errors
 from d2_cxr.evaluation.coco_arrays import read_results
 from d2_cxr.evaluation.ground_truth import GroundTruth, load_ground_truth
@@ -62,7 +62,7 @@ def write_gallery(
         score = errors.working_score(matches)
     if worst:
         if matches is None:
-            raise ValueError("--worst needs --results: the worst images are those with most errors")
+            raise ValueError("--worst needs --results: the worst images are those with the most errors")
         image_names = [row["image"] for row in errors.worst_images(matches, number, score)]
     images = choose_images(named.truth, image_names, number, seed)
     folder = named_set(dataset).image_root
@@ -72,9 +72,7 @@ def write_gallery(
         name = png_name(image_name(image["file_name"]))
         name = f"{place:03d}_{name}" if worst else name
         written.append(Path(output) / name)
-        ok, content = cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
-        assert ok, "OpenCV could not encode a PNG"
-        artifacts.write_bytes(written[-1], content.tobytes())
+        artifacts.write_bytes(written[-1], encode_rgb(sheet))
     return written
 
 

@@ -23,6 +23,11 @@ class GroundTruth:
     fusion: str = "mean"
     iou_threshold: float = 0.2
 
+    @property
+    def images(self) -> list[Mapping]:
+        """All images, those without findings last."""
+        return [*self.truth["images"], *(self.negative or {"images": []})["images"]]
+
 
 def load_ground_truth(name: str) -> GroundTruth:
     """Read the truth of a named set and what belongs to it.

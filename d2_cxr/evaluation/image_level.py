@@ -70,4 +70,4 @@ def _pairs_won(weights: np.ndarray, positive: np.ndarray, start: np.ndarray) -> 
     below = np.cumsum(negatives, axis=0) - negatives / 2
     pairs = positives.sum(axis=0) * negatives.sum(axis=0)
     won = np.einsum("sb,sb->b", positives, below)
-    return np.where(pairs > 0, won / np.maximum(pairs, 1), np.nan)
+    return ranking.ratio(won, pairs)

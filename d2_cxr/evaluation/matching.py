@@ -119,6 +119,10 @@ class Matches:
         """Whether there are images without findings."""
         return bool(self.image_negative.any())
 
+    def pointed_at(self, rule: str = "iou") -> np.ndarray:
+        """Return the truth box that each detection points at by one of HIT_RULES, (D,) int64, or -1."""
+        return self.dt_lesion[:, list(HIT_RULES).index(rule)]
+
     def class_index(self, name: str) -> int:
         """Return the position of a class in `class_names`.
 

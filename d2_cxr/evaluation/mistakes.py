@@ -55,7 +55,7 @@ def write_mistakes(
     """
     truth, arrays, matches = read_matched(dataset, results, root)
     score = errors.working_score(matches) if score is None else score
-    images = {image["id"]: image for image in truth.truth["images"] + (truth.negative or {"images": []})["images"]}
+    images = {image["id"]: image for image in truth.images}
     worst = [row["image"] for row in errors.worst_images(matches, number, score)]
     context = {
         "name": dataset,

@@ -33,6 +33,11 @@ def in_blocks(compute: Callable[[np.ndarray], np.ndarray], weights: np.ndarray) 
     return np.concatenate([compute(block) for _, block in blocks(weights)], axis=-1)
 
 
+def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """Return part / whole of counts, NaN where there is nothing to count."""
+    return np.where(whole > 0, part / np.maximum(whole, 1), np.nan)
+
+
 def stretches(images: np.ndarray, places: np.ndarray, ends: np.ndarray, num_images: int) -> sparse.csr_matrix:
     """Count the entries of each image between one end of the ranking and the next.
 

@@ -242,8 +242,8 @@ def _operating_point(
     images: np.ndarray, lesions: np.ndarray, found: np.ndarray, false: np.ndarray
 ) -> dict[str, np.ndarray]:
     return {
-        "sensitivity": np.where(lesions > 0, found / np.maximum(lesions, 1), np.nan),
-        "false_positives_per_image": np.where(images > 0, false / np.maximum(images, 1), np.nan),
+        "sensitivity": ranking.ratio(found, lesions),
+        "false_positives_per_image": ranking.ratio(false, images),
     }
 
 

@@ -49,7 +49,7 @@ def by_truth_box(matches: Matches, weights: np.ndarray, score: float | None = No
 def best_pointing_score(matches: Matches) -> np.ndarray:
     """Return the highest score of a detection that points at each truth box (G,), -inf without one."""
     best = np.full(len(matches.gt_image), -np.inf)
-    lesion = matches.dt_lesion[:, 0]
+    lesion = matches.pointed_at()
     np.maximum.at(best, lesion[lesion >= 0], matches.dt_score[lesion >= 0])
     return best
 
@@ -59,5 +59,4 @@ def _mean(matches: Matches, keep: np.ndarray, column: np.ndarray, weights: np.nd
     images = matches.gt_image[keep]
     sums = np.stack([np.bincount(images, power, minlength=matches.num_images) for power in (column[keep], keep[keep])])
     total, number = ranking.weighted_sums(sums, weights)
-    values = np.where(number > 0, total / np.maximum(number, 1), np.nan)
-    return estimates.estimate(values, int(keep.sum()), "boxes")
+    return estimates.estimate(ranking.ratio(total, number), int(keep.sum()), "boxes")

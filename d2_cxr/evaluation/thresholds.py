@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from d2_cxr.evaluation import estimates, froc
+from d2_cxr.evaluation import estimates, froc, ranking
 from d2_cxr.evaluation.matching import HIT_RULES, Matches
 
 FORMAT_VERSION = 1
@@ -52,7 +52,7 @@ def report(matches: Matches, document: Mapping, dataset: str, weights: np.ndarra
     """
     check_thresholds(document, matches.class_names, "thresholds")
     if not isinstance(document.get("chosen_on"), str):
-        raise ValueError("the thresholds do not say on which set they were chosen (chosen_on): they may be this one's")
+        raise ValueError("the thresholds do not state on which set they were chosen (chosen_on); choose them again")
     if dataset and document["chosen_on"] == dataset:
         raise ValueError(f"the thresholds were chosen on {dataset}; report them on another set")
     counts = froc.at_thresholds(matches, document["thresholds"], weights)
@@ -113,5 +113,4 @@ def _operating_point(counts: Mapping[str, np.ndarray], images: Mapping[str, np.n
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray, unit: str) -> dict:
-    values = np.where(whole > 0, part / np.maximum(whole, 1), np.nan)
-    return estimates.estimate(values, int(whole[0]), unit)
+    return estimates.estimate(ranking.ratio(part, whole), int(whole[0]), unit)

@@ -130,7 +130,7 @@ def _with_names(rows: pd.DataFrame, name_of: Callable[[str], str], path: str | P
     twice = pairs["name"].duplicated()
     if twice.any():
         one, other = written[pairs.index[pairs["name"] == pairs["name"][twice].iloc[0]]].iloc[:2]
-        raise ValueError(f"{path}: the images {one} and {other} have one name; each image needs a name of its own")
+        raise ValueError(f"{path}: the images {one} and {other} have the same name; each image needs a name of its own")
     return rows.assign(image_name=names)
 
 

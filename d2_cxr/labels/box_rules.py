@@ -101,8 +101,9 @@ def check_extent(boxes: pd.DataFrame, sizes: Sizes | None, path: str | Path) -> 
     _refuse_swapped_sizes(corners, limits * (1 + _MARGIN), path)
     beyond = (corners > limits * (1 + _MARGIN)).any(axis=1) | (corners < -limits * _MARGIN).any(axis=1)
     if beyond.sum() >= LARGE_MIN and beyond.sum() > LARGE_SHARE * len(boxes):
+        number = counted(beyond.sum(), "box", of=len(boxes))
         raise ValueError(
-            f"{path}: {counted(beyond.sum(), 'box', of=len(boxes))} beyond the image: {_why_beyond(corners, limits)} "
+            f"{path}: {number} reach beyond the image: {_why_beyond(corners, limits)} "
             f"(first on image {boxes['image_name'].iloc[int(beyond.argmax())]})"
         )
     reach = (corners[:, 2:] / limits[:, 2:]).max(axis=0)
@@ -158,7 +159,7 @@ def _refuse_swapped_sizes(corners: np.ndarray, limits: np.ndarray, path: str | P
     fit_swapped = beyond & (corners <= limits[:, [1, 0, 3, 2]]).all(axis=1)
     if beyond.sum() >= _SWAPPED_MIN and fit_swapped.sum() >= 0.9 * beyond.sum():
         raise ValueError(
-            f"{path}: {counted(beyond.sum(), 'box', of=len(corners))} outside the image, and "
+            f"{path}: {counted(beyond.sum(), 'box', of=len(corners))} reach beyond the image, and "
             f"{fit_swapped.sum()} of these fit when width and height change places: the columns look swapped "
             "(dim0 is the height, dim1 the width)"
         )

@@ -71,7 +71,7 @@ def match_to_card(
     for name in classes:
         if canonical.setdefault(name_key(name), name) != name or is_no_finding(name):
             raise ValueError(
-                f"the classes {canonical[name_key(name)]!r} and {name!r} have one name; give each one once"
+                f"the classes {canonical[name_key(name)]!r} and {name!r} are the same name; give each class once"
             )
     known: dict[str, str | None] = {name_key(name): None for name in extra}
     known.update({name_key(alias): canonical.get(name_key(name)) for alias, name in aliases.items()})

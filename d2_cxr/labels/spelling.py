@@ -37,13 +37,15 @@ def one_spelling(ids: pd.Series) -> tuple[pd.Series, pd.Series]:
         ValueError: an id is a number that a spreadsheet cut short, such as 1.28401E+17.
     """
     first: dict[str, str] = {}
+    unified, otherwise = {}, {}  # of every spelling: there are far fewer than ids
     for text in ids.dropna().unique():
         if _CUT_SHORT.fullmatch(text.strip()):
             raise ValueError(f"the id {text.strip()!r} is a number that a spreadsheet cut short; export it as text")
-        first.setdefault(id_key(text), text.strip())
-    unified = ids.map(lambda text: re.sub(r"^(\d+)\.0+$", r"\1", first[id_key(text)]), na_action="ignore")
-    written = ids.map(lambda text: text.strip() != first[id_key(text)], na_action="ignore")
-    return unified.astype(object), written.fillna(False).astype(bool)
+        spelling = first.setdefault(id_key(text), text.strip())
+        unified[text] = re.sub(r"^(\d+)\.0+$", r"\1", spelling)
+        otherwise[text] = text.strip() != spelling
+    written = ids.map(otherwise.__getitem__, na_action="ignore")
+    return ids.map(unified.__getitem__, na_action="ignore").astype(object), written.fillna(False).astype(bool)
 
 
 def natural_order(text: str) -> list[tuple[int, str]]:

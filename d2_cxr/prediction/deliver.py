@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from d2_cxr import __version__, artifacts
 from d2_cxr.delivery.source import Algorithm, DeliveryError, ScoredBox, read_source, to_bytes
 from d2_cxr.image_name import png_name
-from d2_cxr.prediction.findings import DEFAULT_THRESHOLD, Findings
+from d2_cxr.prediction.findings import Findings
 from d2_cxr.prediction.predictor import Predictor
 
 logger = logging.getLogger(__name__)
@@ -36,7 +37,7 @@ def deliver(
     """
     from d2_cxr.delivery.deliver import deliver_image  # needs highdicom
 
-    algorithm, limits = algorithm_of(predictor), limits_of(predictor)
+    algorithm, limits = _described(predictor)
     failed: dict[str, str] = {}
     taken: set[str] = set()
     for image in images:
@@ -70,26 +71,21 @@ def reported(image: Findings) -> list[ScoredBox]:
     return [ScoredBox(name, float(score), tuple(box.tolist())) for name, score, box in found]
 
 
-def algorithm_of(predictor: Predictor) -> Algorithm:
-    """Return the description of a detector for a delivered object."""
-    return Algorithm("d2_cxr", __version__, predictor.weights_sha256)
-
-
-def limits_of(predictor: Predictor) -> dict[str, float | None]:
-    """Return class name -> least score that is reported, None where the class is not reported."""
-    if predictor.thresholds is None:
-        return dict.fromkeys(predictor.class_names, DEFAULT_THRESHOLD)
-    return {name: predictor.thresholds["thresholds"].get(name) for name in predictor.class_names}
-
-
 def answer_with_report(predictor: Predictor) -> Callable[[Path], bytes]:
     """Return a function: path of a DICOM image -> bytes of its structured report; it raises ValueError."""
     from d2_cxr.delivery.structured_report import structured_report  # needs highdicom
 
-    algorithm, limits = algorithm_of(predictor), limits_of(predictor)
+    algorithm, limits = _described(predictor)
 
     def answer(path: Path) -> bytes:
         source = read_source(path)
         return to_bytes(structured_report(source, reported(predictor(path)), limits, algorithm))
 
     return answer
+
+
+def _described(predictor: Predictor) -> tuple[Algorithm, dict[str, float | None]]:
+    """Return a detector as a delivered object names it, and class name -> lowest reported score, None for no score."""
+    limits = zip(predictor.class_names, predictor.limits.tolist(), strict=True)
+    found = {name: limit if math.isfinite(limit) else None for name, limit in limits}
+    return Algorithm("d2_cxr", __version__, predictor.weights_sha256), found

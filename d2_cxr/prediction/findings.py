@@ -16,7 +16,7 @@ import numpy as np
 from d2_cxr import artifacts
 from d2_cxr.delivery.picture import draw_on_prepared
 from d2_cxr.dicom.preprocess import Preprocess
-from d2_cxr.drawing import class_color, encode_png
+from d2_cxr.drawing import class_color
 
 DEFAULT_THRESHOLD = 0.3  # of the score, where a detector has no thresholds of its own
 CSV_COLUMNS = ("file", "image_name", "class", "score", "x_min", "y_min", "x_max", "y_max", "reported", "image_score")
@@ -169,11 +169,6 @@ def draw(found: Findings, shown: np.ndarray) -> np.ndarray:
     labels = [f"{name} {score:.2f}" for name, score in zip(reported.class_names, reported.scores, strict=True)]
     colors = [class_color(int(index)) for index in reported.class_ids]
     return draw_on_prepared(shown, (found.width, found.height), SHOWN, reported.boxes_xyxy, labels, colors)
-
-
-def png_of(drawn: np.ndarray) -> bytes:
-    """Return a picture (h, w, 3) uint8 RGB as PNG."""
-    return encode_png(np.ascontiguousarray(drawn[..., ::-1]))
 
 
 def _rows(image: Findings) -> list[dict]:

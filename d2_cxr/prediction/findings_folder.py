@@ -16,6 +16,7 @@ import numpy as np
 
 from d2_cxr import __version__, artifacts
 from d2_cxr.counted import counted
+from d2_cxr.drawing import encode_rgb
 from d2_cxr.image_name import png_name
 from d2_cxr.prediction import findings
 from d2_cxr.prediction.findings import Findings
@@ -81,7 +82,7 @@ class FindingsFolder:
         found = self.predictor.detect(_taken(result), str(path), size, result, self.names[path])
         if parts.get("shown", {}).get("outcome") == "prepared":
             drawn = findings.draw(found, _taken(parts["shown"]))
-            artifacts.write_bytes(self._overlay(found.image_name), findings.png_of(drawn))
+            artifacts.write_bytes(self._overlay(found.image_name), encode_rgb(drawn))
         self._lines.write(_line({**found.to_dict(exact=True), "source_sha256": result["source_sha256"]}))
         self._lines.flush()
         self.done[path] = found

@@ -11,7 +11,6 @@ from d2_cxr.audit import pages
 from d2_cxr.boxes import xyxy_to_xywh
 from d2_cxr.datasets import image_array
 from d2_cxr.drawing import class_color, encode_png
-from d2_cxr.prediction.findings import limits_of
 from d2_cxr.prediction.predictor import Predictor
 from d2_cxr.prediction.prepared_predictions import Predictions
 from d2_cxr.prediction.work_list import Candidate, WorkList
@@ -39,12 +38,11 @@ def write(
         work: the list; its text is above the pictures.
         strategy: by which the images were picked.
     """
-    limits = limits_of(predictor.class_names, predictor.thresholds)
     figures = [
         {
             **row,
             "source": pages.data_url(encode_png(image_array.read_for_page(image.png, _SIDE))),
-            **_boxes(seen, index, predictor.class_names, limits),
+            **_boxes(seen, index, predictor.class_names, predictor.limits),
         }
         for index, (row, image) in enumerate(zip(rows, images, strict=True))
     ]

@@ -51,6 +51,7 @@ class Predictor:
         card: of the weights.
         class_names: what it can find, in the model's order.
         thresholds: content of a `thresholds.json`; None where neither the card nor the caller has one.
+        limits: (C,) float64, the lowest reported score of each class; infinite where it is not reported.
         preprocess: how images are prepared for it.
     """
 
@@ -72,7 +73,7 @@ class Predictor:
         content, card = load_with_card(weights)
         if card is None:
             raise ValueError(
-                f"{weights} carries no card, so its images' preparation is unknown; give a run's model_final.pth"
+                f"{weights} has no card, so its images' preparation is unknown; give a run's model_final.pth"
             )
         self.weights, self.card = Path(weights), card
         cfg = config_of(self.card, str(weights))
@@ -80,6 +81,7 @@ class Predictor:
             raise ValueError(f"{weights}: its card does not say how images were prepared; train on a prepared set")
         self.class_names = tuple(self.card.class_names or ())
         self.thresholds = self._checked_thresholds(thresholds, weights)
+        self.limits = limits_of(self.class_names, self.thresholds)
         self.preprocess = Preprocess.from_dict(self.card.preprocess)
         self._mapper = CXRMapper.from_config(cfg, is_train=False)
         cfg.MODEL.DEVICE = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -125,10 +127,7 @@ class Predictor:
 
         Args:
             pixels: (size, size) uint8, prepared with the rules of `preprocess`.
-            name: the source file.
-            source_size: width and height of the source image, pixels.
-            attributes: `pixel_spacing` ((row, column) in mm or None) and `spacing_tag` of the source.
-            named: name of the image; default: from the file's own.
+            name, source_size, attributes, named: see `findings_of`.
         """
         return self.findings_of(self._boxes(pixels), name, source_size, attributes, named)
 
@@ -152,7 +151,6 @@ class Predictor:
         """
         boxes, scores, classes = found
         names = tuple(self.class_names[index] for index in classes)
-        limits = limits_of(self.class_names, self.thresholds)
         spacing = attributes.get("pixel_spacing")
         return Findings(
             file=name,
@@ -165,15 +163,14 @@ class Predictor:
             class_ids=classes.astype(np.int64),
             scores=scores.astype(np.float64),
             boxes_xyxy=clip(box_map(*source_size, self.preprocess).inverse(boxes), *source_size),
-            is_reported=scores >= limits[classes.astype(np.int64)],
+            is_reported=scores >= self.limits[classes.astype(np.int64)],
             lowest_threshold=self.lowest_threshold,
         )
 
     @property
     def lowest_threshold(self) -> float | None:
         """The lowest operating threshold of any class, 0 to 1; None where no class is reported."""
-        limits = limits_of(self.class_names, self.thresholds)
-        return float(limits.min()) if np.isfinite(limits).any() else None
+        return float(self.limits.min()) if np.isfinite(self.limits).any() else None
 
     @functools.cached_property
     def weights_sha256(self) -> str:

@@ -19,7 +19,7 @@ class PrepareOptions:
         dicom_dir: folder, or zip or tar archive, of images as DICOM, PNG, JPEG, TIFF or BMP, at any depth. An image's
             name is its file name without the suffix, or, where many files share a name in different folders, its path
             below this folder or in the archive.
-        output: folder of the set; its last part is customarily its name.
+        output: folder of the set; its last part is usually its name.
         annotations: labels (d2_cxr/labels/formats); None: every image is unlabeled.
         name: of the set; only "vindr_cxr" has a published split.
         classes: "card", "extended", "from-csv", a file with a class a line, or the names.
@@ -88,7 +88,7 @@ class PrepareOptions:
 
     def __post_init__(self):
         if bool(self.test_dicom_dir) != bool(self.test_annotations):
-            raise ValueError("the official test set needs both its images and its annotations; give the other too")
+            raise ValueError("--test-dicom-dir and --test-annotations go together; give both")
         if self.findings_only and not self.annotations:
             raise ValueError("--findings-only needs --annotations")
         if self.split not in (None, "stratified", "given", "all-train", "all-test"):
@@ -96,12 +96,10 @@ class PrepareOptions:
         if (self.split or self.split_by) and not self.annotations:
             raise ValueError("--split and --split-by need --annotations")
         if self.split_by and self.split not in (None, "given"):
-            raise ValueError("--split-by is a split of its own: leave out --split")
+            raise ValueError("--split-by replaces --split; give one of them")
         if self.split_like and (self.split or self.split_by or not self.annotations):
-            raise ValueError(
-                "--split-like is a split of its own, of labels: give --annotations, no --split or --split-by"
-            )
+            raise ValueError("--split-like needs --annotations and replaces --split and --split-by; leave these out")
         if self.rename_map and not self.rename:
             raise ValueError("--rename-map needs --rename KEYFILE")
         if self.shard and not 1 <= self.shard[0] <= self.shard[1]:
-            raise ValueError(f"shard {self.shard[0]}/{self.shard[1]}: i goes from 1 to n")
+            raise ValueError(f"--shard {self.shard[0]}/{self.shard[1]} is not i/n with i from 1 to n")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from d2_cxr import artifacts
 from d2_cxr.counted import counted
-from d2_cxr.datasets import builtin, manifest, named_sets
+from d2_cxr.datasets import builtin, manifest, named_sets, set_folders
 from d2_cxr.datasets.image_sizes import sizes_of
 from d2_cxr.datasets.manifest import Source
 from d2_cxr.dicom.preprocess import Preprocess
@@ -73,7 +73,7 @@ def make_plan(options: PrepareOptions) -> Plan:
         ValueError, FileNotFoundError, NotADirectoryError: one line that names the input and what to do.
     """
     output = Path(options.output)
-    if options.name not in named_sets.BUILTIN:
+    if options.name not in set_folders.BUILTIN:
         builtin.register_prepared(options.name, output)  # raises for a name that cannot be one
     files, names = _named_files(options.dicom_dir, "images", output)
     table, class_names = _read_table(options, files, names)
@@ -230,7 +230,7 @@ def _settings(
             "seed": options.seed,
             "by_patient": patients is not None,
         },
-        "class_names": list(table.class_names if table else named_sets.BUILTIN.get(options.name, ())),
+        "class_names": list(table.class_names if table else set_folders.BUILTIN.get(options.name, ())),
         "negative_names": list(options.negative_names),
         "findings_only": options.findings_only,
         "renamed": None,

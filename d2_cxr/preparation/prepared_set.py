@@ -13,7 +13,7 @@ import pandas as pd
 
 from d2_cxr.boxes import BoxMap
 from d2_cxr.counted import counted
-from d2_cxr.datasets import named_sets
+from d2_cxr.datasets import named_sets, set_folders
 from d2_cxr.dicom.preprocess import Preprocess, box_map
 from d2_cxr.image_name import image_name, png_name
 from d2_cxr.labels import coco, splits, vindr_cxr
@@ -101,7 +101,7 @@ def assemble(
     """
     result, annotations = Assembly(), plan.annotations
     if annotations is None:
-        classes = named_sets.BUILTIN.get(plan.name, ())
+        classes = set_folders.BUILTIN.get(plan.name, ())
         result.files["unlabeled.json"] = coco.to_coco(images.of(sorted(images.rows)), no_boxes(), classes)
         result.counts["unlabeled"] = len(images.rows)
         return result

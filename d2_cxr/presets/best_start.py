@@ -73,7 +73,7 @@ def find_start(text: str | None, machine: Machine, folder: str | Path) -> Start:
         try:
             found = take()
         except FileNotFoundError as error:
-            logger.info("%s cannot be had: %s", what, str(error).split(";")[0])
+            logger.info("%s is not available: %s", what, str(error).split(";")[0])
             continue
         if found is not None:
             logger.info("start: %s, %s", what, found.weights)

@@ -132,7 +132,7 @@ def choose(
         ValueError: there is no preset of this name, or nothing to train on.
     """
     if name not in PRESETS:
-        raise ValueError(f"--preset {name}: there are {', '.join(PRESETS)}")
+        raise ValueError(f"--preset {name} is unknown; choose one of {', '.join(PRESETS)}")
     if facts.num_images < 1 or facts.num_boxes < 1:
         raise ValueError("the training set has no image with findings; label some images, or choose another set")
     base, why = _base(machine, required, whole_detector)

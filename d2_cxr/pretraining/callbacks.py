@@ -110,9 +110,7 @@ class Progress(pl.Callback):
 
     def __init__(self, total_steps: int, network: str):
         self.total_steps = total_steps
-        self.network = (
-            network  # as the settings name it; solo-learn's own name can be that of the network it stands for
-        )
+        self.network = network  # as the settings name it; solo-learn's own name can be that of the network it replaces
         self.bar: Bar | None = None
 
     def on_train_start(self, trainer, pl_module) -> None:

@@ -19,7 +19,7 @@ from d2_cxr import artifacts
 from d2_cxr.counted import counted
 from d2_cxr.datasets import builtin, image_array, leakage, loading
 from d2_cxr.datasets.named_sets import named_set
-from d2_cxr.drawing import contact_sheet
+from d2_cxr.drawing import contact_sheet, encode_rgb
 from d2_cxr.pretraining.settings import view_rules
 from d2_cxr.pretraining.views import ViewRules, two_views
 
@@ -42,7 +42,7 @@ def load_images(names: Sequence[str], sets: Sequence[Sequence[str]] = ()) -> lis
         raise ValueError("datasets is empty; name at least one, e.g. datasets=[vindr_cxr_train_unlabeled]")
     for name in names:
         if name.endswith(("_val", "_test")):
-            raise ValueError(f"{name} is held out: pretraining on it would leak images into the evaluation")
+            raise ValueError(f"{name} is held out: pretraining on it would leak validation or test images")
     for name, folder in sets:
         builtin.register_prepared(name, folder)
     try:
@@ -134,5 +134,5 @@ def write_view_sheet(settings: Mapping, output: str | os.PathLike, num_pairs: in
         captions += [f"{image['image_name'][:16]} {view}" for view in "ab"]
     sheet = contact_sheet(views, captions, columns=8, tile=160)
     path = Path(output) / "views.png"
-    artifacts.write_bytes(path, cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))[1].tobytes())
+    artifacts.write_bytes(path, encode_rgb(sheet))
     return path

@@ -70,7 +70,7 @@ def import_solo():
     except importlib.metadata.PackageNotFoundError:
         raise ValueError(f"solo-learn is missing: {remedy}") from None
     if version != SOLO_VERSION:
-        raise ValueError(f"solo-learn {version} is installed, its methods are constructed in another way: {remedy}")
+        raise ValueError(f"solo-learn {version} is installed, whose methods are constructed differently: {remedy}")
     if "solo.methods" in sys.modules and getattr(sys.modules["solo.methods"], "_gaps_closed", False):
         return sys.modules["solo.methods"]
     if importlib.util.find_spec("pl_bolts") is None:
@@ -284,7 +284,7 @@ def build_method(settings: Mapping, epochs: int) -> nn.Module:
     """
     name = settings["method"]
     if name not in METHODS:
-        raise ValueError(f"method is {name!r}; those tested here are {', '.join(METHODS)}")
+        raise ValueError(f"method is {name!r}; choose one of {', '.join(METHODS)}")
     own = _own_options(name, settings["method_options"])
     if name in _WITH_TEMPERATURE:
         own["temperature"] = float(settings["temperature"])

@@ -36,8 +36,12 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     plan.add_argument("--config-file", help="the study file")
     names = sorted(path.stem for path in _PLANS.glob("*.yaml"))
     plan.add_argument("--plan", choices=names, metavar="NAME", help=f"a study file of this project: {', '.join(names)}")
-    parser.add_argument("--set", metavar="NAME=FOLDER", help="run it on this prepared set (data.name and data.root)")
-    parser.add_argument("--preset", choices=("auto", "quick"), help="options of every arm by set and machine (--set)")
+    parser.add_argument(
+        "--set", metavar="NAME=FOLDER", help="run the study on this prepared set (data.name and data.root)"
+    )
+    parser.add_argument(
+        "--preset", choices=("auto", "quick"), help="choose the options of every arm by set and machine; needs --set"
+    )
     parser.add_argument("--output", help="folder of the study (default: the file's `output`)")
     parser.add_argument("--cluster", default="local", choices=("local", "slurm", "submitit-local"), help=_CLUSTER)
     parser.add_argument("--jobs", type=positive, help="stages side by side (default: the file's, else one per core)")

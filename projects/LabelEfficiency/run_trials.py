@@ -24,10 +24,10 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         action="append",
         required=True,
         metavar="NAME=FOLDER",
-        help="a prepared set: base, and one for each `set` of a change (the same images, prepared in another way)",
+        help="prepared sets: base, and one for each `set` of a change (the same images, prepared in another way)",
     )
     parser.add_argument("--output", required=True, help="folder of the trials")
-    parser.add_argument("--only", metavar="CHANGE,…", default="", help="try these changes alone")
+    parser.add_argument("--only", metavar="CHANGE,…", default="", help="try only these changes")
     return parser.parse_args(argv)
 
 

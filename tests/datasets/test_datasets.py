@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from d2_cxr import artifacts
-from d2_cxr.datasets import builtin, loading, named_sets
+from d2_cxr.datasets import builtin, loading, named_sets, set_folders
 from d2_cxr.labels import class_names, coco, splits, vindr_cxr
 from d2_cxr.labels.fusion import fuse_annotations
 
@@ -23,8 +23,8 @@ CLASSES = ("Left lung", "Right lung")
 @pytest.fixture
 def registry(monkeypatch):
     """Forget what a test registers, in our table; Detectron2's catalog is overwritten by the next test."""
-    monkeypatch.setattr(named_sets, "FOLDERS", dict(named_sets.FOLDERS))
-    monkeypatch.setattr(named_sets, "OWN", set(named_sets.OWN))
+    monkeypatch.setattr(set_folders, "FOLDERS", dict(set_folders.FOLDERS))
+    monkeypatch.setattr(set_folders, "OWN", set(set_folders.OWN))
 
 
 def image_rows(image_names, patients=None):
@@ -157,7 +157,7 @@ def test_a_prepared_set_below_the_root_is_known_without_registering_it(own_set, 
 
 
 def test_every_listed_name_can_be_parsed_and_is_listed_once():
-    for set_name in named_sets.BUILTIN:
+    for set_name in set_folders.BUILTIN:
         listed = named_sets.sets_of(set_name)
         assert len(set(listed)) == len(listed)
         assert {named.set_name for named in listed} == {set_name}
@@ -225,7 +225,7 @@ def test_an_image_that_the_manifest_does_not_know_is_refused(own_set):
 
 def test_a_missing_set_is_refused_with_file_root_and_command(tmp_path, monkeypatch, registry):
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
-    named_sets.FOLDERS.clear()
+    set_folders.FOLDERS.clear()
     with pytest.raises(FileNotFoundError) as refusal:
         loading.load(named_sets.named_set("vindr_cxr_train_labeled_60"))
     line = str(refusal.value)
@@ -243,7 +243,7 @@ def test_a_missing_set_is_refused_with_file_root_and_command(tmp_path, monkeypat
 def test_a_published_split_that_was_not_written_says_why(tmp_path, registry):
     note = "the published split was not written: it lacks 3 of its 4,394 images"
     artifacts.write_json(tmp_path / "vindr_cxr/dataset.json", {"class_names": [], "notes": [note]})
-    named_sets.FOLDERS["vindr_cxr"] = tmp_path / "vindr_cxr"
+    set_folders.FOLDERS["vindr_cxr"] = tmp_path / "vindr_cxr"
     with pytest.raises(FileNotFoundError, match="it lacks 3 of its 4,394 images; the stratified names are"):
         loading.load(named_sets.named_set("vindr_cxr_val"))
 
@@ -252,7 +252,7 @@ def test_other_images_do_not_pass_for_the_published_split(tmp_path, registry, mo
     rows = image_rows("abcd")
     split = {"train": ["a", "b"], "val": ["c"], "test": ["d"]}
     folder = write_prepared(tmp_path / "vindr_cxr", split, rows, classes=vindr_cxr.CLASS_NAMES, name="published")
-    named_sets.FOLDERS["vindr_cxr"] = folder
+    set_folders.FOLDERS["vindr_cxr"] = folder
     with pytest.raises(ValueError, match=r"the 2 images of .* are not those of the published split"):
         named_sets.named_set("vindr_cxr_train").image_names()
     fingerprints = {part: artifacts.sha256_lines(images) for part, images in split.items()}
@@ -261,7 +261,7 @@ def test_other_images_do_not_pass_for_the_published_split(tmp_path, registry, mo
 
 
 def test_classes_come_from_the_set_and_else_from_its_card(own_set, tmp_path):
-    assert named_sets.named_set("lungs_train_labeled_10").class_names == named_sets.classes_of_set("lungs") == CLASSES
+    assert named_sets.named_set("lungs_train_labeled_10").class_names == set_folders.classes_of_set("lungs") == CLASSES
     assert named_sets.named_set("vindr_cxr_test").class_names == vindr_cxr.CLASS_NAMES
     builtin.register_prepared("later", tmp_path / "nothing")
     with pytest.raises(FileNotFoundError, match=r"later_test: .*dataset\.json is missing"):

@@ -4,7 +4,7 @@ import pytest
 
 from d2_cxr import artifacts
 from d2_cxr.audit import near_duplicates
-from d2_cxr.datasets import builtin, leakage, manifest, named_sets
+from d2_cxr.datasets import builtin, leakage, manifest, named_sets, set_folders
 
 
 def sets(*names):
@@ -14,7 +14,7 @@ def sets(*names):
 @pytest.fixture
 def make_set(tmp_path, monkeypatch):
     """Return a function that writes the lists and the manifest of a set, without pictures."""
-    monkeypatch.setattr(named_sets, "FOLDERS", dict(named_sets.FOLDERS))
+    monkeypatch.setattr(set_folders, "FOLDERS", dict(set_folders.FOLDERS))
     monkeypatch.delenv(leakage.ALLOW_VARIABLE, raising=False)
 
     def make(name, parts, radiographs):

@@ -144,7 +144,7 @@ def test_an_encrypted_member_is_listed_and_refused_by_name(tmp_path):
 @pytest.mark.parametrize("method, name", [(zipfile.ZIP_BZIP2, "bzip2"), (zipfile.ZIP_LZMA, "LZMA")])
 def test_another_compression_is_refused_by_its_name(tmp_path, method, name):
     path = write_zip(tmp_path / "a.zip", method=method)
-    with pytest.raises(ImageError, match=f"compressed by {name}, which is not read; pack the archive again"):
+    with pytest.raises(ImageError, match=f"compressed by {name}, which is not supported; pack the archive again"):
         archives.read_file(path, archives.members(path)[0])
 
 

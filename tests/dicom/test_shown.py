@@ -74,7 +74,7 @@ def test_a_table_that_shows_one_gray_gives_way(make_dicom):
 
 @pytest.mark.parametrize(
     "keyword, shown",
-    [("Modality", "not a radiograph"), ("PhotometricInterpretation", "samples"), ("VOILUTFunction", "none of")],
+    [("Modality", "not a radiograph"), ("PhotometricInterpretation", "samples"), ("VOILUTFunction", "not LINEAR")],
 )
 def test_unknown_text_in_a_code_is_not_quoted(make_dicom, keyword, shown):
     path = make_dicom([[1, 2]], WindowCenter=1, WindowWidth=2, **{keyword: "DOE JANE"})

@@ -41,7 +41,7 @@ def test_anchors_are_those_of_the_training_boxes_in_pixels_of_the_network(tiny_c
 
 
 def test_too_few_boxes_and_other_detectors_are_refused(tiny_cfg):
-    with pytest.raises(ValueError, match="0 training boxes are too few to fit 2 anchor sizes, it takes 10; set CXR"):
+    with pytest.raises(ValueError, match="0 training boxes are too few to fit 2 anchor sizes; 10 are needed: set CXR"):
         resolve_anchors(tiny_cfg(*AUTO), [])
     with pytest.raises(ValueError, match=r"not of RetinaNet; state MODEL\.ANCHOR_GENERATOR"):
         tiny_cfg(*AUTO, "MODEL.META_ARCHITECTURE", "RetinaNet")

@@ -86,9 +86,8 @@ def test_an_unprepared_set_is_refused_with_the_command(tmp_path):
 
 
 def test_datasets_need_a_name_and_a_folder():
-    cfg = load_config("", ["CXR.DATASETS", "[['alone']]"])
     with pytest.raises(ValueError, match="give \\[\\[name, folder"):
-        register_datasets(cfg)
+        register_datasets([["alone"]])
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here: what is refused without one cannot be seen")

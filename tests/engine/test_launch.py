@@ -9,7 +9,7 @@ from d2_cxr.engine import launch
 def test_more_processes_than_gpus_are_refused_in_one_line(monkeypatch):
     """Detectron2 would stop in one of its processes with a bare assertion."""
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    with pytest.raises(ValueError, match=r"--num-gpus 4: PyTorch sees 2 of them here"):
+    with pytest.raises(ValueError, match=r"--num-gpus is 4, but PyTorch sees 2"):
         launch.launch("a.yaml", [], num_gpus=4)
 
 

@@ -45,7 +45,7 @@ def test_weights_without_license_or_card_are_not_published(finished, tmp_path):
     with pytest.raises(ValueError, match="--license"):
         publish(finished[2], tmp_path)
     torch.save({"model": {}}, tmp_path / "bare.pth")
-    with pytest.raises(ValueError, match="carries no card"):
+    with pytest.raises(ValueError, match="has no card"):
         publish(tmp_path / "bare.pth", tmp_path / "out")
     with pytest.raises(ValueError, match="is not a name for a file"):
         publish(finished[2], tmp_path, "a/b", "CC0-1.0")

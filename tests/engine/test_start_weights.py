@@ -138,7 +138,7 @@ def test_what_is_held_out_of_a_fraction_is_the_split_s(tiny_cfg):
 def test_weights_without_a_card_train_only_when_this_is_known(tiny_cfg, tmp_path):
     path = tmp_path / "foreign.pth"
     torch.save({"model": {}}, path)
-    with pytest.raises(ValueError, match=r"carries no card .*set CXR\.WEIGHTS_UNCHECKED True"):
+    with pytest.raises(ValueError, match=r"has no card .*set CXR\.WEIGHTS_UNCHECKED True"):
         read(tiny_cfg("MODEL.WEIGHTS", str(path)))
     assert read(tiny_cfg("MODEL.WEIGHTS", str(path), "CXR.WEIGHTS_UNCHECKED", "True")).card is None
 

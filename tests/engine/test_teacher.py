@@ -155,10 +155,10 @@ def test_names_that_are_no_pool_are_refused(tiny_cfg, pool, message):
     [
         ("CONTROL", "mixed", "CONTROL is 'mixed'; it can be '', shuffled or labeled"),
         ("BURN_IN", "1.0", "BURN_IN is 1.0, a fraction of the iterations"),
-        ("EMA", "1.0", "EMA 1.0"),
-        ("UNCERTAIN", "1.5", "UNCERTAIN 1.5"),
-        ("RATIO", "0.0", "RATIO 0.0 must be above 0"),
-        ("THRESHOLDS", "[0.1, 0.2, 0.3]", "THRESHOLDS has length 3; give 0, 1 or 2"),
+        ("EMA", "1.0", "EMA is 1.0; give 0 or more"),
+        ("UNCERTAIN", "1.5", "UNCERTAIN is 1.5; give a score from 0 to 1"),
+        ("RATIO", "0.0", "RATIO is 0.0; give a number above 0"),
+        ("THRESHOLDS", "[0.1, 0.2, 0.3]", "THRESHOLDS has 3 values; give 0, 1 or 2"),
     ],
 )
 def test_keys_out_of_range_are_refused(tiny_cfg, key, value, message):
@@ -218,7 +218,7 @@ def pool_sample(number):
 def stepped(tiny_cfg, found=(), **keys):
     opts = [part for key, value in keys.items() for part in (f"CXR.TEACHER.{key}", str(value))]
     cfg = tiny_cfg(*TEACHER, "CXR.TEACHER.THRESHOLDS", "[0.5, 0.9]", *opts)
-    return teacher.TeacherStudent(cfg, Stub(found), 2)
+    return teacher.TeacherStudent(cfg.CXR.TEACHER, Stub(found), 2)
 
 
 def test_a_box_counts_above_the_threshold_of_its_class(tiny_cfg):

@@ -66,7 +66,8 @@ def test_batches_have_pool_images_after_the_burn_in_and_go_on_where_a_run_stoppe
 def test_the_preview_says_what_a_step_costs(tiny_cfg):
     """3 parts of labels, forward and backward; 4 of the pool, the teacher's forward pass as well."""
     cfg = tiny_cfg(*TEACHER, "CXR.TEACHER.POOL", "['tiny_cxr_train_unlabeled']")
-    shown = teacher_pool.preview(cfg, teacher_pool.load_pool(cfg, training_images(cfg, RunSets.of(cfg))))
+    pool = teacher_pool.load_pool(cfg, training_images(cfg, RunSets.of(cfg)))
+    shown = teacher_pool.preview(pool, {"max_iter": 4, "batch": 2})
     assert shown["step_cost"] == (3 * 2 + 4 * 2) / (3 * 2) and shown["run_cost"] == (2 + 2 * 14 / 6) / 4
     assert shown["text"].startswith("2 iterations on labels, then 2 with 2 of 6 pool images each (0.667 epochs")
     assert "such a step costs about 2.33 times a labeled one" in shown["text"]

@@ -113,11 +113,11 @@ def test_channels_last_changes_the_layout_and_not_the_numbers(tiny_cfg):
     assert torch.allclose(plain, changed, atol=1e-4)
 
 
-def test_threads_are_set_where_asked(tiny_cfg, monkeypatch):
+def test_threads_are_set_where_asked(monkeypatch):
     calls = []
     monkeypatch.setattr(torch, "set_num_threads", calls.append)
-    train_step.set_machine(tiny_cfg("CXR.NUM_THREADS", "2"))
-    train_step.set_machine(tiny_cfg("CXR.NUM_THREADS", "0"))
+    train_step.set_machine(2, tf32=False)
+    train_step.set_machine(0, tf32=False)
     assert calls == [2]
 
 

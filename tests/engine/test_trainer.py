@@ -181,7 +181,7 @@ def test_weights_with_a_hole_do_not_start(finished, tiny_cfg, tmp_path):
     del content["card"]["tensors_sha256"]
     torch.save(content, tmp_path / "hole.pth")
     cfg = tiny_cfg("SOLVER.MAX_ITER", "1", "MODEL.WEIGHTS", str(tmp_path / "hole.pth"))
-    with pytest.raises(ValueError, match=r"1 tensor of the backbone left random .*res5\.0\.conv2\.weight"):
+    with pytest.raises(ValueError, match=r"1 tensor of the backbone is random .*res5\.0\.conv2\.weight"):
         trainer.train(cfg)
     assert not (Path(cfg.OUTPUT_DIR) / "run.json").exists()
 

@@ -49,14 +49,14 @@ def test_one_random_backbone_parameter_is_refused(build, tmp_path):
     state = backbone_of(model)
     del state["backbone.bottom_up.res4.0.conv2.weight"]
     (found,) = refusals(model, load(model, state, tmp_path))
-    assert found.startswith("1 tensor of the backbone left random") and "res4.0.conv2.weight" in found
+    assert found.startswith("1 tensor of the backbone is random") and "res4.0.conv2.weight" in found
 
 
 def test_a_prefix_left_on_is_refused(build, tmp_path):
     model = build()
     state = {name.replace("backbone.bottom_up.", "encoder."): value for name, value in backbone_of(model).items()}
     (found,) = refusals(model, load(model, state, tmp_path))
-    assert "tensors of the backbone left random" in found
+    assert "tensors of the backbone are random" in found
 
 
 def test_another_shape_is_refused_and_named(build, tmp_path):

@@ -200,7 +200,9 @@ def test_dim0_is_the_height(table):
 
 def test_swapped_sizes_are_said(table):
     swapped = [f"{image},ILD,5,R1,10,150,90,190,100,200" for image in "abc"]
-    with pytest.raises(ValueError, match="3 of 3 boxes outside the image, and 3 of these fit when width and height"):
+    with pytest.raises(
+        ValueError, match="3 of 3 boxes reach beyond the image, and 3 of these fit when width and height"
+    ):
         read_annotations(table(f"{KAGGLE},dim0,dim1", *swapped))
 
 

@@ -61,7 +61,7 @@ def test_findings_without_a_place_are_no_unreadable_boxes(table):
 
 def test_boxes_of_another_size_are_refused_where_the_table_gives_sizes(table):
     header = f"{HEADER},width,height"
-    with pytest.raises(ValueError, match=r"20 of 20 boxes beyond the image: .*another size"):
+    with pytest.raises(ValueError, match=r"20 of 20 boxes reach beyond the image: .*another size"):
         read_annotations(table(*(f"{row},250,320" for row in GOOD), header=header), "from-csv")
     percent = [f"p{i},mass,R1,20,{30 + i},60,{60 + i},1000,900" for i in range(20)]
     with pytest.raises(ValueError, match="upper left 6% by 9% of their images: these look like percent"):
@@ -73,7 +73,7 @@ def test_corners_in_columns_of_width_and_height_are_refused(table):
     from d2_cxr.labels.box_rules import check_extent
 
     read = read_annotations(table(*rows, header="patientId,x,y,width,height,Target"))
-    with pytest.raises(ValueError, match="6 of 6 boxes beyond the image: these look like corners"):
+    with pytest.raises(ValueError, match="6 of 6 boxes reach beyond the image: these look like corners"):
         check_extent(read.boxes, dict.fromkeys(read.image_names, (1024, 1024)), "boxes.csv")
 
 
@@ -152,7 +152,7 @@ def test_an_image_in_nfd_or_with_its_suffix_is_the_same_image(table):
 
 
 def test_two_images_of_one_name_in_two_folders_are_not_merged(table):
-    with pytest.raises(ValueError, match=r"the images p1/view.png and p2/view.png have one name"):
+    with pytest.raises(ValueError, match=r"the images p1/view.png and p2/view.png have the same name"):
         read_annotations(table("p1/view.png,mass,R1,1,2,30,40", "p2/view.png,mass,R1,1,2,30,40"), "from-csv")
     by_path = read_annotations(
         table("p1/view.png,mass,R1,1,2,30,40", "p2/view.png,mass,R1,1,2,30,40"),

@@ -48,5 +48,5 @@ def test_no_finding_is_no_other_word_unless_asked():
 
 
 def test_two_classes_of_one_name_are_refused():
-    with pytest.raises(ValueError, match="'Lung mass' and 'lung_mass' have one name"):
+    with pytest.raises(ValueError, match="'Lung mass' and 'lung_mass' are the same name"):
         match_to_card([], ["Lung mass", "lung_mass"], {})

@@ -73,7 +73,7 @@ def test_thresholds_come_from_the_card_unless_given(finished, predictor, image):
 def test_wrong_weights_are_refused_in_one_line(finished, tmp_path):
     content = torch.load(finished[2] / "model_final.pth", weights_only=True)
     torch.save({"model": content["model"]}, tmp_path / "bare.pth")
-    with pytest.raises(ValueError, match="carries no card"):
+    with pytest.raises(ValueError, match="has no card"):
         Predictor(tmp_path / "bare.pth")
     torch.save({**content, "card": {**content["card"], "config": None}}, tmp_path / "backbone.pth")
     with pytest.raises(ValueError, match="holds a backbone, not a detector"):

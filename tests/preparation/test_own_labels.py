@@ -118,7 +118,7 @@ def test_more_labels_leave_the_test_images_of_an_earlier_set_in_place(clinic, ca
     assert names_of(clinic, "second", "stratified/test.json") == ["f0", "f7"]
     assert names_of(clinic, "second", "stratified/train.json") == ["f1", "f2", "f3", "f4", "f5", "f6", "f8"]
     assert "1 of 2 val and test images of" in caplog.text
-    with pytest.raises(ValueError, match="--split-like is a split of its own"):
+    with pytest.raises(ValueError, match="--split-like needs --annotations and replaces"):
         prepared(clinic, "third", clinic / "all.csv", split_like=clinic / "first", split="all-test")
     with pytest.raises(FileNotFoundError, match="no finished prepared set"):
         prepared(clinic, "third", clinic / "all.csv", split_like=clinic / "images")
@@ -169,11 +169,11 @@ def test_labels_of_images_in_another_size_are_refused(clinic):
     cells = [line.split(",") for line in lines[1:19]]
     doubled = [",".join([*c[:3], *(str(4 * float(number)) for number in c[3:7]), c[7]]) for c in cells]
     (clinic / "doubled.csv").write_text("\n".join([HEADER, *doubled]) + "\n")
-    with pytest.raises(ValueError, match=r"of 18 boxes beyond the image: .*another size"):
+    with pytest.raises(ValueError, match=r"of 18 boxes reach beyond the image: .*another size"):
         prepared(clinic, "doubled", clinic / "doubled.csv")
 
 
 @pytest.mark.parametrize("options", [{"split": "mine"}, {"split": "all-train", "split_by": "site=B"}])
 def test_options_that_contradict_each_other_are_refused(clinic, options):
-    with pytest.raises(ValueError, match=r"not one of stratified|leave out --split"):
+    with pytest.raises(ValueError, match=r"not one of stratified|--split-by replaces --split"):
         prepared(clinic, "bad", clinic / "boxes.csv", **options)

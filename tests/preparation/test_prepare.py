@@ -363,7 +363,7 @@ BAD = [
     ({"findings_only": True, "annotations": None}, "--findings-only needs --annotations"),
     ({"classes": "classes.txt"}, "is not one of card"),
     ({"name": "train"}, "cannot name a set"),
-    ({"test_annotations": "x.csv"}, "needs both"),
+    ({"test_annotations": "x.csv"}, "go together; give both"),
     ({"shard": (3, 2)}, "shard 3/2"),
 ]
 

@@ -87,7 +87,7 @@ def test_quick_is_a_fifth_and_a_cpu_has_a_limit():
 
 @pytest.mark.parametrize("facts, name", [(OPACITY, "best"), (dataclasses.replace(OPACITY, num_images=0), "auto")])
 def test_an_unknown_preset_and_an_empty_set_are_refused(facts, name):
-    with pytest.raises(ValueError, match=r"there are auto, quick|has no image with findings; label some images"):
+    with pytest.raises(ValueError, match=r"choose one of auto, quick|has no image with findings; label some images"):
         choose(facts, LAPTOP, name=name)
 
 

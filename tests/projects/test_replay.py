@@ -8,7 +8,7 @@ from d2_cxr.projects.label_efficiency import replay, stages
 from d2_cxr.projects.label_efficiency.plan import read_study
 
 from d2_cxr import artifacts
-from d2_cxr.datasets import builtin, named_sets
+from d2_cxr.datasets import builtin, set_folders
 from d2_cxr.datasets.named_sets import named_set
 
 PROJECT = Path(__file__).resolve().parents[2] / "projects" / "LabelEfficiency"
@@ -62,7 +62,7 @@ def test_rounds_that_do_not_rise_or_leave_nothing_to_choose_are_refused(tmp_path
 @pytest.fixture
 def whole(write_set, tmp_path, monkeypatch):
     """A prepared set of 24 images without findings' list, registered as `tiny`."""
-    monkeypatch.setattr(named_sets, "FOLDERS", dict(named_sets.FOLDERS))
+    monkeypatch.setattr(set_folders, "FOLDERS", dict(set_folders.FOLDERS))
     root = write_set(tmp_path / "whole")
     train = artifacts.read_json(root / "annotations/stratified/train.json")
     negative = train | {"images": train["images"][-4:], "annotations": []}

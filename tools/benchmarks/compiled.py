@@ -1,4 +1,4 @@
-"""What torch.compile of backbone and FPN gives on this machine: training steps and inference, beside eager, in turns.
+"""How much faster training and inference are with torch.compile of backbone and FPN, measured beside eager in turns.
 
     python tools/benchmark.py compiled --config-file configs/quick_schedules/opacity_R_18.yaml
     python tools/benchmark.py compiled --config-file configs/VinDr-CXR/faster_rcnn_R_50_FPN_random.yaml --batch-size 2
@@ -23,12 +23,16 @@ BACKEND = "inductor"
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = _record.parser("compiled", __doc__)
-    parser.add_argument("--config-file", default="configs/quick_schedules/opacity_R_18.yaml", help="(%(default)s)")
+    parser.add_argument(
+        "--config-file",
+        default="configs/quick_schedules/opacity_R_18.yaml",
+        help="config of the detector (%(default)s)",
+    )
     parser.add_argument("--images", type=int, default=32, help="synthetic images (%(default)s)")
-    parser.add_argument("--steps", type=int, default=5, help="of each in a round (%(default)s)")
+    parser.add_argument("--steps", type=int, default=5, help="steps of each kind in a round (%(default)s)")
     parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds, the median counts (%(default)s)")
     parser.add_argument("--batch-size", type=int, help="images per step; default: the config's")
-    parser.add_argument("--backend", default=BACKEND, help="of torch.compile (%(default)s)")
+    parser.add_argument("--backend", default=BACKEND, help="backend of torch.compile (%(default)s)")
     return parser.parse_args(argv)
 
 

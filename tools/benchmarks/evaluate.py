@@ -29,13 +29,15 @@ CORE = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large", "image_auroc"
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = _record.parser("evaluate", __doc__)
-    parser.add_argument("--images", type=int, default=880, help="(%(default)s)")
-    parser.add_argument("--classes", type=int, default=14, help="(%(default)s)")
-    parser.add_argument("--detections", type=int, default=100, help="per image (%(default)s)")
-    parser.add_argument("--resamples", type=int, default=1000, help="(%(default)s)")
+    parser.add_argument("--images", type=int, default=880, help="images of the set (%(default)s)")
+    parser.add_argument("--classes", type=int, default=14, help="classes of the set (%(default)s)")
+    parser.add_argument("--detections", type=int, default=100, help="detections per image (%(default)s)")
+    parser.add_argument("--resamples", type=int, default=1000, help="bootstrap resamples (%(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds, the median counts (%(default)s)")
-    parser.add_argument("--growth", action="store_true", help="time and memory for 500, 2,000 and 8,000 images")
-    parser.add_argument("--readers", action="store_true", help="with --growth: also prior-box row and three readers")
+    parser.add_argument("--growth", action="store_true", help="measure time and memory for 500, 2,000 and 8,000 images")
+    parser.add_argument(
+        "--readers", action="store_true", help="with --growth: also the prior-box baseline and three readers"
+    )
     return parser.parse_args(argv)
 
 

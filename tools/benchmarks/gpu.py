@@ -1,4 +1,4 @@
-"""Everything worth measuring on a borrowed GPU, most valuable first, each part written as soon as it is measured.
+"""Measure a GPU in parts, the most valuable first; each part is written as soon as it is measured.
 
     python tools/benchmark.py gpu --minutes 9 --output output/gpu
     python tools/benchmark.py gpu --tiny --output output/gpu_tiny
@@ -7,7 +7,7 @@ Parts: doctor and versions; rendered images of 512 px; 200 iterations of Faster 
 fp32, TF32 and AMP and of ours in bf16, also compiled; SimCLR R50 at 224 px against synthetic input; a whole run in the
 time that is left (pretraining, conversion, fine-tuning, AP50 against the prior box). The same command skips the parts
 whose JSON is in the output folder, and its exit code is 0 when all are there. Each part is a separate process, so
-that a failure costs that part alone; its log is PART.log. --tiny runs every part in small on any machine. Nothing is
+that a failure costs that part alone; its log is PART.log. --tiny runs small sizes on any machine. Nothing is
 downloaded.
 """
 
@@ -82,9 +82,11 @@ PARTS = ("machine", "images", *(part for part in DETECTORS if part != _COMPILED)
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = _record.parser("gpu", __doc__)
-    parser.add_argument("--output", type=Path, required=True, help="folder of the parts; also what a later call skips")
-    parser.add_argument("--minutes", type=float, default=9.0, help="in which all ends (%(default)s)")
-    parser.add_argument("--tiny", action="store_true", help="every part in small, on a CPU too")
+    parser.add_argument(
+        "--output", type=Path, required=True, help="folder of the parts; a later call skips those that are there"
+    )
+    parser.add_argument("--minutes", type=float, default=9.0, help="time limit of all parts (%(default)s)")
+    parser.add_argument("--tiny", action="store_true", help="small sizes, which run on a CPU too")
     parser.add_argument("--part", choices=PARTS, help="measure this part alone, in this process")
     return parser.parse_args(argv)
 

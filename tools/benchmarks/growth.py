@@ -36,8 +36,10 @@ SIZES = {
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = _record.parser("growth", __doc__)
-    parser.add_argument("work", choices=list(SIZES), help="what grows")
-    parser.add_argument("--sizes", type=int, nargs="+", help="instead of its own, ascending")
+    parser.add_argument("work", choices=list(SIZES), help="what to measure")
+    parser.add_argument(
+        "--sizes", type=int, nargs="+", help="sizes to measure, ascending (default: those of the stage)"
+    )
     parser.add_argument("--csv", type=Path, help="table of annotations, for label_statistics")
     return parser.parse_args(argv)
 
@@ -45,7 +47,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     if args.work == "label_statistics" and not (args.csv and args.csv.is_file()):
-        raise ValueError(f"label_statistics needs --csv FILE, a table of annotations; {args.csv} is none")
+        raise ValueError(f"label_statistics needs --csv FILE, a table of annotations, not {args.csv}")
     rows = [measure(args.work, size, args.csv) for size in args.sizes or SIZES[args.work]]
     for before, row in itertools.pairwise(rows):
         row["times"] = {key: round(row[key] / before[key], 2) for key in ("size", "cpu_seconds")}

@@ -3,7 +3,7 @@
     python tools/benchmark.py pretrain
     python tools/benchmark.py pretrain --rate --backbone resnet50 --size 224 --batch-size 256
 
-The first takes one core: two views of an image of 512 x 512 px, from the file (a PNG for solo-learn, a row of the
+The first uses one core: two views of an image of 512 x 512 px, from the file (a PNG for solo-learn, a row of the
 memory-mapped array or a PNG here). The second trains: views a second with images read and augmented, and with one batch
 that is on the device already.
 """
@@ -27,11 +27,13 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=7, help="interleaved rounds, the median counts (%(default)s)")
     parser.add_argument("--images", type=int, default=24, help="images a round (%(default)s)")
     parser.add_argument("--rate", action="store_true", help="measure training with images against synthetic input")
-    parser.add_argument("--backbone", default="resnet18")
+    parser.add_argument("--backbone", default="resnet18", help="network to train (%(default)s)")
     parser.add_argument("--size", type=int, default=96, help="px of a view, with --rate (%(default)s)")
     parser.add_argument("--batch-size", type=int, default=32, help="images per step, with --rate (%(default)s)")
     parser.add_argument("--steps", type=int, default=20, help="steps measured, with --rate (%(default)s)")
-    parser.add_argument("--num-workers", type=int, default=None, help="with --rate; the default is that of training")
+    parser.add_argument(
+        "--num-workers", type=int, default=None, help="worker processes, with --rate (default: as in training)"
+    )
     return parser.parse_args(argv)
 
 

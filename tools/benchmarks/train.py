@@ -28,10 +28,14 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = _record.parser("train", __doc__)
     parser.add_argument("--images", type=int, default=32, help="synthetic images (%(default)s)")
     parser.add_argument("--rounds", type=int, default=7, help="interleaved rounds, the median counts (%(default)s)")
-    parser.add_argument("--steps", type=int, default=0, help="also time training steps (%(default)s: none)")
-    parser.add_argument("--profile", action="store_true", help="of those steps, the milliseconds of every part")
+    parser.add_argument("--steps", type=int, default=0, help="training steps to time as well (%(default)s)")
+    parser.add_argument("--profile", action="store_true", help="also measure every part of those steps")
     parser.add_argument("--batch-size", type=int, help="images per step; default: the config's")
-    parser.add_argument("--config-file", default="configs/VinDr-CXR/faster_rcnn_R_50_FPN_random.yaml", help="for steps")
+    parser.add_argument(
+        "--config-file",
+        default="configs/VinDr-CXR/faster_rcnn_R_50_FPN_random.yaml",
+        help="config of those steps (%(default)s)",
+    )
     return parser.parse_args(argv)
 
 

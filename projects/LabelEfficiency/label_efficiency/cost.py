@@ -182,9 +182,9 @@ def num_images(data: dict) -> int:
 
             return max(1, len(archives.members(folder)))
         return max(1, sum(path.is_file() for path in folder.rglob("*")))
-    from d2_cxr.datasets import named_sets
+    from d2_cxr.datasets import set_folders
 
-    card = (Path(data["root"]) if data.get("root") else named_sets.set_folder(data["name"])) / "dataset.json"
+    card = (Path(data["root"]) if data.get("root") else set_folders.set_folder(data["name"])) / "dataset.json"
     counts = artifacts.read_json(card).get("counts", {}) if card.is_file() else {}
     return counts.get("images") or 3000
 

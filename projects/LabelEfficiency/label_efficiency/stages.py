@@ -283,10 +283,10 @@ def tidy(run: Path) -> None:
 
 def register(dataset: dict, study_dir: Path) -> Path:
     """Register the names of a set in this process; return its folder."""
-    from d2_cxr.datasets import builtin, named_sets
+    from d2_cxr.datasets import builtin, set_folders
 
     if dataset["root"] is None:
-        return named_sets.set_folder(dataset["name"])
+        return set_folders.set_folder(dataset["name"])
     root = study_dir / dataset["root"] if dataset["inside"] else Path(dataset["root"])
     builtin.register_prepared(dataset["name"], root)
     return root

@@ -11,7 +11,7 @@ from d2_cxr.projects.label_efficiency.names import source
 from d2_cxr.projects.label_efficiency.study_keys import RENAMED, STUDY
 from d2_cxr.projects.label_efficiency.study_schema import check_shape, quoted, suggestion
 
-from d2_cxr.datasets.named_sets import BUILTIN
+from d2_cxr.datasets.set_folders import BUILTIN
 from d2_cxr.dicom.preprocess import Preprocess
 
 _FLAT = ("shared_options", "same_ground", "options")  # the keys below these contain dots themselves

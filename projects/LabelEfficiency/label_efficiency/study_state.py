@@ -119,7 +119,7 @@ def read_study_json(path: Path) -> dict:
     """
     content = read_json(path)
     if not isinstance(content, dict) or not {"study", "plan", "stages"} <= set(content):
-        raise ValueError(f"{path} is no plan of a study: study, plan or stages is missing")
+        raise ValueError(f"{path} is not the plan of a study: study, plan or stages is missing")
     if content.get("format_version") != FORMAT_VERSION:
         raise ValueError(
             f"{path} has format_version {content.get('format_version')}, not {FORMAT_VERSION}; read it with the commit "

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 
-import cv2
 import numpy as np
 from d2_cxr.projects.phantom_cxr.image import render_image
 
 from d2_cxr import artifacts
-from d2_cxr.drawing import class_color, contact_sheet, draw_boxes
+from d2_cxr.drawing import class_color, contact_sheet, draw_boxes, encode_rgb
 from d2_cxr.labels.vindr_cxr import CLASS_NAMES
 
 
@@ -32,5 +31,4 @@ def write_contact_sheet(
         found = image.findings if boxes else []
         labels = names if boxes else []
         pictures.append(draw_boxes(gray, [box for _, box in found], labels, colors if boxes else []))
-    sheet = cv2.cvtColor(contact_sheet(pictures, tile=384), cv2.COLOR_RGB2BGR)
-    artifacts.write_with(path, lambda temporary: cv2.imwrite(temporary, sheet))
+    artifacts.write_bytes(path, encode_rgb(contact_sheet(pictures, tile=384)))
