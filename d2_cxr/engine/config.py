@@ -247,5 +247,16 @@ def _keys(node: CfgNode, prefix: str = "") -> list[str]:
 
 
 def _first_line(error: Exception) -> str:
-    text = str(error.args[0]) if error.args else type(error).__name__
-    return " ".join(text.split())[:300]
+    text = " ".join((str(error.args[0]) if error.args else type(error).__name__).split())
+    other = re.search(r"<class '(\w+)'> vs\. .*values \((.*) vs\. (.*)\) for config key: ([\w.]+)", text)  # yacs's
+    if not other:
+        return text[:300]
+    kind, default, value, key = other.groups()
+    off = (
+        ". YAML reads off, on, yes and no as true or false: put them into quotes" if value in ("True", "False") else ""
+    )
+    return f"{key} is {value[:80]}; it must be {_KINDS.get(kind, kind)}, such as {default[:80]}{off}"
+
+
+_KINDS = {"str": "text", "int": "a whole number", "float": "a number", "bool": "True or False"}
+_KINDS |= {"list": "a list", "tuple": "a list"}

@@ -14,6 +14,23 @@ def test_the_number_of_classes_comes_from_the_set(tiny_cfg):
     assert tiny_cfg().MODEL.ROI_HEADS.NUM_CLASSES == 2
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        (
+            "CXR.AMP",
+            False,
+            "CXR.AMP is False; it must be text, such as off\\. YAML reads off, on, yes and no as true or",
+        ),
+        ("SOLVER.MAX_ITER", "many", "SOLVER.MAX_ITER is many; it must be a whole number, such as 40000"),
+        ("SOLVER.STEPS", 3, r"SOLVER.STEPS is 3; it must be a list, such as \(30000,\)"),
+    ],
+)
+def test_a_value_of_another_kind_is_refused_in_plain_words(key, value, said):
+    with pytest.raises(ValueError, match=f"^options: {said}"):
+        load_config("", [key, value])
+
+
 def test_a_contradicting_number_of_classes_is_refused(tiny_cfg):
     with pytest.raises(ValueError, match="NUM_CLASSES is 14, but tiny_cxr_train has 2 classes; leave the key out"):
         tiny_cfg("MODEL.ROI_HEADS.NUM_CLASSES", "14")

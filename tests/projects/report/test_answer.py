@@ -22,7 +22,7 @@ def study(seeds=(0, 1), arms=None, pretraining=None, label_fractions=(10, 100)) 
 def row(share=None, interval=(None, None), difference=(0.05, 0.01, 0.09), arm="simclr") -> dict:
     saving = {"known": True, "share": share, "interval": list(interval), "reference_score": 0.6}
     cell = dict(zip(("value", "low", "high"), difference, strict=True))
-    return {"arm": arm, "pair": f"{arm} − random", "saving": saving, "cell": cell, "detectable": 0.06}
+    return {"arm": arm, "pair": f"{arm} − random", "saving": saving, "worth": None, "cell": cell, "detectable": 0.06}
 
 
 def test_a_saving_is_one_sentence_with_the_number_of_images():
@@ -48,9 +48,43 @@ def test_the_arm_that_needs_the_fewest_labels_is_the_answer():
     assert found["sentence"].startswith("teacher needs 46 %")
 
 
-def test_a_saving_whose_interval_is_open_is_not_certain():
+def test_a_saving_whose_interval_is_open_is_no_headline():
     found = answer.answer(study(), [row(46.0, (30.0, None))])
-    assert found["sentence"].endswith("A saving is not certain: the interval includes that it never matches.")
+    assert found["sentence"] == (
+        "No label saving is shown. By its mean score simclr needs 46 % of the labels, about 230 of 500 images, to "
+        "match random with all labels, but the interval includes that it never does."
+    )
+    assert found["number"] == "no saving shown"
+    assert found["interval"] == "46 % of the labels; 95 % interval: 30 % to not reached"
+
+
+def test_a_certain_saving_comes_before_a_smaller_one_that_is_not():
+    found = answer.answer(study(), [row(30.0, (30.0, None)), row(46.0, (30.0, 90.0), arm="teacher")])
+    assert found["number"] == "46 % of the labels"
+
+
+def worth(share, interval) -> dict:
+    return row() | {"saving": None, "worth": {"known": True, "at": 10, "share": share, "interval": list(interval)}}
+
+
+def test_a_gain_at_one_label_fraction_is_worth_the_labels_that_the_baseline_needs_for_it():
+    found = answer.answer(study(), [worth(14.0, (12.0, 17.0)), row(46.0, (30.0, None), arm="other")])
+    assert found == {
+        "sentence": "With 10 % of the labels (50 images), simclr scores what random scores with 14 % (70).",
+        "number": "10 % of the labels instead of 14 %",
+        "interval": "95 % interval: 12 % to 17 %",
+    }
+    found = answer.answer(study(), [worth(None, (80.0, None))])
+    assert found["sentence"].endswith("simclr scores what random scores with more than 100 %.")
+
+
+def test_no_gain_at_one_label_fraction_is_worth_nothing():
+    nothing = worth(10.4, (10.0, 13.0)) | {"cell": {"value": 0.01, "low": -0.02, "high": 0.04}}
+    found = answer.answer(study(), [nothing])
+    assert found["sentence"] == (
+        "No label saving was found for simclr at 10 % of the labels. With the same labels simclr's AP50 is neither "
+        "clearly higher nor clearly lower than that of random."
+    )
 
 
 def test_without_a_saving_the_difference_is_the_number():
@@ -69,7 +103,7 @@ def test_the_favorable_end_of_the_interval_is_said_in_words():
 
 
 def test_one_label_fraction_measures_no_saving():
-    found = answer.answer(study(label_fractions=(10,)), [row() | {"saving": None}])
+    found = answer.answer(study(label_fractions=(10,)), [row() | {"saving": None}])  # of the baseline, too
     assert found["sentence"] == (
         "With one label fraction, a label saving cannot be measured. With the same labels simclr's AP50 is higher than "
         "that of random."

@@ -52,6 +52,14 @@ def test_savings_of_a_better_arm():
     assert found["reached"] == 1
 
 
+def test_a_gain_at_one_label_fraction_is_read_off_the_others_curve():
+    table = curves(random=(0.2, 0.6), simclr=(0.4, np.nan))
+    found = label_savings(table, "random", "simclr", at=10)
+    assert (found["at"], found["reference_score"]) == (10, pytest.approx(0.4))
+    assert found["share"] == pytest.approx(31.623, abs=1e-3)
+    assert label_savings(table, "simclr", "random", at=10)["share"] == pytest.approx(10)
+
+
 def test_an_arm_that_never_gets_there_is_not_reached_and_its_interval_says_so():
     found = label_savings(curves(random=(0.2, 0.6), simclr=(0.1, 0.3)), "simclr", "random")
     assert (found["share"], found["interval"], found["reached"], found["known"]) == (None, [None, None], 0, True)

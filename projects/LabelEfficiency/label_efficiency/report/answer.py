@@ -30,7 +30,8 @@ def comparisons(
 
     Returns:
         One row per arm that has runs: arm, pair, labels (text), saving (of `label_savings`; None at one label
-        fraction), cell {value, low, high}, p, detectable, label_fractions (text), seeds.
+        fraction), worth (at one label fraction: the labels with which the baseline matches the arm), cell {value, low,
+        high}, p, detectable, label_fractions (text), seeds.
     """
     if not any(run.done for run in results.runs):
         return []
@@ -39,14 +40,26 @@ def comparisons(
         found = compare(table, arm, reference)
         if found["difference"] is None:
             continue
-        fractions = {run.label_fraction for run in results.runs if run.arm == arm}  # planned ones, too
-        saving = label_savings(table, arm, reference) if len(fractions) > 1 else None
+        own, others = (_planned_fractions(results, name) for name in (arm, reference))
+        saving = label_savings(table, arm, reference) if len(own) > 1 else None
+        worth = label_savings(table, reference, arm, at=min(own)) if len(own) == 1 and len(others) > 1 else None
         low, high = found["interval"] or (None, None)
-        row = {"arm": arm, "pair": f"{arm} − {reference}", "saving": saving}
-        row |= {"labels": labels_needed(saving), "cell": {"value": found["difference"], "low": low, "high": high}}
+        row = {"arm": arm, "pair": f"{arm} − {reference}", "saving": saving, "worth": worth}
+        row |= {
+            "labels": _worth_cell(worth) if worth else labels_needed(saving),
+            "cell": {"value": found["difference"], "low": low, "high": high},
+        }
         row |= {key: found[key] for key in ("p", "detectable", "seeds")}
         rows.append(row | {"label_fractions": ", ".join(map(str, found["label_fractions"]))})
     return rows
+
+
+def _planned_fractions(results: StudyResults, arm: str) -> set[int]:
+    return {run.label_fraction for run in results.runs if run.arm == arm}
+
+
+def _worth_cell(worth: dict) -> str:
+    return f"at {worth['at']} %, {worth['arm']} needs {labels_needed(worth)}"
 
 
 def labels_needed(saving: dict | None) -> str | None:
@@ -66,13 +79,18 @@ def answer(results: StudyResults, rows: list[dict]) -> dict | None:
         rows: of `comparisons`, for the main arms.
 
     Returns:
-        sentence; number and interval (texts) of the arm that needs the fewest labels, else of the highest score.
+        sentence; number and interval (texts) of the arm that needs the fewest labels, else of the highest score. A
+        saving whose interval holds "not reached" comes after a shown gain at one label fraction.
     """
     if not rows:
         return None
     reached = [row for row in rows if row["saving"] and row["saving"]["known"] and row["saving"]["share"] is not None]
+    certain = [row for row in reached if row["saving"]["interval"][1] is not None]
+    gains = [row for row in rows if row["worth"] and row["worth"]["known"] and _is_gain(row)]
+    if gains and not certain:
+        return _worth_answer(results, max(gains, key=lambda row: row["cell"]["value"]))
     if reached:
-        row = min(reached, key=lambda row: (row["saving"]["share"], -row["cell"]["value"]))
+        row = min(certain or reached, key=lambda row: (row["saving"]["share"], -row["cell"]["value"]))
         return _saving_answer(results, row)
     return _no_saving_answer(results, max(rows, key=lambda row: row["cell"]["value"]))
 
@@ -84,11 +102,27 @@ def _saving_answer(results: StudyResults, row: dict) -> dict:
     sentence = f"{row['arm']} needs {saving['share']:.0f} % of the labels{count} to match {reference} with {most}."
     if saving["share"] >= 0.995 * largest:
         sentence = f"{row['arm']} saves no labels: to match {reference} it needs as many."
+    number, edges = f"{saving['share']:.0f} % of the labels", f"95 % interval: {_edges(saving['interval'])}"
     if saving["interval"][1] is None:
-        sentence += " A saving is not certain: the interval includes that it never matches."
-    return {"sentence": sentence, "number": f"{saving['share']:.0f} % of the labels"} | {
-        "interval": f"95 % interval: {_edges(saving['interval'])}"
-    }
+        sentence = (
+            f"No label saving is shown. By its mean score {sentence[:-1]}, but the interval includes that it never"
+        )
+        return {"sentence": f"{sentence} does.", "number": "no saving shown", "interval": f"{number}; {edges}"}
+    return {"sentence": sentence, "number": number, "interval": edges}
+
+
+def _worth_answer(results: StudyResults, row: dict) -> dict:
+    worth, images = row["worth"], full_images(results)
+    needed, most = worth["share"], results.label_fractions[-1]
+    count = f" ({round(images * worth['at'] / most):,} images)" if images else ""
+    more = f" ({round(images * needed / most):,})" if images and needed else ""
+    labels = f"{needed:.0f} %" if needed else f"more than {most} %"
+    sentence = (
+        f"With {worth['at']} % of the labels{count}, {row['arm']} scores what {baseline(results)} scores with "
+        f"{labels}{more}."
+    )
+    number = f"{worth['at']} % of the labels instead of {labels}"
+    return {"sentence": sentence, "number": number, "interval": f"95 % interval: {_edges(worth['interval'])}"}
 
 
 def _no_saving_answer(results: StudyResults, row: dict) -> dict:
@@ -96,7 +130,9 @@ def _no_saving_answer(results: StudyResults, row: dict) -> dict:
     count = f"{images:,} labeled images" if images else "labels"
     saving = row["saving"]
     sentence = f"No label saving was found for {row['arm']}"
-    if saving is None:
+    if row["worth"]:
+        sentence += f" at {row['worth']['at']} % of the labels"
+    elif saving is None:
         sentence = "With one label fraction, a label saving cannot be measured"
     elif saving["known"]:
         most = "all " if results.label_fractions[-1] == 100 else ""

@@ -13,6 +13,7 @@ from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator, ScalarFo
 from d2_cxr import chart_style
 from d2_cxr.chart_style import MARKERS, color, subplots, svg
 
+_BESIDE = 1.02  # of the label fraction, an arm
 _FROC_TICKS = {1 / 8: "1/8", 1 / 4: "1/4", 1 / 2: "1/2", 1: "1", 2: "2", 4: "4", 8: "8"}
 
 
@@ -36,12 +37,15 @@ def learning_curves(
         return _dots(arms, metric, images, level)
     figure, axes = subplots(height=4.2)
     shown: list[chart_style.Point] = []
+    beside = 1.0
     for index, (arm, points) in enumerate(arms.items()):
-        shown += [(axes, p["label_fraction"], p["mean"], _value(arm, metric, p, images)) for p in points]
+        beside *= _BESIDE if len(points) == 1 else 1  # single points would hide one another
+        points = [{**point, "x": point["label_fraction"] * (beside if len(points) == 1 else 1)} for point in points]
+        shown += [(axes, p["x"], p["mean"], _value(arm, metric, p, images)) for p in points]
         style = {"color": color(index), "marker": MARKERS[index % len(MARKERS)], "markersize": 5}
-        axes.plot([p["label_fraction"] for p in points], [p["mean"] for p in points], label=arm, **style)
+        axes.plot([p["x"] for p in points], [p["mean"] for p in points], label=arm, **style)
         banded = [point for point in points if point["low"] is not None]
-        edges = [[point[key] for point in banded] for key in ("label_fraction", "low", "high")]
+        edges = [[point[key] for point in banded] for key in ("x", "low", "high")]
         axes.fill_between(*edges, color=color(index), alpha=0.15, linewidth=0)
         if len(banded) == 1:
             axes.vlines(*edges, color=color(index), alpha=0.5)
@@ -50,7 +54,7 @@ def learning_curves(
     _label_axis(axes, label_fractions)
     _image_axis(axes, images)
     axes.set_ylabel(f"{metric} (band: 95 % interval)")
-    axes.legend()
+    figure.legend(loc="outside right center")  # curves and bands may be anywhere
     return svg(figure, shown)
 
 

@@ -86,25 +86,30 @@ def share_reaching(label_fractions: np.ndarray, curve: np.ndarray, target: np.nd
     return np.where(np.isnan(curve).any(axis=0) | np.isnan(target), np.nan, share)
 
 
-def label_savings(curves: Curves, arm: str, reference: str, seed: int = 0) -> dict:
-    """Return the label fraction with which `arm` reaches the score of `reference` at its largest label fraction.
+def label_savings(curves: Curves, arm: str, reference: str, seed: int = 0, at: int | None = None) -> dict:
+    """Return the label fraction with which `arm` reaches the score of `reference` at a label fraction.
+
+    Args:
+        at: label fraction of `reference`, percent; default: the largest.
 
     Returns:
-        reference_score; share (percent, None if not reached or not known); interval [low, high], where None means
+        at; reference_score; share (percent, None if not reached or not known); interval [low, high], where None means
         "not reached"; reached: fraction of the resamples in which it is reached; seeds.
     """
     drawn = resample(curves, seed)
     own = np.isfinite(curves.mean(arm))  # an arm may have been run at some label fractions only
-    label_fractions, target = np.array(curves.label_fractions)[own], curves.mean(reference)[-1:]
+    place = len(curves.label_fractions) - 1 if at is None else curves.label_fractions.index(at)
+    label_fractions, target = np.array(curves.label_fractions)[own], curves.mean(reference)[place, None]
     share, known, shares = np.nan, None, np.empty(0)
     if own.any():
         share = share_reaching(label_fractions, curves.mean(arm)[own, None], target)[0]
-        full = drawn[curves.arms.index(reference), -1]
+        full = drawn[curves.arms.index(reference), place]
         shares = share_reaching(label_fractions, drawn[curves.arms.index(arm)][own], full)
         known = interval(shares)
     return {
         "arm": arm,
         "reference": reference,
+        "at": curves.label_fractions[place],
         "reference_score": _plain(target[0]),
         "share": _plain(share),
         "interval": [_plain(edge) for edge in known] if known else None,
