@@ -14,7 +14,7 @@ import pytest
 import torch
 from d2_cxr.projects.label_efficiency import schedule
 
-from d2_cxr.datasets import builtin, named_sets
+from d2_cxr.datasets import builtin, set_folders
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -50,8 +50,8 @@ def study(tmp_path_factory, request):
     patch = pytest.MonkeyPatch()
     request.addfinalizer(builtin.register_all)  # without the study's phantom_cxr
     request.addfinalizer(patch.undo)
-    patch.setattr(named_sets, "FOLDERS", dict(named_sets.FOLDERS))
-    patch.setattr(named_sets, "OWN", set(named_sets.OWN))
+    patch.setattr(set_folders, "FOLDERS", dict(set_folders.FOLDERS))
+    patch.setattr(set_folders, "OWN", set(set_folders.OWN))
     patch.syspath_prepend(ROOT / "projects" / "LabelEfficiency")
     patch.chdir(ROOT)
     patch.setattr(schedule, "LocalWorkers", Here)
