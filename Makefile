@@ -31,9 +31,9 @@ demo: setup
 	@$(BIN)/python projects/LabelEfficiency/run_study.py --config-file projects/LabelEfficiency/demo.yaml
 	@echo "To use the commands of README.md in this shell: . $(VENV)/bin/activate"
 
-# Three processes for two cores, because some tests wait for other programs
+# Three processes of one thread for two cores, because some tests wait for other programs
 test: setup
-	@$(BIN)/python -m pytest -q -n 3 --dist worksteal
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 3 --dist worksteal
 
 test-slow: setup
 	@$(BIN)/python -m pytest -q -m slow
