@@ -13,7 +13,7 @@ from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator, ScalarFo
 from d2_cxr import chart_style
 from d2_cxr.chart_style import MARKERS, color, subplots, svg
 
-_BESIDE = 1.02  # of the label fraction, an arm
+_BESIDE = 1.02  # the next single point lies 2 % of its label fraction further right
 _FROC_TICKS = {1 / 8: "1/8", 1 / 4: "1/4", 1 / 2: "1/2", 1: "1", 2: "2", 4: "4", 8: "8"}
 
 
@@ -39,8 +39,9 @@ def learning_curves(
     shown: list[chart_style.Point] = []
     beside = 1.0
     for index, (arm, points) in enumerate(arms.items()):
-        beside *= _BESIDE if len(points) == 1 else 1  # single points would hide one another
-        points = [{**point, "x": point["label_fraction"] * (beside if len(points) == 1 else 1)} for point in points]
+        if len(points) == 1:  # else the points of such arms hide one another
+            beside *= _BESIDE
+        points = [{**p, "x": p["label_fraction"] * (beside if len(points) == 1 else 1)} for p in points]
         shown += [(axes, p["x"], p["mean"], _value(arm, metric, p, images)) for p in points]
         style = {"color": color(index), "marker": MARKERS[index % len(MARKERS)], "markersize": 5}
         axes.plot([p["x"] for p in points], [p["mean"] for p in points], label=arm, **style)
